@@ -1,0 +1,1 @@
+"""Who agrees with the reference: cases, implementations, bounds, verdicts, reports."""

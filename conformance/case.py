@@ -1,0 +1,138 @@
+"""A `Case` is a question: pure data that can be saved, mailed, replayed and judged again.
+
+Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what the layer starts with, and `<t>.x`,
+`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, `<t>.tangent` for step t.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, cast
+
+import msgspec
+import numpy as np
+
+from reference import Parameters, Semantics, Spec, State
+from reference.spec import Array, kept_shape
+
+SCHEMA = 1
+
+Dtype = Literal["float16", "bfloat16", "float32", "float64"]
+Layout = Literal["C", "F", "strided"]
+
+
+class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Storage of the input, of gamma and beta, and of the moving statistics."""
+
+    x: Dtype = "float32"
+    parameters: Dtype = "float32"
+    statistics: Dtype = "float32"
+
+
+class Derivative(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One derivative to take: of which output, with respect to what, how often, and in which mode."""
+
+    order: Literal[1, 2, 3] = 1
+    mode: Literal["reverse", "forward", "forward_over_reverse"] = "reverse"
+    of: tuple[Literal["y", "mean", "variance"], ...] = ("y",)
+    wrt: tuple[Literal["x", "gamma", "beta"], ...] = ("x", "gamma", "beta")
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One call of the layer.
+
+    update: whether the update ops run (TF 1); site: which of the call sites that share the layer makes the call.
+    """
+
+    mode: Literal["train", "infer"]
+    update: bool = True
+    site: int = 0
+    derivatives: tuple[Derivative, ...] = ()
+
+
+class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is done to the layer around its steps.
+
+    init_mode: the mode it is first built in. round_trip: rebuild it from its configuration or its state before step 0.
+    sites: how many call sites share its variables. unknown_sizes: input axes whose size is unknown when it is built.
+    """
+
+    init_mode: Literal["train", "infer"] = "train"
+    round_trip: Literal["none", "config", "state"] = "none"
+    sites: int = 1
+    unknown_sizes: tuple[int, ...] = ()
+
+
+class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The question, and the tensors it is asked with."""
+
+    spec: Spec
+    steps: tuple[Step, ...]
+    dtypes: Dtypes = Dtypes()
+    layout: Layout = "C"
+    actions: Actions = Actions()
+    tensors: dict[str, Any] = {}
+
+    def tensor(self, name: str) -> Array | None:
+        """Return a tensor by name, None where the case has none."""
+        return self.tensors.get(name)
+
+    def x(self, t: int) -> Array:
+        """Return the input of step t."""
+        return self.tensors[f"{t}.x"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the first step's input."""
+        return tuple(self.x(0).shape)
+
+
+def question(case: Case) -> dict[str, Any]:
+    """Return everything but the tensors, every default spelled out: what is sent and saved."""
+    fields = {f: getattr(case, f) for f in case.__struct_fields__ if f != "tensors"}
+    return {name: _spelled_out(value) for name, value in fields.items()}
+
+
+def _spelled_out(value: object) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return {f: _spelled_out(getattr(value, f)) for f in value.__struct_fields__}
+    if isinstance(value, tuple):
+        return [_spelled_out(v) for v in cast("tuple[object, ...]", value)]
+    return msgspec.to_builtins(value)
+
+
+def case_id(case: Case) -> str:
+    """Return 16 hex digits of the SHA-256 of the question, defaults omitted, and its tensors.
+
+    Omitting defaults keeps old ids when a new field arrives.
+    """
+    bare = msgspec.to_builtins(msgspec.structs.replace(case, tensors={}))
+    defaults = msgspec.to_builtins(Spec())
+    bare["spec"] = {k: v for k, v in bare["spec"].items() if v != defaults[k]}
+    digest = hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode())
+    for name, array in sorted(case.tensors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def parameters(case: Case, dtype: type[np.floating[Any]]) -> Parameters:
+    """Return gamma and beta at the precision the reference computes in; None where the spec asks for none."""
+    gamma = _at(case.tensor("gamma"), dtype) if case.spec.scale else None
+    beta = _at(case.tensor("beta"), dtype) if case.spec.center else None
+    return Parameters(gamma, beta)
+
+
+def initial_state(case: Case, semantics: Semantics, dtype: type[np.floating[Any]]) -> State:
+    """Return the case's moving statistics, or what the implementation starts with where the case gives none."""
+    kept = kept_shape(case.spec, case.shape)
+    mean, variance = _at(case.tensor("moving_mean"), dtype), _at(case.tensor("moving_variance"), dtype)
+    return State(
+        np.full(kept, semantics.initial_mean, dtype) if mean is None else mean,
+        np.full(kept, semantics.initial_variance, dtype) if variance is None else variance,
+    )
+
+
+def _at(array: Array | None, dtype: type[np.floating[Any]]) -> Array | None:
+    return None if array is None else array.astype(dtype)

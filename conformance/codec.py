@@ -1,0 +1,109 @@
+"""Cases and outcomes as safetensors buffers: the same bytes on the wire and on disk.
+
+The format is an 8-byte length, a JSON header and a buffer (https://huggingface.co/docs/safetensors). The metadata
+holds `schema` and `case`; a request or a reply adds keys of its own, which are no part of the case.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import msgspec
+import numpy as np
+import safetensors
+
+from conformance.case import SCHEMA, Case, question
+from conformance.errors import InvalidInput
+from reference.spec import Array
+
+_NAMES = {
+    "BOOL": np.dtype(bool),
+    "I32": np.dtype(np.int32),
+    "I64": np.dtype(np.int64),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F32": np.dtype(np.float32),
+    "F64": np.dtype(np.float64),
+}
+_CODES = {dtype: dtype.name for dtype in _NAMES.values()}  # safetensors.serialize takes NumPy's names
+
+
+def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
+    """Return a safetensors buffer with this metadata and these tensors."""
+    views = {
+        name: {"dtype": _CODES[array.dtype], "shape": list(array.shape), "data": np.ascontiguousarray(array).tobytes()}
+        for name, array in tensors.items()
+    }
+    return safetensors.serialize(views, metadata)
+
+
+def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return metadata and tensors of a safetensors buffer; raise ValueError where it is none."""
+    try:
+        tensors = {
+            name: np.frombuffer(view["data"], _NAMES[view["dtype"]]).reshape(view["shape"])
+            for name, view in safetensors.deserialize(body)
+        }
+        (length,) = struct.unpack_from("<Q", body)
+        metadata = json.loads(body[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"not a safetensors buffer: {error}") from error
+    return metadata, tensors
+
+
+def encode_case(case: Case, extra: dict[str, str] | None = None) -> bytes:
+    """Return a case as bytes; `extra` metadata is carried along and is no part of the question."""
+    metadata = {"schema": str(SCHEMA), "case": json.dumps(question(case), sort_keys=True)}
+    return encode(metadata | (extra or {}), case.tensors)
+
+
+def decode_case(body: bytes) -> tuple[Case, dict[str, str]]:
+    """Return a case and the metadata that is no part of it."""
+    metadata, tensors = decode(body)
+    schema = metadata.pop("schema", "none")
+    if schema != str(SCHEMA):
+        raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
+    return case_from_json(metadata.pop("case", ""), tensors), metadata
+
+
+def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
+    """Return a case written as JSON, its tensors given apart or, when written by hand, inline.
+
+    An inline tensor is `{"dtype": "float32", "data": [[1, 2], [3, 4]]}`.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        inline = fields.pop("tensors", {})
+        unknown = set(fields.get("spec", {})) - set(msgspec.to_builtins(_DEFAULT.spec))
+        if unknown:
+            raise ValueError(f"Spec has no field {sorted(unknown)}")
+        case = msgspec.convert(fields, Case)
+        arrays = {name: np.array(t["data"], _dtype(t["dtype"])) for name, t in inline.items()}
+    except (json.JSONDecodeError, msgspec.ValidationError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"not a case: {error}") from error
+    return msgspec.structs.replace(case, tensors=arrays if tensors is None else tensors)
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+_DEFAULT = msgspec.convert({"spec": {}, "steps": []}, Case)
+
+
+def read_case(path: Path) -> tuple[Case, dict[str, str]]:
+    """Return the case in a file, safetensors or hand-written JSON, and its other metadata."""
+    try:
+        body = path.read_bytes()
+        if path.suffix == ".json":
+            return case_from_json(body.decode()), {}
+        return decode_case(body)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"{path}: cannot be read as a case ({error}); give a .safetensors case file that this version wrote, "
+            "or a hand-written .json one"
+        ) from error

@@ -1,0 +1,67 @@
+"""What an implementation answered, step by step: an `Outcome` is one of the four below."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from conformance.codec import decode
+from reference.spec import Array
+
+
+class Outputs(msgspec.Struct, frozen=True, tag="outputs"):
+    """The arrays that a step returned: y, dx, dgamma, dbeta, moving_mean, moving_variance, mean, variance."""
+
+    tensors: dict[str, Any] = {}
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The implementation raised."""
+
+    error: str
+    message: str
+
+
+class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
+    """The process died, ran out of memory, or wrote garbage; every later step is lost with it."""
+
+    reason: str
+
+
+class TimedOut(msgspec.Struct, frozen=True, tag="timed_out"):
+    """No answer within the time limit, in seconds."""
+
+    seconds: float
+
+
+Outcome = Outputs | Refused | Crashed | TimedOut
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One implementation's answer to one case; fewer outcomes than steps where it stopped early."""
+
+    request: int
+    implementation: str
+    outcomes: tuple[Outcome, ...]
+    cpu: float = 0.0
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Return the reply in a frame's body; raise ValueError where it is none."""
+    metadata, tensors = decode(body)
+    try:
+        reply = msgspec.convert(json.loads(metadata["reply"]), Reply)
+    except (KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
+        raise ValueError(f"not a reply: {error}") from error
+    outcomes = tuple(
+        Outputs(_of_step(tensors, t)) if isinstance(outcome, Outputs) else outcome
+        for t, outcome in enumerate(reply.outcomes)
+    )
+    return msgspec.structs.replace(reply, outcomes=outcomes)
+
+
+def _of_step(tensors: dict[str, Array], t: int) -> dict[str, Array]:
+    prefix = f"{t}."
+    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}

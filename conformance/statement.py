@@ -1,0 +1,152 @@
+"""Implementation conformance statements: what an implementation promises, as data that needs no framework to read.
+
+A statement is a function of `facts` about a case (see `facts`): rules whose `when` holds override the defaults, later
+ones win. A `when` maps a fact to the values it may have: `{"rank": [4], "mode": ["train"]}`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from conformance.bounds import Numerics
+from conformance.case import Case, Step
+from reference import Semantics
+from reference.spec import kept_axes, reduced_axes
+
+When = dict[str, list[Any]]
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured."""
+
+    cite: str
+    when: When = {}
+    semantics: dict[str, Any] = {}
+    numerics: dict[str, Any] = {}
+
+
+class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `when` holds, the implementation raises one of these exception types, as documented."""
+
+    cite: str
+    when: When
+    error: list[str]
+
+
+class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one implementation promises.
+
+    id: `framework.entry(+variant)*`. packages: the modules whose versions identify it. conventions: how its native
+    arguments differ from the neutral `Spec`. supports: facts a case must have to be asked at all. outputs: what it
+    returns. compiled: it pays for each new static signature, so it gets the pooled ones only.
+    """
+
+    id: str
+    packages: list[str]
+    documentation: str
+    conventions: dict[str, str]
+    supports: When = {}
+    outputs: list[str] = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
+    rules: list[Rule] = []
+    refusals: list[Refusal] = []
+    compiled: bool = False
+    calibration: bool = False
+
+    @property
+    def framework(self) -> str:
+        """The first part of the id."""
+        return self.id.split(".")[0]
+
+    def semantics(self, facts: dict[str, Any]) -> Semantics:
+        """Return the semantics promised for a case."""
+        fields = [rule.semantics for rule in self.rules if matches(rule.when, facts)]
+        return msgspec.convert({k: v for f in fields for k, v in f.items()}, Semantics)
+
+    def numerics(self, facts: dict[str, Any], mode: str, output: str) -> Numerics:
+        """Return the numerical class promised for one output of a step in this mode."""
+        asked = facts | {"mode": mode, "output": output}
+        fields: dict[str, Any] = {"stored": _STORED.get(output, "input")}
+        for rule in self.rules:
+            if matches(rule.when, asked):
+                fields |= rule.numerics
+        return msgspec.convert(fields, Numerics)
+
+    def unsupported(self, facts: dict[str, Any]) -> str:
+        """Return why a case cannot be asked, empty where it can."""
+        for fact, allowed in self.supports.items():
+            if facts.get(fact) not in allowed:
+                return f"{fact} {facts.get(fact)} is not among {allowed}"
+        return ""
+
+    def refusal(self, facts: dict[str, Any]) -> Refusal | None:
+        """Return the documented refusal that a step runs into."""
+        return next((r for r in self.refusals if matches(r.when, facts)), None)
+
+
+_STORED = {
+    "dgamma": "parameters",
+    "dbeta": "parameters",
+    "moving_mean": "statistics",
+    "moving_variance": "statistics",
+    "mean": "statistics",
+    "variance": "statistics",
+}
+
+
+def matches(when: When, facts: dict[str, Any]) -> bool:
+    """Return whether every fact that `when` names has one of the values it allows.
+
+    >>> matches({"rank": [4, 5]}, {"rank": 4, "channel": "last"}), matches({"rank": [4]}, {"rank": 2})
+    (True, False)
+    """
+    return all(facts.get(fact) in allowed for fact, allowed in when.items())
+
+
+_AFFINE = {(True, True): "both", (True, False): "center", (False, True): "scale", (False, False): "none"}
+
+
+def facts(case: Case) -> dict[str, Any]:
+    """Return the facts about a case that statements and divergences may speak of.
+
+    channel: where the kept axis is (`second` before `last` for rank 2, where both hold); several: more than one.
+    several_axes: whether more than one axis is kept.
+    """
+    rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
+    return {
+        "rank": rank,
+        "channel": channel(kept, rank),
+        "several_axes": len(kept) > 1,
+        "dtype": case.dtypes.x,
+        "parameters": case.dtypes.parameters,
+        "statistics": case.dtypes.statistics,
+        "layout": case.layout,
+        "center": case.spec.center,
+        "scale": case.spec.scale,
+        "affine": _AFFINE[case.spec.center, case.spec.scale],
+        "trainable": case.spec.trainable,
+        "cumulative": case.spec.momentum is None,
+        "virtual": case.spec.virtual_batch_size is not None,
+    }
+
+
+def channel(kept: tuple[int, ...], rank: int) -> str:
+    """Return where the kept axis is.
+
+    >>> channel((1,), 2), channel((3,), 4), channel((1, 3), 4), channel((0,), 2)
+    ('second', 'last', 'several', 'other')
+    """
+    if len(kept) > 1:
+        return "several"
+    if kept == (1,):
+        return "second"
+    return "last" if kept == (rank - 1,) else "other"
+
+
+def step_facts(case: Case, t: int) -> dict[str, Any]:
+    """Return the facts about one step: those of the case, its mode and its number of values per channel (0, 1, many)."""
+    step: Step = case.steps[t]
+    n = math.prod(case.x(t).shape[a] for a in reduced_axes(case.spec, case.x(t).ndim))
+    return facts(case) | {"mode": step.mode, "update": step.update, "n": "many" if n > 1 else str(n)}

@@ -1,0 +1,256 @@
+"""The worker: hosts the implementations of one environment and answers frames on stdin/stdout.
+
+    python worker.py [--memory GIB] [--device cpu] ADAPTER.py[:Class] …
+
+Started by path, with Python 3.6 or later and NumPy; imports nothing of the host. `conformance/PROTOCOL.md` is the
+contract; this file is one way to keep it.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import struct
+import sys
+import time
+import traceback
+
+import numpy as np
+
+PROTOCOL = 1
+_DTYPES = {"BOOL": "bool", "I32": "int32", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32"}
+_DTYPES["F64"] = "float64"
+_CODES = {name: code for code, name in _DTYPES.items()}
+
+
+# --- safetensors: an 8-byte length, a JSON header, a buffer -----------------------------------------------------
+
+
+def _dtype(name):
+    if name == "bfloat16":
+        import ml_dtypes  # NumPy has no bfloat16 of its own
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def decode(body):
+    """Return (metadata, tensors) of a safetensors buffer."""
+    (length,) = struct.unpack("<Q", body[:8])
+    header = json.loads(body[8 : 8 + length].decode("utf-8"))
+    metadata = header.pop("__metadata__", {})
+    start = 8 + length
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        array = np.frombuffer(body[start + begin : start + end], _dtype(_DTYPES[entry["dtype"]]))
+        tensors[name] = array.reshape(entry["shape"])
+    return metadata, tensors
+
+
+def encode(metadata, tensors):
+    """Return a safetensors buffer."""
+    header, chunks, offset = {"__metadata__": metadata}, [], 0
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name])
+        data = np.ascontiguousarray(array).tobytes()
+        offsets = [offset, offset + len(data)]
+        header[name] = {"dtype": _CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": offsets}
+        chunks.append(data)
+        offset += len(data)
+    text = json.dumps(header).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(chunks)
+
+
+def read_frame(stream):
+    """Return the next frame's body, None at the end of the stream."""
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    (length,) = struct.unpack("<Q", head)
+    return stream.read(length)
+
+
+def write_frame(stream, body):
+    """Write one frame: an 8-byte little-endian length, then the body."""
+    stream.write(struct.pack("<Q", len(body)) + body)
+    stream.flush()
+
+
+# --- the case as an adapter sees it -----------------------------------------------------------------------------
+
+
+class Step(object):
+    """One call: `training`, `update`, `site`, the arrays `x` and `dy` (None where no gradient is asked for)."""
+
+    def __init__(self, index, fields, case):
+        self.index = index
+        self.training = fields["mode"] == "train"
+        self.update = fields["update"]
+        self.site = fields["site"]
+        self.derivatives = fields["derivatives"]
+        self.x = _laid_out(case.tensors["%d.x" % index], case.layout)
+        self.dy = case.tensors.get("%d.dy" % index)
+        self.mask = case.tensors.get("%d.mask" % index)
+
+
+class Case(object):
+    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), initial arrays, `steps`, `native`."""
+
+    def __init__(self, fields, tensors, statement):
+        self.tensors = tensors
+        self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
+        self.actions = fields["actions"]
+        self.rank = tensors["0.x"].ndim
+        axes = self.spec["axis"] if isinstance(self.spec["axis"], list) else [self.spec["axis"]]
+        self.axis = tuple(sorted(a + self.rank if a < 0 else a for a in axes))
+        self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
+        self.gamma = tensors.get("gamma") if self.spec["scale"] else None
+        self.beta = tensors.get("beta") if self.spec["center"] else None
+        self.mean, self.variance = tensors.get("moving_mean"), tensors.get("moving_variance")
+        self.kept = tuple(tensors["0.x"].shape[a] for a in self.axis)
+        self.native = native(self, statement["conventions"])
+        self.steps = [Step(t, step, self) for t, step in enumerate(fields["steps"])]
+
+    def signature(self, step):
+        """Return what a compiled implementation compiles for: everything static about a step."""
+        spec = self.spec
+        flags = (spec["momentum"], spec["center"], spec["scale"], spec["trainable"], step.training)
+        return (step.x.shape, str(step.x.dtype), self.axis, step.dy is not None) + flags
+
+
+def native(case, conventions):
+    """Translate the neutral Spec by the statement's calling conventions."""
+    kept = case.spec["momentum"]
+    arguments = {"epsilon": case.spec["epsilon"], "momentum": kept}
+    if conventions.get("momentum") == "updated" and kept is not None:
+        arguments["momentum"] = 1.0 - kept
+    arguments["axis"] = case.spec["axis"]
+    if conventions.get("axis") == "reduced":
+        arguments["axis"] = list(case.reduced)
+    return arguments
+
+
+def _laid_out(array, layout):
+    """Return a writable copy of the array with the memory layout that the case asks for."""
+    if layout == "F":
+        return np.array(array, order="F")
+    if layout == "strided" and array.ndim:
+        wide = np.zeros(array.shape[:-1] + (2 * array.shape[-1],), array.dtype)
+        wide[..., ::2] = array
+        return wide[..., ::2]
+    return np.array(array, order="C")
+
+
+# --- running ----------------------------------------------------------------------------------------------------
+
+
+def load(target):
+    """Return the implementation classes of an adapter, given as PATH.py, PATH.py:Class or module:Class."""
+    path, _, name = target.partition(":") if not target[1:3] == ":\\" else (target, "", "")
+    if path.endswith(".py"):
+        spec = importlib.util.spec_from_file_location("adapter_" + os.path.basename(path)[:-3], path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(path)
+    return [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
+
+
+def run(implementation, case):
+    """Return (outcomes, tensors) of one implementation on one case; what it raises is an outcome too."""
+    outcomes, tensors = [], {}
+    try:
+        for t, arrays in enumerate(implementation.run(case)):
+            arrays = {name: _as_array(name, array) for name, array in arrays.items() if array is not None}
+            tensors.update(("%d.%s" % (t, name), array) for name, array in arrays.items())
+            outcomes.append({"type": "outputs"})
+    except MemoryError:
+        outcomes.append({"type": "crashed", "reason": "out of memory"})
+    except Exception as error:
+        traceback.print_exc()
+        name, lines = type(error).__name__, (str(error).strip() or repr(error)).splitlines()
+        outcomes.append({"type": "refused", "error": name, "message": " ".join(lines)[:500]})
+    return outcomes, tensors
+
+
+def _as_array(name, array):
+    array = np.asarray(array)
+    if array.dtype.name not in _CODES:
+        raise TypeError("%s has dtype %s; the wire carries %s" % (name, array.dtype, sorted(_CODES)))
+    return array
+
+
+def instantiate(targets, device):
+    """Return ({id: implementation}, [listing]): what can run here, and why the rest cannot."""
+    ready, listing = {}, []
+    for target in targets:
+        for cls in load(target):
+            identity, reason = "%s@%s" % (cls.statement["id"], device), ""
+            try:
+                ready[identity] = cls(device)
+            except Exception as error:
+                reason = "%s: %s" % (type(error).__name__, str(error).splitlines()[0] if str(error) else "")
+            listing.append({"id": identity, "available": not reason, "reason": reason, "statement": cls.statement})
+    return ready, listing
+
+
+def versions(names):
+    """Return the versions of the modules that are loaded, by name."""
+    found = {"python": sys.version.split()[0], "numpy": np.__version__}
+    for name in names:
+        if name in sys.modules:
+            found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
+    return found
+
+
+def serve(stdin, stdout, ready):
+    """Answer requests until the stream ends: one reply frame per implementation asked for."""
+    while True:
+        body = read_frame(stdin)
+        if body is None:
+            return
+        metadata, tensors = decode(body)
+        request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
+        for identity in request["implementations"]:
+            started = time.process_time()
+            implementation = ready[identity]
+            outcomes, arrays = run(implementation, Case(fields, tensors, implementation.statement))
+            reply = {"request": request["id"], "implementation": identity, "outcomes": outcomes}
+            reply["cpu"] = time.process_time() - started
+            write_frame(stdout, encode({"reply": json.dumps(reply)}, arrays))
+
+
+def limit_memory(gib):
+    """Make an allocation beyond the limit fail in this process rather than take the machine down."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    limit = int(gib * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def main():
+    """Read the command line, import the adapters, say hello, serve."""
+    parser = argparse.ArgumentParser(description="host batch normalization implementations for bnconf")
+    parser.add_argument("--memory", type=float, default=8.0, help="GiB that the process may allocate (default 8)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("adapters", nargs="+")
+    arguments = parser.parse_args()
+    stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # from here on, what a framework prints goes to stderr
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p) != here]  # adapters are called like their frameworks
+    limit_memory(arguments.memory)
+    ready, listing = instantiate(arguments.adapters, arguments.device)
+    names = sorted({name for entry in listing for name in entry["statement"]["packages"]})
+    hello = {"protocol": PROTOCOL, "pid": os.getpid(), "implementations": listing, "versions": versions(names)}
+    write_frame(stdout, encode({"hello": json.dumps(hello)}, {}))
+    serve(sys.stdin.buffer, stdout, ready)
+
+
+if __name__ == "__main__":
+    main()
