@@ -49,7 +49,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     documentation: str
     conventions: dict[str, str]
     supports: When = {}
-    outputs: list[str] = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
+    outputs: tuple[str, ...] = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
     rules: list[Rule] = []
     refusals: list[Refusal] = []
     compiled: bool = False

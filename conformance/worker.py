@@ -92,8 +92,7 @@ class Step(object):
         self.site = fields["site"]
         self.derivatives = fields["derivatives"]
         self.x = _laid_out(case.tensors["%d.x" % index], case.layout)
-        self.dy = case.tensors.get("%d.dy" % index)
-        self.mask = case.tensors.get("%d.mask" % index)
+        self.dy, self.mask = case.own("%d.dy" % index), case.own("%d.mask" % index)
 
 
 class Case(object):
@@ -107,12 +106,16 @@ class Case(object):
         axes = self.spec["axis"] if isinstance(self.spec["axis"], list) else [self.spec["axis"]]
         self.axis = tuple(sorted(a + self.rank if a < 0 else a for a in axes))
         self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
-        self.gamma = tensors.get("gamma") if self.spec["scale"] else None
-        self.beta = tensors.get("beta") if self.spec["center"] else None
-        self.mean, self.variance = tensors.get("moving_mean"), tensors.get("moving_variance")
+        self.gamma = self.own("gamma") if self.spec["scale"] else None
+        self.beta = self.own("beta") if self.spec["center"] else None
+        self.mean, self.variance = self.own("moving_mean"), self.own("moving_variance")
         self.kept = tuple(tensors["0.x"].shape[a] for a in self.axis)
         self.native = native(self, statement["conventions"])
         self.steps = [Step(t, step, self) for t, step in enumerate(fields["steps"])]
+
+    def own(self, name):
+        """Return a writable copy: implementations may update in place, and the case serves others after them."""
+        return np.array(self.tensors[name]) if name in self.tensors else None
 
     def signature(self, step):
         """Return what a compiled implementation compiles for: everything static about a step."""

@@ -47,7 +47,7 @@ class Functional(object):
         """Return a torch tensor that shares the array's strides; NumPy's bfloat16 goes by its bits."""
         if array.dtype.name == "bfloat16":
             return self.torch.from_numpy(array.view(np.int16)).view(self.torch.bfloat16).to(self.device)
-        return self.torch.from_numpy(np.array(array) if not array.flags.writeable else array).to(self.device)
+        return self.torch.from_numpy(array).to(self.device)
 
     def array(self, tensor):
         """Return a NumPy copy of a tensor."""
