@@ -157,7 +157,7 @@ class Bounds:
         u, a = self.units.u, fraction
         e = (1 - a) * e_old * (1 + u) + a * (1 + u) * e_batch
         e = e + 4 * u * ((1 - a) * np.abs(old) + a * np.abs(batch)) + u * np.abs(batch - old)
-        return e + u * (np.abs(new) + e) + 3 * self.units.smallest
+        return self.stored(new, e + u * (np.abs(new) + e) + 3 * self.units.smallest)
 
     def e_debiased(self, average: Array, e_hidden: Array, weight: float) -> Array:
         """hidden / (1 - momentum**t): the power and the difference are rounded, 4u against a weight that may be small.

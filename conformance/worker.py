@@ -7,7 +7,6 @@ contract; this file is one way to keep it.
 """
 
 import argparse
-import importlib
 import importlib.util
 import json
 import os
@@ -150,15 +149,14 @@ def _laid_out(array, layout):
 # --- running ----------------------------------------------------------------------------------------------------
 
 
-def load(target):
-    """Return the implementation classes of an adapter, given as PATH.py, PATH.py:Class or module:Class."""
-    path, _, name = target.partition(":") if not target[1:3] == ":\\" else (target, "", "")
-    if path.endswith(".py"):
+def load(target, loaded={}):  # noqa: B006 - the default is the memory of what was loaded
+    """Return the implementation classes of an adapter, given as PATH.py or PATH.py:Class."""
+    path, _, name = target.partition(":")
+    if path not in loaded:
         spec = importlib.util.spec_from_file_location("adapter_" + os.path.basename(path)[:-3], path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(path)
+        loaded[path] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded[path])
+    module = loaded[path]
     return [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
 
 
@@ -209,6 +207,15 @@ def versions(names):
     return found
 
 
+def answer(implementation, identity, request, fields, tensors):
+    """Return the reply of one implementation to one case, as a frame's body."""
+    started = time.process_time()
+    outcomes, arrays = run(implementation, Case(fields, tensors, implementation.statement))
+    reply = {"request": request, "implementation": identity, "outcomes": outcomes}
+    reply["cpu"] = time.process_time() - started
+    return encode({"reply": json.dumps(reply)}, arrays)
+
+
 def serve(stdin, stdout, ready):
     """Answer requests until the stream ends: one reply frame per implementation asked for."""
     while True:
@@ -218,12 +225,7 @@ def serve(stdin, stdout, ready):
         metadata, tensors = decode(body)
         request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
         for identity in request["implementations"]:
-            started = time.process_time()
-            implementation = ready[identity]
-            outcomes, arrays = run(implementation, Case(fields, tensors, implementation.statement))
-            reply = {"request": request["id"], "implementation": identity, "outcomes": outcomes}
-            reply["cpu"] = time.process_time() - started
-            write_frame(stdout, encode({"reply": json.dumps(reply)}, arrays))
+            write_frame(stdout, answer(ready[identity], identity, request["id"], fields, tensors))
 
 
 def limit_memory(gib):

@@ -80,11 +80,13 @@ def update(state: State, mean: Array, variance: Array, spec: Spec, semantics: Se
 
 def update_fraction(t: int, spec: Spec, semantics: Semantics) -> float:
     """Return the weight of the t-th batch (t = 1, 2, …) in the moving statistics when it enters them."""
+    if semantics.average == "none":
+        return 0.0
     if spec.momentum is None:
         return 1 / t
     if t == 1 and semantics.average == "first_batch":
         return 1.0
-    return 1.0 - spec.momentum
+    return float(np.dtype(semantics.fraction_dtype).type(1.0 - spec.momentum))
 
 
 def published(state: State, spec: Spec, semantics: Semantics) -> State:

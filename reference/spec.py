@@ -44,7 +44,9 @@ class Semantics:
 
     stored_variance: what enters the moving variance: the batch's biased variance, or N/(N-1) times it.
     average: how the moving statistics move. `exponential` keeps `momentum`; `zero_debiased` also divides by
-        1 - momentum**t when they are used (Kingma & Ba 2015, section 3); `first_batch` copies the first batch.
+        1 - momentum**t when they are used (Kingma & Ba 2015, section 3); `first_batch` copies the first batch;
+        `none` keeps nothing, and the statistics stay what they were.
+    fraction_dtype: where the update fraction 1 - momentum is rounded to.
     training_statistics: normalize a training batch by its own statistics, or by the moving ones just updated.
     frozen: what `trainable=False` does to a training step: `train` as if it were trainable, normalize by the
         `batch` but leave the state alone (TF 1), or `infer` (TF 2).
@@ -52,7 +54,8 @@ class Semantics:
     """
 
     stored_variance: Literal["biased", "unbiased"] = "biased"
-    average: Literal["exponential", "zero_debiased", "first_batch"] = "exponential"
+    average: Literal["exponential", "zero_debiased", "first_batch", "none"] = "exponential"
+    fraction_dtype: Literal["float64", "float32"] = "float64"
     training_statistics: Literal["batch", "moving"] = "batch"
     frozen: Literal["train", "batch", "infer"] = "batch"
     initial_mean: float = 0.0
