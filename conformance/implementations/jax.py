@@ -32,8 +32,9 @@ def _statement(identity, page, axis, cite, supports, semantics, **numerics):
 
 
 class _Jitted(object):
-    """One jitted function per signature. Subclasses have `package` and `statement`, and define
+    """One jitted function per signature.
 
+    Subclasses have `package` and `statement`, and define
     `layer(case, training)`, a function of (parameters, state, x, epsilon) that gives (y, state);
     `initial(case)`, the library's own initial state with the case's moving statistics put in;
     `moving(state)`, the mean and variance in it, as stored.
@@ -45,7 +46,7 @@ class _Jitted(object):
         try:
             self.device = self.jax.devices({"cuda": "gpu"}.get(device, device))[0]
         except RuntimeError as error:
-            raise RuntimeError("jax %s finds no device %s: %s" % (self.jax.__version__, device, error))
+            raise RuntimeError("jax %s finds no device %s: %s" % (self.jax.__version__, device, error)) from error
         self.jitted = {}
 
     def shape(self, case):
@@ -220,8 +221,8 @@ class Haiku(_Jitted):
         if len(given) < 2:
             _, state = self.transformed(case, True).init(None, case.steps[0].x, case.native["epsilon"])
         for name, array in given.items():
-            array = array.reshape(_full(case))
-            state["layer/~/%s_ema" % name] = {"counter": np.zeros((), np.int32), "hidden": array, "average": array}
+            values = dict.fromkeys(("hidden", "average"), array.reshape(_full(case)))
+            state["layer/~/%s_ema" % name] = dict(values, counter=np.zeros((), np.int32))
         return state
 
     def moving(self, state):
