@@ -59,6 +59,7 @@ class Units:
     largest: float
     stored_u: float
     stored_quantum: float
+    stored_largest: float
 
     @classmethod
     def of(cls, arithmetic: str, stored: str) -> Units:
@@ -71,6 +72,7 @@ class Units:
             float(info.max),
             float(out.eps) / 2 if rounds else 0.0,
             float(out.smallest_subnormal) / 2 if rounds else 0.0,
+            float(out.max),
         )
 
 
@@ -164,6 +166,8 @@ class Bounds:
 
         The momentum's own rounding is worth t·u·m**t ≤ u/(e·weight) on the weight, so 8u covers both.
         """
+        if weight <= 0:
+            return np.full_like(average, np.inf)
         e_weight = min(8 * self.units.u / weight, 0.5)
         return (e_hidden / weight + np.abs(average) * e_weight) / (1 - e_weight) * (1 + self.units.u)
 
@@ -264,7 +268,8 @@ class Bounds:
 
     def stored(self, value: Array, e: Array) -> Array:
         """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
-        return e + self.units.stored_u * (np.abs(value) + e) + self.units.stored_quantum
+        rounded = self.units.stored_u * (np.abs(value) + np.where(np.isfinite(e), e, 0)) + self.units.stored_quantum
+        return np.where(np.abs(value) + e > self.units.stored_largest, np.inf, e + rounded)
 
     def vacuous(self, e: Array, peak: Array) -> Array:
         """Return e, infinite where an intermediate as large as `peak` may overflow."""

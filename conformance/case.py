@@ -6,6 +6,7 @@ Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what th
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import Any, Literal, cast
@@ -97,9 +98,11 @@ def question(case: Case) -> dict[str, Any]:
 def _spelled_out(value: object) -> Any:
     if isinstance(value, msgspec.Struct):
         return {f: _spelled_out(getattr(value, f)) for f in value.__struct_fields__}
+    if isinstance(value, Spec):
+        return dataclasses.asdict(value)  # msgspec leaves out a dataclass's defaults
     if isinstance(value, tuple):
         return [_spelled_out(v) for v in cast("tuple[object, ...]", value)]
-    return msgspec.to_builtins(value)
+    return value
 
 
 def case_id(case: Case) -> str:
@@ -108,8 +111,8 @@ def case_id(case: Case) -> str:
     Omitting defaults keeps old ids when a new field arrives.
     """
     bare = msgspec.to_builtins(msgspec.structs.replace(case, tensors={}))
-    defaults = msgspec.to_builtins(Spec())
-    bare["spec"] = {k: v for k, v in bare["spec"].items() if v != defaults[k]}
+    defaults = dataclasses.asdict(Spec())
+    bare["spec"] = {k: v for k, v in dataclasses.asdict(case.spec).items() if v != defaults[k]}
     digest = hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode())
     for name, array in sorted(case.tensors.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

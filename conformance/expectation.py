@@ -290,7 +290,8 @@ class _Step:
 
     def _expected(self, output: str, value: Array, bound: Array) -> Expected:
         bounds = self.bounds(_ALIAS.get(output, output))
-        return Expected(value, np.broadcast_to(bound, value.shape), self.plan.dtype(bounds.numerics))
+        unbounded = np.isnan(bound) | ~np.isfinite(value)
+        return Expected(value, np.where(unbounded, np.inf, bound), self.plan.dtype(bounds.numerics))
 
     def _flat(self, a: Array) -> Array:
         return np.broadcast_to(a, self.batch.mean.shape).reshape(self.kept)

@@ -20,7 +20,8 @@ from reference.spec import Array
 def judge(case_id: str, question: Question, statement: Statement, reply: Reply) -> list[Result]:
     """Return a result for each output of each step."""
     try:
-        return list(_Judge(case_id, question, statement, reply).results())
+        with np.errstate(all="ignore"):  # overflow and 0/0 are values here: they make a bound vacuous
+            return list(_Judge(case_id, question, statement, reply).results())
     except Exception as error:  # the judge must never take a run down with it
         where = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"the judge failed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"

@@ -99,10 +99,10 @@ class TensorFlow(_Keras):
             pass  # already in use: another adapter of this process has set them
 
     def call(self, layer, step):
-        """Return y, and the gradients that the step asks for."""
+        """Return y, and the gradients that the step asks for; a frozen layer's variables are watched too."""
         x = self.tf.constant(step.x)
-        sources = {"dx": x, "dgamma": layer.gamma, "dbeta": layer.beta}
-        sources = [(n, getattr(v, "value", v)) for n, v in sources.items() if v is not None]
+        parameters = [(n, v.value) for n, v in (("dgamma", layer.gamma), ("dbeta", layer.beta)) if v is not None]
+        sources = [("dx", x)] + parameters
         with self.tf.GradientTape() as tape:
             for _, source in sources:
                 tape.watch(source)

@@ -14,7 +14,7 @@ _EXPANDER = "https://github.com/openxla/xla/blob/main/xla/service/batchnorm_expa
 _FORMATS = {(4, (1,)): "NCHW", (4, (3,)): "NHWC", (5, (1,)): "NCDHW", (5, (4,)): "NDHWC"}
 
 
-def _fused(variant, *numerics):
+def _fused(variant, outputs, *numerics):
     return {
         "id": "tf.raw_ops.FusedBatchNormV3" + variant,
         "packages": ["tensorflow"],
@@ -29,7 +29,7 @@ def _fused(variant, *numerics):
             "cumulative": [False],
             "virtual": [False],
         },
-        "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
+        "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"] + outputs,
         "compiled": bool(variant),
         "rules": [
             {
@@ -46,11 +46,13 @@ class FusedBatchNormV3(object):
 
     statement = _fused(
         "",
+        ["mean", "variance"],
         {
             "numerics": {"variance": "two_pass", "affine": "direct", "sums": "serial"},
             "cite": _KERNEL + ": FusedBatchNorm, x_centered",
         },
     )
+    unasked = []
 
     def __init__(self, device):
         self.tf = _tensorflow(device)
@@ -59,6 +61,7 @@ class FusedBatchNormV3(object):
         """Yield the outputs of each step; on CPU the reserve spaces are the batch's mean and biased variance."""
         scale, offset = self.given(case, "gamma", 1), self.given(case, "beta", 0)
         mean, variance = self.given(case, "mean", 0), self.given(case, "variance", 1)
+        unasked = [n for n, a in (("dgamma", case.gamma), ("dbeta", case.beta)) if a is None] + self.unasked
         attributes = {"epsilon": case.native["epsilon"], "exponential_avg_factor": case.native["momentum"]}
         attributes["data_format"] = _FORMATS[case.rank, case.axis]
         for step in case.steps:
@@ -66,11 +69,9 @@ class FusedBatchNormV3(object):
             outputs, gradients = self.call(x, dy, scale, offset, mean, variance, training=step.training, **attributes)
             out = dict(zip(("dx", "dgamma", "dbeta"), gradients), y=outputs[0])
             if step.training:
-                mean, variance = outputs[1:3]
-                out.update(mean=outputs[3], variance=outputs[4])
+                mean, variance, out["mean"], out["variance"] = outputs[1:]
             out.update(moving_mean=mean, moving_variance=variance)
-            unasked = {"dgamma": case.gamma is None, "dbeta": case.beta is None}
-            yield {name: np.array(tensor) for name, tensor in out.items() if not unasked.get(name)}
+            yield {name: np.array(tensor) for name, tensor in out.items() if name not in unasked}
 
     def given(self, case, name, default):
         """Return an array of the case; the op requires all of them, so its neutral value where the case has none."""
@@ -89,10 +90,14 @@ class FusedBatchNormV3(object):
 
 
 class Compiled(FusedBatchNormV3):
-    """The same op under `tf.function(jit_compile=True)`: its attributes, epsilon among them, are static."""
+    """The same op under `tf.function(jit_compile=True)`: its attributes, epsilon among them, are static.
+
+    Its batch statistics are left out: XLA contracts x - sum/n to one rounding, so y is not that of the rounded mean.
+    """
 
     statement = _fused(
         "+xla",
+        [],
         {
             "numerics": {"variance": "fast", "affine": "direct", "sums": "serial"},
             "cite": _EXPANDER + ": HandleBatchNormTraining, E[X^2] - E^2[X], which may be negative",
@@ -103,6 +108,7 @@ class Compiled(FusedBatchNormV3):
             "cite": _EXPANDER + ": HandleBatchNormInference, true_scale and true_shift",
         },
     )
+    unasked = ["mean", "variance"]
 
     def __init__(self, device):
         FusedBatchNormV3.__init__(self, device)
@@ -116,7 +122,7 @@ class Moments(object):
         "id": "tf.nn.batch_normalization",
         "packages": ["tensorflow"],
         "documentation": _DOCS + "nn/batch_normalization",
-        "conventions": {"momentum": "none", "axis": "reduced"},
+        "conventions": {"axis": "reduced"},
         "supports": {
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
@@ -140,21 +146,27 @@ class Moments(object):
         """Yield the outputs of each step."""
         spread = [size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape)]
         gamma, beta = [None if a is None else self.tf.constant(a.reshape(spread)) for a in (case.gamma, case.beta)]
-        kept, one = case.kept if len(case.axis) == 1 else spread, np.ones(spread, case.dtypes["statistics"])
+        one = np.ones(spread, case.dtypes["statistics"])
         initial = 0 * one if case.mean is None else case.mean, one if case.variance is None else case.variance
+        initial = [self.tf.constant(a.reshape(spread)) for a in initial]
         for step in case.steps:
-            x, out = self.tf.constant(step.x), {}
-            sources = [(n, v) for n, v in (("dx", x), ("dgamma", gamma), ("dbeta", beta)) if v is not None]
-            with self.tf.GradientTape() as tape:
-                tape.watch([tensor for _, tensor in sources])
-                if step.training:
-                    out["mean"], out["variance"] = self.tf.nn.moments(x, case.native["axis"], keepdims=True)
-                used = [out["mean"], out["variance"]] if step.training else [a.reshape(spread) for a in initial]
-                out["y"] = self.tf.nn.batch_normalization(x, used[0], used[1], beta, gamma, case.native["epsilon"])
-            if step.dy is not None:
-                gradients = tape.gradient(out["y"], [tensor for _, tensor in sources], self.tf.constant(step.dy))
-                out.update(zip([name for name, _ in sources], gradients))
-            yield {n: np.array(a).reshape(x.shape if n in ("y", "dx") else kept) for n, a in out.items()}
+            out = self.call(case, step, gamma, beta, initial)
+            whole = ["y", "dx"] if len(case.axis) == 1 else list(out)
+            yield {n: np.array(a) if n in whole else np.ravel(a) for n, a in out.items()}
+
+    def call(self, case, step, gamma, beta, used):
+        """Return the outputs of a step; what the case keeps has the averaged axes too, with size 1."""
+        x, out = self.tf.constant(step.x), {}
+        sources = [(n, v) for n, v in (("dx", x), ("dgamma", gamma), ("dbeta", beta)) if v is not None]
+        with self.tf.GradientTape() as tape:
+            tape.watch([tensor for _, tensor in sources])
+            if step.training:
+                used = out["mean"], out["variance"] = self.tf.nn.moments(x, case.native["axis"], keepdims=True)
+            out["y"] = self.tf.nn.batch_normalization(x, used[0], used[1], beta, gamma, case.native["epsilon"])
+        if step.dy is not None:
+            gradients = tape.gradient(out["y"], [tensor for _, tensor in sources], self.tf.constant(step.dy))
+            out.update(zip([name for name, _ in sources], gradients))
+        return out
 
 
 def _tensorflow(device):

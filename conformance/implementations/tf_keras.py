@@ -67,17 +67,22 @@ class BatchNormalization(object):
         """Yield the outputs of each step."""
         layer = self.build(case)
         for step in case.steps:
-            x = self.tf.constant(step.x)
-            sources = [(n, v) for n, v in (("dx", x), ("dgamma", layer.gamma), ("dbeta", layer.beta)) if v is not None]
-            with self.tf.GradientTape() as tape:
-                for _, source in sources:
-                    tape.watch(source)
-                out = {"y": layer(x, training=step.training)}
-            if step.dy is not None:
-                gradients = tape.gradient(out["y"], [source for _, source in sources], self.tf.constant(step.dy))
-                out.update(zip([name for name, _ in sources], gradients))
+            out = self.call(layer, step)
             out.update(moving_mean=layer.moving_mean, moving_variance=layer.moving_variance)
             yield {name: np.array(tensor) for name, tensor in out.items()}
+
+    def call(self, layer, step):
+        """Return y, and the gradients that the step asks for; a frozen layer's variables are watched too."""
+        x = self.tf.constant(step.x)
+        sources = [(n, v) for n, v in (("dx", x), ("dgamma", layer.gamma), ("dbeta", layer.beta)) if v is not None]
+        with self.tf.GradientTape() as tape:
+            for _, source in sources:
+                tape.watch(source)
+            y = layer(x, training=step.training)
+        if step.dy is None:
+            return {"y": y}
+        gradients = tape.gradient(y, [source for _, source in sources], self.tf.constant(step.dy))
+        return dict(zip([name for name, _ in sources], gradients), y=y)
 
 
 def _tensorflow(device):
