@@ -39,13 +39,18 @@ WELL_POSED_CONDITIONING = 1e3
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What to run, and how. interpreters: another Python for an environment, by its name."""
+    """What to run, and how.
+
+    requested: the implementations were asked for by name, so that a missing one makes the run incomplete.
+    interpreters: another Python for an environment, by its name.
+    """
 
     entries: list[Entry]
     out: Path
     seed: int = 0
     cases: int = 300
     device: str = "cpu"
+    requested: bool = False
     in_process: bool = False
     interpreters: dict[str, str] = {}
     limits: Limits = Limits()
@@ -176,8 +181,11 @@ class Campaign:
 
     def _listed(self, record: ImplementationRecord) -> None:
         self._write(record)
-        if not record.available:
-            self._incomplete(f"{record.id} is not available: {record.reason}")
+        if record.available:
+            return
+        optional = not self.options.requested and "ModuleNotFoundError" in record.reason
+        tell = self.progress.note if optional else self._incomplete
+        tell(f"{record.id} is not available: {record.reason}")
 
     def _ask(self, worker: Worker | LocalWorker, entries: list[Entry], items: list[Item]) -> None:
         by_id = {entry.id: entry for entry in entries}

@@ -111,6 +111,7 @@ def _options(
         seed,
         cases,
         device,
+        bool(patterns),
         in_process,
         dict(_assignment(text) for text in interpreters),
         Limits(case=timeout, memory=memory),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import struct
 import subprocess
 import sys
@@ -37,10 +38,11 @@ PINNED = {
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """An interpreter, the adapters it hosts, and the variables it is started with."""
+    """An interpreter, the adapters it hosts and the ids wanted of them, and the variables it is started with."""
 
     name: str
     adapters: tuple[str, ...]
+    only: tuple[str, ...] = ()
     python: str = sys.executable
     variables: dict[str, str] = {}
 
@@ -83,8 +85,9 @@ class Process:
     """One worker process: frames in, frames out, neither side ever blocking the host."""
 
     def __init__(self, environment: Environment, device: str, limits: Limits, log: Path) -> None:
-        self._log = log.open("ab")
+        self._path, self._log = log, log.open("ab")
         command = [environment.python, str(WORKER), "--device", device, "--memory", str(limits.memory)]
+        command += [argument for identity in environment.only for argument in ("--only", identity)]
         variables = os.environ | PINNED | ({"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {})
         try:
             self._process = subprocess.Popen(
@@ -147,8 +150,14 @@ class Process:
     def _epitaph(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(timeout=5)
-            return f"the worker died: signal {-code}" if code < 0 else f"the worker ended with exit code {code}"
+            if code < 0:
+                return f"the worker died: {signal.strsignal(-code) or 'signal'} ({-code})"
+            return f"the worker ended with exit code {code}: {self._last_words()}"
         return "the worker closed its output"
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self._path.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:200] if lines else "it said nothing"
 
 
 def _read_frame(stream: IO[bytes]) -> bytes:

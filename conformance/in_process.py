@@ -18,7 +18,7 @@ class LocalWorker:
 
     def __init__(self, environment: Environment, device: str) -> None:
         self.environment = environment
-        self._ready, listing = worker.instantiate(environment.adapters, device)
+        self._ready, listing = worker.instantiate(environment.adapters, device, environment.only)
         versions = worker.versions(sorted({name for entry in listing for name in entry["statement"]["packages"]}))
         hello = {"protocol": worker.PROTOCOL, "pid": 0, "implementations": listing, "versions": versions}
         self.hello = msgspec.convert(hello, Hello)

@@ -52,15 +52,15 @@ def from_target(target: str, environment: str = "user", device: str = "cpu") -> 
     classes = [getattr(module, name, None)] if name else list(getattr(module, "IMPLEMENTATIONS", []))
     if not classes or None in classes:
         raise InvalidInput(f"{target}: names no implementation; give PATH.py:Class, or a file with IMPLEMENTATIONS")
-    return [_entry(cls, path, environment, device) for cls in classes]
+    return [_entry(cls, target, environment, device) for cls in classes]
 
 
-def _entry(cls: Any, path: str, environment: str, device: str) -> Entry:
+def _entry(cls: Any, target: str, environment: str, device: str) -> Entry:
     try:
         statement = msgspec.convert(cls.statement, Statement)
     except (msgspec.ValidationError, AttributeError) as error:
-        raise InvalidInput(f"{path}:{cls.__name__}: the statement is not valid: {error}") from error
-    return Entry(f"{statement.id}@{device}", statement, environment, f"{path}:{cls.__name__}")
+        raise InvalidInput(f"{target}: the statement of {cls.__name__} is not valid: {error}") from error
+    return Entry(f"{statement.id}@{device}", statement, environment, target)
 
 
 def _load(path: Path) -> ModuleType:
@@ -110,12 +110,10 @@ def environments(entries: list[Entry], interpreters: dict[str, str]) -> list[Env
     unknown = set(interpreters) - {*_BUILT_IN, "user"}
     if unknown:
         raise InvalidInput(f"--env {sorted(unknown)[0]}: no such environment; use one of {[*_BUILT_IN, 'user']}")
-    return [
-        Environment(
-            name,
-            tuple(entry.target for entry in entries if entry.environment == name),
-            interpreters.get(name, sys.executable),
-            _BUILT_IN[name][1] if name in _BUILT_IN else {},
-        )
-        for name in names
-    ]
+    return [_environment(name, [e for e in entries if e.environment == name], interpreters) for name in names]
+
+
+def _environment(name: str, hosted: list[Entry], interpreters: dict[str, str]) -> Environment:
+    targets, ids = tuple(dict.fromkeys(entry.target for entry in hosted)), tuple(entry.id for entry in hosted)
+    variables = _BUILT_IN[name][1] if name in _BUILT_IN else {}
+    return Environment(name, targets, ids, interpreters.get(name, sys.executable), variables)

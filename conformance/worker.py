@@ -184,12 +184,14 @@ def _as_array(name, array):
     return array
 
 
-def instantiate(targets, device):
-    """Return ({id: implementation}, [listing]): what can run here, and why the rest cannot."""
+def instantiate(targets, device, only=()):
+    """Return ({id: implementation}, [listing]): what can run here, and why the rest cannot; of `only` these ids."""
     ready, listing = {}, []
     for target in targets:
         for cls in load(target):
             identity, reason = "%s@%s" % (cls.statement["id"], device), ""
+            if only and identity not in only:
+                continue
             try:
                 ready[identity] = cls(device)
             except Exception as error:
@@ -243,6 +245,7 @@ def main():
     parser = argparse.ArgumentParser(description="host batch normalization implementations for bnconf")
     parser.add_argument("--memory", type=float, default=8.0, help="GiB that the process may allocate (default 8)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", action="append", default=[], help="id to host; repeatable; default all")
     parser.add_argument("adapters", nargs="+")
     arguments = parser.parse_args()
     stdout = os.fdopen(os.dup(1), "wb")
@@ -250,7 +253,7 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [p for p in sys.path if os.path.abspath(p) != here]  # adapters are called like their frameworks
     limit_memory(arguments.memory)
-    ready, listing = instantiate(arguments.adapters, arguments.device)
+    ready, listing = instantiate(arguments.adapters, arguments.device, arguments.only)
     names = sorted({name for entry in listing for name in entry["statement"]["packages"]})
     hello = {"protocol": PROTOCOL, "pid": os.getpid(), "implementations": listing, "versions": versions(names)}
     write_frame(stdout, encode({"hello": json.dumps(hello)}, {}))

@@ -21,8 +21,8 @@ def _statement(backend, packages, numerics, cite):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "dtype": ["float32", "float64", "float16", "bfloat16"],
-            "parameters": ["float32", "float64"],
-            "statistics": ["float32", "float64"],
+            "parameters": ["float32", "float64", "float16", "bfloat16"],
+            "statistics": ["float32", "float64", "float16", "bfloat16"],
             "several_axes": [False],
             "cumulative": [False],
             "virtual": [False],

@@ -52,7 +52,6 @@ class FusedBatchNormV3(object):
             "cite": _KERNEL + ": FusedBatchNorm, x_centered",
         },
     )
-    unasked = []
 
     def __init__(self, device):
         self.tf = _tensorflow(device)
@@ -61,7 +60,8 @@ class FusedBatchNormV3(object):
         """Yield the outputs of each step; on CPU the reserve spaces are the batch's mean and biased variance."""
         scale, offset = self.given(case, "gamma", 1), self.given(case, "beta", 0)
         mean, variance = self.given(case, "mean", 0), self.given(case, "variance", 1)
-        unasked = [n for n, a in (("dgamma", case.gamma), ("dbeta", case.beta)) if a is None] + self.unasked
+        absent = [n for n, a in (("dgamma", case.gamma), ("dbeta", case.beta)) if a is None]
+        asked = [name for name in self.statement["outputs"] if name not in absent]
         attributes = {"epsilon": case.native["epsilon"], "exponential_avg_factor": case.native["momentum"]}
         attributes["data_format"] = _FORMATS[case.rank, case.axis]
         for step in case.steps:
@@ -71,7 +71,7 @@ class FusedBatchNormV3(object):
             if step.training:
                 mean, variance, out["mean"], out["variance"] = outputs[1:]
             out.update(moving_mean=mean, moving_variance=variance)
-            yield {name: np.array(tensor) for name, tensor in out.items() if name not in unasked}
+            yield {name: np.array(tensor) for name, tensor in out.items() if name in asked}
 
     def given(self, case, name, default):
         """Return an array of the case; the op requires all of them, so its neutral value where the case has none."""
@@ -108,36 +108,38 @@ class Compiled(FusedBatchNormV3):
             "cite": _EXPANDER + ": HandleBatchNormInference, true_scale and true_shift",
         },
     )
-    unasked = ["mean", "variance"]
 
     def __init__(self, device):
         FusedBatchNormV3.__init__(self, device)
         self.call = self.tf.function(self.call, jit_compile=True)
 
 
+_MOMENTS = {
+    "id": "tf.nn.batch_normalization",
+    "packages": ["tensorflow"],
+    "documentation": _DOCS + "nn/batch_normalization",
+    "conventions": {"axis": "reduced"},
+    "supports": {
+        "dtype": ["float32", "float64"],
+        "parameters": ["float32", "float64"],
+        "statistics": ["float32", "float64"],
+        "virtual": [False],
+    },
+    "outputs": ["y", "dx", "dgamma", "dbeta", "mean", "variance"],
+    "rules": [
+        {
+            "semantics": {"average": "none", "frozen": "train"},
+            "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
+            "cite": _SOURCE + "python/ops/nn_impl.py: moments, batch_normalization",
+        }
+    ],
+}
+
+
 class Moments(object):
     """`tf.nn.batch_normalization` by `tf.nn.moments` in training, by the case's own statistics in inference."""
 
-    statement = {
-        "id": "tf.nn.batch_normalization",
-        "packages": ["tensorflow"],
-        "documentation": _DOCS + "nn/batch_normalization",
-        "conventions": {"axis": "reduced"},
-        "supports": {
-            "dtype": ["float32", "float64"],
-            "parameters": ["float32", "float64"],
-            "statistics": ["float32", "float64"],
-            "virtual": [False],
-        },
-        "outputs": ["y", "dx", "dgamma", "dbeta", "mean", "variance"],
-        "rules": [
-            {
-                "semantics": {"average": "none", "frozen": "train"},
-                "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
-                "cite": _SOURCE + "python/ops/nn_impl.py: moments, batch_normalization",
-            }
-        ],
-    }
+    statement = _MOMENTS
 
     def __init__(self, device):
         self.tf = _tensorflow(device)

@@ -10,36 +10,38 @@ import numpy as np
 _SOURCE = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/layers/normalization/batch_normalization.py"
 _FUSED = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
 
+_STATEMENT = {
+    "id": "tf_keras.BatchNormalization",
+    "packages": ["tf_keras", "tensorflow"],
+    "documentation": "https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/BatchNormalization",
+    "conventions": {"momentum": "kept", "axis": "kept"},
+    "supports": {
+        "dtype": ["float32", "float64", "float16", "bfloat16"],
+        "parameters": ["float32", "float64"],
+        "statistics": ["float32", "float64"],
+        "cumulative": [False],
+        "virtual": [False],
+    },
+    "rules": [
+        {
+            "semantics": {"stored_variance": "biased", "frozen": "infer", "fraction_dtype": "float32"},
+            "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
+            "cite": _SOURCE + ": call, and tf.convert_to_tensor(1.0 - momentum) in _assign_moving_average",
+        },
+        {
+            "when": {"rank": [4, 5], "channel": ["second", "last"], "dtype": ["float32", "float16", "bfloat16"]},
+            "semantics": {"stored_variance": "unbiased"},
+            "numerics": {"affine": "direct"},
+            "cite": _SOURCE + ": build and _raise_if_fused_cannot_be_used; Bessel's correction in " + _FUSED,
+        },
+    ],
+}
+
 
 class BatchNormalization(object):
     """`tf_keras.layers.BatchNormalization` with TF 2 behavior, eager."""
 
-    statement = {
-        "id": "tf_keras.BatchNormalization",
-        "packages": ["tf_keras", "tensorflow"],
-        "documentation": "https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/BatchNormalization",
-        "conventions": {"momentum": "kept", "axis": "kept"},
-        "supports": {
-            "dtype": ["float32", "float64", "float16", "bfloat16"],
-            "parameters": ["float32", "float64"],
-            "statistics": ["float32", "float64"],
-            "cumulative": [False],
-            "virtual": [False],
-        },
-        "rules": [
-            {
-                "semantics": {"stored_variance": "biased", "frozen": "infer", "fraction_dtype": "float32"},
-                "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
-                "cite": _SOURCE + ": call, and tf.convert_to_tensor(1.0 - momentum) in _assign_moving_average",
-            },
-            {
-                "when": {"rank": [4, 5], "channel": ["second", "last"], "dtype": ["float32", "float16", "bfloat16"]},
-                "semantics": {"stored_variance": "unbiased"},
-                "numerics": {"affine": "direct"},
-                "cite": _SOURCE + ": build and _raise_if_fused_cannot_be_used; Bessel's correction in " + _FUSED,
-            },
-        ],
-    }
+    statement = _STATEMENT
 
     def __init__(self, device):
         self.tf = _tensorflow(device)
