@@ -7,11 +7,13 @@ batch statistics that the implementation itself returned.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 
 import reference
@@ -153,6 +155,16 @@ class Plan:
         used = step.used(Carried.exact(State(mean.astype(dtype), variance.astype(dtype))))
         return {"y": step.y(mean.astype(dtype), variance.astype(dtype), used("y"))}
 
+    def as_class_a(self, t: int) -> Expected | None:
+        """Return a training step's y with the bound of class A, same grade; None where that is what is promised."""
+        numerics = self._numerics["train", "y"]
+        strict = msgspec.structs.replace(numerics, variance="two_pass", affine="direct")
+        if self.mode(t) != "train" or self.semantics.training_statistics != "batch" or strict == numerics:
+            return None
+        plan = copy.copy(self)
+        plan._numerics = self._numerics | {("train", "y"): strict}
+        return _Step(plan, t).train_y()
+
     def bounds(self, mode: str, output: str, n: int) -> Bounds:
         """Return the formulas for one output."""
         numerics = self._numerics[mode, output]
@@ -187,14 +199,19 @@ class _Step:
         after = self.moved(before) if self.plan.updates(self.t) else before
         out = self._batch_statistics() if self.mode == "train" else {}
         if self.mode == "train" and self.plan.semantics.training_statistics == "batch":
-            used, state = self._used_batch, State(self._flat(self.batch.mean), self._flat(self.batch.variance))
+            used = self._used_batch
+            out["y"] = self.train_y()
         else:
             carried = self._published(before) if self.mode == "infer" else after
-            used, state = self.used(carried), carried.state
-        out["y"] = self.y(state.mean, state.variance, used("y"))
+            used = self.used(carried)
+            out["y"] = self.y(carried.state.mean, carried.state.variance, used("y"))
         if self.question.dy(self.t) is not None:
             out.update(self._gradients(before, used))
         return out | self.moving(after), after
+
+    def train_y(self) -> Expected:
+        """Return the output normalized by the batch's own statistics."""
+        return self.y(self._flat(self.batch.mean), self._flat(self.batch.variance), self._used_batch("y"))
 
     def moving(self, after: Carried) -> Answers:
         """Return the state after the step as outputs; none where nothing is kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from conformance import bounds
@@ -116,7 +117,13 @@ class _Judge:
             dtype=got.dtype.name,
             elements=int(got.size),
             vacuous=vacuous,
+            class_a=self._class_a(t, output, got),
         )
+
+    def _class_a(self, t: int, output: str, got: Array) -> Rho | msgspec.UnsetType:
+        """Return ρ under class A, for a training output that promises less: which class is it really in?"""
+        strict = self.plan.as_class_a(t) if output == "y" else None
+        return _compare("class A", got, strict)[0] if strict else msgspec.UNSET
 
     def _result(self, t: int, verdict: Any, reason: str, output: str = "outcome", **fields: Any) -> Result:
         mode = self.case.steps[t].mode

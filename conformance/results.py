@@ -96,6 +96,7 @@ class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
     dtype: str = ""
     elements: int = 0
     vacuous: int = 0
+    class_a: Rho | msgspec.UnsetType = msgspec.UNSET
 
 
 class EndRecord(msgspec.Struct, frozen=True, tag="end"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -40,6 +40,7 @@ class Row(msgspec.Struct):
     outputs: dict[str, Worst]
     verdicts: dict[str, int]
     cases: int
+    class_a: Rho = None
 
     @property
     def conforms(self) -> bool:
@@ -68,6 +69,8 @@ def rows(run: Run) -> list[Row]:
         counts[result.implementation][result.verdict] += 1
         if result.verdict != "UNSUPPORTED":
             cases[result.implementation].add(result.case)
+        if as_number(result.class_a) > as_number(table[result.implementation].class_a):
+            table[result.implementation].class_a = cast("Rho", result.class_a)
         if result.rho is not msgspec.UNSET:
             worst = table[result.implementation].outputs.setdefault(key(result), Worst())
             worst.add(result)
