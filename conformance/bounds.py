@@ -183,7 +183,7 @@ class Bounds:
         low = np.maximum(w - e_w, floor)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             r, worst, best = 1 / np.sqrt(w), (1 + k * u) / np.sqrt(low), (1 - k * u) / np.sqrt(w + e_w)
-            e_r = np.where(low > 0, np.maximum(worst - r, r - best), np.inf)
+            e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
         return Used(mean, e_mean, r, e_r)
 
     def e_y(self, x: Array, y: Array, gamma: Array, beta: Array, used: Used) -> Array:

@@ -36,7 +36,7 @@ _NAMES = {
 
 def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
     """Return a safetensors buffer with this metadata and these tensors."""
-    return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+    return save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
 
 
 def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:

@@ -99,11 +99,13 @@ class Process:
                 start_new_session=True,  # Ctrl-C is the host's to handle
             )
         except OSError as error:
+            self._log.close()
             raise WorkerDied(f"{environment.python} cannot be started: {error.strerror}") from error
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._in: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-        threading.Thread(target=self._write, daemon=True).start()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._write, self._read)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def pid(self) -> int:
@@ -130,7 +132,12 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._process.wait()
-        self._log.close()
+        for thread in self._threads:
+            thread.join()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(OSError):  # a pipe whose other end is gone
+                if stream:
+                    stream.close()
 
     def _write(self) -> None:
         assert self._process.stdin

@@ -253,7 +253,7 @@ def _std(recipe: Recipe) -> float:
     if recipe.pattern == "large":
         std *= 1e4
     if recipe.signature.dtypes.x == "float16":
-        std = min(std, 3e4 / (10 + abs(recipe.ratio)))
+        std = min(std, 3e4 / (abs(recipe.ratio) + (5e3 if recipe.pattern == "outlier" else 20)))
     return std
 
 
