@@ -12,11 +12,6 @@ BIN := $(VENV)/bin
 OUT := reports/latest
 WORKER_SIDE := conformance/worker.py conformance/implementations
 COMMA := ,
-FRAMEWORKS := $(subst $(COMMA), ,$(EXTRAS))
-
-# Without all frameworks, only those implementations are asked for whose environment is called like an extra given.
-CHOSEN := import sys; from conformance.roster import built_in; \
-	print(*("-i " + entry.id for entry in built_in() if entry.environment in sys.argv))
 
 # The first Python that is new enough; constraints.txt is for 3.11, so that comes first.
 ifndef PYTHON
@@ -40,12 +35,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retrie
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-report: $(RUN_READY) ## judge every implementation, write the HTML report, print its path (EXTRAS, SEED, CASES, PROFILE)
+report: $(RUN_READY) ## judge every implementation, write the HTML report, print its path (EXTRAS, SEED, CASES)
 	@echo "Running the implementations; results go to $(OUT)/"
-	@status=0; chosen=; \
-	$(if $(filter all,$(FRAMEWORKS)),,chosen=$$($(BIN)/python -c '$(CHOSEN)' numpy $(FRAMEWORKS)) || exit 5;) \
+	@status=0; \
 	$(BIN)/bnconf run --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
-		$(if $(PROFILE),--profile $(PROFILE)) $$chosen || status=$$?; \
+		|| status=$$?; \
 	case $$status in 0) ;; 3) echo "The run is incomplete (exit status 3); the report says what is missing." ;; \
 		*) exit $$status ;; esac; \
 	echo "Writing the report"; \

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ml_dtypes
 import msgspec
@@ -64,7 +64,7 @@ class Units:
     @classmethod
     def of(cls, arithmetic: str, stored: str) -> Units:
         """Return the units for arithmetic in one dtype and storage in another; storing at no less costs nothing."""
-        info, out = ml_dtypes.finfo(arithmetic), ml_dtypes.finfo(stored)
+        info, out = _finfo(arithmetic), _finfo(stored)
         rounds = float(out.eps) > float(info.eps)
         return cls(
             float(info.eps) / 2,
@@ -74,6 +74,11 @@ class Units:
             float(out.smallest_subnormal) / 2 if rounds else 0.0,
             float(out.max),
         )
+
+
+def _finfo(name: str) -> Any:
+    """Return limits of a dtype; NumPy has no bfloat16."""
+    return cast("Any", ml_dtypes).finfo(name)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,15 +22,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import environment as env
 from conformance import availability, results, strategies
+from conformance import environment as env
 from conformance.case import Case, case_id
 from conformance.codec import encode_case
 from conformance.environment import Limits, Worker, WorkerDied
-from conformance.expectation import Question
 from conformance.in_process import LocalWorker
 from conformance.judgment import judge
 from conformance.outcome import Reply
+from conformance.question import Question
 from conformance.results import CaseRecord, ImplementationRecord, Record, Result, RunFile
 from conformance.roster import Entry, environments
 from conformance.statement import facts
@@ -116,7 +116,7 @@ class Campaign:
         self.file = RunFile(options.out)
         self.records: list[Record] = []
         self.reasons: list[str] = []
-        self.cpu: Counter[str] = Counter()
+        self.cpu: defaultdict[str, float] = defaultdict(float)
         self._lock, self._stop, self._began = threading.Lock(), threading.Event(), time.monotonic()
 
     def run(self) -> results.EndRecord:
@@ -192,13 +192,13 @@ class Campaign:
         asked = {item.index: [e.id for e in entries if self._is_asked(item, e)] for item in items}
         self.progress.started(worker.environment.name, sum(len(ids) for ids in asked.values()))
 
-        def questions() -> Iterator[env.Question]:
+        def questions() -> Iterator[env.Request]:
             for item in items:
                 if self._stop.is_set():
                     return
                 if asked[item.index]:
                     encode = functools.partial(encode_case, item.case)
-                    yield env.Question(item.index, encode, list(asked[item.index]))
+                    yield env.Request(item.index, encode, list(asked[item.index]))
 
         for reply in worker.ask(questions()):
             self._judge(items[reply.request], by_id[reply.implementation], reply)
@@ -230,7 +230,7 @@ class Campaign:
         self.progress.note(reason)
 
     @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
+    def _interruptible(self) -> Generator[None]:
         """Turn Ctrl-C and SIGTERM into a stop after the case in hand; a second one ends at once."""
         if threading.current_thread() is not threading.main_thread():
             yield

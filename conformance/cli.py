@@ -59,7 +59,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
         click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",
                      help="Host an environment in another interpreter, to judge your own build. Repeatable."),
-        click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging: no crash is caught."),
+        click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
         click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
                      help="Seconds for one case and implementation."),
         click.option("--memory", type=click.FloatRange(min=0.1), default=8.0, show_default=True,
@@ -91,7 +91,9 @@ def run(seed: int, cases: int, out: Path, as_json: bool, **common: Any) -> None:
     else:
         console.print_run(finished, out)
     if not end.complete:
-        raise Incomplete("; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else ""))
+        raise Incomplete(
+            "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")
+        )
 
 
 def _options(
@@ -143,7 +145,9 @@ def _folder(path: Path) -> Path:
 @main.command()
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON", help="As for run.")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects with id, framework, device, available, reason.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="A list of objects with id, framework, device, available, reason."
+)
 def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -> None:
     """List the implementations under test, and whether they can run here."""
     from conformance import availability, console

@@ -1,7 +1,7 @@
 """Cases and outcomes as safetensors buffers: the same bytes on the wire and on disk.
 
 The format is an 8-byte length, a JSON header and a buffer (https://huggingface.co/docs/safetensors). The metadata
-holds `schema` and `case`; a request or a reply adds keys of its own, which are no part of the case.
+holds the `case` as JSON, its schema inside; a request adds a key of its own, which is no part of the case.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import msgspec
@@ -42,10 +42,8 @@ def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
 def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
     """Return metadata and tensors of a safetensors buffer; raise ValueError where it is none."""
     try:
-        tensors = {
-            name: np.frombuffer(view["data"], _NAMES[view["dtype"]]).reshape(view["shape"])
-            for name, view in safetensors.deserialize(body)
-        }
+        views: list[tuple[str, Any]] = cast("Any", safetensors).deserialize(body)
+        tensors = {name: np.frombuffer(v["data"], _NAMES[v["dtype"]]).reshape(v["shape"]) for name, v in views}
         (length,) = struct.unpack_from("<Q", body)
         metadata = json.loads(body[8 : 8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, KeyError) as error:
@@ -54,18 +52,15 @@ def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
 
 
 def encode_case(case: Case, extra: dict[str, str] | None = None) -> bytes:
-    """Return a case as bytes; `extra` metadata is carried along and is no part of the question."""
-    metadata = {"schema": str(SCHEMA), "case": json.dumps(question(case), sort_keys=True)}
-    return encode(metadata | (extra or {}), case.tensors)
+    """Return a case as bytes, always the same; `extra` metadata is carried along and is no part of the question."""
+    text = json.dumps({"schema": SCHEMA} | question(case), sort_keys=True)
+    return encode({"case": text} | (extra or {}), case.tensors)
 
 
 def decode_case(body: bytes) -> tuple[Case, dict[str, str]]:
     """Return a case and the metadata that is no part of it."""
     metadata, tensors = decode(body)
-    schema = metadata.pop("schema", "none")
-    if schema != str(SCHEMA):
-        raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
-    return case_from_json(metadata.pop("case", ""), tensors), metadata
+    return case_from_json(metadata.pop("case", "{}"), tensors), metadata
 
 
 def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
@@ -75,7 +70,9 @@ def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
     """
     try:
         fields: dict[str, Any] = json.loads(text)
-        inline = fields.pop("tensors", {})
+        schema, inline = fields.pop("schema", SCHEMA), fields.pop("tensors", {})
+        if schema != SCHEMA:
+            raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
         unknown = set(fields.get("spec", {})) - {field.name for field in dataclasses.fields(Spec)}
         if unknown:
             raise ValueError(f"Spec has no field {sorted(unknown)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class _Lines(Progress):
 
 
 @contextlib.contextmanager
-def watching(*, quiet: bool) -> Iterator[Progress]:
+def watching(*, quiet: bool) -> Generator[Progress]:
     """Yield what shows a run's progress."""
     console = Console(stderr=True)
     if quiet:
@@ -80,7 +80,9 @@ def print_run(run: Run, folder: Path) -> None:
     failed = [result for result in run.results if result.verdict in ("FAIL", "ERROR")]
     for result in failed[:5]:
         console.print(describe(result), highlight=False, markup=False)
-        console.print(f"    bnconf replay {folder / run.cases[result.case].file} -i {result.implementation}", markup=False)
+        console.print(
+            f"    bnconf replay {folder / run.cases[result.case].file} -i {result.implementation}", markup=False
+        )
     if len(failed) > 5:
         console.print(f"… and {len(failed) - 5} more; bnconf report {folder} shows them all", markup=False)
     console.print(headline(run), highlight=False, markup=False)
@@ -92,7 +94,9 @@ def headline(run: Run) -> str:
     judged = sum(r.rho is not msgspec.UNSET for r in run.results)
     said = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
     state = "complete" if run.complete else "INCOMPLETE"
-    return f"{state}: {judged} judged arrays of {len(run.cases)} cases, {len(run.implementations)} implementations: {said}"
+    return (
+        f"{state}: {judged} judged arrays of {len(run.cases)} cases, {len(run.implementations)} implementations: {said}"
+    )
 
 
 def _table(run: Run) -> Table:
@@ -113,7 +117,9 @@ def _table(run: Run) -> Table:
 
 def describe(result: Result) -> str:
     """Return one result in a line."""
-    where = f"{result.verdict} {result.implementation} case {result.case} step {result.step} {result.mode} {result.output}"
+    where = (
+        f"{result.verdict} {result.implementation} case {result.case} step {result.step} {result.mode} {result.output}"
+    )
     d = result.deviation
     if d is None:
         return f"{where}: {result.reason}"
@@ -134,7 +140,9 @@ def as_json(run: Run) -> str:
         }
         for row in summary.rows(run)
     ]
-    return msgspec.json.encode({"complete": run.complete, "reasons": run.reasons if not run.complete else [], "implementations": rows}).decode()
+    return msgspec.json.encode(
+        {"complete": run.complete, "reasons": run.reasons if not run.complete else [], "implementations": rows}
+    ).decode()
 
 
 def print_results(found: list[Result], *, as_json: bool) -> None:

@@ -180,7 +180,7 @@ def _read_frame(stream: IO[bytes]) -> bytes:
     return body
 
 
-class Question(msgspec.Struct):
+class Request(msgspec.Struct):
     """A request in flight: a case's bytes, and the implementations that still owe an answer."""
 
     number: int
@@ -189,8 +189,8 @@ class Question(msgspec.Struct):
 
     def body(self) -> bytes:
         """Return the request as a frame's body."""
-        request = {"id": self.number, "implementations": self.implementations}
-        return self.encode({"request": json.dumps(request)})
+        asked = {"id": self.number, "implementations": self.implementations}
+        return self.encode({"request": json.dumps(asked)})
 
 
 class Worker:
@@ -220,31 +220,31 @@ class Worker:
         self._process.close()
         raise WorkerDied(reason)
 
-    def ask(self, questions: Iterable[Question]) -> Iterator[Reply]:
-        """Yield one reply per question and implementation; a crash or a hang costs one, and becomes its outcome."""
-        pending: deque[Question] = deque()
-        for question in questions:
-            pending.append(question)
-            self._process.send(question.body())
+    def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield one reply per request and implementation; a crash or a hang costs one, and becomes its outcome."""
+        pending: deque[Request] = deque()
+        for request in requests:
+            pending.append(request)
+            self._process.send(request.body())
             while len(pending) >= WINDOW:
                 yield from self._settle(pending)
         while pending:
             yield from self._settle(pending)
 
-    def _settle(self, pending: deque[Question]) -> Iterator[Reply]:
-        """Yield every reply to the oldest question."""
-        question = pending[0]
-        while question.implementations:
-            yield self._next(question, pending)
+    def _settle(self, pending: deque[Request]) -> Iterator[Reply]:
+        """Yield every reply to the oldest request."""
+        request = pending[0]
+        while request.implementations:
+            yield self._next(request, pending)
         pending.popleft()
 
-    def _next(self, question: Question, pending: deque[Question]) -> Reply:
-        owed, started = question.implementations[0], time.monotonic()
+    def _next(self, request: Request, pending: deque[Request]) -> Reply:
+        owed, started = request.implementations[0], time.monotonic()
         try:
             reply = decode_reply(self._process.receive(self.limits.case))
-            if (reply.request, reply.implementation) != (question.number, owed):
+            if (reply.request, reply.implementation) != (request.number, owed):
                 raise ValueError(f"it answered {reply.implementation} of request {reply.request}")
-            question.implementations.pop(0)
+            request.implementations.pop(0)
             return reply
         except WorkerSilent:
             outcome: Outcome = TimedOut(self.limits.case)
@@ -252,17 +252,17 @@ class Worker:
             outcome = Crashed(str(error))
         except ValueError as error:
             outcome = Crashed(f"the worker wrote garbage: {error}")
-        question.implementations.pop(0)
+        request.implementations.pop(0)
         self._restart(pending)
-        return Reply(question.number, owed, (outcome,), cpu=time.monotonic() - started)
+        return Reply(request.number, owed, (outcome,), cpu=time.monotonic() - started)
 
-    def _restart(self, pending: deque[Question]) -> None:
+    def _restart(self, pending: deque[Request]) -> None:
         """Start a new process and ask it what the old one still owed."""
         self._process.close()
         self._start()
-        for question in pending:
-            if question.implementations:
-                self._process.send(question.body())
+        for request in pending:
+            if request.implementations:
+                self._process.send(request.body())
 
     def close(self) -> None:
         """End the process."""

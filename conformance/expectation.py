@@ -7,25 +7,17 @@ batch statistics that the implementation itself returned.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-import msgspec
 import numpy as np
 
-import reference
-from conformance.bounds import Batch, Bounds, Numerics, Units, Used
-from conformance.case import Case, initial_state, parameters
-from conformance.statement import Statement, facts, step_facts
-from reference import State
-from reference.batch_norm import bessel, published, update_fraction
-from reference.spec import Array, broadcast, kept_shape, reduced_axes
-
-_ALIAS = {"moving_variance": "moving_mean", "variance": "mean"}
-_DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
+from conformance.bounds import Bounds, Used
+from conformance.case import initial_state
+from conformance.question import Plan
+from reference import Refusal, State, infer_gradients, train_gradients, validate
+from reference.batch_norm import bessel, normalize, published, update, update_fraction
+from reference.spec import Array, broadcast, kept_shape
 
 
 @dataclass(frozen=True)
@@ -35,6 +27,9 @@ class Expected:
     value: Array
     bound: Array
     dtype: str
+
+
+Answers = dict[str, Expected]
 
 
 @dataclass(frozen=True)
@@ -47,146 +42,53 @@ class Carried:
 
     @classmethod
     def exact(cls, state: State) -> Carried:
-        """A state taken as it is."""
+        """Take a state as it is."""
         return cls(state, np.zeros_like(state.mean), np.zeros_like(state.variance))
 
 
-Answers = dict[str, Expected]
+def trajectory(plan: Plan) -> list[Answers | Refusal]:
+    """Return what every step of the case should give, from the case alone, or the refusal that it must meet with."""
+    known = plan.question.known
+    if plan.key not in known:
+        known[plan.key] = list(_trajectory(plan))
+    return known[plan.key]
 
 
-class Question:
-    """A case at the precision the reference judges it in, its batches measured once for all implementations."""
-
-    def __init__(self, case: Case) -> None:
-        self.case, self.spec = case, case.spec
-        doubles = "float64" in (case.dtypes.x, case.dtypes.parameters, case.dtypes.statistics)
-        self.dtype: Any = np.longdouble if doubles else np.float64
-        self._batches: dict[int, Batch] = {}
-        self._answers: dict[Any, list[Answers | reference.Refusal]] = {}
-
-    def batch(self, t: int) -> Batch:
-        """Return the exact statistics of step t's input."""
-        if t not in self._batches:
-            x = self.x(t)
-            axes = reduced_axes(self.spec, x.ndim)
-            self._batches[t] = Batch.of(x, *reference.batch_norm.moments(x, axes), axes)
-        return self._batches[t]
-
-    def x(self, t: int) -> Array:
-        """Return the input of step t."""
-        return self.case.x(t).astype(self.dtype)
-
-    def dy(self, t: int) -> Array | None:
-        """Return the cotangent of step t, None where no gradient is asked for."""
-        dy = self.case.tensor(f"{t}.dy")
-        return dy.astype(self.dtype) if dy is not None and self.case.steps[t].derivatives else None
-
-    @cached_property
-    def parameters(self) -> reference.Parameters:
-        """gamma and beta."""
-        return parameters(self.case, self.dtype)
-
-    @cached_property
-    def affine(self) -> tuple[Array, Array]:
-        """Gamma and beta, 1 and 0 where the spec asks for none, broadcasting against the input."""
-        rank, one = len(self.case.shape), np.ones((), self.dtype)
-        gamma, beta = self.parameters.gamma, self.parameters.beta
-        return (
-            one if gamma is None else broadcast(gamma, self.spec, rank),
-            0 * one if beta is None else broadcast(beta, self.spec, rank),
-        )
-
-    def trajectory(self, statement: Statement) -> list[Answers | reference.Refusal]:
-        """Return what every step of the case should give, from the case alone; implementations alike share it."""
-        plan = Plan(self, statement)
-        if plan.key not in self._answers:
-            self._answers[plan.key] = list(plan.trajectory())
-        return self._answers[plan.key]
-
-
-class Plan:
-    """A question as one implementation has promised to answer it: its semantics, and its numerics per output."""
-
-    def __init__(self, question: Question, statement: Statement) -> None:
-        self.question, self.case, self.spec = question, question.case, question.spec
-        self._facts = facts(self.case)
-        self.semantics = statement.semantics(self._facts)
-        outputs = ("y", "dx", "dgamma", "dbeta", "moving_mean", "mean")
-        self._numerics = {
-            (mode, output): statement.numerics(self._facts, mode, output)
-            for mode in ("train", "infer")
-            for output in outputs
-        }
-        self.key = (self.semantics, tuple(self._numerics.values()))
-
-    def mode(self, t: int) -> str:
-        """Return the mode a step really runs in: a frozen layer may infer where training was asked for."""
-        frozen = not self.spec.trainable and self.semantics.frozen == "infer"
-        return "infer" if frozen else self.case.steps[t].mode
-
-    def updates(self, t: int) -> bool:
-        """Return whether a step moves the state."""
-        frozen = not self.spec.trainable and self.semantics.frozen == "batch"
-        return self.mode(t) == "train" and self.case.steps[t].update and not frozen
-
-    def trajectory(self) -> Any:
-        """Yield the answers of each step, or the refusal it must meet with."""
-        kept = kept_shape(self.spec, self.case.shape)
-        carried = Carried.exact(initial_state(self.case, self.semantics, self.question.dtype))
-        for t in range(len(self.case.steps)):
-            try:
-                reference.validate(self.spec, self.case.x(t).shape, kept)
-            except reference.Refusal as refusal:
-                yield refusal
-                continue
-            answers, carried = _Step(self, t).answers(carried)
+def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
+    kept = kept_shape(plan.spec, plan.case.shape)
+    carried = Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
+    for t in range(len(plan.case.steps)):
+        try:
+            validate(plan.spec, plan.case.x(t).shape, kept)
+        except Refusal as refusal:
+            yield refusal
+        else:
+            answers, carried = OneStep(plan, t).answers(carried)
             yield answers
 
-    def after(self, t: int, state: State) -> Answers:
-        """Return what step t should give from the state that the implementation itself returned before it."""
-        step = _Step(self, t)
-        if self.mode(t) == "infer" or self.semantics.training_statistics == "moving":
-            return step.answers(Carried.exact(state))[0]
-        return step.moving(step.moved(Carried.exact(state)))
 
-    def residual(self, t: int, mean: Array, variance: Array) -> Answers:
-        """Return y for the batch statistics that the implementation returned, taken as exact."""
-        step, dtype = _Step(self, t), self.question.dtype
-        used = step.used(Carried.exact(State(mean.astype(dtype), variance.astype(dtype))))
-        return {"y": step.y(mean.astype(dtype), variance.astype(dtype), used("y"))}
-
-    def as_class_a(self, t: int) -> Expected | None:
-        """Return a training step's y with the bound of class A, same grade; None where that is what is promised."""
-        numerics = self._numerics["train", "y"]
-        strict = msgspec.structs.replace(numerics, variance="two_pass", affine="direct")
-        if self.mode(t) != "train" or self.semantics.training_statistics != "batch" or strict == numerics:
-            return None
-        plan = copy.copy(self)
-        plan._numerics = self._numerics | {("train", "y"): strict}
-        return _Step(plan, t).train_y()
-
-    def bounds(self, mode: str, output: str, n: int) -> Bounds:
-        """Return the formulas for one output."""
-        numerics = self._numerics[mode, output]
-        return Bounds(numerics, self._units(numerics), n, self.spec.epsilon)
-
-    def _units(self, numerics: Numerics) -> Units:
-        arithmetic, dtypes = self.case.dtypes.x, self.case.dtypes
-        if numerics.accumulate == "wide":
-            wide = "float64" in (dtypes.x, dtypes.parameters, dtypes.statistics)
-            arithmetic = "float64" if wide and dtypes.x == "float64" else "float32"
-        return Units.of(arithmetic, self.dtype(numerics))
-
-    def label(self, t: int, output: str) -> str:
-        """Return the class and grade promised for an output of a step, such as `A′·S`."""
-        return self._numerics[self.mode(t), _ALIAS.get(output, output)].label
-
-    def dtype(self, numerics: Numerics) -> str:
-        """Return the dtype that an output is promised in."""
-        return getattr(self.case.dtypes, _DTYPES[numerics.stored]) if numerics.stored in _DTYPES else numerics.stored
+def after(plan: Plan, t: int, state: State) -> Answers:
+    """Return what step t should give from the state that the implementation itself returned before it."""
+    step = OneStep(plan, t)
+    if plan.mode(t) == "infer" or plan.semantics.training_statistics == "moving":
+        return step.answers(Carried.exact(state))[0]
+    return step.moving(step.moved(Carried.exact(state)))
 
 
-class _Step:
+def residual(plan: Plan, t: int, mean: Array, variance: Array) -> Answers:
+    """Return y for the batch statistics that the implementation returned, taken as exact."""
+    dtype, step = plan.question.dtype, OneStep(plan, t)
+    state = State(mean.astype(dtype), variance.astype(dtype))
+    return {"y": step.y(state, step.used(Carried.exact(state))("y"))}
+
+
+def class_a(plan: Plan, t: int) -> Expected | None:
+    """Return a training step's y with the bound of class A; None where that is what is promised."""
+    strict = plan.as_class_a()
+    return OneStep(strict, t).train_y() if strict and plan.mode(t) == "train" else None
+
+
+class OneStep:
     """One step of a plan: reference values beside their bounds."""
 
     def __init__(self, plan: Plan, t: int) -> None:
@@ -204,14 +106,14 @@ class _Step:
         else:
             carried = self._published(before) if self.mode == "infer" else after
             used = self.used(carried)
-            out["y"] = self.y(carried.state.mean, carried.state.variance, used("y"))
+            out["y"] = self.y(carried.state, used("y"))
         if self.question.dy(self.t) is not None:
             out.update(self._gradients(before, used))
         return out | self.moving(after), after
 
     def train_y(self) -> Expected:
         """Return the output normalized by the batch's own statistics."""
-        return self.y(self._flat(self.batch.mean), self._flat(self.batch.variance), self._used_batch("y"))
+        return self.y(State(self._flat(self.batch.mean), self._flat(self.batch.variance)), self._used_batch("y"))
 
     def moving(self, after: Carried) -> Answers:
         """Return the state after the step as outputs; none where nothing is kept."""
@@ -240,7 +142,7 @@ class _Step:
             factor = bessel(batch.n)
             e_variance, stored = bounds.e_unbiased(batch, e_variance, factor), stored * factor
         mean, variance = self._flat(batch.mean), self._flat(stored)
-        new = reference.batch_norm.update(before.state, mean, variance, self.spec, semantics)
+        new = update(before.state, mean, variance, self.spec, semantics)
         a, old = update_fraction(new.updates, self.spec, semantics), before.state
         return Carried(
             new,
@@ -271,15 +173,15 @@ class _Step:
             bounds.e_debiased(state.variance, carried.e_variance, weight),
         )
 
-    def y(self, mean: Array, variance: Array, used: Used) -> Expected:
+    def y(self, state: State, used: Used) -> Expected:
         """Return the output for given statistics."""
-        y = reference.batch_norm.normalize(self.batch.x, mean, variance, self.question.parameters, self.spec)
+        y = normalize(self.batch.x, state.mean, state.variance, self.question.parameters, self.spec)
         return self._expected("y", y, self.bounds("y").e_y(self.batch.x, y, *self.question.affine, used))
 
     def _gradients(self, before: Carried, used: Callable[[str], Used]) -> Answers:
         dy, batch, q, semantics = self.question.dy(self.t), self.batch, self.question, self.plan.semantics
         assert dy is not None
-        ask = reference.train_gradients if self.mode == "train" else reference.infer_gradients
+        ask = train_gradients if self.mode == "train" else infer_gradients
         exact = ask(batch.x, dy, q.parameters, before.state, self.spec, semantics)
         out = {"dx": self._expected("dx", exact.dx, self._e_dx(before, dy, used("dx")))}
         if self.spec.scale:
@@ -303,18 +205,12 @@ class _Step:
         return self.plan.bounds(self.mode, output, self.batch.n)
 
     def _stored(self, output: str, value: Array, bound: Array) -> Expected:
-        return self._expected(output, value, self.bounds(_ALIAS.get(output, output)).stored(value, bound))
+        return self._expected(output, value, self.bounds(output).stored(value, bound))
 
     def _expected(self, output: str, value: Array, bound: Array) -> Expected:
-        bounds = self.bounds(_ALIAS.get(output, output))
+        bounds = self.bounds(output)
         unbounded = np.isnan(bound) | ~np.isfinite(value)
         return Expected(value, np.where(unbounded, np.inf, bound), self.plan.dtype(bounds.numerics))
 
     def _flat(self, a: Array) -> Array:
         return np.broadcast_to(a, self.batch.mean.shape).reshape(self.kept)
-
-
-def step_is_refused(statement: Statement, case: Case, t: int) -> str:
-    """Return the exception types that a documented refusal promises for a step, empty where there is none."""
-    refusal = statement.refusal(step_facts(case, t))
-    return "|".join(refusal.error) if refusal else ""

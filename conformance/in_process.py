@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import msgspec
 
-from conformance import worker
-from conformance.codec import decode
-from conformance.environment import Environment, Hello, Question
+from conformance import worker as _worker
+from conformance.environment import Environment, Hello, Request
 from conformance.outcome import Reply, decode_reply
+
+worker = cast("Any", _worker)  # Python 3.6 style, unannotated
 
 
 class LocalWorker:
@@ -19,17 +20,12 @@ class LocalWorker:
     def __init__(self, environment: Environment, device: str) -> None:
         self.environment = environment
         self._ready, listing = worker.instantiate(environment.adapters, device, environment.only)
-        versions = worker.versions(sorted({name for entry in listing for name in entry["statement"]["packages"]}))
-        hello = {"protocol": worker.PROTOCOL, "pid": 0, "implementations": listing, "versions": versions}
-        self.hello = msgspec.convert(hello, Hello)
+        self.hello = msgspec.convert(worker.greeting(listing), Hello)
 
-    def ask(self, questions: Iterable[Question]) -> Iterator[Reply]:
-        """Yield one reply per question and implementation."""
-        for question in questions:
-            metadata, tensors = decode(question.body())
-            request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
-            for identity in request["implementations"]:
-                yield decode_reply(worker.answer(self._ready[identity], identity, request["id"], fields, tensors))
+    def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield one reply per request and implementation."""
+        for request in requests:
+            yield from map(decode_reply, worker.replies(request.body(), self._ready))
 
     def close(self) -> None:
         """Nothing to end."""

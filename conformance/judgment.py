@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import bounds
+from conformance import bounds, expectation
 from conformance.case import initial_state
-from conformance.expectation import Answers, Expected, Plan, Question, step_is_refused
+from conformance.expectation import Answers, Expected
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
+from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
-from conformance.statement import Statement
+from conformance.statement import Statement, step_facts
 from reference import Refusal, State
 from reference.spec import Array
 
@@ -36,13 +37,17 @@ class _Judge:
 
     def results(self) -> Any:
         """Yield the results of every step."""
-        for t, expected in enumerate(self.question.trajectory(self.statement)):
+        for t, expected in enumerate(expectation.trajectory(self.plan)):
             outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
-            promised = str(expected) if isinstance(expected, Refusal) else step_is_refused(self.statement, self.case, t)
+            promised = str(expected) if isinstance(expected, Refusal) else self._documented_refusal(t)
             if isinstance(outcome, Outputs) and not promised and not isinstance(expected, Refusal):
                 yield from self._arrays(t, expected, outcome)
             else:
                 yield self._step(t, outcome, promised)
+
+    def _documented_refusal(self, t: int) -> str:
+        refusal = self.statement.refusal(step_facts(self.case, t))
+        return f"{' or '.join(refusal.error)}, {refusal.cite}" if refusal else ""
 
     def _step(self, t: int, outcome: Outcome | None, promised: str) -> Result:
         """Judge a step that gave no arrays, or should have given none."""
@@ -77,7 +82,7 @@ class _Judge:
             return {}
         updates = sum(self.plan.updates(s) for s in range(t))
         wide = (mean.astype(self.question.dtype), variance.astype(self.question.dtype))
-        return self.plan.after(t, State(*wide, updates))
+        return expectation.after(self.plan, t, State(*wide, updates))
 
     def _residual(self, t: int, outcome: Outputs) -> Answers:
         """Return the output that belongs to the batch statistics which the implementation returned."""
@@ -87,7 +92,7 @@ class _Judge:
         kept = initial_state(self.case, self.plan.semantics, self.question.dtype).mean.shape
         if mean.shape != kept or variance.shape != kept or not (_finite(mean) and _finite(variance)):
             return {}
-        return self.plan.residual(t, mean, variance) if (variance >= 0).all() else {}
+        return expectation.residual(self.plan, t, mean, variance) if (variance >= 0).all() else {}
 
     def _array(self, t: int, output: str, got: Array | None, checks: dict[str, Answers]) -> Result:
         wanted = checks["trajectory"][output]
@@ -122,7 +127,7 @@ class _Judge:
 
     def _class_a(self, t: int, output: str, got: Array) -> Rho | msgspec.UnsetType:
         """Return ρ under class A, for a training output that promises less: which class is it really in?"""
-        strict = self.plan.as_class_a(t) if output == "y" else None
+        strict = expectation.class_a(self.plan, t) if output == "y" else None
         return _compare("class A", got, strict)[0] if strict else msgspec.UNSET
 
     def _result(self, t: int, verdict: Any, reason: str, output: str = "outcome", **fields: Any) -> Result:
@@ -158,5 +163,3 @@ def _rho(value: Any) -> Rho:
 
 def _number(value: Any) -> float | str:
     return float(value) if np.isfinite(value) else str(float(value))
-
-

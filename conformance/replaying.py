@@ -11,9 +11,9 @@ from conformance.campaign import Options
 from conformance.case import case_id
 from conformance.codec import encode_case, read_case
 from conformance.errors import Incomplete, InvalidInput
-from conformance.expectation import Question
 from conformance.in_process import LocalWorker
 from conformance.judgment import judge
+from conformance.question import Question
 from conformance.results import Result
 from conformance.roster import environments
 from conformance.statement import facts
@@ -39,7 +39,7 @@ def replay(file: Path, options: Options) -> list[Result]:
             except env.WorkerDied as error:
                 raise Incomplete(f"{host.name}: {error}") from error
             ready = [i.id for i in worker.hello.implementations if i.available and i.id in by_id]
-            for reply in worker.ask([env.Question(0, functools.partial(encode_case, case), ready)]):
+            for reply in worker.ask([env.Request(0, functools.partial(encode_case, case), ready)]):
                 found += judge(identity, question, by_id[reply.implementation].statement, reply)
             worker.close()
     return found

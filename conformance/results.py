@@ -7,7 +7,6 @@ A result with a `rho` is a judged array; `rho` is a number, "inf", or null where
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,7 +134,7 @@ class RunFile:
         self._stream.close()
         draft = self.path.with_suffix(".draft")
         draft.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in order))
-        os.replace(draft, self.path)
+        draft.replace(self.path)
 
 
 class Run(msgspec.Struct):
@@ -184,7 +183,7 @@ def read(folder: Path) -> Run:
 
 
 def _parse(path: Path, lines: list[tuple[int, bytes]]) -> tuple[list[Record], bool]:
-    decoder, records = msgspec.json.Decoder(Record), []
+    decoder, records = msgspec.json.Decoder[Record](Record), list[Record]()
     for number, line in lines:
         try:
             records.append(decoder.decode(line))

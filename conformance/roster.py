@@ -1,4 +1,4 @@
-"""Which implementations there are: their statements read without importing a framework, their availability asked for."""
+"""Which implementations there are: their statements, read without importing a framework."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from conformance.statement import Statement
 
 ADAPTERS = Path(__file__).with_name("implementations")
 EXTRAS = {"torch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
-_BUILT_IN = {
+_BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
     "torch": (("torch.py",), {}),
     "tensorflow": (("tensorflow.py", "tf_keras.py", "keras.py"), {"KERAS_BACKEND": "tensorflow"}),
@@ -96,7 +96,7 @@ def select(patterns: tuple[str, ...], device: str = "cpu") -> list[Entry]:
 
 
 def _named(identity: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(identity, pattern) or fnmatch.fnmatchcase(identity.split("@")[0], pattern)
+    return fnmatch.fnmatchcase(identity, pattern) or fnmatch.fnmatchcase(identity.split("@", maxsplit=1)[0], pattern)
 
 
 def _unknown(pattern: str, known: list[str]) -> str:
@@ -109,7 +109,7 @@ def environments(entries: list[Entry], interpreters: dict[str, str]) -> list[Env
     names = list(dict.fromkeys(entry.environment for entry in entries))
     unknown = set(interpreters) - {*_BUILT_IN, "user"}
     if unknown:
-        raise InvalidInput(f"--env {sorted(unknown)[0]}: no such environment; use one of {[*_BUILT_IN, 'user']}")
+        raise InvalidInput(f"--env {min(unknown)}: no such environment; use one of {[*_BUILT_IN, 'user']}")
     return [_environment(name, [e for e in entries if e.environment == name], interpreters) for name in names]
 
 

@@ -164,7 +164,7 @@ def channel(kept: tuple[int, ...], rank: int) -> str:
 
 
 def step_facts(case: Case, t: int) -> dict[str, Any]:
-    """Return the facts about one step: those of the case, its mode and its number of values per channel (0, 1, many)."""
+    """Return the facts about one step: those of the case, its mode, how many values per channel (0, 1, many)."""
     step: Step = case.steps[t]
     n = math.prod(case.x(t).shape[a] for a in reduced_axes(case.spec, case.x(t).ndim))
     return facts(case) | {"mode": step.mode, "update": step.update, "n": "many" if n > 1 else str(n)}

@@ -165,8 +165,8 @@ def run(implementation, case):
     outcomes, tensors = [], {}
     try:
         for t, arrays in enumerate(implementation.run(case)):
-            arrays = {name: _as_array(name, array) for name, array in arrays.items() if array is not None}
-            tensors.update(("%d.%s" % (t, name), array) for name, array in arrays.items())
+            given = {name: _as_array(name, array) for name, array in arrays.items() if array is not None}
+            tensors.update(("%d.%s" % (t, name), array) for name, array in given.items())
             outcomes.append({"type": "outputs"})
     except MemoryError:
         outcomes.append({"type": "crashed", "reason": "out of memory"})
@@ -200,13 +200,13 @@ def instantiate(targets, device, only=()):
     return ready, listing
 
 
-def versions(names):
-    """Return the versions of the modules that are loaded, by name."""
+def greeting(listing):
+    """Return what a worker says first: its protocol, its implementations, the versions of what they run on."""
     found = {"python": sys.version.split()[0], "numpy": np.__version__}
-    for name in names:
+    for name in sorted({name for entry in listing for name in entry["statement"]["packages"]}):
         if name in sys.modules:
             found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
-    return found
+    return {"protocol": PROTOCOL, "pid": os.getpid(), "implementations": listing, "versions": found}
 
 
 def answer(implementation, identity, request, fields, tensors):
@@ -218,16 +218,22 @@ def answer(implementation, identity, request, fields, tensors):
     return encode({"reply": json.dumps(reply)}, arrays)
 
 
+def replies(body, ready):
+    """Yield the reply frames to one request frame: one per implementation asked for."""
+    metadata, tensors = decode(body)
+    request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
+    for identity in request["implementations"]:
+        yield answer(ready[identity], identity, request["id"], fields, tensors)
+
+
 def serve(stdin, stdout, ready):
-    """Answer requests until the stream ends: one reply frame per implementation asked for."""
+    """Answer requests until the stream ends."""
     while True:
         body = read_frame(stdin)
         if body is None:
             return
-        metadata, tensors = decode(body)
-        request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
-        for identity in request["implementations"]:
-            write_frame(stdout, answer(ready[identity], identity, request["id"], fields, tensors))
+        for reply in replies(body, ready):
+            write_frame(stdout, reply)
 
 
 def limit_memory(gib):
@@ -254,9 +260,7 @@ def main():
     sys.path[:] = [p for p in sys.path if os.path.abspath(p) != here]  # adapters are called like their frameworks
     limit_memory(arguments.memory)
     ready, listing = instantiate(arguments.adapters, arguments.device, arguments.only)
-    names = sorted({name for entry in listing for name in entry["statement"]["packages"]})
-    hello = {"protocol": PROTOCOL, "pid": os.getpid(), "implementations": listing, "versions": versions(names)}
-    write_frame(stdout, encode({"hello": json.dumps(hello)}, {}))
+    write_frame(stdout, encode({"hello": json.dumps(greeting(listing))}, {}))
     serve(sys.stdin.buffer, stdout, ready)
 
 

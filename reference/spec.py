@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -115,6 +114,7 @@ def kept_shape(spec: Spec, shape: tuple[int, ...]) -> tuple[int, ...]:
 def broadcast(values: Array, spec: Spec, rank: int) -> Array:
     """Return an array of the kept shape, shaped so that it broadcasts against the input.
 
+    >>> import numpy as np
     >>> broadcast(np.arange(3), Spec(axis=1), rank=4).shape
     (1, 3, 1, 1)
     """

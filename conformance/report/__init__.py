@@ -29,10 +29,12 @@ def write(run: Run, path: Path) -> Path:
 def render(run: Run) -> str:
     """Return the report as HTML. Everything that comes from a run is escaped."""
     folder = resources.files(__package__ or "conformance.report")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["rho"] = summary.show
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(style=jinja2.utils.markupsafe.Markup((folder / "report.css").read_text(encoding="utf-8")), **view(run))
+    return template.render(style=(folder / "report.css").read_text(encoding="utf-8"), **view(run))
 
 
 def view(run: Run) -> dict[str, Any]:

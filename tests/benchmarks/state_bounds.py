@@ -17,7 +17,8 @@ import numpy as np
 from conformance import worker
 from conformance.bounds import rho
 from conformance.case import Case, Step, question
-from conformance.expectation import Carried, Plan, Question, _Step
+from conformance.expectation import Carried, OneStep, after, trajectory
+from conformance.question import Plan, Question
 from conformance.roster import ADAPTERS
 from conformance.statement import Statement
 from reference import Spec, State
@@ -46,19 +47,21 @@ def measure(subject: object, asked: Case) -> dict[str, float]:
     fields = json.loads(json.dumps(question(asked)))
     _, got = worker.run(subject, worker.Case(fields, asked.tensors, subject.statement))  # type: ignore[attr-defined]
     plan = Plan(Question(asked), statement)
-    trajectory, worst = list(plan.trajectory()), {"step": 0.0, "trajectory": 0.0, "naive": 0.0}
-    exact = Carried.exact(State(asked.tensors["moving_mean"].astype(float), asked.tensors["moving_variance"].astype(float)))
+    expected, worst = trajectory(plan), {"step": 0.0, "trajectory": 0.0, "naive": 0.0}
+    exact = Carried.exact(
+        State(asked.tensors["moving_mean"].astype(float), asked.tensors["moving_variance"].astype(float))
+    )
     for t in range(STEPS):
         own = {name: got[f"{t}.{name}"] for name in ("moving_mean", "moving_variance")}
-        naive = _Step(plan, t).moved(exact)
-        answers = {"trajectory": trajectory[t], "naive": _Step(plan, t).moving(naive)}
+        naive = OneStep(plan, t).moved(exact)
+        answers = {"trajectory": expected[t], "naive": OneStep(plan, t).moving(naive)}
         exact = Carried.exact(naive.state)
         if t:
             before = State(got[f"{t - 1}.moving_mean"].astype(float), got[f"{t - 1}.moving_variance"].astype(float), t)
-            answers["step"] = plan.after(t, before)
-        for way, expected in answers.items():
+            answers["step"] = after(plan, t, before)
+        for way, found in answers.items():
             for name, array in own.items():
-                worst[way] = max(worst[way], float(rho(array, expected[name].value, expected[name].bound).max()))
+                worst[way] = max(worst[way], float(rho(array, found[name].value, found[name].bound).max()))
     return worst
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -40,7 +42,9 @@ def test_the_worker_and_safetensors_write_the_same_format():
             n: (a.dtype, a.shape, a.tobytes()) for n, a in tensors.items()
         }
     plain = {n: a for n, a in tensors.items() if a.dtype != ml_dtypes.bfloat16}
-    assert {n: a.tobytes() for n, a in load(worker.encode({}, plain)).items()} == {n: a.tobytes() for n, a in plain.items()}
+    assert {n: a.tobytes() for n, a in load(worker.encode({}, plain)).items()} == {
+        n: a.tobytes() for n, a in plain.items()
+    }
 
 
 def test_id_ignores_defaults_and_metadata_but_nothing_else(small_case):
@@ -77,16 +81,25 @@ def test_there_are_scenarios():
     assert all(word in names for word in ("r08", "r09", "r11", "r12", "r16", "none-axis", "7-7-2", "one-scope"))
 
 
+def _with(case):
+    """Return a safetensors buffer that says it holds this case."""
+    return encode({"case": case}, {"0.x": np.ones(1)})
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "cannot be read as a case"),
-        (b"not safetensors at all", "not a safetensors buffer"),
-        (encode({}, {"x": np.ones(1)}), "schema none"),
-        (encode({"schema": "99", "case": "{}"}, {"x": np.ones(1)}), "schema 99, but this version reads schema 1"),
-        (encode({"schema": "1", "case": "{}"}, {"x": np.ones(1)}), "missing required field"),
-        (encode({"schema": "1", "case": '{"spec": {"axes": 1}, "steps": []}'}, {}), "Spec has no field ['axes']"),
-        (encode({"schema": "1", "case": '{"spec": {}, "steps": [], "colour": 1}'}, {}), "colour"),
+        pytest.param(b"", "not a safetensors buffer", id="empty"),
+        pytest.param(b"not safetensors at all", "not a safetensors buffer", id="text"),
+        pytest.param(encode({}, {"x": np.ones(1)}), "missing required field", id="no case"),
+        pytest.param(_with('{"schema": 99}'), "schema 99, but this version reads schema 1", id="newer"),
+        pytest.param(_with("{}"), "missing required field", id="no spec"),
+        pytest.param(_with("[1]"), "not a case", id="a list"),
+        pytest.param(
+            _with('{"spec": {"axes": 1}, "steps": []}'), "Spec has no field ['axes']", id="unknown spec field"
+        ),
+        pytest.param(_with('{"spec": {}, "steps": [], "colour": 1}'), "colour", id="unknown field"),
+        pytest.param(_with('{"spec": {"axis": "last"}, "steps": []}'), "axis", id="wrong type"),
     ],
 )
 def test_unreadable_files_are_refused_in_one_line(tmp_path, body, says):
@@ -97,6 +110,16 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path, body, says):
         read_case(path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_same_case_is_the_same_bytes(small_case):
+    """Case files can be compared and hashed: nothing in them depends on the process that wrote them."""
+    case = small_case()
+    code = "import sys; from conformance.codec import *; "
+    code += "sys.stdout.buffer.write(encode_case(decode_case(sys.stdin.buffer.read())[0]))"
+    command = [sys.executable, "-c", code]
+    found = [subprocess.run(command, input=encode_case(case), capture_output=True, check=True) for _ in "12"]
+    assert {f.stdout for f in found} == {encode_case(case)}
 
 
 def test_truncated_case_is_refused(tmp_path, small_case):
@@ -110,6 +133,8 @@ def test_truncated_case_is_refused(tmp_path, small_case):
 
 def test_hand_written_json_needs_no_more_than_it_says():
     """Inline tensors have a dtype and data; everything else has a default."""
-    text = json.dumps({"spec": {}, "steps": [{"mode": "train"}], "tensors": {"0.x": {"dtype": "bfloat16", "data": [[1.5]]}}})
+    text = json.dumps(
+        {"spec": {}, "steps": [{"mode": "train"}], "tensors": {"0.x": {"dtype": "bfloat16", "data": [[1.5]]}}}
+    )
     case = case_from_json(text)
     assert (case.spec, case.x(0).dtype.name, case.x(0).tolist()) == (Spec(), "bfloat16", [[1.5]])

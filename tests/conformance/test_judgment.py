@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from conformance.case import Derivative, Step, case_id
-from conformance.expectation import Question
+from conformance.expectation import trajectory
 from conformance.judgment import judge
 from conformance.outcome import Crashed, Outputs, Refused, Reply, TimedOut
+from conformance.question import Plan, Question
 from conformance.roster import ADAPTERS, from_target
 from conformance.statement import Refusal, facts
 
@@ -19,7 +20,7 @@ STATEMENT = from_target(str(ADAPTERS / "numpy.py"))[0].statement
 def exact(case):
     """Return the outcomes of an implementation that rounds the exact answers."""
     with np.errstate(all="ignore"):
-        answers = Question(case).trajectory(STATEMENT)
+        answers = trajectory(Plan(Question(case), STATEMENT))
     return [Outputs({name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()}) for step in answers]
 
 

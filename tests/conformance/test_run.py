@@ -62,7 +62,7 @@ def test_swapping_momentum_leaves_the_training_output_alone(run, adapter):
     ],
 )
 def test_fault_costs_one_case_and_nobody_else(run, adapter, fault, outcome, says):
-    """A crash, a hang, garbage or a raise is a verdict with its case saved; a neighbour in the same worker is untouched."""
+    """A crash, a hang, garbage or a raise is a verdict; a neighbour in the same worker is untouched."""
     limits = Limits(case=20 if fault == "Exhaust" else 2, memory=1)
     found = run(adapter(f"faulty:{fault}"), adapter("faulty:Fine"), cases=14, limits=limits)
     identity = f"faulty.{fault.lower()}@cpu"
@@ -97,6 +97,7 @@ def test_what_a_framework_prints_does_not_disturb_the_wire(run, adapter):
 
 def test_same_seed_same_file(run):
     """Two runs of one seed are the same records but for times and process ids."""
+
     def strip(found):
         return (found.cases, found.results, found.implementations, found.end.verdicts)
 

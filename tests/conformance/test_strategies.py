@@ -35,7 +35,9 @@ def test_cases_are_the_same_in_another_process_and_under_another_hash_seed():
     """A seed means the same cases everywhere: no process state decides."""
     code = "from conformance import strategies as s, case; print([case.case_id(c) for _, c in s.cases(0, 60)])"
     found = [
-        subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": h}, capture_output=True, text=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": h}, capture_output=True, text=True, check=True
+        )
         for h in ("1", "2")
     ]
     assert {f.stdout.strip() for f in found} == {str([case_id(case) for _, case in SMALL])}
@@ -90,7 +92,13 @@ def test_corner_is_reached(what, found):
 def test_question_spells_out_every_default():
     """What is sent to a worker needs no knowledge of our defaults."""
     fields = question(SMALL[0][1])
-    assert set(fields["spec"]) == {"axis", "epsilon", "momentum", "center", "scale", "trainable", "virtual_batch_size"} | (
-        set(fields["spec"]) - set()
-    )
+    assert set(fields["spec"]) == {
+        "axis",
+        "epsilon",
+        "momentum",
+        "center",
+        "scale",
+        "trainable",
+        "virtual_batch_size",
+    } | (set(fields["spec"]) - set())
     assert {"init_mode", "round_trip", "sites", "unknown_sizes"} == set(fields["actions"])
