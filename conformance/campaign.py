@@ -113,7 +113,7 @@ class Campaign:
 
     def __init__(self, options: Options, progress: Progress) -> None:
         self.options, self.progress = options, progress
-        self.file = RunFile(options.out)
+        self._hosts = environments(options.entries, options.interpreters)
         self.records: list[Record] = []
         self.reasons: list[str] = []
         self.cpu: defaultdict[str, float] = defaultdict(float)
@@ -121,16 +121,15 @@ class Campaign:
 
     def run(self) -> results.EndRecord:
         """Run to the end, or until interrupted; what was judged is on disk either way."""
-        self._write(self._header())
-        with self._interruptible():
+        with RunFile(self.options.out) as self._file, self._interruptible():
+            self._write(self._header())
             items = self._items()
-            hosts = environments(self.options.entries, self.options.interpreters)
-            threads = [threading.Thread(target=self._host, args=(host, items)) for host in hosts]
+            threads = [threading.Thread(target=self._host, args=(host, items)) for host in self._hosts]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-        return self._close()
+            return self._close()
 
     def _items(self) -> list[Item]:
         drawn = strategies.cases(self.options.seed, self.options.cases)
@@ -222,7 +221,7 @@ class Campaign:
     def _write(self, *records: Record) -> None:
         with self._lock:
             self.records.extend(records)
-            self.file.write(*records)
+            self._file.write(*records)
 
     def _incomplete(self, reason: str) -> None:
         with self._lock:
@@ -263,7 +262,7 @@ class Campaign:
         cpu = {name: round(value, 3) for name, value in sorted(self.cpu.items())}
         end = results.EndRecord(not self.reasons, sorted(self.reasons), seconds, cpu, dict(sorted(verdicts.items())))
         self._write(end)
-        self.file.close(sorted(self.records, key=self._order()))
+        self._file.finish(sorted(self.records, key=self._order()))
         return end
 
     def _order(self) -> Callable[[Record], tuple[int, ...]]:

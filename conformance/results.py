@@ -8,7 +8,7 @@ A result with a `rho` is a judged array; `rho` is a number, "inf", or null where
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -129,9 +129,16 @@ class RunFile:
         self._stream.write(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
         self._stream.flush()
 
-    def close(self, order: list[Record]) -> None:
-        """Replace the file by the same records in a stable order, so that equal runs are equal files."""
+    def __enter__(self) -> Self:
+        """Return the open file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file; what was written stays."""
         self._stream.close()
+
+    def finish(self, order: list[Record]) -> None:
+        """Replace the file by the same records in a stable order, so that equal runs are equal files."""
         draft = self.path.with_suffix(".draft")
         draft.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in order))
         draft.replace(self.path)
