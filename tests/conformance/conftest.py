@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,3 +65,30 @@ def small_case() -> Callable[..., Case]:
         return Case(spec=Spec(**arguments), steps=steps, tensors=tensors)
 
     return make
+
+
+@pytest.fixture
+def bnconf(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start the command in the test's folder."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "conformance", *arguments]
+        return subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    return start
+
+
+@pytest.fixture
+def wait_for_results() -> Callable[..., results.Run]:
+    """Return a run that is under way, once it holds some results."""
+
+    def wait(path: Path, number: int = 20, of: str = "") -> results.Run:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            lines = path.read_bytes().splitlines() if path.exists() else []
+            if sum(b'"type":"result"' in line and of.encode() in line for line in lines) >= number:
+                return results.read(path)
+            time.sleep(0.02)
+        raise AssertionError(f"no results in {path}")
+
+    return wait
