@@ -18,11 +18,15 @@ from conformance.statement import Statement
 
 ADAPTERS = Path(__file__).with_name("implementations")
 EXTRAS = {"torch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
+EXTRAS |= {"keras-torch": "torch,tensorflow", "keras-jax": "jax,tensorflow", "keras-numpy": "tensorflow"}
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
     "torch": (("torch.py",), {}),
     "tensorflow": (("tensorflow.py", "tf_keras.py", "keras.py"), {"KERAS_BACKEND": "tensorflow"}),
     "jax": (("jax.py",), {}),
+    "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
+    "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),
+    "keras-numpy": (("keras.py:NumPy", "keras.py:NumPyFunctions"), {"KERAS_BACKEND": "numpy"}),
 }
 
 
