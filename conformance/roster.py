@@ -17,8 +17,14 @@ from conformance.errors import InvalidInput
 from conformance.statement import Statement
 
 ADAPTERS = Path(__file__).with_name("implementations")
-EXTRAS = {"torch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
-EXTRAS |= {"keras-torch": "torch,tensorflow", "keras-jax": "jax,tensorflow", "keras-numpy": "tensorflow"}
+EXTRAS = {
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+    "keras-torch": "tensorflow,torch",
+    "keras-jax": "tensorflow,jax",
+    "keras-numpy": "tensorflow",
+}
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
     "torch": (("torch.py",), {}),
