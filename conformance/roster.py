@@ -28,7 +28,10 @@ EXTRAS = {
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
     "torch": (("torch.py",), {}),
-    "tensorflow": (("tensorflow.py", "tf_keras.py", "keras.py"), {"KERAS_BACKEND": "tensorflow"}),
+    "tensorflow": (
+        ("tensorflow.py", "tf_keras.py", "tf_layers.py", "sonnet.py", "keras.py"),
+        {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "1"},
+    ),
     "jax": (("jax.py",), {}),
     "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
     "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),
