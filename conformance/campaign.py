@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
-import os
-import platform
 import signal
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -17,26 +13,21 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import msgspec
-import numpy as np
 
 from conformance import availability, results, strategies
 from conformance import environment as env
-from conformance.case import Case, case_id
 from conformance.codec import encode_case
 from conformance.environment import Limits, Worker, WorkerDied
 from conformance.errors import InvalidInput
 from conformance.in_process import LocalWorker
+from conformance.item import Item
 from conformance.judgment import judge
 from conformance.outcome import Reply
-from conformance.question import Question
 from conformance.results import CaseRecord, ImplementationRecord, Record, Result, RunFile
 from conformance.roster import Entry, environments
-from conformance.statement import Statement, facts
-
-WELL_POSED_CONDITIONING = 1e3
+from conformance.statement import Statement
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -44,7 +35,7 @@ class Options(msgspec.Struct, frozen=True):
 
     requested: the implementations were asked for by name, so that a missing one makes the run incomplete.
     interpreters: another Python for an environment, by its name. jobs: how many environments run at a time, 0 for all.
-    shard: (k, n), every n-th case from the k-th on. resume: keep what the folder's interrupted run judged, ask the rest.
+    shard: (k, n), every n-th case from the k-th on. resume: keep what the folder's run judged, ask the rest.
     """
 
     entries: list[Entry]
@@ -73,44 +64,6 @@ class Progress:
 
     def note(self, message: str) -> None:
         """Something a user should know."""
-
-
-class Item:
-    """A case of this run, its id and recipe, and what all implementations share in judging it."""
-
-    def __init__(self, index: int, recipe: strategies.Recipe, case: Case) -> None:
-        self.index, self.recipe, self.case, self.id = index, recipe, case, case_id(case)
-        self.facts = facts(case)
-
-    @functools.cached_property
-    def question(self) -> Question:
-        """The case at the reference's precision."""
-        return Question(self.case)
-
-    def release(self) -> None:
-        """Forget what was computed."""
-        self.__dict__.pop("question", None)
-
-    def record(self) -> CaseRecord:
-        """Return what the run file says of the case."""
-        case, conditioning = self.case, self._conditioning()
-        n = self.question.batch(0).n
-        well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
-        summary = f"{case.shape} axis={case.spec.axis} {case.dtypes.x} {self.recipe.pattern}: {self.recipe.modes}"
-        finite = conditioning if math.isfinite(conditioning) else None
-        recipe: dict[str, Any] = msgspec.to_builtins(self.recipe)
-        file = f"cases/{self.id}.safetensors"
-        return CaseRecord(self.id, self.index, self.recipe.cell, file, summary, recipe, well_posed, finite)
-
-    def _conditioning(self) -> float:
-        """Return the largest |mean| / standard deviation of any channel of any batch."""
-        largest = 0.0
-        for t in range(len(self.case.steps)):
-            batch = self.question.batch(t)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
-            largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max()))
-        return largest
 
 
 class Campaign:
@@ -274,7 +227,7 @@ class Campaign:
         o = self.options
         started = datetime.now(UTC).isoformat(timespec="seconds")
         about = version("batchnorm-conformance")
-        shard, about_host = f"{o.shard[0]}/{o.shard[1]}", host_environment()
+        shard, about_host = f"{o.shard[0]}/{o.shard[1]}", env.describe_host()
         return results.RunRecord(results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard)
 
     def _close(self) -> results.EndRecord:
@@ -327,16 +280,3 @@ def resumable(folder: Path, header: results.RunRecord) -> list[Result]:
     if before.torn and before.results:
         crashed.add((before.results[-1].case, before.results[-1].implementation))
     return [r for r in before.results if (r.case, r.implementation) not in crashed]
-
-
-def host_environment() -> dict[str, Any]:
-    """Return what the results may depend on: platform, processor, versions, thread pins."""
-    return {
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "processors": os.cpu_count(),
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "longdouble_bits": int(np.finfo(np.longdouble).nmant),
-        "pinned": env.PINNED,
-    }
