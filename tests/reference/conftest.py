@@ -41,7 +41,10 @@ def golden_directory(config: pytest.Config) -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each test that takes a `recording` all of them."""
+    """Give each test that takes a `recording` or a `scenario` all of them."""
+    if "scenario" in metafunc.fixturenames:
+        scenarios = load("scenarios").SCENARIOS
+        metafunc.parametrize("scenario", scenarios, ids=[s.name for s in scenarios])
     if "recording" in metafunc.fixturenames:
         recordings = load("recordings").read(golden_directory(metafunc.config))
         metafunc.parametrize("recording", recordings, ids=[r.name for r in recordings])
@@ -51,3 +54,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def helper() -> object:
     """Return the loader of helper modules."""
     return load
+
+
+@pytest.fixture(scope="session")
+def scenario_named() -> object:
+    """Return the function that finds a scenario by its name."""
+    return {scenario.name: scenario for scenario in load("scenarios").SCENARIOS}.__getitem__
