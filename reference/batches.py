@@ -65,8 +65,8 @@ def observe(x: Array, mask: Array | None, spec: Spec, semantics: Semantics) -> B
         return Batch(parts, parts, axes, np.full(size, n), None, one, virtual)
     weights = split(weigh(x, mask, semantics), spec, semantics)
     n = total(weights, axes)
-    divisor = np.where(n == 0, 1, n) if semantics.all_masked == "zero" and x.size else n
-    kept = n / (n + x.dtype.type(semantics.mask_offset)) if semantics.mask_offset else one
+    divisor = np.where(n == 0, 1, n) if semantics.all_masked == "zero" or semantics.mask_offset else n
+    kept = n / (divisor + x.dtype.type(semantics.mask_offset))
     counted = np.where(weights == 0, 0, parts) if semantics.mask == "boolean" else parts
     return Batch(parts, counted, axes, n, weights / divisor, kept, virtual)
 

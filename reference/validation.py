@@ -150,8 +150,8 @@ def _validate_training(spec: Spec, shape: Shape, semantics: Semantics) -> None:
         raise Refusal(f"renorm_clipping rmax={rmax} is below rmin={rmin}; swap them")
     if spec.epsilon == 0 and semantics.zero_epsilon == "refused":
         raise Refusal("epsilon=0 is refused in training; use a number > 0")
-    n = math.prod(shape[axis] for axis in reduced_axes(spec, len(shape)))
-    n = n if spec.virtual_batch_size is None else n // shape[0] * spec.virtual_batch_size
+    rows = shape[0] if spec.virtual_batch_size is None else min(spec.virtual_batch_size, shape[0])
+    n = math.prod((rows, *shape[1:])[axis] for axis in reduced_axes(spec, len(shape)))
     if n == 0 and semantics.empty_batch == "refused":
         raise Refusal(f"an input of shape {shape} has no value to average over; use at least one row")
     if n == 1 and semantics.single_value == "refused":
