@@ -45,12 +45,13 @@ def roundoff(dtype: type[np.floating[Any]]) -> float:
 def summation_depth(n: int) -> int:
     """Return how many additions at most a term of the reference's sums passes through (BN-30).
 
-    NumPy's pairwise sum adds up to 128 terms through 8 accumulators, 16 deep, that 3 levels join; above that it halves.
+    NumPy's pairwise sum adds up to 128 terms in 8 accumulators, at most 14 additions deep where a rest of up to 7 terms
+    is added after the 3 levels that join them; more terms it splits in two, at a multiple of 8 terms.
 
     >>> summation_depth(100), summation_depth(1_000_000)
-    (19, 33)
+    (24, 37)
     """
     levels = 0
     while n > 128:
-        n, levels = (n + 1) // 2 + 4, levels + 1  # halves are rounded to a multiple of 8
-    return 19 + levels
+        n, levels = n - n // 16 * 8, levels + 1
+    return 24 + levels
