@@ -15,11 +15,9 @@ import numpy as np
 
 from reference.averages import bessel as bessel
 from reference.averages import entering, moves, published, update_fraction
-from reference.batches import average, join, observe
+from reference.batches import average, join, observe, quiet
 from reference.renorm import correction, renorm_update
 from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State, broadcast, floored_epsilon
-
-quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
 
 
 @dataclass(frozen=True)
@@ -37,10 +35,8 @@ class Training:
 
 
 @quiet
-def train(
-    x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics,
-    *, mask: Array | None = None, adjustment: Adjustment | None = None, updating: bool = True,
-) -> Training:  # fmt: skip
+def train(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics, *, updating: bool = True,
+          mask: Array | None = None, adjustment: Adjustment | None = None) -> Training:  # fmt: skip
     """Normalize a batch by its own statistics and move the moving statistics towards them (BN-3, BN-5, BN-8).
 
     mask: who counts in the statistics (BN-23). adjustment: applied before gamma and beta (BN-22). updating: whether

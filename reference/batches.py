@@ -9,6 +9,9 @@ import numpy as np
 
 from reference.spec import Array, Semantics, Spec, State, broadcast, reduced_axes
 
+quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+"""Around what may divide by zero or overflow, which gives infinities and NaN but no warning."""
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -31,8 +31,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reference.batch_norm import quiet
-from reference.batches import join, split, total
+from reference.batches import join, quiet, split, total
 from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
 from reference.trace import Trace, trace_inference, trace_training
 

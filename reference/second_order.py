@@ -30,8 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reference.batch_norm import quiet
-from reference.batches import average, join, split, total
+from reference.batches import average, join, quiet, split, total
 from reference.gradients import Gradients, direct, returned
 from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
 from reference.trace import Trace, trace_inference, trace_training

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from conformance.bounds import Batch, Bounds, Numerics, Units, Used
-from reference import Clipping, Parameters, State, train
+from reference import Clipping, State, train
 from reference.averages import complement, stored_factor
 from reference.batch_norm import moments, spread
 from reference.batches import observe, split, total
-from reference.renorm import correction, renorm_update, started
+from reference.renorm import correction, started
 from reference.spec import Array, broadcast, floored_epsilon, reduced_axes
 
 Arrays = dict[str, Array]
@@ -64,7 +64,6 @@ class Trajectory:
         b = self.bounds(batch.n, statistics=True)
         e_mean = b.e_mean(batch)
         e_variance = b.e_variance(batch, e_mean)
-        kept = self.state.mean.shape
         groups = mean.shape[1] if seen.virtual else 1
         over = [seen.overall(v, self.state) for v in (mean, variance, e_mean, e_variance, np.abs(mean))]
         over[2] = over[2] + (groups + 2) * b.units.u * over[4] * (groups > 1)
@@ -75,9 +74,7 @@ class Trajectory:
         if self.half and not self.fused:  # the statistics are cast before they are used
             e_mean, e_variance = e_mean + 2.0**-11 * np.abs(mean), e_variance + 2.0**-11 * variance
         used = self.bounds(batch.n).used(mean, variance, e_mean, e_variance)
-        return self._outputs(t, x, split(dy, spec, semantics), batch, used, (r, d, e_r, e_d), kept) | self.state_bounds(
-            t + 1
-        )
+        return self._outputs(t, x, split(dy, spec, semantics), batch, used, (r, d, e_r, e_d)) | self.state_bounds(t + 1)
 
     def infer(self, t: int) -> Arrays:
         """Return the bounds on what inference gives; its batch is not split."""
@@ -92,7 +89,7 @@ class Trajectory:
         batch = Batch.of(x, m, v, axes)
         used = self.bounds(batch.n).used(m, v, e_m, e_v)
         one, zero = np.ones_like(self.state.mean), np.zeros_like(self.state.mean)
-        return self._outputs(t, x, dy, batch, used, (one, zero, zero, zero), self.state.mean.shape, training=False)
+        return self._outputs(t, x, dy, batch, used, (one, zero, zero, zero), training=False)
 
     def _align(self, values: Array, rank: int) -> Array:
         return values if values.ndim == rank else broadcast(values, self.spec, rank)
@@ -147,7 +144,7 @@ class Trajectory:
         self.e, self.state = e, new
 
     def _outputs(
-        self, t: int, x: Array, dy: Array, batch: Batch, used: Used, rd: Any, kept: Any, *, training: bool = True
+        self, t: int, x: Array, dy: Array, batch: Batch, used: Used, rd: Any, *, training: bool = True
     ) -> Arrays:
         """Return the bounds on y, dx, dgamma and dbeta: y = gamma' z + beta', gamma' = gamma r a, beta' of the rest."""
         rank, axes, p = batch.x.ndim, batch.axes, self.recording.parameters
@@ -166,8 +163,6 @@ class Trajectory:
         y = effective * z + shift
         e_y = b.e_y(batch.x, y, np.abs(effective) + e_gamma, shift, used)
         e_y = e_y + np.abs(z) * e_gamma + e_shift
-        if not training and self.spec.virtual_batch_size is not None:
-            pass  # inference is not split
         dya = dy * a
         scale, relative = gamma * r, e_r / np.where(r == 0, 1, np.abs(r)) + 4 * u
         if training:
@@ -179,7 +174,6 @@ class Trajectory:
             )
         else:
             e_dx = b.e_dx_infer(dya, scale, used) + 4 * u * np.abs(scale * used.r * dya)
-        ones = np.zeros(self.state.mean.shape)
         n = batch.n
         e_dyz = n * b.e_mean_dyz(batch.x, dya, axes, used)
         dyz = np.abs(total(dya * z, axes))
@@ -198,15 +192,12 @@ class Trajectory:
         found = {f"dgamma{t}": e_dgamma, f"dbeta{t}": e_dbeta}
         if self.half and not self.fused:  # the float16 gradient is cast to float32, gamma's dtype
             found = {name: v + 6.0e-8 for name, v in found.items()}
-        found = {
-            name: np.broadcast_to(v, np.broadcast_shapes(v.shape, ())).reshape(ones.shape) for name, v in found.items()
-        }
+        found = {name: v.reshape(self.state.mean.shape) for name, v in found.items()}
         return {f"y{t}": self._joined(e_y, x), f"dx{t}": self._joined(e_dx, x), **found}
 
     def _joined(self, values: Array, x: Array) -> Array:
         """Return per-element bounds in the order of the input; strided groups join by a reshape."""
-        shape = x.shape if values.ndim == x.ndim else None
-        return values if shape is not None else values.reshape(x.shape)
+        return values if values.ndim == x.ndim else values.reshape(x.shape)
 
 
 def bounds(recording: Any) -> Arrays:
@@ -216,6 +207,3 @@ def bounds(recording: Any) -> Arrays:
     for t in range(recording.entry["steps"]):
         found |= trajectory.train(t)
     return found | trajectory.infer(recording.entry["steps"])
-
-
-__all__ = ["Parameters", "bounds", "renorm_update"]
