@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 
 from reference.batches import Batch, total
-from reference.spec import Array, Semantics, Spec, State
+from reference.spec import Array, Semantics, Spec, State, kept_shape
+
+
+def initial(spec: Spec, semantics: Semantics, shape: tuple[int, ...], dtype: type[Any] = np.float64) -> State:
+    """Return the moving statistics of a new layer for inputs of this shape (BN-13).
+
+    >>> state = initial(Spec(), Semantics(initial_variance=0.0), (8, 2))
+    >>> state.mean.tolist(), state.variance.tolist()
+    ([0.0, 0.0], [0.0, 0.0])
+    """
+    kept = kept_shape(spec, shape)
+    return State(np.full(kept, semantics.initial_mean, dtype), np.full(kept, semantics.initial_variance, dtype))
 
 
 def update_fraction(t: int, spec: Spec, semantics: Semantics, dtype: type[Any] = np.float64) -> Any:

@@ -20,7 +20,7 @@ from reference import (
     train_gradients,
     train_second_order,
 )
-from reference.averages import complement, moves, published, update_fraction
+from reference.averages import complement, initial, moves, published, update_fraction
 from reference.dtypes import Stored, stored
 from reference.renorm import clip
 from reference.spec import Array
@@ -161,6 +161,17 @@ def test_a_frozen_layer_that_infers_takes_no_statistics() -> None:
     assert made.state is old
     thawed = train(X, Parameters(), old, Spec(), semantics)
     assert thawed.mean.tolist() == [3, 5]
+
+
+def test_a_new_layer() -> None:
+    """A new layer's moving statistics have the kept shape, the promised values, and the asked dtype."""
+    new = initial(Spec(axis=1), Semantics(initial_mean=0.5, initial_variance=2.0), (4, 3, 2), np.longdouble)
+    assert (new.mean.tolist(), new.variance.tolist()) == ([0.5] * 3, [2.0] * 3)
+    assert new.mean.dtype == new.variance.dtype == np.longdouble
+    assert (new.updates, new.renorm) == (0, None)
+    default = initial(Spec(virtual_batch_size=2), Semantics(), (4, 3))
+    assert (default.mean.tolist(), default.variance.tolist()) == ([[[0.0] * 3]], [[[1.0] * 3]])
+    assert default.mean.dtype == np.float64
 
 
 def test_update_fractions() -> None:
