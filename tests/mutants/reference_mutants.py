@@ -225,6 +225,7 @@ def report(runner: Runner, chosen: list[Candidate]) -> int:
             killed[candidate.module] += 1
         else:
             survivors.append(candidate)
+            print(f"survives {candidate.module}: {candidate.label}", flush=True)
     print(f"\n{'module':<14} {'killed':>6} / total   of them named, in {time.monotonic() - began:.0f} s")
     for module in total:
         named = sum(c.module == module and c.named for c in chosen)
