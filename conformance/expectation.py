@@ -16,7 +16,8 @@ from conformance.bounds import Bounds, Used
 from conformance.case import initial_state
 from conformance.question import Plan
 from reference import Refusal, State, infer_gradients, train_gradients, validate
-from reference.batch_norm import bessel, normalize, published, update, update_fraction
+from reference.averages import bessel, published, update_fraction
+from reference.batch_norm import affine, spread, update
 from reference.spec import Array, broadcast, kept_shape
 
 
@@ -55,16 +56,19 @@ def trajectory(plan: Plan) -> list[Answers | Refusal]:
 
 
 def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
-    kept = kept_shape(plan.spec, plan.case.shape)
-    carried = Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
+    carried = None
     for t in range(len(plan.case.steps)):
         try:
-            validate(plan.spec, plan.case.x(t).shape, kept)
+            kept = carried.state.mean.shape if carried else None
+            training, mask = plan.mode(t) == "train", plan.case.tensor(f"{t}.mask")
+            shape = None if mask is None else mask.shape
+            validate(plan.spec, plan.case.x(t).shape, kept, plan.semantics, training=training, mask=shape)
         except Refusal as refusal:
             yield refusal
-        else:
-            answers, carried = OneStep(plan, t).answers(carried)
-            yield answers
+            continue
+        carried = carried or Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
+        answers, carried = ({}, carried) if plan.question.unjudged else OneStep(plan, t).answers(carried)
+        yield answers
 
 
 def after(plan: Plan, t: int, state: State) -> Answers:
@@ -175,7 +179,9 @@ class OneStep:
 
     def y(self, state: State, used: Used) -> Expected:
         """Return the output for given statistics."""
-        y = normalize(self.batch.x, state.mean, state.variance, self.question.parameters, self.spec)
+        mean, variance = (broadcast(a, self.spec, self.batch.x.ndim) for a in (state.mean, state.variance))
+        z = (self.batch.x - mean) / spread(variance, self.spec, self.plan.semantics)
+        y = affine(z, self.question.parameters, self.spec)
         return self._expected("y", y, self.bounds("y").e_y(self.batch.x, y, *self.question.affine, used))
 
     def _gradients(self, before: Carried, used: Callable[[str], Used]) -> Answers:

@@ -99,6 +99,9 @@ _ORDINARY: When = {
     "updates": [True],
     "cumulative": [False],
     "virtual": [False],
+    "renorm": [False],
+    "mask": [False],
+    "adjustment": [False],
 }
 
 _STORED = {
@@ -150,6 +153,9 @@ def facts(case: Case) -> dict[str, Any]:
         "updates": all(step.update for step in case.steps),
         "cumulative": case.spec.momentum is None,
         "virtual": case.spec.virtual_batch_size is not None,
+        "renorm": case.spec.renorm,
+        "mask": any(name.endswith(".mask") for name in case.tensors),
+        "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
     }
 
 

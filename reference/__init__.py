@@ -2,20 +2,37 @@
 
 from reference.batch_norm import Training, infer, train
 from reference.gradients import Gradients, infer_gradients, train_gradients
-from reference.spec import Parameters, Refusal, Semantics, Spec, State
+from reference.second_order import (
+    Tangent,
+    Tangents,
+    infer_second_order,
+    infer_tangents,
+    train_second_order,
+    train_tangents,
+)
+from reference.spec import Adjustment, Clipping, Parameters, Refusal, Renorm, Semantics, Spec, State
 from reference.validation import validate
 
 __all__ = [
+    "Adjustment",
+    "Clipping",
     "Gradients",
     "Parameters",
     "Refusal",
+    "Renorm",
     "Semantics",
     "Spec",
     "State",
+    "Tangent",
+    "Tangents",
     "Training",
     "infer",
     "infer_gradients",
+    "infer_second_order",
+    "infer_tangents",
     "train",
     "train_gradients",
+    "train_second_order",
+    "train_tangents",
     "validate",
 ]

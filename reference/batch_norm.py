@@ -1,7 +1,10 @@
 """Batch normalization: one training step, and inference. Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167.
 
 Every function computes in the dtype of `x` and writes to none of its arguments. Arrays named in `State` and
-`Parameters` have the kept shape; `N` below is the number of values averaged over for one kept position.
+`Parameters` have the kept shape; `N` is the number of values averaged over for one kept position. What divides by
+zero or overflows is infinite or NaN, without a warning. Nothing is refused here: see `validate`. Rules named BN-1,
+BN-2, … are in `reference/README.md`. A plain layer has no virtual batches, mask, renorm or adjustment: then `batch.x`
+is `x`, `batch.shares` is None, and `entering` yields the one pair of statistics.
 """
 
 from __future__ import annotations
@@ -10,12 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reference.spec import Array, Parameters, Semantics, Spec, State, broadcast, reduced_axes
+from reference.averages import bessel as bessel
+from reference.averages import entering, moves, published, update_fraction
+from reference.batches import average, join, observe, quiet
+from reference.renorm import correction, renorm_update
+from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State, broadcast, floored_epsilon
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training step's output, the new state, and the biased statistics of the batch (kept shape)."""
+    """A training step's output, the new state, and the biased statistics of the batch (kept shape).
+
+    With virtual batches, `mean` and `variance` are the averages of the groups' statistics (BN-21). A frozen layer that
+    infers takes no statistics of the batch: then they are the moving ones that it used (BN-14).
+    """
 
     y: Array
     state: State
@@ -23,80 +34,96 @@ class Training:
     variance: Array
 
 
-def train(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics) -> Training:
-    """Normalize a batch by its own statistics and move the moving statistics towards them.
+@quiet
+def train(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics, *, updating: bool = True,
+          mask: Array | None = None, adjustment: Adjustment | None = None) -> Training:  # fmt: skip
+    """Normalize a batch by its own statistics and move the moving statistics towards them (BN-3, BN-5, BN-8).
+
+    mask: who counts in the statistics (BN-23). adjustment: applied before gamma and beta (BN-22). updating: whether
+    this step asks for the state to move (BN-14).
 
     >>> x = np.array([[1.0], [3.0]])
     >>> step = train(x, Parameters(), State(np.zeros(1), np.ones(1)), Spec(epsilon=0.0, momentum=0.9), Semantics())
     >>> step.y.ravel().tolist(), step.state.mean.round(12).tolist(), step.state.variance.tolist()
     ([-1.0, 1.0], [0.2], [1.0])
     """
-    mean, variance = moments(x, reduced_axes(spec, x.ndim))
-    kept = state.mean.shape
-    mean, variance = mean.reshape(kept), variance.reshape(kept)
-    stored = variance * bessel(x.size // max(mean.size, 1)) if semantics.stored_variance == "unbiased" else variance
-    new = update(state, mean, stored, spec, semantics)
-    used = new if semantics.training_statistics == "moving" else State(mean, variance)
-    y = normalize(x, used.mean, used.variance, parameters, spec)
-    return Training(y, new, mean, variance)
+    if semantics.frozen == "infer" and not spec.trainable:
+        used = published(state, spec, semantics)
+        return Training(infer(x, parameters, state, spec, semantics), state, used.mean, used.variance)
+    batch = observe(x, mask, spec, semantics)
+    mean, variance = batch.offset(*moments(batch.counted, batch.axes, batch.shares))
+    overall, new = (batch.overall(mean, state), batch.overall(variance, state)), state
+    if moves(x, spec, semantics, updating):
+        for statistics in entering(batch, mean, variance, state, spec, semantics):
+            new = update(new, *statistics, spec, semantics)
+    if semantics.training_statistics == "moving":
+        used = published(new, spec, semantics)
+        mean, variance = broadcast(used.mean, spec, x.ndim), broadcast(used.variance, spec, x.ndim)
+    z = join((batch.x - mean) / spread(variance, spec, semantics), x.shape, spec, semantics)
+    if spec.renorm:
+        r, d = correction(overall[0], spread(overall[1], spec, semantics), state, spec, semantics)
+        z = z * broadcast(r, spec, x.ndim) + broadcast(d, spec, x.ndim)
+    if adjustment is not None:
+        z = z * adjustment.scale + adjustment.bias
+    return Training(affine(z, parameters, spec), new, *overall)
 
 
+@quiet
 def infer(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics) -> Array:
-    """Normalize by the moving statistics, which stay as they are."""
-    used = published(state, spec, semantics)
-    return normalize(x, used.mean, used.variance, parameters, spec)
+    """Normalize by the moving statistics, which stay as they are (BN-7).
 
-
-def moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return mean and biased variance over `axes`, kept as axes of size 1.
-
-    Two passes, each corrected by the residual it leaves (Chan, Golub & LeVeque 1983, eq. 1.7).
+    >>> infer(np.array([[2.0]]), Parameters(), State(np.ones(1), 4 * np.ones(1)), Spec(epsilon=0.0), Semantics())
+    array([[0.5]])
     """
-    mean = x.mean(axes, keepdims=True)
-    mean = mean + (x - mean).mean(axes, keepdims=True)
+    used = published(state, spec, semantics)
+    mean, variance = broadcast(used.mean, spec, x.ndim), broadcast(used.variance, spec, x.ndim)
+    return affine((x - mean) / spread(variance, spec, semantics), parameters, spec)
+
+
+def moments(x: Array, axes: tuple[int, ...], shares: Array | None = None) -> tuple[Array, Array]:
+    """Return mean and biased variance over `axes`, kept as axes of size 1 (BN-3).
+
+    shares: what each value counts, adding up to 1 over the axes; None counts each 1/N. Two passes, each corrected by
+    the residual it leaves (Chan, Golub & LeVeque 1983, eq. 1.7).
+
+    >>> [m.tolist() for m in moments(np.array([1.0, 3.0, 8.0]), (0,))]
+    [[4.0], [8.666666666666666]]
+    """
+    mean = average(x, axes, shares)
+    mean = mean + average(x - mean, axes, shares)
     deviation = x - mean
-    variance = (deviation * deviation).mean(axes, keepdims=True) - deviation.mean(axes, keepdims=True) ** 2
-    return mean, variance
+    return mean, average(deviation * deviation, axes, shares) - average(deviation, axes, shares) ** 2
 
 
-def normalize(x: Array, mean: Array, variance: Array, parameters: Parameters, spec: Spec) -> Array:
-    """Return gamma * (x - mean) / sqrt(variance + epsilon) + beta."""
-    mean, variance = broadcast(mean, spec, x.ndim), broadcast(variance, spec, x.ndim)
-    y = (x - mean) / np.sqrt(variance + x.dtype.type(spec.epsilon))
+def spread(variance: Array, spec: Spec, semantics: Semantics) -> Array:
+    """Return sqrt(variance + epsilon), what the deviation from the mean is divided by (BN-4).
+
+    >>> spread(np.array([3.0]), Spec(epsilon=1.0), Semantics()).tolist()
+    [2.0]
+    """
+    epsilon = variance.dtype.type(floored_epsilon(spec, semantics))
+    return np.sqrt(variance) + epsilon if semantics.epsilon_placement == "outside" else np.sqrt(variance + epsilon)
+
+
+def affine(z: Array, parameters: Parameters, spec: Spec) -> Array:
+    """Return gamma * z + beta, each only where the layer has one (BN-6).
+
+    >>> affine(np.ones((1, 2)), Parameters(gamma=np.array([2.0, 3.0])), Spec())
+    array([[2., 3.]])
+    """
     if parameters.gamma is not None:
-        y = y * broadcast(parameters.gamma, spec, x.ndim)
-    if parameters.beta is not None:
-        y = y + broadcast(parameters.beta, spec, x.ndim)
-    return y
+        z = z * broadcast(parameters.gamma, spec, z.ndim)
+    return z if parameters.beta is None else z + broadcast(parameters.beta, spec, z.ndim)
 
 
 def update(state: State, mean: Array, variance: Array, spec: Spec, semantics: Semantics) -> State:
-    """Move the moving statistics by the update fraction towards those of a batch: old + fraction * (batch - old)."""
-    t = state.updates + 1
-    fraction = mean.dtype.type(update_fraction(t, spec, semantics))
-    kept = mean.dtype.type(1) - fraction
-    return State(kept * state.mean + fraction * mean, kept * state.variance + fraction * variance, t)
+    """Move the moving statistics towards those of a batch: (1 - fraction) old + fraction batch (BN-8, BN-12).
 
-
-def update_fraction(t: int, spec: Spec, semantics: Semantics) -> float:
-    """Return the weight of the t-th batch (t = 1, 2, …) in the moving statistics when it enters them."""
-    if semantics.average == "none":
-        return 0.0
-    if spec.momentum is None:
-        return 1 / t
-    if t == 1 and semantics.average == "first_batch":
-        return 1.0
-    return float(np.dtype(semantics.fraction_dtype).type(1.0 - spec.momentum))
-
-
-def published(state: State, spec: Spec, semantics: Semantics) -> State:
-    """Return the statistics that inference uses: the moving ones, divided by 1 - momentum**t where zero-debiased."""
-    if semantics.average != "zero_debiased" or state.updates == 0 or spec.momentum is None:
-        return state
-    weight = 1 - state.mean.dtype.type(spec.momentum) ** state.updates
-    return State(state.mean / weight, state.variance / weight, state.updates)
-
-
-def bessel(n: int) -> float:
-    """Return N / (N - 1), the factor from biased to unbiased variance; 1 for a single value, as TensorFlow has it."""
-    return n / max(n - 1, 1)
+    >>> update(State(np.zeros(1), np.ones(1)), np.ones(1), np.ones(1), Spec(momentum=0.75), Semantics()).mean.tolist()
+    [0.25]
+    """
+    fraction = update_fraction(state.updates + 1, spec, semantics, mean.dtype.type)
+    if spec.renorm or semantics.moving_spread == "stddev":
+        return renorm_update(state, mean, spread(variance, spec, semantics), fraction, spec, semantics)
+    kept = 1 - fraction
+    return State(kept * state.mean + fraction * mean, kept * state.variance + fraction * variance, state.updates + 1)

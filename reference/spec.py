@@ -1,11 +1,13 @@
-"""What a caller asks for (`Spec`), what an implementation promises (`Semantics`), and the arrays a layer keeps."""
+"""What a caller asks for (`Spec`), the arrays a layer keeps, and the shapes of both. Rules: `reference/README.md`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
+
+from reference.semantics import Semantics as Semantics
 
 Array = NDArray[Any]
 
@@ -15,15 +17,26 @@ class Refusal(ValueError):
 
 
 @dataclass(frozen=True)
+class Clipping:
+    """The limits of batch renormalization's r and d (BN-17); None clips nothing there."""
+
+    rmin: float | None = None
+    rmax: float | None = None
+    dmax: float | None = None
+
+
+@dataclass(frozen=True)
 class Spec:
     """What a caller asks for, the same for every framework.
 
-    axis: the axes that are KEPT (one parameter each); every other axis is averaged over.
-    epsilon: added to the variance, inside the square root.
-    momentum: the fraction of the moving statistics that is KEPT at each update; None asks for a cumulative mean.
-    center, scale: whether there is a beta to add, a gamma to multiply by.
-    trainable: False freezes the layer; what that means is `Semantics.frozen`.
-    virtual_batch_size: normalize groups of this size separately; None uses the whole batch.
+    axis (BN-1): the axes that are KEPT (one parameter each); every other axis is averaged over.
+    epsilon (BN-4): added to the variance, inside the square root.
+    momentum (BN-8): the fraction of the moving statistics KEPT at each update; None asks for a cumulative mean.
+    center, scale (BN-6): whether there is a beta to add, a gamma to multiply by.
+    trainable (BN-14): False freezes the layer; what that means is `Semantics.frozen`.
+    virtual_batch_size (BN-20): normalize groups of this size separately; None uses the whole batch.
+    renorm (BN-16): correct a training batch towards the moving statistics, as `Semantics.renorm` says.
+    renorm_clipping (BN-17): limits of that correction. renorm_momentum (BN-16): kept by its own statistics.
 
     Names and defaults: https://www.tensorflow.org/api_docs/python/tf/compat/v1/layers/batch_normalization
     """
@@ -35,30 +48,9 @@ class Spec:
     scale: bool = True
     trainable: bool = True
     virtual_batch_size: int | None = None
-
-
-@dataclass(frozen=True)
-class Semantics:
-    """What an implementation promises where implementations differ. The default is `tf.layers.batch_normalization`.
-
-    stored_variance: what enters the moving variance: the batch's biased variance, or N/(N-1) times it.
-    average: how the moving statistics move. `exponential` keeps `momentum`; `zero_debiased` also divides by
-        1 - momentum**t when they are used (Kingma & Ba 2015, section 3); `first_batch` copies the first batch;
-        `none` keeps nothing, and the statistics stay what they were.
-    fraction_dtype: where the update fraction 1 - momentum is rounded to.
-    training_statistics: normalize a training batch by its own statistics, or by the moving ones just updated.
-    frozen: what `trainable=False` does to a training step: `train` as if it were trainable, normalize by the
-        `batch` but leave the state alone (TF 1), or `infer` (TF 2).
-    initial_mean, initial_variance: the moving statistics before the first step.
-    """
-
-    stored_variance: Literal["biased", "unbiased"] = "biased"
-    average: Literal["exponential", "zero_debiased", "first_batch", "none"] = "exponential"
-    fraction_dtype: Literal["float64", "float32"] = "float64"
-    training_statistics: Literal["batch", "moving"] = "batch"
-    frozen: Literal["train", "batch", "infer"] = "batch"
-    initial_mean: float = 0.0
-    initial_variance: float = 1.0
+    renorm: bool = False
+    renorm_clipping: Clipping | None = None
+    renorm_momentum: float = 0.99
 
 
 @dataclass(frozen=True)
@@ -70,16 +62,40 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class Adjustment:
+    """What TF 1's `adjustment` callable returned (BN-22); each broadcasts against the input."""
+
+    scale: Array
+    bias: Array
+
+
+@dataclass(frozen=True)
+class Renorm:
+    """The state of batch renormalization, of the kept shape (BN-16, BN-18).
+
+    mean, stddev: what r and d correct towards. moving_stddev: what the moving variance is derived from.
+    mean_weight, stddev_weight: how much of `mean` and `stddev` is not their initial 0 (TF 1.7; 1 elsewhere).
+    """
+
+    mean: Array
+    stddev: Array
+    moving_stddev: Array
+    mean_weight: Array
+    stddev_weight: Array
+
+
+@dataclass(frozen=True)
 class State:
-    """The moving statistics, of the kept shape, and how many batches entered them."""
+    """The moving statistics, of the kept shape, and how many batches entered them; None: renorm has not begun."""
 
     mean: Array
     variance: Array
     updates: int = 0
+    renorm: Renorm | None = None
 
 
 def kept_axes(spec: Spec, rank: int) -> tuple[int, ...]:
-    """Return the kept axes as sorted, non-negative numbers.
+    """Return the kept axes as sorted, non-negative numbers (BN-1).
 
     >>> kept_axes(Spec(axis=(-1, 1)), rank=4)
     (1, 3)
@@ -89,7 +105,7 @@ def kept_axes(spec: Spec, rank: int) -> tuple[int, ...]:
 
 
 def reduced_axes(spec: Spec, rank: int) -> tuple[int, ...]:
-    """Return the axes that are averaged over: all that are not kept.
+    """Return the axes that are averaged over: all that are not kept (BN-1).
 
     >>> reduced_axes(Spec(axis=-1), rank=4)
     (0, 1, 2)
@@ -98,27 +114,44 @@ def reduced_axes(spec: Spec, rank: int) -> tuple[int, ...]:
 
 
 def kept_shape(spec: Spec, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of gamma, beta and the moving statistics for an input of the given shape.
+    """Return the shape of gamma, beta and the moving statistics for an input of the given shape (BN-2).
 
-    One kept axis gives a vector; several give the input's rank, with 1 where an axis is averaged over.
+    One kept axis gives a vector; several give the input's rank, with 1 where an axis is averaged over; a virtual
+    batch size gives the input's rank and an axis of size 1 after the first.
 
     >>> kept_shape(Spec(axis=1), (2, 3, 5, 5)), kept_shape(Spec(axis=(1, 3)), (2, 3, 5, 7))
     ((3,), (1, 3, 1, 7))
+    >>> kept_shape(Spec(virtual_batch_size=4), (8, 5))
+    (1, 1, 5)
     """
     kept = kept_axes(spec, len(shape))
-    if len(kept) == 1:
-        return (shape[kept[0]],)
-    return tuple(size if i in kept else 1 for i, size in enumerate(shape))
+    full = tuple(size if i in kept else 1 for i, size in enumerate(shape))
+    if spec.virtual_batch_size is not None:
+        return (full[0], 1, *full[1:])
+    return full if len(kept) > 1 else tuple(shape[axis] for axis in kept)
 
 
 def broadcast(values: Array, spec: Spec, rank: int) -> Array:
-    """Return an array of the kept shape, shaped so that it broadcasts against the input.
+    """Return an array of the kept shape, shaped so that it broadcasts against an input of this rank.
 
     >>> import numpy as np
     >>> broadcast(np.arange(3), Spec(axis=1), rank=4).shape
     (1, 3, 1, 1)
+    >>> broadcast(np.ones((1, 1, 5)), Spec(virtual_batch_size=4), rank=2).shape
+    (1, 5)
     """
+    if spec.virtual_batch_size is not None:
+        return values.squeeze(1)
     kept = kept_axes(spec, rank)
     if len(kept) > 1:
         return values
     return values.reshape([-1 if i in kept else 1 for i in range(rank)])
+
+
+def floored_epsilon(spec: Spec, semantics: Semantics) -> float:
+    """Return the epsilon that is used: the spec's, but at least the implementation's floor (BN-4).
+
+    >>> floored_epsilon(Spec(epsilon=1e-8), Semantics(epsilon_floor=1.001e-5))
+    1.001e-05
+    """
+    return max(spec.epsilon, semantics.epsilon_floor)

@@ -1,0 +1,125 @@
+"""The kinds of average that moving statistics are: what enters them, with which weight, and what is read from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from reference.batches import Batch, total
+from reference.spec import Array, Semantics, Spec, State, kept_shape
+
+
+def initial(spec: Spec, semantics: Semantics, shape: tuple[int, ...], dtype: type[Any] = np.float64) -> State:
+    """Return the moving statistics of a new layer for inputs of this shape (BN-13).
+
+    >>> state = initial(Spec(), Semantics(initial_variance=0.0), (8, 2))
+    >>> state.mean.tolist(), state.variance.tolist()
+    ([0.0, 0.0], [0.0, 0.0])
+    """
+    kept = kept_shape(spec, shape)
+    return State(np.full(kept, semantics.initial_mean, dtype), np.full(kept, semantics.initial_variance, dtype))
+
+
+def update_fraction(t: int, spec: Spec, semantics: Semantics, dtype: type[Any] = np.float64) -> Any:
+    """Return the weight of the t-th batch (t = 1, 2, …) in the moving statistics when it enters them (BN-8 to BN-10).
+
+    dtype: what to compute in. The one place that knows the kinds of average.
+
+    >>> float(update_fraction(4, Spec(momentum=None), Semantics())), float(update_fraction(4, Spec(), Semantics()))
+    (0.25, 0.010000000000000009)
+    """
+    if semantics.average == "none":
+        return dtype(0)
+    if semantics.average == "first_batch" and t == 1:
+        return dtype(1)
+    if spec.momentum is None:
+        return rounded(1 / dtype(t), semantics)
+    return complement(spec.momentum, semantics, dtype)
+
+
+def complement(momentum: float, semantics: Semantics, dtype: type[Any] = np.float64) -> Any:
+    """Return 1 - momentum, rounded as this implementation rounds it (BN-10).
+
+    >>> float(complement(0.99, Semantics(fraction_dtype="float32")))
+    0.009999999776482582
+    >>> float(complement(0.99, Semantics(fraction_dtype="float32", fraction_rounded="momentum")))
+    0.009999990463256836
+    """
+    if semantics.fraction_rounded == "momentum":
+        return 1 - dtype(rounded(dtype(momentum), semantics))
+    return rounded(1 - dtype(momentum), semantics)
+
+
+def rounded(value: Any, semantics: Semantics) -> Any:
+    """Return the value rounded to float32 where the implementation does so, in the dtype it came in (BN-10).
+
+    >>> float(rounded(np.float64(0.1), Semantics(fraction_dtype="float32")))
+    0.10000000149011612
+    """
+    return type(value)(np.float32(value)) if semantics.fraction_dtype == "float32" else value
+
+
+def published(state: State, spec: Spec, semantics: Semantics) -> State:
+    """Return the statistics that inference uses: the moving ones, over 1 - momentum**t where zero-debiased (BN-9).
+
+    >>> state, semantics = State(np.ones(1), np.ones(1), updates=2), Semantics(average="zero_debiased")
+    >>> published(state, Spec(momentum=0.5), semantics).mean.tolist()
+    [1.3333333333333333]
+    """
+    if semantics.average != "zero_debiased" or state.updates == 0 or spec.momentum is None:
+        return state
+    weight = 1 - state.mean.dtype.type(spec.momentum) ** state.updates
+    return replace(state, mean=state.mean / weight, variance=state.variance / weight)
+
+
+def moves(x: Array, spec: Spec, semantics: Semantics, updating: bool = True) -> bool:
+    """Return whether a training step moves the state: not when frozen, not asked for, or kept as it was (BN-14, BN-25).
+
+    >>> moves(np.ones((2, 1)), Spec(trainable=False), Semantics())
+    False
+    """
+    thawed = spec.trainable or semantics.frozen == "train"
+    asked = updating or semantics.updates == "always"
+    return thawed and asked and semantics.average != "none" and not (x.size == 0 and semantics.empty_batch == "keep")
+
+
+def entering(
+    batch: Batch, mean: Array, variance: Array, state: State, spec: Spec, semantics: Semantics
+) -> list[tuple[Array, Array]]:
+    """Return the pairs of mean and variance that enter the moving statistics in turn, of the kept shape (BN-11, BN-21).
+
+    mean, variance: of each virtual batch, on axis 1, or of the one batch.
+    """
+    n = batch.n
+    pairs = [(mean, variance, n)]
+    if batch.virtual and semantics.virtual_statistics == "pooled":
+        weight = n / total(n, (1,))
+        pooled = total(weight * mean, (1,))
+        spread = total(weight * (variance + (mean - pooled) ** 2), (1,))  # the law of total variance
+        pairs = [(pooled, spread, total(n, (1,)))]
+    if batch.virtual and semantics.virtual_statistics == "sequential":
+        pairs = [(mean[:, [j]], variance[:, [j]], n[:, [j]]) for j in range(mean.shape[1])]
+    stored = [(m, v * stored_factor(count, spec, semantics)) for m, v, count in pairs]
+    return [(batch.overall(m, state), batch.overall(v, state)) for m, v in stored]
+
+
+def stored_factor(n: Array, spec: Spec, semantics: Semantics) -> Any:
+    """Return what the biased variance is multiplied by when it is stored (BN-11, BN-24); 1 under renorm (BN-16).
+
+    >>> float(stored_factor(np.float64(5), Spec(), Semantics(stored_variance="unbiased")))
+    1.25
+    """
+    if semantics.stored_variance == "biased" or spec.renorm:
+        return 1
+    return n / (n - 1) if semantics.single_value == "nan" else bessel(n)
+
+
+def bessel(n: Any) -> Any:
+    """Return N / (N - 1), the factor from biased to unbiased variance; 1 for a single value, as TensorFlow has it.
+
+    >>> float(bessel(5)), float(bessel(1))
+    (1.25, 1.0)
+    """
+    return n / np.maximum(n - 1, 1)

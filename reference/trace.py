@@ -1,0 +1,98 @@
+"""The intermediate values of a step, by the names that the derivations in `gradients` and `second_order` use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reference.averages import moves, published, stored_factor, update_fraction
+from reference.batch_norm import moments, spread, train
+from reference.batches import Batch, observe
+from reference.renorm import correction
+from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State, reduced_axes
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One step, laid out as `batch.x`, statistics with the averaged axes of size 1; the names are in `gradients`.
+
+    deviation: x - mu, 0 where a mask says not to look. constant: the statistics used do not depend on x, and none of
+    the batch is returned.
+    """
+
+    batch: Batch
+    gamma: Array
+    z: Array
+    p: Array
+    f: Array
+    s: Array
+    h: Array
+    mu: Array
+    deviation: Array
+    w: Array
+    k: Array
+    c: Array
+    a: Any
+    b: Any
+    constant: bool
+
+
+def trace_training(
+    x: Array,
+    parameters: Parameters,
+    state: State,
+    spec: Spec,
+    semantics: Semantics,
+    mask: Array | None,
+    adjustment: Adjustment | None,
+    updating: bool,
+) -> Trace:
+    """Return the intermediate values of one training step."""
+    if semantics.frozen == "infer" and not spec.trainable:
+        return trace_inference(x, parameters, state, spec, semantics)
+    batch = observe(x, mask, spec, semantics)
+    mu, biased = moments(batch.counted, batch.axes, batch.shares)
+    mean, variance, a, b = *batch.offset(mu, biased), 1, 1
+    f, shift = np.ones((), x.dtype), np.zeros((), x.dtype)
+    if spec.renorm:
+        overall = batch.overall(mean, state), spread(batch.overall(variance, state), spec, semantics)
+        f, shift = (batch.align(v, spec) for v in correction(*overall, state, spec, semantics))
+    if adjustment is not None:
+        f, shift = f * adjustment.scale, shift * adjustment.scale + adjustment.bias
+    if semantics.training_statistics == "moving":
+        new = train(x, parameters, state, spec, semantics, mask=mask, updating=updating).state
+        used = published(new, spec, semantics)
+        mean, variance = batch.align(used.mean, spec), batch.align(used.variance, spec)
+        a, b = _parts(batch, new, spec, semantics) if moves(x, spec, semantics, updating) else (0, 0)
+    s = spread(variance, spec, semantics)
+    h = s if semantics.epsilon_placement == "inside" else np.sqrt(variance)
+    z = (batch.x - mean) / s
+    w = 1 / batch.n if batch.shares is None else batch.shares
+    k, c = batch.kept, 2 * batch.kept * (1 - batch.kept) ** 2
+    gamma = _gamma(parameters, batch, spec)
+    return Trace(batch, gamma, z, f * z + shift, f, s, h, mu, batch.counted - mu, w, k, c, a, b, constant=False)
+
+
+def trace_inference(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics) -> Trace:
+    """Return the intermediate values of inference, where every statistic is a constant."""
+    one, zero = np.ones((), x.dtype), np.zeros((), x.dtype)
+    batch = Batch(x, x, reduced_axes(spec, x.ndim), one, None, one, virtual=False)
+    used = published(state, spec, semantics)
+    s = spread(batch.align(used.variance, spec), spec, semantics)
+    z = (x - batch.align(used.mean, spec)) / s
+    gamma = _gamma(parameters, batch, spec)
+    return Trace(batch, gamma, z, z, one, s, s, zero, x, one, one, zero, 0, 0, constant=True)
+
+
+def _gamma(parameters: Parameters, batch: Batch, spec: Spec) -> Array:
+    return np.ones((), batch.x.dtype) if parameters.gamma is None else batch.align(parameters.gamma, spec)
+
+
+def _parts(batch: Batch, new: State, spec: Spec, semantics: Semantics) -> tuple[Any, Any]:
+    """Return a and b: what one unit of the batch's mean and of its biased variance adds to the statistics used."""
+    a = np.asarray(update_fraction(new.updates, spec, semantics, batch.x.dtype.type))
+    b = a * stored_factor(batch.n, spec, semantics)
+    parts = published(State(a, b, new.updates), spec, semantics)
+    return parts.mean, parts.variance

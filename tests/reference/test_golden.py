@@ -1,0 +1,52 @@
+"""What TensorFlow 1.15.5 really computed: the reference reproduces it, or predicts that it refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance.bounds import rho
+from reference import Refusal
+
+
+@pytest.fixture
+def recordings(helper: Any) -> ModuleType:
+    """Return the helper that reads recordings."""
+    return helper("recordings")
+
+
+def test_recording_is_reproduced_or_its_refusal_predicted(recording: Any, recordings: ModuleType) -> None:
+    """Every array of every recording is within its tolerance, or TensorFlow refused and so does the reference."""
+    if not recording.entry["ok"]:
+        with pytest.raises(Refusal):
+            recordings.reproduce(recording)
+        return
+    made = recordings.reproduce(recording)
+    for name in recordings.judged(recording):
+        dtype, kind = recording.entry["dtype"], recordings.kind(name)
+        allowed = recording.tolerances.get(f"{dtype}/*", recording.tolerances.get(f"{dtype}/{kind}"))
+        assert recordings.distance(made[name], recording.outputs[name]) <= allowed, name
+
+
+def test_float32_and_float16_are_within_the_suites_own_bounds(
+    recording: Any, recordings: ModuleType, helper: Any
+) -> None:
+    """TensorFlow's float32 and float16 deviate from the reference by no more than the bound, none of it vacuous."""
+    if not recording.entry["ok"] or recording.entry["dtype"] == "float64":
+        return
+    made, bounds = recordings.reproduce(recording), helper("recorded_bounds").bounds(recording)
+    for name in recordings.judged(recording):
+        expected, got = made[name], recording.outputs[name].reshape(made[name].shape)
+        bound = np.broadcast_to(bounds[name].reshape(-1) if expected.ndim == 1 else bounds[name], expected.shape)
+        assert np.isfinite(bound).all(), name
+        assert (rho(got, expected, bound) <= 1).all(), name
+
+
+def test_the_repositorys_recordings_are_all_there(recordings: ModuleType) -> None:
+    """171 recordings come with the project: 169 reproduced, and the 2 that TensorFlow refused."""
+    found = recordings.read(Path(__file__).parent / "golden" / "tf-1.15")
+    assert (len(found), sum(r.entry["ok"] for r in found)) == (171, 169)
