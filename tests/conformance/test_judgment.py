@@ -148,6 +148,8 @@ def test_a_documented_refusal_conforms(small_case):
     case = small_case(shape=(1, 3), modes="train")
     assert verdicts(case, [Refused("ValueError", "one value")], statement)[0, "outcome"].verdict == "PASS"
     assert verdicts(case, exact(case), statement)[0, "outcome"].verdict == "FAIL"
+    other = verdicts(case, [Refused("TypeError", "something else")], statement)[0, "outcome"]
+    assert (other.verdict, other.reason) == ("FAIL", "TypeError: something else; promised ValueError, here")
 
 
 def test_the_judge_never_raises(small_case):
