@@ -20,8 +20,8 @@ from safetensors.numpy import save
 
 from conformance.case import SCHEMA, Case, question
 from conformance.errors import InvalidInput
-from reference import Spec
-from reference.spec import Array
+from reference import Spec, validate
+from reference.spec import Array, kept_shape
 
 _NAMES = {
     "BOOL": np.dtype(bool),
@@ -87,13 +87,38 @@ def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
+def check(case: Case) -> None:
+    """Raise ValueError where the tensors do not belong to the question: missing, of another dtype, of a wrong shape."""
+    for t in range(len(case.steps)):
+        if f"{t}.x" not in case.tensors:
+            raise ValueError(f"step {t} has no input; add a tensor named {t}.x")
+    plain = dataclasses.replace(case.spec, virtual_batch_size=None)  # whether a batch divides is for the judge to say
+    validate(plain, case.shape)
+    kept = kept_shape(case.spec, case.shape)
+    wanted = {"gamma": kept, "beta": kept, "moving_mean": kept, "moving_variance": kept}
+    wanted |= {f"{t}.dy": case.x(t).shape for t in range(len(case.steps))}
+    for name, array in sorted(case.tensors.items()):
+        if array.shape != wanted.get(name, array.shape):
+            raise ValueError(f"{name} has shape {array.shape}, but axis={case.spec.axis} needs {wanted[name]}")
+        dtype = _stored_in(case, name)
+        if array.dtype.name != dtype:
+            raise ValueError(f"{name} is {array.dtype.name}, but dtypes says {dtype}; change one of them")
+
+
+def _stored_in(case: Case, name: str) -> str:
+    if name.endswith((".x", ".dy")):
+        return case.dtypes.x
+    kinds = {"gamma": "parameters", "beta": "parameters", "moving_mean": "statistics", "moving_variance": "statistics"}
+    return getattr(case.dtypes, kinds[name]) if name in kinds else case.tensors[name].dtype.name
+
+
 def read_case(path: Path) -> tuple[Case, dict[str, str]]:
     """Return the case in a file, safetensors or hand-written JSON, and its other metadata."""
     try:
         body = path.read_bytes()
-        if path.suffix == ".json":
-            return case_from_json(body.decode()), {}
-        return decode_case(body)
+        case, extra = (case_from_json(body.decode()), {}) if path.suffix == ".json" else decode_case(body)
+        check(case)
+        return case, extra
     except (OSError, ValueError) as error:
         raise InvalidInput(
             f"{path}: cannot be read as a case ({error}); give a .safetensors case file that this version wrote, "

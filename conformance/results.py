@@ -200,3 +200,8 @@ def _parse(path: Path, lines: list[tuple[int, bytes]]) -> tuple[list[Record], bo
                 return records, True
             raise InvalidInput(f"{path}, line {number}: {error}; the file is damaged, run again") from error
     return records, False
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of one line of a run file; `run.schema.json` holds it for those without Python."""
+    return msgspec.json.schema(Record)

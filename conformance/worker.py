@@ -108,7 +108,7 @@ class Case(object):
         self.gamma = self.own("gamma") if self.spec["scale"] else None
         self.beta = self.own("beta") if self.spec["center"] else None
         self.mean, self.variance = self.own("moving_mean"), self.own("moving_variance")
-        self.kept = tuple(tensors["0.x"].shape[a] for a in self.axis)
+        self.kept = tuple(tensors["0.x"].shape[a] for a in self.axis if 0 <= a < self.rank)
         self.native = native(self, statement["conventions"])
         self.steps = [Step(t, step, self) for t, step in enumerate(fields["steps"])]
 

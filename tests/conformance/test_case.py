@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load
 
 from conformance import worker
-from conformance.case import Actions, Case, Step, case_id, question
+from conformance.case import Actions, Case, Dtypes, Step, case_id, question
 from conformance.codec import case_from_json, decode, decode_case, encode, encode_case, read_case
 from conformance.errors import InvalidInput
 from reference import Spec
@@ -129,6 +129,26 @@ def test_truncated_case_is_refused(tmp_path, small_case):
         (tmp_path / "cut.safetensors").write_bytes(body[:length])
         with pytest.raises(InvalidInput):
             read_case(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"spec": Spec(axis=7)}, "axis=7 names no axis of an input of shape (5, 3); use -2 to 1"),
+        ({"spec": Spec(axis=0)}, "has shape (3,), but axis=0 needs (5,)"),
+        ({"spec": Spec(axis=1, momentum=2.0)}, "momentum=2.0"),
+        ({"dtypes": Dtypes(x="float64")}, "0.x is float32, but dtypes says float64; change one of them"),
+        ({"dtypes": Dtypes(statistics="float16")}, "moving_mean is float32, but dtypes says float16"),
+        ({"steps": (Step(mode="train"),) * 3}, "step 2 has no input; add a tensor named 2.x"),
+    ],
+)
+def test_a_shape_or_an_axis_that_makes_no_sense_is_named(small_case, tmp_path, change, says):
+    """Tensors that do not belong to the question are an error that names value, rule and fix."""
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(encode_case(msgspec.structs.replace(small_case(), **change)))
+    with pytest.raises(InvalidInput) as caught:
+        read_case(path)
+    assert says in str(caught.value)
 
 
 def test_hand_written_json_needs_no_more_than_it_says():
