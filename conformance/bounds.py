@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ml_dtypes
 import msgspec
@@ -59,11 +59,12 @@ class Units:
     largest: float
     stored_u: float
     stored_quantum: float
+    stored_largest: float
 
     @classmethod
     def of(cls, arithmetic: str, stored: str) -> Units:
         """Return the units for arithmetic in one dtype and storage in another; storing at no less costs nothing."""
-        info, out = ml_dtypes.finfo(arithmetic), ml_dtypes.finfo(stored)
+        info, out = _finfo(arithmetic), _finfo(stored)
         rounds = float(out.eps) > float(info.eps)
         return cls(
             float(info.eps) / 2,
@@ -71,7 +72,13 @@ class Units:
             float(info.max),
             float(out.eps) / 2 if rounds else 0.0,
             float(out.smallest_subnormal) / 2 if rounds else 0.0,
+            float(out.max),
         )
+
+
+def _finfo(name: str) -> Any:
+    """Return limits of a dtype; NumPy has no bfloat16."""
+    return cast("Any", ml_dtypes).finfo(name)
 
 
 @dataclass(frozen=True)
@@ -157,13 +164,15 @@ class Bounds:
         u, a = self.units.u, fraction
         e = (1 - a) * e_old * (1 + u) + a * (1 + u) * e_batch
         e = e + 4 * u * ((1 - a) * np.abs(old) + a * np.abs(batch)) + u * np.abs(batch - old)
-        return e + u * (np.abs(new) + e) + 3 * self.units.smallest
+        return self.stored(new, e + u * (np.abs(new) + e) + 3 * self.units.smallest)
 
     def e_debiased(self, average: Array, e_hidden: Array, weight: float) -> Array:
         """hidden / (1 - momentum**t): the power and the difference are rounded, 4u against a weight that may be small.
 
         The momentum's own rounding is worth t·u·m**t ≤ u/(e·weight) on the weight, so 8u covers both.
         """
+        if weight <= 0:
+            return np.full_like(average, np.inf)
         e_weight = min(8 * self.units.u / weight, 0.5)
         return (e_hidden / weight + np.abs(average) * e_weight) / (1 - e_weight) * (1 + self.units.u)
 
@@ -179,7 +188,7 @@ class Bounds:
         low = np.maximum(w - e_w, floor)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             r, worst, best = 1 / np.sqrt(w), (1 + k * u) / np.sqrt(low), (1 - k * u) / np.sqrt(w + e_w)
-            e_r = np.where(low > 0, np.maximum(worst - r, r - best), np.inf)
+            e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
         return Used(mean, e_mean, r, e_r)
 
     def e_y(self, x: Array, y: Array, gamma: Array, beta: Array, used: Used) -> Array:
@@ -264,7 +273,8 @@ class Bounds:
 
     def stored(self, value: Array, e: Array) -> Array:
         """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
-        return e + self.units.stored_u * (np.abs(value) + e) + self.units.stored_quantum
+        rounded = self.units.stored_u * (np.abs(value) + np.where(np.isfinite(e), e, 0)) + self.units.stored_quantum
+        return np.where(np.abs(value) + e > self.units.stored_largest, np.inf, e + rounded)
 
     def vacuous(self, e: Array, peak: Array) -> Array:
         """Return e, infinite where an intermediate as large as `peak` may overflow."""

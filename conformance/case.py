@@ -6,6 +6,7 @@ Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what th
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import Any, Literal, cast
@@ -97,9 +98,11 @@ def question(case: Case) -> dict[str, Any]:
 def _spelled_out(value: object) -> Any:
     if isinstance(value, msgspec.Struct):
         return {f: _spelled_out(getattr(value, f)) for f in value.__struct_fields__}
+    if isinstance(value, Spec):
+        return dataclasses.asdict(value)  # msgspec leaves out a dataclass's defaults
     if isinstance(value, tuple):
         return [_spelled_out(v) for v in cast("tuple[object, ...]", value)]
-    return msgspec.to_builtins(value)
+    return value
 
 
 def case_id(case: Case) -> str:
@@ -107,14 +110,28 @@ def case_id(case: Case) -> str:
 
     Omitting defaults keeps old ids when a new field arrives.
     """
-    bare = msgspec.to_builtins(msgspec.structs.replace(case, tensors={}))
-    defaults = msgspec.to_builtins(Spec())
-    bare["spec"] = {k: v for k, v in bare["spec"].items() if v != defaults[k]}
+    bare = _bare(msgspec.structs.replace(case, tensors={}))
     digest = hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode())
     for name, array in sorted(case.tensors.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _bare(value: object) -> Any:
+    """Return what differs from the defaults, all the way down."""
+    if isinstance(value, tuple):
+        return [_bare(v) for v in cast("tuple[object, ...]", value)]
+    if isinstance(value, Spec):
+        return {f.name: v for f in dataclasses.fields(value) if (v := getattr(value, f.name)) != f.default}
+    if not isinstance(value, msgspec.Struct):
+        return value
+    pairs = ((f.name, getattr(value, f.name), _default(f)) for f in msgspec.structs.fields(value))
+    return {name: _bare(v) for name, v, default in pairs if v != default}
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def parameters(case: Case, dtype: type[np.floating[Any]]) -> Parameters:

@@ -1,23 +1,26 @@
 """Cases and outcomes as safetensors buffers: the same bytes on the wire and on disk.
 
 The format is an 8-byte length, a JSON header and a buffer (https://huggingface.co/docs/safetensors). The metadata
-holds `schema` and `case`; a request or a reply adds keys of its own, which are no part of the case.
+holds the `case` as JSON, its schema inside; a request adds a key of its own, which is no part of the case.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import msgspec
 import numpy as np
 import safetensors
+from safetensors.numpy import save
 
 from conformance.case import SCHEMA, Case, question
 from conformance.errors import InvalidInput
+from reference import Spec
 from reference.spec import Array
 
 _NAMES = {
@@ -29,25 +32,18 @@ _NAMES = {
     "F32": np.dtype(np.float32),
     "F64": np.dtype(np.float64),
 }
-_CODES = {dtype: dtype.name for dtype in _NAMES.values()}  # safetensors.serialize takes NumPy's names
 
 
 def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
     """Return a safetensors buffer with this metadata and these tensors."""
-    views = {
-        name: {"dtype": _CODES[array.dtype], "shape": list(array.shape), "data": np.ascontiguousarray(array).tobytes()}
-        for name, array in tensors.items()
-    }
-    return safetensors.serialize(views, metadata)
+    return save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
 
 
 def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
     """Return metadata and tensors of a safetensors buffer; raise ValueError where it is none."""
     try:
-        tensors = {
-            name: np.frombuffer(view["data"], _NAMES[view["dtype"]]).reshape(view["shape"])
-            for name, view in safetensors.deserialize(body)
-        }
+        views: list[tuple[str, Any]] = cast("Any", safetensors).deserialize(body)
+        tensors = {name: np.frombuffer(v["data"], _NAMES[v["dtype"]]).reshape(v["shape"]) for name, v in views}
         (length,) = struct.unpack_from("<Q", body)
         metadata = json.loads(body[8 : 8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, KeyError) as error:
@@ -56,18 +52,15 @@ def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
 
 
 def encode_case(case: Case, extra: dict[str, str] | None = None) -> bytes:
-    """Return a case as bytes; `extra` metadata is carried along and is no part of the question."""
-    metadata = {"schema": str(SCHEMA), "case": json.dumps(question(case), sort_keys=True)}
-    return encode(metadata | (extra or {}), case.tensors)
+    """Return a case as bytes, always the same; `extra` metadata is carried along and is no part of the question."""
+    text = json.dumps({"schema": SCHEMA} | question(case), sort_keys=True)
+    return encode({"case": text} | (extra or {}), case.tensors)
 
 
 def decode_case(body: bytes) -> tuple[Case, dict[str, str]]:
     """Return a case and the metadata that is no part of it."""
     metadata, tensors = decode(body)
-    schema = metadata.pop("schema", "none")
-    if schema != str(SCHEMA):
-        raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
-    return case_from_json(metadata.pop("case", ""), tensors), metadata
+    return case_from_json(metadata.pop("case", "{}"), tensors), metadata
 
 
 def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
@@ -77,8 +70,10 @@ def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
     """
     try:
         fields: dict[str, Any] = json.loads(text)
-        inline = fields.pop("tensors", {})
-        unknown = set(fields.get("spec", {})) - set(msgspec.to_builtins(_DEFAULT.spec))
+        schema, inline = fields.pop("schema", SCHEMA), fields.pop("tensors", {})
+        if schema != SCHEMA:
+            raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
+        unknown = set(fields.get("spec", {})) - {field.name for field in dataclasses.fields(Spec)}
         if unknown:
             raise ValueError(f"Spec has no field {sorted(unknown)}")
         case = msgspec.convert(fields, Case)
@@ -90,9 +85,6 @@ def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
 
 def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
-
-
-_DEFAULT = msgspec.convert({"spec": {}, "steps": []}, Case)
 
 
 def read_case(path: Path) -> tuple[Case, dict[str, str]]:

@@ -76,15 +76,27 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def unsupported(self, facts: dict[str, Any]) -> str:
         """Return why a case cannot be asked, empty where it can."""
-        for fact, allowed in self.supports.items():
+        for fact, allowed in (_ORDINARY | self.supports).items():
             if facts.get(fact) not in allowed:
-                return f"{fact} {facts.get(fact)} is not among {allowed}"
+                return f"{fact} is {facts.get(fact)}; supported: {', '.join(str(value) for value in allowed)}"
         return ""
 
     def refusal(self, facts: dict[str, Any]) -> Refusal | None:
         """Return the documented refusal that a step runs into."""
         return next((r for r in self.refusals if matches(r.when, facts)), None)
 
+
+# What a case may ask beyond this, a statement must say that it supports.
+_ORDINARY: When = {
+    "order": [0, 1],
+    "sites": [1],
+    "init_mode": ["train"],
+    "round_trip": ["none"],
+    "unknown_sizes": [False],
+    "updates": [True],
+    "cumulative": [False],
+    "virtual": [False],
+}
 
 _STORED = {
     "dgamma": "parameters",
@@ -111,8 +123,8 @@ _AFFINE = {(True, True): "both", (True, False): "center", (False, True): "scale"
 def facts(case: Case) -> dict[str, Any]:
     """Return the facts about a case that statements and divergences may speak of.
 
-    channel: where the kept axis is (`second` before `last` for rank 2, where both hold); several: more than one.
-    several_axes: whether more than one axis is kept.
+    channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
+    order: the highest derivative asked for. updates: whether the update ops run in every step.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -127,6 +139,12 @@ def facts(case: Case) -> dict[str, Any]:
         "scale": case.spec.scale,
         "affine": _AFFINE[case.spec.center, case.spec.scale],
         "trainable": case.spec.trainable,
+        "order": max((d.order for step in case.steps for d in step.derivatives), default=0),
+        "sites": case.actions.sites,
+        "init_mode": case.actions.init_mode,
+        "round_trip": case.actions.round_trip,
+        "unknown_sizes": bool(case.actions.unknown_sizes),
+        "updates": all(step.update for step in case.steps),
         "cumulative": case.spec.momentum is None,
         "virtual": case.spec.virtual_batch_size is not None,
     }
@@ -146,7 +164,7 @@ def channel(kept: tuple[int, ...], rank: int) -> str:
 
 
 def step_facts(case: Case, t: int) -> dict[str, Any]:
-    """Return the facts about one step: those of the case, its mode and its number of values per channel (0, 1, many)."""
+    """Return the facts about one step: those of the case, its mode, how many values per channel (0, 1, many)."""
     step: Step = case.steps[t]
     n = math.prod(case.x(t).shape[a] for a in reduced_axes(case.spec, case.x(t).ndim))
     return facts(case) | {"mode": step.mode, "update": step.update, "n": "many" if n > 1 else str(n)}

@@ -7,7 +7,6 @@ contract; this file is one way to keep it.
 """
 
 import argparse
-import importlib
 import importlib.util
 import json
 import os
@@ -150,15 +149,14 @@ def _laid_out(array, layout):
 # --- running ----------------------------------------------------------------------------------------------------
 
 
-def load(target):
-    """Return the implementation classes of an adapter, given as PATH.py, PATH.py:Class or module:Class."""
-    path, _, name = target.partition(":") if not target[1:3] == ":\\" else (target, "", "")
-    if path.endswith(".py"):
+def load(target, loaded={}):  # noqa: B006 - the default is the memory of what was loaded
+    """Return the implementation classes of an adapter, given as PATH.py or PATH.py:Class."""
+    path, _, name = target.partition(":")
+    if path not in loaded:
         spec = importlib.util.spec_from_file_location("adapter_" + os.path.basename(path)[:-3], path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(path)
+        loaded[path] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded[path])
+    module = loaded[path]
     return [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
 
 
@@ -167,8 +165,8 @@ def run(implementation, case):
     outcomes, tensors = [], {}
     try:
         for t, arrays in enumerate(implementation.run(case)):
-            arrays = {name: _as_array(name, array) for name, array in arrays.items() if array is not None}
-            tensors.update(("%d.%s" % (t, name), array) for name, array in arrays.items())
+            given = {name: _as_array(name, array) for name, array in arrays.items() if array is not None}
+            tensors.update(("%d.%s" % (t, name), array) for name, array in given.items())
             outcomes.append({"type": "outputs"})
     except MemoryError:
         outcomes.append({"type": "crashed", "reason": "out of memory"})
@@ -186,12 +184,14 @@ def _as_array(name, array):
     return array
 
 
-def instantiate(targets, device):
-    """Return ({id: implementation}, [listing]): what can run here, and why the rest cannot."""
+def instantiate(targets, device, only=()):
+    """Return ({id: implementation}, [listing]): what can run here, and why the rest cannot; of `only` these ids."""
     ready, listing = {}, []
     for target in targets:
         for cls in load(target):
             identity, reason = "%s@%s" % (cls.statement["id"], device), ""
+            if only and identity not in only:
+                continue
             try:
                 ready[identity] = cls(device)
             except Exception as error:
@@ -200,30 +200,40 @@ def instantiate(targets, device):
     return ready, listing
 
 
-def versions(names):
-    """Return the versions of the modules that are loaded, by name."""
+def greeting(listing):
+    """Return what a worker says first: its protocol, its implementations, the versions of what they run on."""
     found = {"python": sys.version.split()[0], "numpy": np.__version__}
-    for name in names:
+    for name in sorted({name for entry in listing for name in entry["statement"]["packages"]}):
         if name in sys.modules:
             found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
-    return found
+    return {"protocol": PROTOCOL, "pid": os.getpid(), "implementations": listing, "versions": found}
+
+
+def answer(implementation, identity, request, fields, tensors):
+    """Return the reply of one implementation to one case, as a frame's body."""
+    started = time.process_time()
+    outcomes, arrays = run(implementation, Case(fields, tensors, implementation.statement))
+    reply = {"request": request, "implementation": identity, "outcomes": outcomes}
+    reply["cpu"] = time.process_time() - started
+    return encode({"reply": json.dumps(reply)}, arrays)
+
+
+def replies(body, ready):
+    """Yield the reply frames to one request frame: one per implementation asked for."""
+    metadata, tensors = decode(body)
+    request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
+    for identity in request["implementations"]:
+        yield answer(ready[identity], identity, request["id"], fields, tensors)
 
 
 def serve(stdin, stdout, ready):
-    """Answer requests until the stream ends: one reply frame per implementation asked for."""
+    """Answer requests until the stream ends."""
     while True:
         body = read_frame(stdin)
         if body is None:
             return
-        metadata, tensors = decode(body)
-        request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
-        for identity in request["implementations"]:
-            started = time.process_time()
-            implementation = ready[identity]
-            outcomes, arrays = run(implementation, Case(fields, tensors, implementation.statement))
-            reply = {"request": request["id"], "implementation": identity, "outcomes": outcomes}
-            reply["cpu"] = time.process_time() - started
-            write_frame(stdout, encode({"reply": json.dumps(reply)}, arrays))
+        for reply in replies(body, ready):
+            write_frame(stdout, reply)
 
 
 def limit_memory(gib):
@@ -241,6 +251,7 @@ def main():
     parser = argparse.ArgumentParser(description="host batch normalization implementations for bnconf")
     parser.add_argument("--memory", type=float, default=8.0, help="GiB that the process may allocate (default 8)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", action="append", default=[], help="id to host; repeatable; default all")
     parser.add_argument("adapters", nargs="+")
     arguments = parser.parse_args()
     stdout = os.fdopen(os.dup(1), "wb")
@@ -248,10 +259,8 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [p for p in sys.path if os.path.abspath(p) != here]  # adapters are called like their frameworks
     limit_memory(arguments.memory)
-    ready, listing = instantiate(arguments.adapters, arguments.device)
-    names = sorted({name for entry in listing for name in entry["statement"]["packages"]})
-    hello = {"protocol": PROTOCOL, "pid": os.getpid(), "implementations": listing, "versions": versions(names)}
-    write_frame(stdout, encode({"hello": json.dumps(hello)}, {}))
+    ready, listing = instantiate(arguments.adapters, arguments.device, arguments.only)
+    write_frame(stdout, encode({"hello": json.dumps(greeting(listing))}, {}))
     serve(sys.stdin.buffer, stdout, ready)
 
 

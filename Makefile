@@ -1,0 +1,115 @@
+# What a user, a contributor and CI run; GNU make. Nothing is installed outside .venv, and nothing twice.
+#
+#   make report                     everything, about 3.6 GB of frameworks the first time
+#   make report EXTRAS=torch        one framework: tensorflow, torch, jax, onnx, or several: torch,jax
+#   make report SEED=7 CASES=60     other cases, fewer cases
+#   make report PYTHON=/path/to/python3.11
+
+EXTRAS ?= all
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := reports/latest
+WORKER_SIDE := conformance/worker.py conformance/implementations
+COMMA := ,
+
+# The first Python that is new enough; constraints.txt is for 3.11, so that comes first.
+ifndef PYTHON
+PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+endif
+VERSION := $(shell $(if $(PYTHON),"$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null))
+
+# Stamps say what .venv holds: this interpreter, and these requirements of this folder. A hash, not a date: a clone or a
+# switch of branches installs nothing again.
+KEY := $(shell { pwd; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
+VENV_READY := $(VENV)/.python-$(VERSION)
+RUN_READY := $(VENV)/.run-$(EXTRAS)-$(KEY)
+DEV_READY := $(VENV)/.dev-$(EXTRAS)-$(KEY)
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retries 5 -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help report test check lint types layers spelling worker-syntax versions \
+	format hooks install clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+report: $(RUN_READY) ## judge every implementation, write the HTML report, print its path (EXTRAS, SEED, CASES)
+	@echo "Running the implementations; results go to $(OUT)/"
+	@status=0; \
+	$(BIN)/bnconf run --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
+		|| status=$$?; \
+	case $$status in 0) ;; 3) echo "The run is incomplete (exit status 3); the report says what is missing." ;; \
+		*) exit $$status ;; esac; \
+	echo "Writing the report"; \
+	$(BIN)/bnconf report $(OUT) || exit $$?; \
+	exit $$status
+
+test: $(DEV_READY) ## run the tests on two processes (EXTRAS; PYTEST_ARGS for one file or one test)
+	@echo "Running the tests"
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+check: lint types layers spelling worker-syntax versions test ## run everything that CI runs
+	@echo "All checks passed."
+
+lint: $(DEV_READY) ## ruff: rules and format
+	@echo "Checking rules and format"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(DEV_READY) ## pyright, strict
+	@echo "Checking types"
+	@$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
+
+layers: $(DEV_READY) ## import-linter: who may import whom
+	@echo "Checking layers"
+	@$(BIN)/lint-imports --no-logo
+
+spelling: $(DEV_READY) ## codespell
+	@echo "Checking spelling"
+	@$(BIN)/codespell
+
+worker-syntax: $(DEV_READY) ## vermin: the worker side runs on Python 3.6
+	@echo "Checking that the worker side needs no more than Python 3.6"
+	@$(BIN)/vermin -q -t=3.6- --no-tips --violations $(WORKER_SIDE)
+
+versions: $(DEV_READY) ## pyproject.toml is valid, installed versions agree with one another
+	@echo "Checking pyproject.toml and the installed versions"
+	@$(BIN)/validate-pyproject pyproject.toml
+	@$(BIN)/python -m pip check
+
+format: $(DEV_READY) ## let ruff mend and format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+hooks: $(DEV_READY) ## run the quick checks before each commit
+	@$(BIN)/pre-commit install
+
+install: $(DEV_READY) ## install everything that the other commands need, and run nothing
+
+clean: ## remove what these commands made, .venv included; reports/latest stays
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find conformance reference tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV_READY):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is missing: install python3.11 and python3-venv" \
+		"(Debian/Ubuntu: apt-get install python3 python3-venv), or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -n "$(VERSION)" || { echo "PYTHON=$(PYTHON) does not run: name a Python 3.11 or later" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "PYTHON=$(PYTHON) is $(VERSION): name a Python 3.11 or later" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv: install python3-venv" \
+		"(Debian/Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
+	@echo "Making $(VENV) with Python $(VERSION)"
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@touch $@
+
+$(RUN_READY): | $(VENV_READY)
+	@echo "Installing bnconf with: $(or $(EXTRAS),no framework)"
+	@$(PIP_INSTALL) -e '.$(if $(EXTRAS),[$(EXTRAS)])'
+	@rm -f $(VENV)/.run-$(EXTRAS)-* && touch $@
+
+$(DEV_READY): | $(VENV_READY)
+	@echo "Installing bnconf with: $(or $(EXTRAS),no framework), and the tools that check it"
+	@$(PIP_INSTALL) -e '.[$(if $(EXTRAS),$(EXTRAS)$(COMMA))dev]'
+	@rm -f $(VENV)/.run-$(EXTRAS)-* $(VENV)/.dev-$(EXTRAS)-* && touch $(RUN_READY) $@

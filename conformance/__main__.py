@@ -1,0 +1,5 @@
+"""`python -m conformance` is `bnconf`."""
+
+from conformance.cli import main
+
+main(prog_name="bnconf")

@@ -1,0 +1,299 @@
+"""A run: every implementation answers every case it supports, each environment in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from conformance import availability, results, strategies
+from conformance import environment as env
+from conformance.case import Case, case_id
+from conformance.codec import encode_case
+from conformance.environment import Limits, Worker, WorkerDied
+from conformance.in_process import LocalWorker
+from conformance.judgment import judge
+from conformance.outcome import Reply
+from conformance.question import Question
+from conformance.results import CaseRecord, ImplementationRecord, Record, Result, RunFile
+from conformance.roster import Entry, environments
+from conformance.statement import facts
+
+WELL_POSED_CONDITIONING = 1e3
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What to run, and how.
+
+    requested: the implementations were asked for by name, so that a missing one makes the run incomplete.
+    interpreters: another Python for an environment, by its name.
+    """
+
+    entries: list[Entry]
+    out: Path
+    seed: int = 0
+    cases: int = 300
+    device: str = "cpu"
+    requested: bool = False
+    in_process: bool = False
+    interpreters: dict[str, str] = {}
+    limits: Limits = Limits()
+    command: list[str] = []
+
+
+class Progress:
+    """What a run tells while it runs; a command overrides what it shows."""
+
+    def started(self, environment: str, questions: int) -> None:
+        """An environment's worker has `questions` (case, implementation) pairs before it."""
+
+    def advanced(self, environment: str) -> None:
+        """One pair was judged."""
+
+    def note(self, message: str) -> None:
+        """Something a user should know."""
+
+
+class Item:
+    """A case of this run, its id and recipe, and what all implementations share in judging it."""
+
+    def __init__(self, index: int, recipe: strategies.Recipe, case: Case) -> None:
+        self.index, self.recipe, self.case, self.id = index, recipe, case, case_id(case)
+        self.facts = facts(case)
+
+    @functools.cached_property
+    def question(self) -> Question:
+        """The case at the reference's precision."""
+        return Question(self.case)
+
+    def release(self) -> None:
+        """Forget what was computed."""
+        self.__dict__.pop("question", None)
+
+    def record(self) -> CaseRecord:
+        """Return what the run file says of the case."""
+        case, conditioning = self.case, self._conditioning()
+        n = self.question.batch(0).n
+        well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
+        summary = f"{case.shape} axis={case.spec.axis} {case.dtypes.x} {self.recipe.pattern}: {self.recipe.modes}"
+        finite = conditioning if math.isfinite(conditioning) else None
+        recipe: dict[str, Any] = msgspec.to_builtins(self.recipe)
+        file = f"cases/{self.id}.safetensors"
+        return CaseRecord(self.id, self.index, self.recipe.cell, file, summary, recipe, well_posed, finite)
+
+    def _conditioning(self) -> float:
+        """Return the largest |mean| / standard deviation of any channel of any batch."""
+        largest = 0.0
+        for t in range(len(self.case.steps)):
+            batch = self.question.batch(t)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
+            largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max()))
+        return largest
+
+
+class Campaign:
+    """One run in progress."""
+
+    def __init__(self, options: Options, progress: Progress) -> None:
+        self.options, self.progress = options, progress
+        self._hosts = environments(options.entries, options.interpreters)
+        self.records: list[Record] = []
+        self.reasons: list[str] = []
+        self.cpu: defaultdict[str, float] = defaultdict(float)
+        self._lock, self._stop, self._began = threading.Lock(), threading.Event(), time.monotonic()
+
+    def run(self) -> results.EndRecord:
+        """Run to the end, or until interrupted; what was judged is on disk either way."""
+        with RunFile(self.options.out) as self._file, self._interruptible():
+            self._write(self._header())
+            items = self._items()
+            threads = [threading.Thread(target=self._host, args=(host, items)) for host in self._hosts]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return self._close()
+
+    def _items(self) -> list[Item]:
+        drawn = strategies.cases(self.options.seed, self.options.cases)
+        items = [Item(i, recipe, case) for i, (recipe, case) in enumerate(drawn)]
+        for item in items:
+            record = item.record()
+            (self.options.out / record.file).write_bytes(encode_case(item.case))
+            self._write(record)
+            item.release()
+        return items
+
+    def _host(self, host: env.Environment, items: list[Item]) -> None:
+        """Run one environment from its worker's start to its end."""
+        entries = [entry for entry in self.options.entries if entry.environment == host.name]
+        try:
+            worker = self._worker(host)
+        except WorkerDied as error:
+            self._missing(entries, str(error))
+            return
+        try:
+            self._ask(worker, self._available(entries, worker), items)
+        except Exception as error:
+            self._incomplete(f"{host.name}: {type(error).__name__}: {error}")
+        finally:
+            worker.close()
+
+    def _worker(self, host: env.Environment) -> Worker | LocalWorker:
+        if self.options.in_process:
+            return LocalWorker(host, self.options.device)
+        log = self.options.out / f"{host.name}.log"
+        log.write_bytes(b"")
+        return Worker(host, self.options.device, self.options.limits, log, started=self._started)
+
+    def _started(self, name: str, pid: int) -> None:
+        self._write(results.WorkerRecord(name, pid))
+
+    def _available(self, entries: list[Entry], worker: Worker | LocalWorker) -> list[Entry]:
+        """Record what the worker can host, and return it."""
+        announced = {listing.id: listing for listing in worker.hello.implementations}
+        for entry in entries:
+            listing = announced.get(entry.id, "its worker does not know it")
+            self._listed(availability.record(entry, listing, worker.hello.versions))
+        return [entry for entry in entries if (a := announced.get(entry.id)) and a.available]
+
+    def _missing(self, entries: list[Entry], reason: str) -> None:
+        for entry in entries:
+            self._listed(availability.record(entry, reason, {}))
+
+    def _listed(self, record: ImplementationRecord) -> None:
+        self._write(record)
+        if record.available:
+            return
+        optional = not self.options.requested and "ModuleNotFoundError" in record.reason
+        tell = self.progress.note if optional else self._incomplete
+        tell(f"{record.id} is not available: {record.reason}")
+
+    def _ask(self, worker: Worker | LocalWorker, entries: list[Entry], items: list[Item]) -> None:
+        by_id = {entry.id: entry for entry in entries}
+        asked = {item.index: [e.id for e in entries if self._is_asked(item, e)] for item in items}
+        self.progress.started(worker.environment.name, sum(len(ids) for ids in asked.values()))
+
+        def questions() -> Iterator[env.Request]:
+            for item in items:
+                if self._stop.is_set():
+                    return
+                if asked[item.index]:
+                    encode = functools.partial(encode_case, item.case)
+                    yield env.Request(item.index, encode, list(asked[item.index]))
+
+        for reply in worker.ask(questions()):
+            self._judge(items[reply.request], by_id[reply.implementation], reply)
+            self.progress.advanced(worker.environment.name)
+
+    def _is_asked(self, item: Item, entry: Entry) -> bool:
+        """Whether an implementation gets a case; a compiled one gets pooled signatures only."""
+        if entry.statement.compiled and not item.recipe.pooled:
+            return False
+        reason = entry.statement.unsupported(item.facts)
+        if reason:
+            self._write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
+        return not reason
+
+    def _judge(self, item: Item, entry: Entry, reply: Reply) -> None:
+        self.cpu[entry.id] += reply.cpu
+        began = time.thread_time()
+        self._write(*judge(item.id, item.question, entry.statement, reply))
+        self.cpu["judging"] += time.thread_time() - began
+
+    def _write(self, *records: Record) -> None:
+        with self._lock:
+            self.records.extend(records)
+            self._file.write(*records)
+
+    def _incomplete(self, reason: str) -> None:
+        with self._lock:
+            self.reasons.append(reason)
+        self.progress.note(reason)
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Generator[None]:
+        """Turn Ctrl-C and SIGTERM into a stop after the case in hand; a second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+            self._stop.set()
+            self._incomplete("the run was interrupted")
+
+        kept = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for s, handler in kept.items():
+                signal.signal(s, handler)
+
+    def _header(self) -> results.RunRecord:
+        o = self.options
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        about = version("batchnorm-conformance")
+        return results.RunRecord(results.SCHEMA, about, o.seed, o.cases, o.command, started, host_environment())
+
+    def _close(self) -> results.EndRecord:
+        verdicts = Counter(record.verdict for record in self.records if isinstance(record, Result))
+        if not verdicts["PASS"] + verdicts["FAIL"] and not self.reasons:
+            self._incomplete("nothing was compared")
+        seconds = round(time.monotonic() - self._began, 3)
+        cpu = {name: round(value, 3) for name, value in sorted(self.cpu.items())}
+        end = results.EndRecord(not self.reasons, sorted(self.reasons), seconds, cpu, dict(sorted(verdicts.items())))
+        self._write(end)
+        self._file.finish(sorted(self.records, key=self._order()))
+        return end
+
+    def _order(self) -> Callable[[Record], tuple[int, ...]]:
+        """Return a sort key: equal runs give equal files, whichever worker was faster."""
+        kinds = [results.RunRecord, results.WorkerRecord, ImplementationRecord, CaseRecord, Result, results.EndRecord]
+        cases = {record.case: record.index for record in self.records if isinstance(record, CaseRecord)}
+        ids = {entry.id: i for i, entry in enumerate(self.options.entries)}
+
+        def key(record: Record) -> tuple[int, ...]:
+            kind = kinds.index(type(record))
+            match record:
+                case Result():
+                    return kind, cases[record.case], ids[record.implementation], record.step
+                case CaseRecord():
+                    return kind, record.index
+                case ImplementationRecord():
+                    return kind, ids[record.id]
+                case _:
+                    return (kind,)
+
+        return key
+
+
+def host_environment() -> dict[str, Any]:
+    """Return what the results may depend on: platform, processor, versions, thread pins."""
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "longdouble_bits": int(np.finfo(np.longdouble).nmant),
+        "pinned": env.PINNED,
+    }

@@ -1,0 +1,177 @@
+"""The command line: `bnconf`, or `python -m conformance`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from conformance import campaign, results, roster
+from conformance.environment import Limits
+from conformance.errors import Incomplete, InvalidInput
+
+OUT = Path("reports/latest")
+
+
+class _Group(click.Group):
+    """Turns our errors into one clear line and an exit code: 2 invalid input, 3 incomplete, 5 a fault of ours."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except InvalidInput as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+        except Incomplete as error:
+            click.echo(f"Incomplete: {error}", err=True)
+            ctx.exit(3)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            click.echo(f"Internal error: {type(error).__name__}: {error}", err=True)
+            if "--debug" in sys.argv:
+                raise
+            click.echo("This is a fault of bnconf, not of an implementation; --debug shows where.", err=True)
+            ctx.exit(5)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="batchnorm-conformance")
+@click.option("--debug", is_flag=True, help="Show where a fault of bnconf itself happened.")
+def main(debug: bool) -> None:
+    """Hold batch normalization implementations to a reference, and prove every difference by a case.
+
+    Exit codes: 0 done; 2 invalid input; 3 incomplete; 5 a fault of bnconf.
+    """
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose implementations and say where they run."""
+    for option in (
+        click.option("-i", "--implementation", "patterns", multiple=True, metavar="ID",
+                     help="Id or pattern (torch.*), or PATH.py[:Class] of your own. Repeatable. Default: all."),
+        click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
+        click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",
+                     help="Host an environment in another interpreter, to judge your own build. Repeatable."),
+        click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
+        click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
+                     help="Seconds for one case and implementation."),
+        click.option("--memory", type=click.FloatRange(min=0.1), default=8.0, show_default=True,
+                     help="GiB that one worker may allocate."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@main.command()
+@_common
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides every case.")
+@click.option("--cases", type=click.IntRange(min=1), default=300, show_default=True, help="How many cases to generate.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="The run's folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the final table as JSON.")
+def run(seed: int, cases: int, out: Path, as_json: bool, **common: Any) -> None:
+    """Judge implementations on generated cases and write a run folder.
+
+    Exits 0 when the run completed, whatever the verdicts, and 3 when it did not.
+    """
+    from conformance import console
+
+    options = _options(seed, cases, out, **common)
+    with console.watching(quiet=as_json) as progress:
+        end = campaign.Campaign(options, progress).run()
+    finished = results.read(out)
+    if as_json:
+        click.echo(console.as_json(finished))
+    else:
+        console.print_run(finished, out)
+    if not end.complete:
+        raise Incomplete(
+            "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")
+        )
+
+
+def _options(
+    seed: int,
+    cases: int,
+    out: Path,
+    patterns: tuple[str, ...],
+    device: str,
+    interpreters: tuple[str, ...],
+    in_process: bool,
+    timeout: float,
+    memory: float,
+) -> campaign.Options:
+    return campaign.Options(
+        roster.select(patterns, device),
+        out,
+        seed,
+        cases,
+        device,
+        bool(patterns),
+        in_process,
+        dict(_assignment(text) for text in interpreters),
+        Limits(case=timeout, memory=memory),
+        ["bnconf", *sys.argv[1:]],
+    )
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, found, python = text.partition("=")
+    if not found or not python:
+        raise InvalidInput(f"--env {text}: must be NAME=PYTHON, for example torch=/opt/mine/bin/python")
+    return name, python
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=OUT)
+@click.option("--out", type=click.Path(path_type=Path), help="The HTML file. Default: report.html in the run's folder.")
+def report(folder: Path, out: Path | None) -> None:
+    """Write the HTML report of a run and print its path."""
+    from conformance.report import write
+
+    click.echo(str(write(results.read(folder), out or _folder(folder) / "report.html").resolve()))
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+@main.command()
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON", help="As for run.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="A list of objects with id, framework, device, available, reason."
+)
+def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -> None:
+    """List the implementations under test, and whether they can run here."""
+    from conformance import availability, console
+
+    found = availability.check(roster.select((), device), device, dict(_assignment(text) for text in interpreters))
+    if as_json:
+        fields = ("id", "framework", "device", "available", "reason")
+        click.echo(msgspec.json.encode([{f: getattr(r, f) for f in fields} for r in found]).decode())
+    else:
+        console.print_implementations(found, Console())
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_common
+@click.option("--json", "as_json", is_flag=True, help="Print every result as JSON.")
+def replay(file: Path, as_json: bool, **common: Any) -> None:
+    """Ask one saved case again and print every judgment.
+
+    Exits 1 where an implementation fails it.
+    """
+    from conformance import console, replaying
+
+    found = replaying.replay(file, _options(0, 1, OUT, **common))
+    console.print_results(found, as_json=as_json)
+    if any(result.verdict in ("FAIL", "ERROR") for result in found):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,167 @@
+"""What a person watching a terminal sees; plain lines where nobody watches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from conformance import summary
+from conformance.campaign import Progress
+from conformance.results import ImplementationRecord, Result, Run
+
+_SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
+
+
+class _Bars(Progress):
+    """A bar per environment."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def started(self, environment: str, questions: int) -> None:
+        self._tasks[environment] = self._bars.add_task(environment, total=questions)
+
+    def advanced(self, environment: str) -> None:
+        self._bars.advance(self._tasks[environment])
+
+    def note(self, message: str) -> None:
+        self._bars.console.print(f"note: {message}", highlight=False, markup=False)
+
+
+class _Lines(Progress):
+    """A line per environment at its start and at each quarter."""
+
+    def __init__(self) -> None:
+        self._total: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+
+    def started(self, environment: str, questions: int) -> None:
+        self._total[environment], self._done[environment] = questions, 0
+        click.echo(f"{environment}: {questions} questions", err=True)
+
+    def advanced(self, environment: str) -> None:
+        self._done[environment] += 1
+        done, total = self._done[environment], self._total[environment]
+        if done * 4 // total > (done - 1) * 4 // total:
+            click.echo(f"{environment}: {done} of {total}", err=True)
+
+    def note(self, message: str) -> None:
+        click.echo(f"note: {message}", err=True)
+
+
+@contextlib.contextmanager
+def watching(*, quiet: bool) -> Generator[Progress]:
+    """Yield what shows a run's progress."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Progress()
+    elif console.is_terminal:
+        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bars(*columns, console=console) as bars:
+            yield _Bars(bars)
+    else:
+        yield _Lines()
+
+
+def print_run(run: Run, folder: Path) -> None:
+    """Print the final table, the failures in brief, and the verdict."""
+    console = Console(width=None if Console().is_terminal else 200)
+    console.print(_table(run))
+    failed = [result for result in run.results if result.verdict in ("FAIL", "ERROR")]
+    for result in failed[:5]:
+        console.print(describe(result), highlight=False, markup=False)
+        console.print(
+            f"    bnconf replay {folder / run.cases[result.case].file} -i {result.implementation}", markup=False
+        )
+    if len(failed) > 5:
+        console.print(f"… and {len(failed) - 5} more; bnconf report {folder} shows them all", markup=False)
+    console.print(headline(run), highlight=False, markup=False)
+
+
+def headline(run: Run) -> str:
+    """Return a run in one line."""
+    counts = {v: sum(r.verdict == v for r in run.results) for v in ("PASS", "FAIL", "INCONCLUSIVE", "ERROR")}
+    judged = sum(r.rho is not msgspec.UNSET for r in run.results)
+    said = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
+    state = "complete" if run.complete else "INCOMPLETE"
+    return (
+        f"{state}: {judged} judged arrays of {len(run.cases)} cases, {len(run.implementations)} implementations: {said}"
+    )
+
+
+def _table(run: Run) -> Table:
+    table = Table(title="worst ρ = error / bound (1 or less conforms)")
+    table.add_column("implementation", no_wrap=True)
+    for column in summary.COLUMNS:
+        table.add_column(_SHORT.get(column, column), justify="right")
+    for verdict in ("PASS", "FAIL", "other"):
+        table.add_column(verdict, justify="right")
+    for row in summary.rows(run):
+        cells = [summary.show(row.outputs[c].rho) if c in row.outputs else "" for c in summary.COLUMNS]
+        passed, failed = row.verdicts.get("PASS", 0), row.verdicts.get("FAIL", 0)
+        other = sum(row.verdicts.values()) - passed - failed
+        style = "red" if failed else ("dim" if not row.available else None)
+        table.add_row(row.id, *cells, str(passed), str(failed), str(other), style=style)
+    return table
+
+
+def describe(result: Result) -> str:
+    """Return one result in a line."""
+    where = (
+        f"{result.verdict} {result.implementation} case {result.case} step {result.step} {result.mode} {result.output}"
+    )
+    d = result.deviation
+    if d is None:
+        return f"{where}: {result.reason}"
+    found = f"got {d.got}, expected {d.expected} ± {d.bound} at {d.index}"
+    return f"{where}: ρ = {summary.show(result.rho)} ({d.check}; {result.numerics}): {found}"
+
+
+def as_json(run: Run) -> str:
+    """Return the final table as JSON."""
+    rows = [
+        {
+            "id": row.id,
+            "available": row.available,
+            "reason": row.reason,
+            "verdicts": row.verdicts,
+            "cases": row.cases,
+            "rho": {column: worst.rho for column, worst in row.outputs.items()},
+        }
+        for row in summary.rows(run)
+    ]
+    return msgspec.json.encode(
+        {"complete": run.complete, "reasons": run.reasons if not run.complete else [], "implementations": rows}
+    ).decode()
+
+
+def print_results(found: list[Result], *, as_json: bool) -> None:
+    """Print every result of a replay."""
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    for result in found:
+        click.echo(describe(result))
+    counts = {v: sum(r.verdict == v for r in found) for v in ("PASS", "FAIL", "INCONCLUSIVE", "ERROR")}
+    click.echo(", ".join(f"{n} {v}" for v, n in counts.items() if n) or "no implementation supports this case")
+
+
+def print_implementations(found: list[ImplementationRecord], console: Console) -> None:
+    """Print the roster."""
+    table = Table()
+    for column in ("id", "framework", "device", "available", "reason or versions"):
+        table.add_column(column, overflow="fold")
+    for r in found:
+        versions = ", ".join(f"{k} {v}" for k, v in r.versions.items() if k not in ("python", "numpy"))
+        table.add_row(r.id, r.framework, r.device, "yes" if r.available else "no", r.reason or versions)
+    console.print(table)

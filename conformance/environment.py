@@ -1,0 +1,269 @@
+"""Environments and their worker processes: started, asked, timed, and replaced when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from conformance.codec import decode
+from conformance.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
+
+WORKER = Path(__file__).with_name("worker.py")
+WINDOW = 3  # requests in flight: judging overlaps with the worker
+LARGEST_FRAME = 1 << 32
+PINNED = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "PYTHONHASHSEED": "0",
+}
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """An interpreter, the adapters it hosts and the ids wanted of them, and the variables it is started with."""
+
+    name: str
+    adapters: tuple[str, ...]
+    only: tuple[str, ...] = ()
+    python: str = sys.executable
+    variables: dict[str, str] = {}
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Seconds to start up and to answer one case, and GiB a worker may allocate."""
+
+    start: float = 180.0
+    case: float = 120.0
+    memory: float = 8.0
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """One implementation as its worker announced it."""
+
+    id: str
+    available: bool
+    reason: str
+    statement: dict[str, Any]
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """A worker's first frame."""
+
+    protocol: int
+    pid: int
+    implementations: list[Listing]
+    versions: dict[str, str]
+
+
+class WorkerDied(Exception):
+    """The process ended, or wrote what is no frame."""
+
+
+class WorkerSilent(Exception):
+    """No frame came in time."""
+
+
+class Process:
+    """One worker process: frames in, frames out, neither side ever blocking the host."""
+
+    def __init__(self, environment: Environment, device: str, limits: Limits, log: Path) -> None:
+        self._path, self._log = log, log.open("ab")
+        command = [environment.python, str(WORKER), "--device", device, "--memory", str(limits.memory)]
+        command += [argument for identity in environment.only for argument in ("--only", identity)]
+        variables = os.environ | PINNED | ({"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {})
+        try:
+            self._process = subprocess.Popen(
+                [*command, *environment.adapters],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=variables | environment.variables,
+                start_new_session=True,  # Ctrl-C is the host's to handle
+            )
+        except OSError as error:
+            self._log.close()
+            raise WorkerDied(f"{environment.python} cannot be started: {error.strerror}") from error
+        self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._in: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._write, self._read)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def send(self, body: bytes) -> None:
+        """Queue a frame."""
+        self._out.put(body)
+
+    def receive(self, timeout: float) -> bytes:
+        """Return the next frame's body."""
+        try:
+            frame = self._in.get(timeout=timeout)
+        except queue.Empty:
+            raise WorkerSilent from None
+        if isinstance(frame, Exception):
+            raise frame
+        return frame
+
+    def close(self) -> None:
+        """End the process, now."""
+        self._out.put(None)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(OSError):  # a pipe whose other end is gone
+                if stream:
+                    stream.close()
+
+    def _write(self) -> None:
+        assert self._process.stdin
+        with contextlib.suppress(OSError):  # the reader notices that the process is gone
+            while (body := self._out.get()) is not None:
+                self._process.stdin.write(struct.pack("<Q", len(body)) + body)
+                self._process.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        try:
+            while True:
+                self._in.put(_read_frame(self._process.stdout))
+        except (WorkerDied, OSError, ValueError) as error:
+            self._in.put(WorkerDied(str(error) or self._epitaph()))
+
+    def _epitaph(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(timeout=5)
+            if code < 0:
+                return f"the worker died: {signal.strsignal(-code) or 'signal'} ({-code})"
+            return f"the worker ended with exit code {code}: {self._last_words()}"
+        return "the worker closed its output"
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self._path.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:200] if lines else "it said nothing"
+
+
+def _read_frame(stream: IO[bytes]) -> bytes:
+    head = stream.read(8)
+    if not head:
+        raise WorkerDied
+    (length,) = struct.unpack("<Q", head.ljust(8, b"\0"))
+    if length > LARGEST_FRAME:
+        raise WorkerDied(f"the worker wrote garbage: {head!r} is no frame length")
+    body = stream.read(length)
+    if len(body) < length:
+        raise WorkerDied
+    return body
+
+
+class Request(msgspec.Struct):
+    """A request in flight: a case's bytes, and the implementations that still owe an answer."""
+
+    number: int
+    encode: Callable[[dict[str, str]], bytes]
+    implementations: list[str]
+
+    def body(self) -> bytes:
+        """Return the request as a frame's body."""
+        asked = {"id": self.number, "implementations": self.implementations}
+        return self.encode({"request": json.dumps(asked)})
+
+
+class Worker:
+    """An environment's worker, whichever process that is at the moment."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        device: str,
+        limits: Limits,
+        log: Path,
+        started: Callable[[str, int], None] = lambda _name, _pid: None,
+    ) -> None:
+        self.environment, self.device, self.limits, self.log, self._started = environment, device, limits, log, started
+        self.hello = self._start()
+
+    def _start(self) -> Hello:
+        self._process = Process(self.environment, self.device, self.limits, self.log)
+        self._started(self.environment.name, self._process.pid)
+        try:
+            metadata, _ = decode(self._process.receive(self.limits.start))
+            return msgspec.json.decode(metadata["hello"], type=Hello)
+        except WorkerSilent:
+            reason = f"the worker did not start within {self.limits.start:g} s; see {self.log}"
+        except (WorkerDied, ValueError, KeyError, msgspec.ValidationError) as error:
+            reason = f"{error}, before it said hello; see {self.log}"
+        self._process.close()
+        raise WorkerDied(reason)
+
+    def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield one reply per request and implementation; a crash or a hang costs one, and becomes its outcome."""
+        pending: deque[Request] = deque()
+        for request in requests:
+            pending.append(request)
+            self._process.send(request.body())
+            while len(pending) >= WINDOW:
+                yield from self._settle(pending)
+        while pending:
+            yield from self._settle(pending)
+
+    def _settle(self, pending: deque[Request]) -> Iterator[Reply]:
+        """Yield every reply to the oldest request."""
+        request = pending[0]
+        while request.implementations:
+            yield self._next(request, pending)
+        pending.popleft()
+
+    def _next(self, request: Request, pending: deque[Request]) -> Reply:
+        owed, started = request.implementations[0], time.monotonic()
+        try:
+            reply = decode_reply(self._process.receive(self.limits.case))
+            if (reply.request, reply.implementation) != (request.number, owed):
+                raise ValueError(f"it answered {reply.implementation} of request {reply.request}")
+            request.implementations.pop(0)
+            return reply
+        except WorkerSilent:
+            outcome: Outcome = TimedOut(self.limits.case)
+        except WorkerDied as error:
+            outcome = Crashed(str(error))
+        except ValueError as error:
+            outcome = Crashed(f"the worker wrote garbage: {error}")
+        request.implementations.pop(0)
+        self._restart(pending)
+        return Reply(request.number, owed, (outcome,), cpu=time.monotonic() - started)
+
+    def _restart(self, pending: deque[Request]) -> None:
+        """Start a new process and ask it what the old one still owed."""
+        self._process.close()
+        self._start()
+        for request in pending:
+            if request.implementations:
+                self._process.send(request.body())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.close()

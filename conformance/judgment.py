@@ -1,0 +1,165 @@
+"""Compare outcomes with expectations. Never raises, and knows no exceptions to the rule."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from conformance import bounds, expectation
+from conformance.case import initial_state
+from conformance.expectation import Answers, Expected
+from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
+from conformance.question import Plan, Question
+from conformance.results import Deviation, Result, Rho
+from conformance.statement import Statement, step_facts
+from reference import Refusal, State
+from reference.spec import Array
+
+
+def judge(case_id: str, question: Question, statement: Statement, reply: Reply) -> list[Result]:
+    """Return a result for each output of each step."""
+    try:
+        with np.errstate(all="ignore"):  # overflow and 0/0 are values here: they make a bound vacuous
+            return list(_Judge(case_id, question, statement, reply).results())
+    except Exception as error:  # the judge must never take a run down with it
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"the judge failed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+        return [Result(case_id, reply.implementation, "ERROR", reason=reason)]
+
+
+class _Judge:
+    def __init__(self, case_id: str, question: Question, statement: Statement, reply: Reply) -> None:
+        self.case_id, self.question, self.statement, self.reply = case_id, question, statement, reply
+        self.case, self.plan = question.case, Plan(question, statement)
+
+    def results(self) -> Any:
+        """Yield the results of every step."""
+        for t, expected in enumerate(expectation.trajectory(self.plan)):
+            outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
+            promised = str(expected) if isinstance(expected, Refusal) else self._documented_refusal(t)
+            if isinstance(outcome, Outputs) and not promised and not isinstance(expected, Refusal):
+                yield from self._arrays(t, expected, outcome)
+            else:
+                yield self._step(t, outcome, promised)
+
+    def _documented_refusal(self, t: int) -> str:
+        refusal = self.statement.refusal(step_facts(self.case, t))
+        return f"{' or '.join(refusal.error)}, {refusal.cite}" if refusal else ""
+
+    def _step(self, t: int, outcome: Outcome | None, promised: str) -> Result:
+        """Judge a step that gave no arrays, or should have given none."""
+        match outcome:
+            case None:
+                return self._result(t, "INCONCLUSIVE", "the step was not reached")
+            case Crashed(reason):
+                return self._result(t, "FAIL", reason, outcome="Crashed")
+            case TimedOut(seconds):
+                return self._result(t, "FAIL", f"no answer within {seconds:g} s", outcome="TimedOut")
+            case Refused(error, message):
+                verdict = "PASS" if promised else "FAIL"
+                return self._result(t, verdict, f"{error}: {message}", outcome="Refused")
+            case Outputs():
+                return self._result(t, "FAIL", f"accepted what must be refused: {promised}", outcome="Outputs")
+
+    def _arrays(self, t: int, trajectory: Answers, outcome: Outputs) -> Any:
+        checks = {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
+        for output in (o for o in self.statement.outputs if o in trajectory):
+            yield self._array(t, output, outcome.tensors.get(output), checks)
+
+    def _after(self, t: int) -> Answers:
+        """Return what should follow from the implementation's own state before this step."""
+        before = self.reply.outcomes[t - 1] if t else None
+        if not isinstance(before, Outputs):
+            return {}
+        mean, variance = before.tensors.get("moving_mean"), before.tensors.get("moving_variance")
+        start = initial_state(self.case, self.plan.semantics, self.question.dtype)
+        if mean is None or variance is None or mean.shape != start.mean.shape or variance.shape != start.mean.shape:
+            return {}
+        if not (_finite(mean) and _finite(variance)):
+            return {}
+        updates = sum(self.plan.updates(s) for s in range(t))
+        wide = (mean.astype(self.question.dtype), variance.astype(self.question.dtype))
+        return expectation.after(self.plan, t, State(*wide, updates))
+
+    def _residual(self, t: int, outcome: Outputs) -> Answers:
+        """Return the output that belongs to the batch statistics which the implementation returned."""
+        mean, variance = outcome.tensors.get("mean"), outcome.tensors.get("variance")
+        if mean is None or variance is None or self.plan.mode(t) != "train":
+            return {}
+        kept = initial_state(self.case, self.plan.semantics, self.question.dtype).mean.shape
+        if mean.shape != kept or variance.shape != kept or not (_finite(mean) and _finite(variance)):
+            return {}
+        return expectation.residual(self.plan, t, mean, variance) if (variance >= 0).all() else {}
+
+    def _array(self, t: int, output: str, got: Array | None, checks: dict[str, Answers]) -> Result:
+        wanted = checks["trajectory"][output]
+        numerics = self.plan.label(t, output)
+        if got is None:
+            return self._result(t, "FAIL", "the output is missing", output, rho="inf", numerics=numerics)
+        problem = _shape_or_dtype(got, wanted)
+        if problem:
+            return self._result(t, "FAIL", problem, output, rho="inf", numerics=numerics, dtype=got.dtype.name)
+        compared = {name: _compare(name, got, c[output]) for name, c in checks.items() if output in c}
+        worst = max(compared.values(), key=lambda c: -1.0 if c[0] is None else float(c[0]))
+        vacuous = int(np.isposinf(wanted.bound).sum())
+        verdict, reason = "PASS", ""
+        if worst[0] is None:
+            verdict, reason = "INCONCLUSIVE", "every bound is infinite" if got.size else "there is nothing to compare"
+        elif float(worst[0]) > 1:
+            verdict = "FAIL"
+        return self._result(
+            t,
+            verdict,
+            reason,
+            output,
+            rho=worst[0],
+            checks={name: c[0] for name, c in compared.items()},
+            deviation=worst[1],
+            numerics=numerics,
+            dtype=got.dtype.name,
+            elements=int(got.size),
+            vacuous=vacuous,
+            class_a=self._class_a(t, output, got),
+        )
+
+    def _class_a(self, t: int, output: str, got: Array) -> Rho | msgspec.UnsetType:
+        """Return ρ under class A, for a training output that promises less: which class is it really in?"""
+        strict = expectation.class_a(self.plan, t) if output == "y" else None
+        return _compare("class A", got, strict)[0] if strict else msgspec.UNSET
+
+    def _result(self, t: int, verdict: Any, reason: str, output: str = "outcome", **fields: Any) -> Result:
+        mode = self.case.steps[t].mode
+        return Result(
+            self.case_id, self.reply.implementation, verdict, step=t, mode=mode, output=output, reason=reason, **fields
+        )
+
+
+def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation | None]:
+    """Return the largest ρ of one check, and where it is; None where every bound is infinite."""
+    if not np.isfinite(expected.bound).any():
+        return None, None
+    ratio = bounds.rho(got, expected.value, expected.bound)
+    index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    values = (_number(a[index]) for a in (expected.value, got, expected.bound))
+    return _rho(ratio[index]), Deviation(check, [int(i) for i in index], *values)
+
+
+def _shape_or_dtype(got: Array, wanted: Expected) -> str:
+    if got.shape != wanted.value.shape:
+        return f"shape {got.shape}, expected {wanted.value.shape}"
+    return "" if got.dtype.name == wanted.dtype else f"dtype {got.dtype.name}, promised {wanted.dtype}"
+
+
+def _finite(array: Array) -> bool:
+    return bool(np.isfinite(array.astype(np.float64)).all())
+
+
+def _rho(value: Any) -> Rho:
+    return float(f"{float(value):.6g}") if np.isfinite(value) else "inf"
+
+
+def _number(value: Any) -> float | str:
+    return float(value) if np.isfinite(value) else str(float(value))

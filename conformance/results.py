@@ -1,0 +1,201 @@
+"""A run as JSON lines: what was asked, of whom, and each judgment. Gate, audit and report read only this.
+
+One object a line. `type` says which: `run` opens the file, then one `implementation` each, one `case` each, the
+`result`s, and `end` closes it. A file without `end` is an interrupted run; a torn last line is tolerated and said.
+A result with a `rho` is a judged array; `rho` is a number, "inf", or null where the bound is vacuous.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+
+from conformance.errors import InvalidInput
+
+SCHEMA = 1
+FILE = "run.jsonl"
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNSUPPORTED", "ERROR"]
+Rho = float | Literal["inf"] | None
+
+
+class RunRecord(msgspec.Struct, frozen=True, tag="run"):
+    """What was asked for, and where it ran."""
+
+    schema: int
+    version: str
+    seed: int
+    cases: int
+    command: list[str]
+    started: str
+    environment: dict[str, Any]
+
+
+class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
+    """One implementation, why it could not be judged if it could not, and what it runs on."""
+
+    id: str
+    framework: str
+    device: str
+    available: bool
+    reason: str = ""
+    versions: dict[str, str] = {}
+    documentation: str = ""
+    calibration: bool = False
+    requested: bool = True
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):
+    """A worker process was started: its environment and process id."""
+
+    environment: str
+    pid: int
+
+
+class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
+    """One case. conditioning: the largest |mean| / standard deviation of a channel; null where one is constant."""
+
+    case: str
+    index: int
+    cell: str
+    file: str
+    summary: str
+    recipe: dict[str, Any]
+    well_posed: bool
+    conditioning: float | None
+
+
+class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The element with the largest ρ of the check that judged hardest."""
+
+    check: str
+    index: list[int]
+    expected: float | str
+    got: float | str
+    bound: float | str
+
+
+class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
+    """A verdict on one output of one step, or, where there is no array to judge, on the step or the case."""
+
+    case: str
+    implementation: str
+    verdict: Verdict
+    step: int = -1
+    mode: str = ""
+    output: str = "outcome"
+    reason: str = ""
+    outcome: str = ""
+    rho: Rho | msgspec.UnsetType = msgspec.UNSET
+    checks: dict[str, Rho] = {}
+    deviation: Deviation | None = None
+    numerics: str = ""
+    dtype: str = ""
+    elements: int = 0
+    vacuous: int = 0
+    class_a: Rho | msgspec.UnsetType = msgspec.UNSET
+
+
+class EndRecord(msgspec.Struct, frozen=True, tag="end"):
+    """How the run ended."""
+
+    complete: bool
+    reasons: list[str]
+    seconds: float
+    cpu: dict[str, float]
+    verdicts: dict[str, int]
+
+
+Record = RunRecord | ImplementationRecord | WorkerRecord | CaseRecord | Result | EndRecord
+
+
+class RunFile:
+    """A run being written; each record is on disk before the next is judged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        try:
+            (folder / "cases").mkdir(parents=True, exist_ok=True)
+            for old in (folder / "cases").glob("*.safetensors"):
+                old.unlink()
+            self._stream = self.path.open("wb")
+        except OSError as error:
+            raise InvalidInput(f"--out {folder}: cannot be written ({error}); name a folder that can be") from error
+
+    def write(self, *records: Record) -> None:
+        """Append records."""
+        self._stream.write(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+        self._stream.flush()
+
+    def __enter__(self) -> Self:
+        """Return the open file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file; what was written stays."""
+        self._stream.close()
+
+    def finish(self, order: list[Record]) -> None:
+        """Replace the file by the same records in a stable order, so that equal runs are equal files."""
+        draft = self.path.with_suffix(".draft")
+        draft.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in order))
+        draft.replace(self.path)
+
+
+class Run(msgspec.Struct):
+    """A run read back."""
+
+    header: RunRecord
+    implementations: list[ImplementationRecord]
+    cases: dict[str, CaseRecord]
+    results: list[Result]
+    end: EndRecord | None
+    torn: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended by itself with everything asked for."""
+        return self.end is not None and self.end.complete
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the run is incomplete."""
+        if self.end is None:
+            return ["the run was killed before it ended" + ("; its last line is torn" if self.torn else "")]
+        return self.end.reasons
+
+
+def read(folder: Path) -> Run:
+    """Return the run in a folder; raise `InvalidInput` where there is none."""
+    path = folder / FILE if folder.is_dir() else folder
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InvalidInput(f"{folder}: holds no run ({error.strerror}); give the folder of a `bnconf run`") from error
+    records, torn = _parse(path, [(n, line) for n, line in enumerate(lines, 1) if line.strip()])
+    if not records or not isinstance(records[0], RunRecord):
+        raise InvalidInput(f"{path}: is no run file; its first line must be the record of a run")
+    if records[0].schema > SCHEMA:
+        raise InvalidInput(f"{path}: has schema {records[0].schema}, this version reads up to {SCHEMA}; update bnconf")
+    return Run(
+        records[0],
+        [r for r in records if isinstance(r, ImplementationRecord)],
+        {r.case: r for r in records if isinstance(r, CaseRecord)},
+        [r for r in records if isinstance(r, Result)],
+        next((r for r in records if isinstance(r, EndRecord)), None),
+        torn,
+    )
+
+
+def _parse(path: Path, lines: list[tuple[int, bytes]]) -> tuple[list[Record], bool]:
+    decoder, records = msgspec.json.Decoder[Record](Record), list[Record]()
+    for number, line in lines:
+        try:
+            records.append(decoder.decode(line))
+        except msgspec.DecodeError as error:
+            if number == lines[-1][0] and number > 1:
+                return records, True
+            raise InvalidInput(f"{path}, line {number}: {error}; the file is damaged, run again") from error
+    return records, False

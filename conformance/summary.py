@@ -1,0 +1,119 @@
+"""A run in numbers: per implementation and output, the worst ρ and the verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, cast
+
+import msgspec
+
+from conformance.results import Result, Rho, Run
+
+
+class Worst(msgspec.Struct):
+    """The worst ρ of one output in one mode, where it was, and how many arrays were judged."""
+
+    rho: Rho = None
+    result: Result | None = None
+    judged: int = 0
+    failed: int = 0
+
+    def add(self, result: Result) -> None:
+        """Take one result in."""
+        self.judged += 1
+        self.failed += result.verdict == "FAIL"
+        if self.result is None or as_number(result.rho) > as_number(self.rho):
+            self.rho = None if result.rho is msgspec.UNSET else result.rho
+            self.result = result
+
+
+class Row(msgspec.Struct):
+    """One implementation."""
+
+    id: str
+    framework: str
+    versions: dict[str, str]
+    available: bool
+    reason: str
+    classes: list[str]
+    outputs: dict[str, Worst]
+    verdicts: dict[str, int]
+    cases: int
+    class_a: Rho = None
+
+    @property
+    def conforms(self) -> bool:
+        """Whether something was judged and nothing failed."""
+        return bool(self.verdicts.get("PASS")) and not (self.verdicts.get("FAIL") or self.verdicts.get("ERROR"))
+
+
+def as_number(rho: Any) -> float:
+    """Return ρ for comparing: -1 where there is none.
+
+    >>> as_number("inf"), as_number(None), as_number(0.5)
+    (inf, -1.0, 0.5)
+    """
+    return -1.0 if rho is None or rho is msgspec.UNSET else float(rho)
+
+
+def rows(run: Run) -> list[Row]:
+    """Return one row per implementation, in the run's order."""
+    table = {
+        r.id: Row(r.id, r.framework, r.versions, r.available, r.reason, [], {}, {}, 0) for r in run.implementations
+    }
+    counts: dict[str, Counter[str]] = {identity: Counter() for identity in table}
+    cases: dict[str, set[str]] = {identity: set() for identity in table}
+    classes: dict[str, set[str]] = {identity: set() for identity in table}
+    for result in run.results:
+        if result.implementation not in table:
+            continue  # an interrupted run may hold results of a worker whose record was lost
+        counts[result.implementation][result.verdict] += 1
+        if result.verdict != "UNSUPPORTED":
+            cases[result.implementation].add(result.case)
+        if as_number(result.class_a) > as_number(table[result.implementation].class_a):
+            table[result.implementation].class_a = cast("Rho", result.class_a)
+        if result.rho is not msgspec.UNSET:
+            worst = table[result.implementation].outputs.setdefault(key(result), Worst())
+            worst.add(result)
+            classes[result.implementation].add(result.numerics)
+    for identity, row in table.items():
+        row.verdicts, row.cases = dict(sorted(counts[identity].items())), len(cases[identity])
+        row.classes = sorted(classes[identity])
+    return list(table.values())
+
+
+def key(result: Result) -> str:
+    """Return the column of a result: y is told apart by mode.
+
+    >>> key(Result("c", "i", "PASS", output="dx", mode="train"))
+    'dx train'
+    """
+    both = ("y", "dx", "dgamma", "dbeta")
+    return f"{result.output} {result.mode}" if result.output in both else result.output
+
+
+COLUMNS = (
+    "y train",
+    "y infer",
+    "dx train",
+    "dx infer",
+    "dgamma train",
+    "dgamma infer",
+    "dbeta train",
+    "dbeta infer",
+    "moving_mean",
+    "moving_variance",
+    "mean",
+    "variance",
+)
+
+
+def show(rho: Any) -> str:
+    """Return ρ as people read it.
+
+    >>> show(0.123456), show("inf"), show(None), show(12345.6)
+    ('0.123', '∞', '–', '1.23e+04')
+    """
+    if rho is None or rho is msgspec.UNSET:
+        return "–"
+    return "∞" if rho == "inf" else f"{rho:.3g}"

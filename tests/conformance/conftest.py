@@ -1,0 +1,94 @@
+"""Helpers for tests of the suite: adapters by path, small runs, cases made by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance import results
+from conformance.campaign import Campaign, Options, Progress
+from conformance.case import Case, Derivative, Step
+from conformance.environment import Limits
+from conformance.roster import select
+from reference import Spec
+
+ADAPTERS = Path(__file__).with_name("adapters")
+
+
+@pytest.fixture
+def adapter() -> Callable[[str], str]:
+    """Return an adapter of the tests, `file:Class`, as a target for -i."""
+
+    def target(name: str) -> str:
+        file, _, cls = name.partition(":")
+        return f"{ADAPTERS / file}.py" + (f":{cls}" if cls else "")
+
+    return target
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., results.Run]:
+    """Run implementations on a few cases and return the run read back."""
+
+    def go(*patterns: str, cases: int = 8, out: str = "run", **options: Any) -> results.Run:
+        limits = options.pop("limits", Limits(case=60, memory=4))
+        folder = tmp_path / out
+        chosen = Options(select(patterns), folder, cases=cases, requested=True, limits=limits, **options)
+        Campaign(chosen, Progress()).run()
+        return results.read(folder)
+
+    return go
+
+
+@pytest.fixture
+def small_case() -> Callable[..., Case]:
+    """Return a case of rank 2, train then infer, with gradients; keyword arguments change its Spec."""
+
+    def make(shape: tuple[int, ...] = (5, 3), modes: str = "train infer", **spec: Any) -> Case:
+        rng, arguments = np.random.default_rng(3), {"axis": 1, "momentum": 0.9, **spec}
+        tensors: dict[str, Any] = {}
+        kept = (shape[arguments["axis"]],)
+        for name in ("gamma", "beta", "moving_mean"):
+            tensors[name] = rng.normal(size=kept).astype(np.float32)
+        tensors["moving_variance"] = rng.uniform(0.5, 2, kept).astype(np.float32)
+        for t in range(len(modes.split())):
+            tensors[f"{t}.x"] = rng.normal(size=shape).astype(np.float32)
+            tensors[f"{t}.dy"] = rng.normal(size=shape).astype(np.float32)
+        steps = tuple(Step(mode=m, derivatives=(Derivative(),)) for m in modes.split())  # type: ignore[arg-type]
+        return Case(spec=Spec(**arguments), steps=steps, tensors=tensors)
+
+    return make
+
+
+@pytest.fixture
+def bnconf(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start the command in the test's folder."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "conformance", *arguments]
+        return subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    return start
+
+
+@pytest.fixture
+def wait_for_results() -> Callable[..., results.Run]:
+    """Return a run that is under way, once it holds some results."""
+
+    def wait(path: Path, number: int = 20, of: str = "") -> results.Run:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            lines = path.read_bytes().splitlines() if path.exists() else []
+            if sum(b'"type":"result"' in line and of.encode() in line for line in lines) >= number:
+                return results.read(path)
+            time.sleep(0.02)
+        raise AssertionError(f"no results in {path}")
+
+    return wait

@@ -1,0 +1,98 @@
+"""Bounds: never exceeded by correct code of the declared class, and exceeded by code of a lesser one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance.bounds import Batch, Bounds, Numerics, Units, rho
+from reference.batch_norm import moments
+
+F32 = Units.of("float32", "float32")
+
+
+def batch_of(x):
+    """Return the exact statistics of an (n, channels) batch."""
+    wide = x.astype(np.float64)
+    return Batch.of(wide, *moments(wide, (0,)), (0,))
+
+
+def bounds(n, **numerics):
+    """Return float32 formulas."""
+    return Bounds(Numerics(**numerics), F32, n, 1e-3)
+
+
+@given(st.integers(2, 400), st.sampled_from([0.0, 3.0, 1e2, 1e4, 1e6]), st.integers(0, 2**32))
+def test_serial_float32_sums_stay_inside(n, ratio, seed):
+    """Mean and variance summed one by one in float32 are within the bounds of grade S; each class within its own."""
+    x = (np.random.default_rng(seed).normal(size=(n, 8)) + ratio).astype(np.float32)
+    batch, s = batch_of(x), bounds(n)
+    mean = np.add.accumulate(x, axis=0, dtype=np.float32)[-1:] / np.float32(n)
+    squares = np.add.accumulate((x - mean) ** 2, axis=0, dtype=np.float32)[-1:] / np.float32(n)
+    fast = np.add.accumulate(x * x, axis=0, dtype=np.float32)[-1:] / np.float32(n) - mean * mean
+    e_mean = s.e_mean(batch)
+    assert rho(mean, batch.mean, e_mean).max() <= 1
+    assert rho(squares, batch.variance, s.e_variance(batch, e_mean)).max() <= 1
+    assert rho(fast, batch.variance, bounds(n, variance="fast").e_variance(batch, e_mean)).max() <= 1
+
+
+def test_the_fast_variance_leaves_class_a():
+    """E[x²] - E[x]² at mean / standard deviation 1000 is outside two-pass bounds by orders of magnitude."""
+    x = (np.random.default_rng(0).normal(size=(256, 8)) + 1e3).astype(np.float32)
+    batch, a = batch_of(x), bounds(256)
+    fast = (x * x).mean(0, keepdims=True) - x.mean(0, keepdims=True) ** 2
+    assert rho(fast, batch.variance, a.e_variance(batch, a.e_mean(batch))).max() > 100
+
+
+def test_bounds_are_tight():
+    """Half a unit in the last place of a stored half-precision output is nearly all that is allowed."""
+    numerics, units = Numerics(sums="tree"), Units.of("float32", "bfloat16")
+    x = np.random.default_rng(0).normal(size=(64, 32))
+    batch = Batch.of(x, *moments(x, (0,)), (0,))
+    b = Bounds(numerics, units, 64, 1e-3)
+    e_mean = b.e_mean(batch)
+    used = b.used(batch.mean, batch.variance, e_mean, b.e_variance(batch, e_mean))
+    y = (batch.deviation) * used.r
+    allowed = b.e_y(batch.x, y, np.ones(()), np.zeros(()), used)
+    assert (allowed <= np.abs(y) * 2.0**-8 * 1.02 + 1e-5).all()
+
+
+def test_overflow_is_vacuous_not_wrong():
+    """Where float32 sums may overflow nothing is promised, and nothing is judged."""
+    x = np.full((4, 1), 1e38)
+    b = bounds(4)
+    assert np.isposinf(b.e_mean(batch_of(x.astype(np.float32)))).all()
+    assert rho(np.array([np.nan]), np.array([1.0]), np.array([np.inf])).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "bound", "ratio"),
+    [
+        (1.5, 1.0, 1.0, 0.5),
+        (np.nan, 1.0, 1.0, np.inf),
+        (np.inf, 1.0, 1.0, np.inf),
+        (1.0, 1.0, 0.0, 0.0),
+        (1.1, 1.0, 0.0, np.inf),
+    ],
+)
+def test_rho(got, expected, bound, ratio):
+    """ρ is error over bound; non-finite against finite is infinite; exact against a zero bound is zero."""
+    assert rho(np.array([got]), np.array([expected]), np.array([bound]))[0] == ratio
+
+
+def test_classes_are_named():
+    """Labels are those of the documentation."""
+    ways = [("two_pass", "direct"), ("stable", "folded"), ("fast", "direct"), ("fast", "folded")]
+    labels = [Numerics(variance=v, affine=a, sums="tree").label for v, a in ways]
+    assert labels == ["A·T", "A′·T", "B·T", "B′·T"]
+    assert Numerics(accumulate="input").label == "C·S"
+
+
+def test_a_momentum_near_one_widens_the_trajectory_not_the_step():
+    """The error already in the state is carried along by the kept fraction, and only there."""
+    old, batch, new = np.ones(1), 2 * np.ones(1), 1.0004 * np.ones(1)
+    exact = bounds(64).e_moving(old, batch, new, np.zeros(1), np.zeros(1), 4e-4)
+    carried = bounds(64).e_moving(old, batch, new, exact, np.zeros(1), 4e-4)
+    assert carried > 1.9 * exact

@@ -1,0 +1,165 @@
+"""Verdicts: each is reachable, and means what it says."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from conformance.case import Derivative, Step, case_id
+from conformance.expectation import trajectory
+from conformance.judgment import judge
+from conformance.outcome import Crashed, Outputs, Refused, Reply, TimedOut
+from conformance.question import Plan, Question
+from conformance.roster import ADAPTERS, from_target
+from conformance.statement import Refusal, facts
+
+STATEMENT = from_target(str(ADAPTERS / "numpy.py"))[0].statement
+
+
+def exact(case):
+    """Return the outcomes of an implementation that rounds the exact answers."""
+    with np.errstate(all="ignore"):
+        answers = trajectory(Plan(Question(case), STATEMENT))
+    return [Outputs({name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()}) for step in answers]
+
+
+def verdicts(case, outcomes, statement=STATEMENT):
+    """Judge outcomes and return the results by (step, output)."""
+    found = judge(case_id(case), Question(case), statement, Reply(0, "i@cpu", tuple(outcomes)))
+    return {(r.step, r.output): r for r in found}
+
+
+def test_correct_rounding_passes_everything(small_case):
+    """The exact answers, rounded to float32, pass every output of every step, by more than one check."""
+    found = verdicts(small_case(modes="train train infer"), exact(small_case(modes="train train infer")))
+    assert {r.verdict for r in found.values()} == {"PASS"}
+    assert set(found[1, "moving_mean"].checks) == {"trajectory", "step"}
+    assert set(found[1, "y"].checks) == {"trajectory", "residual"}
+
+
+@pytest.mark.parametrize("output", ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"])
+def test_one_wrong_element_fails_that_output_only(small_case, output):
+    """One element off by 1e-3 of its size is found, and named."""
+    case = small_case()
+    outcomes = exact(case)
+    array = outcomes[0].tensors[output]
+    array.flat[-1] *= np.float32(1.001)
+    found = verdicts(case, outcomes)
+    result = found[0, output]
+    assert (result.verdict, result.deviation.index) == ("FAIL", list(np.unravel_index(array.size - 1, array.shape)))
+    tied = {"moving_mean": {"y", "dx", "dgamma"}, "moving_variance": {"y", "dx", "dgamma"}}
+    tied |= {"mean": {"y"}, "variance": {"y"}}
+    others = {o for (_, o), r in found.items() if r.verdict == "FAIL"} - {output}
+    assert others <= tied.get(output, set())
+
+
+def test_a_state_error_is_blamed_on_the_step_that_made_it(small_case):
+    """An error in step 0's state fails step 0; later steps that follow from it fail only the trajectory."""
+    case = small_case(modes="train train infer")
+    outcomes = exact(case)
+    outcomes[0].tensors["moving_mean"][0] += 1
+    for t in (1, 2):
+        outcomes[t].tensors["moving_mean"][0] += 0.9
+    found = verdicts(case, outcomes)
+    assert found[1, "moving_mean"].checks["step"] < 1 < found[1, "moving_mean"].checks["trajectory"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict", "says"),
+    [
+        (Crashed("the worker died"), "FAIL", "the worker died"),
+        (TimedOut(3.0), "FAIL", "no answer within 3 s"),
+        (Refused("ValueError", "no"), "FAIL", "ValueError: no"),
+    ],
+)
+def test_no_answer_is_a_failure_and_ends_the_case(small_case, outcome, verdict, says):
+    """A crash, a hang and an unexpected refusal are results; the steps after them are inconclusive."""
+    found = verdicts(small_case(), [outcome])
+    assert (found[0, "outcome"].verdict, found[0, "outcome"].reason) == (verdict, says)
+    assert (found[1, "outcome"].verdict, found[1, "outcome"].reason) == ("INCONCLUSIVE", "the step was not reached")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda a: a[:1], "shape (1, 3), expected (5, 3)"),
+        (lambda a: a.astype(np.float64), "dtype float64, promised float32"),
+    ],
+)
+def test_wrong_form_fails_before_any_comparison(small_case, spoil, says):
+    """A wrong shape or dtype fails even where the numbers would agree."""
+    outcomes = exact(small_case())
+    outcomes[0].tensors["y"] = spoil(outcomes[0].tensors["y"])
+    found = verdicts(small_case(), outcomes)[0, "y"]
+    assert (found.verdict, found.reason, found.rho) == ("FAIL", says, "inf")
+
+
+def test_a_missing_output_fails(small_case):
+    """What a statement promises must be there."""
+    outcomes = exact(small_case())
+    del outcomes[0].tensors["dx"]
+    assert verdicts(small_case(), outcomes)[0, "dx"].reason == "the output is missing"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_non_finite_against_finite_is_infinitely_wrong(small_case, value):
+    """NaN and infinity never pass where the reference is finite."""
+    outcomes = exact(small_case())
+    outcomes[1].tensors["y"][0, 0] = value
+    assert verdicts(small_case(), outcomes)[1, "y"].rho == "inf"
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_nothing_compared_is_inconclusive_never_a_pass(small_case):
+    """An empty batch has nothing to judge, and says so."""
+    case = small_case(shape=(0, 3), modes="infer")
+    found = verdicts(case, exact(case))
+    assert found[0, "y"].verdict == "INCONCLUSIVE"
+    assert found[0, "y"].rho is None
+
+
+def test_vacuous_bounds_are_inconclusive_and_counted(small_case):
+    """Where every bound is infinite there is no verdict, whatever the answer."""
+    case = small_case(modes="train")
+    case.tensors["0.x"] *= np.float32(1e38)
+    wild = {n: a for n, a in exact(small_case(modes="train"))[0].tensors.items() if n not in ("mean", "variance")}
+    found = verdicts(case, [Outputs(wild)])
+    assert found[0, "y"].verdict == "INCONCLUSIVE"
+    assert found[0, "y"].vacuous == 15
+
+
+def test_what_must_be_refused_must_be_refused(small_case):
+    """A smaller last batch on the kept axis has to be refused: refusing passes, answering fails."""
+    case = small_case(shape=(7, 6), modes="train train", axis=0)
+    case.tensors["1.x"], case.tensors["1.dy"] = case.tensors["1.x"][:2], case.tensors["1.dy"][:2]
+    good = exact(small_case(shape=(7, 6), modes="train train", axis=0))
+    assert verdicts(case, [good[0], Refused("ValueError", "7 against 2")])[1, "outcome"].verdict == "PASS"
+    accepted = verdicts(case, good)[1, "outcome"]
+    assert accepted.verdict == "FAIL"
+    assert "accepted what must be refused" in accepted.reason
+    assert "KEPT" in accepted.reason
+
+
+def test_a_documented_refusal_conforms(small_case):
+    """A refusal that the statement documents passes, and answering instead fails."""
+    cite = {"cite": "here", "when": {"n": ["1"], "mode": ["train"]}, "error": ["ValueError"]}
+    statement = msgspec.structs.replace(STATEMENT, refusals=[msgspec.convert(cite, Refusal)])
+    case = small_case(shape=(1, 3), modes="train")
+    assert verdicts(case, [Refused("ValueError", "one value")], statement)[0, "outcome"].verdict == "PASS"
+    assert verdicts(case, exact(case), statement)[0, "outcome"].verdict == "FAIL"
+
+
+def test_the_judge_never_raises(small_case):
+    """A fault of ours is a verdict of its own, so that it can neither pass nor stop a run."""
+    found = judge("c", Question(small_case()), STATEMENT, Reply(0, "i@cpu", (Outputs({"y": "not an array"}),)))
+    assert [r.verdict for r in found] == ["ERROR"]
+    assert "the judge failed" in found[0].reason
+
+
+def test_unasked_questions_are_unsupported_with_a_reason(small_case):
+    """Third derivatives, shared layers, round trips: a statement that does not claim them is not asked."""
+    case = small_case()
+    deep = msgspec.structs.replace(case, steps=(Step(mode="train", derivatives=(Derivative(order=3),)),))
+    assert STATEMENT.unsupported(facts(case)) == ""
+    assert STATEMENT.unsupported(facts(deep)) == "order is 3; supported: 0, 1"

@@ -1,0 +1,81 @@
+"""The layers hold, and each contract of import-linter notices when it is broken."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINTER = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+FRAMEWORKS = next(c["forbidden_modules"] for c in LINTER["contracts"] if c["id"] == "no-framework")
+VIOLATIONS = [
+    ("layers", "conformance/case.py", "import conformance.campaign"),
+    ("layers", "conformance/newcomer.py", ""),
+    ("reference-alone", "reference/spec.py", "import conformance.errors"),
+    ("no-framework", "reference/spec.py", "import torch.nn"),
+    ("no-framework", "conformance/bounds.py", "from tensorflow import nn"),
+    ("by-path", "conformance/campaign.py", "from conformance.implementations import numpy"),
+    ("strangers", "conformance/worker.py", "import conformance.codec"),
+    ("strangers", "conformance/implementations/numpy.py", "from reference import train"),
+    ("independent", "conformance/implementations/torch.py", "from conformance.implementations import numpy"),
+]
+
+
+def lint(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run import-linter on a tree."""
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"]
+    return subprocess.run(
+        [*command, "--no-cache", "--no-logo", *arguments], cwd=tree, capture_output=True, text=True, check=False
+    )
+
+
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a fresh interpreter."""
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_contracts_are_kept():
+    """The code as it is keeps every contract."""
+    found = lint(ROOT)
+    assert found.returncode == 0, found.stdout
+    assert f"Contracts: {len(LINTER['contracts'])} kept, 0 broken." in found.stdout
+
+
+@pytest.mark.parametrize(("contract", "file", "line"), VIOLATIONS)
+def test_contract_notices_a_violation(tmp_path: Path, contract: str, file: str, line: str):
+    """A contract is broken by the one import that it forbids."""
+    for package in LINTER["root_packages"]:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / file).open("a") as module:
+        module.write(f"{line}\n")
+    found = lint(tmp_path, "--contract", contract)
+    assert found.returncode == 1
+    assert "Contracts: 0 kept, 1 broken." in found.stdout, found.stdout
+
+
+def test_every_contract_has_a_violation():
+    """No contract goes without a test that it can be broken."""
+    assert {contract for contract, _, _ in VIOLATIONS} == {contract["id"] for contract in LINTER["contracts"]}
+
+
+def test_host_loads_no_framework():
+    """Importing everything of ours that the host uses, the command line included, loads no framework."""
+    host = [p for p in sorted((ROOT / "conformance").glob("*.py")) if p.stem not in {"__init__", "__main__"}]
+    modules = ["reference", *(f"conformance.{p.stem}" for p in host)]
+    loaded = python(f"import sys, {', '.join(modules)}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))")
+    assert loaded.returncode == 0, loaded.stderr
+    assert not set(FRAMEWORKS) & set(loaded.stdout.split())
+
+
+def test_reference_depends_on_numpy_only():
+    """The reference imports NumPy, the standard library and nothing else."""
+    graph = grimp.build_graph("reference", include_external_packages=True, cache_dir=None)
+    outside = {name for name in graph.modules if graph.is_module_squashed(name)}
+    assert outside - sys.stdlib_module_names == {"numpy"}

@@ -1,0 +1,162 @@
+"""Whole runs: real workers, real processes; crashes, hangs, garbage and interrupts are results."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import msgspec
+import pytest
+
+from conformance import results, summary
+from conformance.environment import Limits
+
+CALIBRATION = "numpy.two_pass"
+
+
+def verdicts(found, identity):
+    """Return the verdicts of one implementation, by case, step and output."""
+    return {(r.case, r.step, r.output): r.verdict for r in found.results if r.implementation == identity}
+
+
+def test_calibration_subjects_conform(run):
+    """Correct code of each class passes 120 cases, hard ones included, and is really judged."""
+    found = run("numpy.*", cases=120)
+    assert found.complete
+    for row in summary.rows(found):
+        assert row.conforms, row
+        assert 0.1 < summary.as_number(row.outputs["y train"].rho) <= 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "output"),
+    [("EpsilonOutside", "y"), ("MomentumSwapped", "moving_mean"), ("BiasedForUnbiased", "moving_variance")],
+)
+def test_wrong_implementation_fails(run, adapter, wrong, output):
+    """Epsilon outside the root, momentum swapped, biased for unbiased: each fails, in the output that it spoils."""
+    found = run(adapter(f"wrong:{wrong}"), cases=12)
+    failed = {r.output for r in found.results if r.verdict == "FAIL"}
+    assert output in failed
+
+
+def test_swapping_momentum_leaves_the_training_output_alone(run, adapter):
+    """What is right stays green beside what is wrong: momentum never touches a training step's y."""
+    found = run(adapter("wrong:MomentumSwapped"), cases=12)
+    assert {r.verdict for r in found.results if (r.output, r.mode) == ("y", "train")} == {"PASS"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "says"),
+    [
+        ("Segfault", "Crashed", "Segmentation fault"),
+        ("Exit", "Crashed", "exit code 7"),
+        ("Garbage", "Crashed", "the worker wrote garbage"),
+        ("Hang", "TimedOut", "no answer within 2 s"),
+        ("Exhaust", "Crashed", "out of memory"),
+        ("Raise", "Refused", "RuntimeError: <script>"),
+        ("Complex", "Refused", "the wire carries"),
+    ],
+)
+def test_fault_costs_one_case_and_nobody_else(run, adapter, fault, outcome, says):
+    """A crash, a hang, garbage or a raise is a verdict; a neighbour in the same worker is untouched."""
+    limits = Limits(case=20 if fault == "Exhaust" else 2, memory=1)
+    found = run(adapter(f"faulty:{fault}"), adapter("faulty:Fine"), cases=14, limits=limits)
+    identity = f"faulty.{fault.lower()}@cpu"
+    failed = [r for r in found.results if r.verdict == "FAIL"]
+    assert {(r.implementation, r.outcome) for r in failed} == {(identity, outcome)}
+    assert all(says in r.reason for r in failed)
+    rank_two = {c.case for c in found.cases.values() if "rank 2" in c.cell}
+    assert {r.case for r in failed} <= rank_two
+    alone = run("numpy.two_pass", cases=14, out="alone")
+    assert verdicts(found, "faulty.fine@cpu") == verdicts(alone, "numpy.two_pass@cpu")
+    assert found.complete
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [("WrongShape", "shape"), ("WrongDtype", "dtype float16"), ("Missing", "missing"), ("NotFinite", "")],
+)
+def test_malformed_answer_fails_and_the_run_goes_on(run, adapter, fault, says):
+    """Wrong shapes, wrong dtypes, nothing and NaN are failures of y, and of y alone."""
+    found = run(adapter(f"faulty:{fault}"), cases=14)
+    failed = [r for r in found.results if r.verdict == "FAIL"]
+    assert failed
+    assert {r.output for r in failed} == {"y"}
+    assert all(says in r.reason for r in failed)
+
+
+def test_what_a_framework_prints_does_not_disturb_the_wire(run, adapter):
+    """Chatter on stdout, from Python or from below it, ends in the log."""
+    found = run(adapter("faulty:Print"), cases=14)
+    assert not [r for r in found.results if r.verdict != "PASS" and r.rho is not msgspec.UNSET and r.rho is not None]
+
+
+def test_same_seed_same_file(run):
+    """Two runs of one seed are the same records but for times and process ids."""
+
+    def strip(found):
+        return (found.cases, found.results, found.implementations, found.end.verdicts)
+
+    assert strip(run("numpy.*", cases=24, out="a")) == strip(run("numpy.*", cases=24, out="b"))
+    assert strip(run("numpy.*", cases=24, out="c", seed=1))[0] != strip(run("numpy.*", cases=24, out="d"))[0]
+
+
+def test_in_process_gives_the_same_verdicts(run):
+    """Debugging without a worker judges the same."""
+    assert run("numpy.*", cases=12, out="a").results == run("numpy.*", cases=12, out="b", in_process=True).results
+
+
+def test_case_files_replay_to_the_same_verdict(run, adapter, tmp_path):
+    """Every case of a run is on disk, and asking one again gives the same results."""
+    from conformance.campaign import Options
+    from conformance.replaying import replay
+    from conformance.roster import select
+
+    found = run(adapter("wrong:EpsilonOutside"), cases=6)
+    for record in found.cases.values():
+        options = Options(select((adapter("wrong:EpsilonOutside"),)), tmp_path)
+        again = replay(tmp_path / "run" / record.file, options)
+        assert again == [r for r in found.results if r.case == record.case and r.verdict != "UNSUPPORTED"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_a_readable_run_that_says_so(tmp_path, bnconf, wait_for_results, number):
+    """Ctrl-C and SIGTERM stop after the case in hand: exit 3, a closed file, nothing judged is lost."""
+    process = bnconf("run", "-i", "numpy.*", "--cases", "900", "--out", "r")
+    seen = len(wait_for_results(tmp_path / "r" / "run.jsonl").results)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    found = results.read(tmp_path / "r")
+    assert process.returncode == 3, errors
+    assert (found.complete, found.end.reasons) == (False, ["the run was interrupted"])
+    assert len(found.results) >= seen
+
+
+def test_a_killed_run_is_readable_and_incomplete(tmp_path, bnconf, wait_for_results):
+    """kill -9 on the host leaves what was judged, and a torn last line is tolerated and said."""
+    process = bnconf("run", "-i", "numpy.*", "--cases", "900", "--out", "r")
+    path = tmp_path / "r" / "run.jsonl"
+    wait_for_results(path)
+    process.kill()
+    process.communicate()
+    path.write_bytes(path.read_bytes() + b'{"type":"result","case":"to')
+    found = results.read(tmp_path / "r")
+    assert (found.complete, found.torn) == (False, True)
+    assert found.reasons == ["the run was killed before it ended; its last line is torn"]
+    assert summary.rows(found)
+
+
+def test_an_environment_that_cannot_start_is_named(run, tmp_path):
+    """An interpreter that does not exist makes its implementations unavailable and the run incomplete."""
+    found = run("numpy.*", cases=6, interpreters={"numpy": str(tmp_path / "nowhere" / "python")})
+    assert not found.complete
+    assert all("cannot be started" in i.reason for i in found.implementations)
+
+
+def test_another_interpreter_hosts_the_worker(run, tmp_path):
+    """--env runs the adapters in the interpreter it names."""
+    link = tmp_path / "mine"
+    link.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec "{sys.executable}" "$@"\n')
+    link.chmod(0o755)
+    assert run("numpy.*", cases=6, interpreters={"numpy": str(link)}).complete
+    assert (tmp_path / "used").exists()

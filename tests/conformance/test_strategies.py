@@ -1,0 +1,104 @@
+"""Generated cases: every cell, no repetition, the same everywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from conformance import strategies
+from conformance.case import case_id, question
+
+SMALL = strategies.cases(0, 60)
+
+
+def test_a_default_run_reaches_every_cell_and_repeats_no_case():
+    """300 cases: 60 of 60 cells with five each, 300 different ids."""
+    drawn = strategies.cases(5, 300)
+    assert Counter(recipe.cell for recipe, _ in drawn) == {str(cell): 5 for cell in strategies.CELLS}
+    assert len({case_id(case) for _, case in drawn}) == 300
+
+
+def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatures():
+    """The pool is small, and large enough."""
+    pooled = [(recipe, case) for recipe, case in strategies.cases(5, 300) if recipe.pooled]
+    assert len(pooled) >= 60
+    assert len({recipe.signature for recipe, _ in pooled}) <= strategies.POOL_SIZE == 16
+    for recipe, case in pooled:
+        assert {case.x(t).shape for t in range(len(case.steps))} == {recipe.signature.shape}
+
+
+def test_cases_are_the_same_in_another_process_and_under_another_hash_seed():
+    """A seed means the same cases everywhere: no process state decides."""
+    code = "from conformance import strategies as s, case; print([case.case_id(c) for _, c in s.cases(0, 60)])"
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": h}, capture_output=True, text=True, check=True
+        )
+        for h in ("1", "2")
+    ]
+    assert {f.stdout.strip() for f in found} == {str([case_id(case) for _, case in SMALL])}
+
+
+def test_cases_are_pinned():
+    """The first cases of seed 0 are what they were; a change here changes everyone's cases, and is to be announced."""
+    assert [case_id(case) for _, case in SMALL[:3]] == ["3b068ddbeef883d5", "4dc14f8e34f74bd3", "bb3dfc975a083827"]
+
+
+def test_fewer_cases_are_spread_over_cells():
+    """Ten cases come from ten cells, and 61 repeat one."""
+    assert len({r.cell for r, _ in strategies.cases(1, 10)}) == 10
+    assert max(Counter(r.cell for r, _ in strategies.cases(1, 61)).values()) == 2
+
+
+def test_every_case_has_several_steps_finite_data_and_cotangents():
+    """Each ends in inference after training, and everything stored is finite."""
+    for _, case in SMALL:
+        modes = [step.mode for step in case.steps]
+        assert "train" in modes
+        assert modes[-1] == "infer"
+        assert all(f"{t}.dy" in case.tensors for t in range(len(modes)))
+        assert all(np.isfinite(a.astype(np.float64)).all() for a in case.tensors.values())
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        ("a negative axis", lambda r, c: isinstance(c.spec.axis, int) and c.spec.axis < 0),
+        ("several axes", lambda r, c: isinstance(c.spec.axis, tuple)),
+        ("two values per channel", lambda r, c: "(2, 3)" in str(r.signature.shape)),
+        ("a smaller last batch", lambda r, c: c.x(len(c.steps) - 1).shape != c.shape),
+        ("inference before the first step", lambda r, c: c.steps[0].mode == "infer"),
+        ("a constant channel", lambda r, c: r.pattern == "constant"),
+        ("mean / standard deviation of a million", lambda r, c: r.ratio == 1e6),
+        ("momentum 0", lambda r, c: c.spec.momentum == 0),
+        ("momentum 1", lambda r, c: c.spec.momentum == 1),
+        ("no gamma", lambda r, c: not c.spec.scale and "gamma" not in c.tensors),
+        ("gamma of 0", lambda r, c: r.values == "zero_channel"),
+        ("Fortran order", lambda r, c: c.layout == "F"),
+        ("bfloat16", lambda r, c: c.x(0).dtype.name == "bfloat16"),
+        ("float16", lambda r, c: c.x(0).dtype.name == "float16"),
+        ("float64", lambda r, c: c.x(0).dtype.name == "float64"),
+    ],
+)
+def test_corner_is_reached(what, found):
+    """A default run contains each corner that known bugs live in."""
+    assert any(found(recipe, case) for recipe, case in strategies.cases(5, 300)), what
+
+
+def test_question_spells_out_every_default():
+    """What is sent to a worker needs no knowledge of our defaults."""
+    fields = question(SMALL[0][1])
+    assert set(fields["spec"]) == {
+        "axis",
+        "epsilon",
+        "momentum",
+        "center",
+        "scale",
+        "trainable",
+        "virtual_batch_size",
+    } | (set(fields["spec"]) - set())
+    assert {"init_mode", "round_trip", "sites", "unknown_sizes"} == set(fields["actions"])
