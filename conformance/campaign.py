@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
-import os
-import platform
 import signal
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -17,32 +13,29 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import msgspec
-import numpy as np
 
 from conformance import availability, results, strategies
 from conformance import environment as env
-from conformance.case import Case, case_id
 from conformance.codec import encode_case
 from conformance.environment import Limits, Worker, WorkerDied
+from conformance.errors import InvalidInput
 from conformance.in_process import LocalWorker
+from conformance.item import Item
 from conformance.judgment import judge
 from conformance.outcome import Reply
-from conformance.question import Question
 from conformance.results import CaseRecord, ImplementationRecord, Record, Result, RunFile
 from conformance.roster import Entry, environments
-from conformance.statement import facts
-
-WELL_POSED_CONDITIONING = 1e3
+from conformance.statement import Statement
 
 
 class Options(msgspec.Struct, frozen=True):
     """What to run, and how.
 
     requested: the implementations were asked for by name, so that a missing one makes the run incomplete.
-    interpreters: another Python for an environment, by its name.
+    interpreters: another Python for an environment, by its name. jobs: how many environments run at a time, 0 for all.
+    shard: (k, n), every n-th case from the k-th on. resume: keep what the folder's run judged, ask the rest.
     """
 
     entries: list[Entry]
@@ -53,6 +46,9 @@ class Options(msgspec.Struct, frozen=True):
     requested: bool = False
     in_process: bool = False
     interpreters: dict[str, str] = {}
+    jobs: int = 0
+    shard: tuple[int, int] = (1, 1)
+    resume: bool = False
     limits: Limits = Limits()
     command: list[str] = []
 
@@ -70,50 +66,14 @@ class Progress:
         """Something a user should know."""
 
 
-class Item:
-    """A case of this run, its id and recipe, and what all implementations share in judging it."""
-
-    def __init__(self, index: int, recipe: strategies.Recipe, case: Case) -> None:
-        self.index, self.recipe, self.case, self.id = index, recipe, case, case_id(case)
-        self.facts = facts(case)
-
-    @functools.cached_property
-    def question(self) -> Question:
-        """The case at the reference's precision."""
-        return Question(self.case)
-
-    def release(self) -> None:
-        """Forget what was computed."""
-        self.__dict__.pop("question", None)
-
-    def record(self) -> CaseRecord:
-        """Return what the run file says of the case."""
-        case, conditioning = self.case, self._conditioning()
-        n = self.question.batch(0).n
-        well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
-        summary = f"{case.shape} axis={case.spec.axis} {case.dtypes.x} {self.recipe.pattern}: {self.recipe.modes}"
-        finite = conditioning if math.isfinite(conditioning) else None
-        recipe: dict[str, Any] = msgspec.to_builtins(self.recipe)
-        file = f"cases/{self.id}.safetensors"
-        return CaseRecord(self.id, self.index, self.recipe.cell, file, summary, recipe, well_posed, finite)
-
-    def _conditioning(self) -> float:
-        """Return the largest |mean| / standard deviation of any channel of any batch."""
-        largest = 0.0
-        for t in range(len(self.case.steps)):
-            batch = self.question.batch(t)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
-            largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max()))
-        return largest
-
-
 class Campaign:
     """One run in progress."""
 
     def __init__(self, options: Options, progress: Progress) -> None:
         self.options, self.progress = options, progress
         self._hosts = environments(options.entries, options.interpreters)
+        self._jobs = threading.Semaphore(options.jobs or len(self._hosts))
+        self._answered = set[tuple[str, str]]()
         self.records: list[Record] = []
         self.reasons: list[str] = []
         self.cpu: defaultdict[str, float] = defaultdict(float)
@@ -121,8 +81,11 @@ class Campaign:
 
     def run(self) -> results.EndRecord:
         """Run to the end, or until interrupted; what was judged is on disk either way."""
-        with RunFile(self.options.out) as self._file, self._interruptible():
-            self._write(self._header())
+        header = self._header()
+        kept = resumable(self.options.out, header) if self.options.resume else []
+        with RunFile(self.options.out, clear=not kept) as self._file, self._interruptible():
+            self._write(header, *kept)
+            self._answered = {(result.case, result.implementation) for result in kept}
             items = self._items()
             threads = [threading.Thread(target=self._host, args=(host, items)) for host in self._hosts]
             for thread in threads:
@@ -134,15 +97,24 @@ class Campaign:
     def _items(self) -> list[Item]:
         drawn = strategies.cases(self.options.seed, self.options.cases)
         items = [Item(i, recipe, case) for i, (recipe, case) in enumerate(drawn)]
-        for item in items:
+        for item in filter(self._is_in_shard, items):
             record = item.record()
             (self.options.out / record.file).write_bytes(encode_case(item.case))
             self._write(record)
             item.release()
         return items
 
+    def _is_in_shard(self, item: Item) -> bool:
+        number, shards = self.options.shard
+        return item.index % shards == number - 1
+
     def _host(self, host: env.Environment, items: list[Item]) -> None:
-        """Run one environment from its worker's start to its end."""
+        """Run one environment from its worker's start to its end, when its turn comes."""
+        with self._jobs:
+            if not self._stop.is_set():
+                self._host_now(host, items)
+
+    def _host_now(self, host: env.Environment, items: list[Item]) -> None:
         entries = [entry for entry in self.options.entries if entry.environment == host.name]
         try:
             worker = self._worker(host)
@@ -188,7 +160,8 @@ class Campaign:
 
     def _ask(self, worker: Worker | LocalWorker, entries: list[Entry], items: list[Item]) -> None:
         by_id = {entry.id: entry for entry in entries}
-        asked = {item.index: [e.id for e in entries if self._is_asked(item, e)] for item in items}
+        pooled = {entry.id: _pooled(entry.statement, items) for entry in entries}
+        asked = {item.index: [e.id for e in entries if self._is_asked(item, e, pooled[e.id])] for item in items}
         self.progress.started(worker.environment.name, sum(len(ids) for ids in asked.values()))
 
         def questions() -> Iterator[env.Request]:
@@ -203,14 +176,16 @@ class Campaign:
             self._judge(items[reply.request], by_id[reply.implementation], reply)
             self.progress.advanced(worker.environment.name)
 
-    def _is_asked(self, item: Item, entry: Entry) -> bool:
+    def _is_asked(self, item: Item, entry: Entry, pooled: list[strategies.Signature]) -> bool:
         """Whether an implementation gets a case; a compiled one gets pooled signatures only."""
+        if (item.id, entry.id) in self._answered or not self._is_in_shard(item):
+            return False
         if entry.statement.compiled and not item.recipe.pooled:
             return False
         reason = entry.statement.unsupported(item.facts)
         if reason:
             self._write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
-        return not reason
+        return not reason and (not entry.statement.compiled or item.recipe.signature in pooled)
 
     def _judge(self, item: Item, entry: Entry, reply: Reply) -> None:
         self.cpu[entry.id] += reply.cpu
@@ -252,7 +227,8 @@ class Campaign:
         o = self.options
         started = datetime.now(UTC).isoformat(timespec="seconds")
         about = version("batchnorm-conformance")
-        return results.RunRecord(results.SCHEMA, about, o.seed, o.cases, o.command, started, host_environment())
+        shard, about_host = f"{o.shard[0]}/{o.shard[1]}", env.describe_host()
+        return results.RunRecord(results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard)
 
     def _close(self) -> results.EndRecord:
         verdicts = Counter(record.verdict for record in self.records if isinstance(record, Result))
@@ -286,14 +262,21 @@ class Campaign:
         return key
 
 
-def host_environment() -> dict[str, Any]:
-    """Return what the results may depend on: platform, processor, versions, thread pins."""
-    return {
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "processors": os.cpu_count(),
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "longdouble_bits": int(np.finfo(np.longdouble).nmant),
-        "pinned": env.PINNED,
-    }
+def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signature]:
+    """Return the pooled signatures that an implementation supports, no more than it can pay for."""
+    found = (i.recipe.signature for i in items if i.recipe.pooled and not statement.unsupported(i.facts))
+    return list(dict.fromkeys(found))[: statement.signatures]
+
+
+def resumable(folder: Path, header: results.RunRecord) -> list[Result]:
+    """Return what an interrupted run of the same cases judged; the pair that its torn end may have cut is left out."""
+    before = results.read(folder)
+    same = ("version", "seed", "cases", "shard")
+    if differ := [name for name in same if getattr(before.header, name) != getattr(header, name)]:
+        raise InvalidInput(
+            f"--resume: {folder} holds a run with another {differ[0]}; ask for the same, or name another --out"
+        )
+    crashed = {(r.case, r.implementation) for r in before.results if r.outcome in ("Crashed", "TimedOut")}
+    if before.torn and before.results:
+        crashed.add((before.results[-1].case, before.results[-1].implementation))
+    return [r for r in before.results if (r.case, r.implementation) not in crashed]

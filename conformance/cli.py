@@ -16,6 +16,7 @@ from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
 
 OUT = Path("reports/latest")
+PROFILES = {"smoke": 60, "default": 300, "thorough": 1200}
 
 
 class _Group(click.Group):
@@ -72,17 +73,46 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 @main.command()
 @_common
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides every case.")
-@click.option("--cases", type=click.IntRange(min=1), default=300, show_default=True, help="How many cases to generate.")
+@click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default="default",
+    show_default=True,
+    help="How many cases to generate.",
+)
+@click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Environments to run at a time. Default: all.")
+@click.option(
+    "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
+)
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="The run's folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final table as JSON.")
-def run(seed: int, cases: int, out: Path, as_json: bool, **common: Any) -> None:
+def run(
+    seed: int,
+    profile: str,
+    cases: int | None,
+    jobs: int,
+    shard: str,
+    resume: bool,
+    out: Path,
+    as_json: bool,
+    **common: Any,
+) -> None:
     """Judge implementations on generated cases and write a run folder.
 
     Exits 0 when the run completed, whatever the verdicts, and 3 when it did not.
     """
     from conformance import console
 
-    options = _options(seed, cases, out, **common)
+    options = msgspec.structs.replace(
+        _options(out, **common),
+        seed=seed,
+        cases=cases or PROFILES[profile],
+        jobs=jobs,
+        shard=_shard(shard),
+        resume=resume,
+    )
     with console.watching(quiet=as_json) as progress:
         end = campaign.Campaign(options, progress).run()
     finished = results.read(out)
@@ -97,8 +127,6 @@ def run(seed: int, cases: int, out: Path, as_json: bool, **common: Any) -> None:
 
 
 def _options(
-    seed: int,
-    cases: int,
     out: Path,
     patterns: tuple[str, ...],
     device: str,
@@ -110,15 +138,20 @@ def _options(
     return campaign.Options(
         roster.select(patterns, device),
         out,
-        seed,
-        cases,
-        device,
-        bool(patterns),
-        in_process,
-        dict(_assignment(text) for text in interpreters),
-        Limits(case=timeout, memory=memory),
-        ["bnconf", *sys.argv[1:]],
+        device=device,
+        requested=bool(patterns),
+        in_process=in_process,
+        interpreters=dict(_assignment(text) for text in interpreters),
+        limits=Limits(case=timeout, memory=memory),
+        command=["bnconf", *sys.argv[1:]],
     )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, shards = text.partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards)):
+        raise InvalidInput(f"--shard {text}: must be K/N with K from 1 to N, for example 2/4")
+    return int(number), int(shards)
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -171,7 +204,7 @@ def replay(file: Path, as_json: bool, **common: Any) -> None:
     """
     from conformance import console, replaying
 
-    found = replaying.replay(file, _options(0, 1, OUT, **common))
+    found = replaying.replay(file, _options(OUT, **common))
     console.print_results(found, as_json=as_json)
     if any(result.verdict in ("FAIL", "ERROR") for result in found):
         raise click.exceptions.Exit(1)

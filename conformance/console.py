@@ -21,6 +21,9 @@ from conformance.results import ImplementationRecord, Result, Run
 _SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
 
 
+SUFFICIENT = 300  # fewer cases leave cells with a single case, or none
+
+
 class _Bars(Progress):
     """A bar per environment."""
 
@@ -85,6 +88,10 @@ def print_run(run: Run, folder: Path) -> None:
         )
     if len(failed) > 5:
         console.print(f"… and {len(failed) - 5} more; bnconf report {folder} shows them all", markup=False)
+    if run.header.cases < SUFFICIENT:
+        console.print(
+            f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {SUFFICIENT}"
+        )
     console.print(headline(run), highlight=False, markup=False)
 
 

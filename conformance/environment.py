@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import queue
 import signal
 import struct
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
+import numpy as np
 
 from conformance.codec import decode
 from conformance.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
@@ -267,3 +269,16 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._process.close()
+
+
+def describe_host() -> dict[str, Any]:
+    """Return what the results may depend on: platform, processor, versions, thread pins."""
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "longdouble_bits": int(np.finfo(np.longdouble).nmant),
+        "pinned": PINNED,
+    }

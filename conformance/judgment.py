@@ -65,6 +65,8 @@ class _Judge:
                 return self._result(t, "FAIL", f"accepted what must be refused: {promised}", outcome="Outputs")
 
     def _arrays(self, t: int, trajectory: Answers, outcome: Outputs) -> Any:
+        if self.plan.mode(t) not in self.statement.modes:
+            return
         checks = {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
         for output in (o for o in self.statement.outputs if o in trajectory):
             yield self._array(t, output, outcome.tensors.get(output), checks)

@@ -86,7 +86,8 @@ class Plan:
     def updates(self, t: int) -> bool:
         """Return whether a step moves the state."""
         frozen = not self.spec.trainable and self.semantics.frozen == "batch"
-        return self.mode(t) == "train" and self.case.steps[t].update and not frozen
+        moves = self.semantics.average != "none" and not frozen
+        return self.mode(t) == "train" and self.case.steps[t].update and moves
 
     def label(self, t: int, output: str) -> str:
         """Return the class and grade promised for an output of a step, such as `A′·S`."""

@@ -31,6 +31,7 @@ class RunRecord(msgspec.Struct, frozen=True, tag="run"):
     command: list[str]
     started: str
     environment: dict[str, Any]
+    shard: str = "1/1"
 
 
 class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
@@ -114,11 +115,11 @@ Record = RunRecord | ImplementationRecord | WorkerRecord | CaseRecord | Result |
 class RunFile:
     """A run being written; each record is on disk before the next is judged."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clear: bool = True) -> None:
         self.path = folder / FILE
         try:
             (folder / "cases").mkdir(parents=True, exist_ok=True)
-            for old in (folder / "cases").glob("*.safetensors"):
+            for old in (folder / "cases").glob("*.safetensors") if clear else ():
                 old.unlink()
             self._stream = self.path.open("wb")
         except OSError as error:

@@ -21,6 +21,7 @@ EXTRAS = {
     "torch": "torch",
     "tensorflow": "tensorflow",
     "jax": "jax",
+    "onnx": "onnx",
     "keras-torch": "tensorflow,torch",
     "keras-jax": "tensorflow,jax",
     "keras-numpy": "tensorflow",
@@ -28,8 +29,12 @@ EXTRAS = {
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
     "torch": (("torch.py",), {}),
-    "tensorflow": (("tensorflow.py", "tf_keras.py", "keras.py"), {"KERAS_BACKEND": "tensorflow"}),
+    "tensorflow": (
+        ("tensorflow.py", "tf_keras.py", "tf_layers.py", "sonnet.py", "keras.py"),
+        {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "1"},
+    ),
     "jax": (("jax.py",), {}),
+    "onnx": (("onnx.py",), {}),
     "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
     "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),
     "keras-numpy": (("keras.py:NumPy", "keras.py:NumPyFunctions"), {"KERAS_BACKEND": "numpy"}),

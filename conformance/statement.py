@@ -7,7 +7,7 @@ ones win. A `when` maps a fact to the values it may have: `{"rank": [4], "mode":
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,8 +40,9 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one implementation promises.
 
     id: `framework.entry(+variant)*`. packages: the modules whose versions identify it. conventions: how its native
-    arguments differ from the neutral `Spec`. supports: facts a case must have to be asked at all. outputs: what it
-    returns. compiled: it pays for each new static signature, so it gets the pooled ones only.
+    arguments differ from the neutral `Spec`. supports: facts a case must have to be asked at all. modes: the modes it
+    has; a step of another mode leaves it as it is, and nothing is judged. outputs: what it returns. compiled: it pays
+    for each new static signature, so it gets the pooled ones only, and of those no more than `signatures`.
     """
 
     id: str
@@ -49,10 +50,12 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     documentation: str
     conventions: dict[str, str]
     supports: When = {}
+    modes: tuple[Literal["train", "infer"], ...] = ("train", "infer")
     outputs: tuple[str, ...] = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
     rules: list[Rule] = []
     refusals: list[Refusal] = []
     compiled: bool = False
+    signatures: int = 16
     calibration: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""TensorFlow: the fused op, eager and compiled by XLA, and the functions that stand for it everywhere else.
+"""TensorFlow: the fused op, and the functions that stand for it elsewhere; eager, in a graph, compiled by XLA.
 
 https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3
 """
@@ -14,11 +14,11 @@ _EXPANDER = "https://github.com/openxla/xla/blob/main/xla/service/batchnorm_expa
 _FORMATS = {(4, (1,)): "NCHW", (4, (3,)): "NHWC", (5, (1,)): "NCDHW", (5, (4,)): "NDHWC"}
 
 
-def _fused(variant, outputs, *numerics):
+def _fused(identity, outputs, *numerics):
     return {
-        "id": "tf.raw_ops.FusedBatchNormV3" + variant,
+        "id": identity,
         "packages": ["tensorflow"],
-        "documentation": _DOCS + "raw_ops/FusedBatchNormV3",
+        "documentation": _DOCS + identity[len("tf.") :].split("+")[0].replace(".", "/"),
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": {
             "rank": [4, 5],
@@ -30,7 +30,7 @@ def _fused(variant, outputs, *numerics):
             "virtual": [False],
         },
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"] + outputs,
-        "compiled": bool(variant),
+        "compiled": "+" in identity,
         "rules": [
             {
                 "semantics": {"stored_variance": "unbiased", "frozen": "train"},
@@ -41,17 +41,16 @@ def _fused(variant, outputs, *numerics):
     }
 
 
+_CENTERED = {
+    "numerics": {"variance": "two_pass", "affine": "direct", "sums": "serial"},
+    "cite": _KERNEL + ": FusedBatchNorm, x_centered",
+}
+
+
 class FusedBatchNormV3(object):
     """`tf.raw_ops.FusedBatchNormV3`, eager; the caller keeps the moving statistics."""
 
-    statement = _fused(
-        "",
-        ["mean", "variance"],
-        {
-            "numerics": {"variance": "two_pass", "affine": "direct", "sums": "serial"},
-            "cite": _KERNEL + ": FusedBatchNorm, x_centered",
-        },
-    )
+    statement = _fused("tf.raw_ops.FusedBatchNormV3", ["mean", "variance"], _CENTERED)
 
     def __init__(self, device):
         self.tf = _tensorflow(device)
@@ -69,7 +68,8 @@ class FusedBatchNormV3(object):
             outputs, gradients = self.call(x, dy, scale, offset, mean, variance, training=step.training, **attributes)
             out = dict(zip(("dx", "dgamma", "dbeta"), gradients), y=outputs[0])
             if step.training:
-                mean, variance, out["mean"], out["variance"] = outputs[1:]
+                mean, variance = outputs[1:3]
+                out.update(zip(("mean", "variance"), outputs[3:]))
             out.update(moving_mean=mean, moving_variance=variance)
             yield {name: np.array(tensor) for name, tensor in out.items() if name in asked}
 
@@ -82,11 +82,15 @@ class FusedBatchNormV3(object):
         """Return y, the new moving statistics and the batch's, and the gradients of x, scale and offset."""
         with self.tf.GradientTape() as tape:
             tape.watch([x, scale, offset])
-            outputs = self.tf.raw_ops.FusedBatchNormV3(
+            outputs = self.op(
                 x=x, scale=scale, offset=offset, mean=mean, variance=variance, is_training=training, **attributes
             )
         gradients = () if dy is None else tape.gradient(outputs[0], (x, scale, offset), dy)
         return outputs[:5], gradients
+
+    def op(self, **arguments):
+        """Return y, the new moving statistics and the batch's."""
+        return self.tf.raw_ops.FusedBatchNormV3(**arguments)
 
 
 class Compiled(FusedBatchNormV3):
@@ -96,7 +100,7 @@ class Compiled(FusedBatchNormV3):
     """
 
     statement = _fused(
-        "+xla",
+        "tf.raw_ops.FusedBatchNormV3+xla",
         [],
         {
             "numerics": {"variance": "fast", "affine": "direct", "sums": "serial"},
@@ -114,61 +118,109 @@ class Compiled(FusedBatchNormV3):
         self.call = self.tf.function(self.call, jit_compile=True)
 
 
-_MOMENTS = {
-    "id": "tf.nn.batch_normalization",
-    "packages": ["tensorflow"],
-    "documentation": _DOCS + "nn/batch_normalization",
-    "conventions": {"axis": "reduced"},
-    "supports": {
-        "dtype": ["float32", "float64"],
-        "parameters": ["float32", "float64"],
-        "statistics": ["float32", "float64"],
-        "virtual": [False],
-    },
-    "outputs": ["y", "dx", "dgamma", "dbeta", "mean", "variance"],
-    "rules": [
-        {
-            "semantics": {"average": "none", "frozen": "train"},
-            "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
-            "cite": _SOURCE + "python/ops/nn_impl.py: moments, batch_normalization",
-        }
-    ],
-}
+class Graph(FusedBatchNormV3):
+    """The same op in a `tf.function`."""
+
+    statement = _fused("tf.raw_ops.FusedBatchNormV3+graph", ["mean", "variance"], _CENTERED)
+
+    def __init__(self, device):
+        FusedBatchNormV3.__init__(self, device)
+        self.call = self.tf.function(self.call)
+
+
+class FunctionV1(FusedBatchNormV3):
+    """`tf.compat.v1.nn.fused_batch_norm`, eager; it wants no moving statistics where none of the old ones is kept."""
+
+    statement = _fused("tf.compat.v1.nn.fused_batch_norm", [], _CENTERED)
+
+    def op(self, x, scale, offset, mean, variance, is_training, exponential_avg_factor, **attributes):
+        """Return y and the moving statistics."""
+        kept = {"exponential_avg_factor": exponential_avg_factor} if is_training else {}
+        if kept and exponential_avg_factor == 1.0:
+            mean = variance = None
+        function = self.tf.compat.v1.nn.fused_batch_norm
+        return function(x, scale, offset, mean, variance, is_training=is_training, **dict(attributes, **kept))
+
+
+def _moments(variant):
+    return {
+        "id": "tf.nn.batch_normalization" + variant,
+        "packages": ["tensorflow"],
+        "documentation": _DOCS + "nn/batch_normalization",
+        "conventions": {"axis": "reduced"},
+        "supports": {
+            "dtype": ["float32", "float64"],
+            "parameters": ["float32", "float64"],
+            "statistics": ["float32", "float64"],
+            "virtual": [False],
+        },
+        "outputs": ["y", "dx", "dgamma", "dbeta", "mean", "variance"],
+        "compiled": bool(variant),
+        "rules": [
+            {
+                "semantics": {"average": "none", "frozen": "train"},
+                "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
+                "cite": _SOURCE + "python/ops/nn_impl.py: moments, batch_normalization",
+            }
+        ],
+    }
 
 
 class Moments(object):
     """`tf.nn.batch_normalization` by `tf.nn.moments` in training, by the case's own statistics in inference."""
 
-    statement = _MOMENTS
+    statement = _moments("")
 
     def __init__(self, device):
         self.tf = _tensorflow(device)
 
     def run(self, case):
-        """Yield the outputs of each step."""
+        """Yield the outputs of each step; what the case keeps has the averaged axes too, with size 1."""
         spread = [size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape)]
-        gamma, beta = [None if a is None else self.tf.constant(a.reshape(spread)) for a in (case.gamma, case.beta)]
-        one = np.ones(spread, case.dtypes["statistics"])
-        initial = 0 * one if case.mean is None else case.mean, one if case.variance is None else case.variance
-        initial = [self.tf.constant(a.reshape(spread)) for a in initial]
+        named = (("gamma", case.gamma), ("beta", case.beta), ("mean", case.mean), ("variance", case.variance))
+        given = {n: self.tf.constant(a.reshape(spread)) for n, a in named if a is not None}
+        given.setdefault("mean", self.tf.zeros(spread, case.dtypes["statistics"]))
+        given.setdefault("variance", self.tf.ones(spread, case.dtypes["statistics"]))
+        epsilon = self.tf.constant(case.native["epsilon"], case.dtypes["x"])
         for step in case.steps:
-            out = self.call(case, step, gamma, beta, initial)
+            x, dy = [None if a is None else self.tf.constant(a) for a in (step.x, step.dy)]
+            out = self.call(x, dy, given, epsilon, tuple(case.native["axis"]), step.training)
             whole = ["y", "dx"] if len(case.axis) == 1 else list(out)
             yield {n: np.array(a) if n in whole else np.ravel(a) for n, a in out.items()}
 
-    def call(self, case, step, gamma, beta, used):
-        """Return the outputs of a step; what the case keeps has the averaged axes too, with size 1."""
-        x, out = self.tf.constant(step.x), {}
+    def call(self, x, dy, given, epsilon, axes, training):
+        """Return the outputs of a step."""
+        gamma, beta, used, out = given.get("gamma"), given.get("beta"), (given["mean"], given["variance"]), {}
         sources = [(n, v) for n, v in (("dx", x), ("dgamma", gamma), ("dbeta", beta)) if v is not None]
         with self.tf.GradientTape() as tape:
             tape.watch([tensor for _, tensor in sources])
-            if step.training:
-                used = out["mean"], out["variance"] = self.tf.nn.moments(x, case.native["axis"], keepdims=True)
-            out["y"] = self.tf.nn.batch_normalization(x, used[0], used[1], beta, gamma, case.native["epsilon"])
-        if step.dy is not None:
-            gradients = tape.gradient(out["y"], [tensor for _, tensor in sources], self.tf.constant(step.dy))
+            if training:
+                used = out["mean"], out["variance"] = self.tf.nn.moments(x, axes, keepdims=True)
+            out["y"] = self.tf.nn.batch_normalization(x, used[0], used[1], beta, gamma, epsilon)
+        if dy is not None:
+            gradients = tape.gradient(out["y"], [tensor for _, tensor in sources], dy)
             out.update(zip([name for name, _ in sources], gradients))
         return out
+
+
+class GraphMoments(Moments):
+    """The same functions in a `tf.function`."""
+
+    statement = _moments("+graph")
+
+    def __init__(self, device):
+        Moments.__init__(self, device)
+        self.call = self.tf.function(self.call)
+
+
+class CompiledMoments(Moments):
+    """The same functions under `tf.function(jit_compile=True)`."""
+
+    statement = _moments("+xla")
+
+    def __init__(self, device):
+        Moments.__init__(self, device)
+        self.call = self.tf.function(self.call, jit_compile=True)
 
 
 def _tensorflow(device):
@@ -185,4 +237,4 @@ def _tensorflow(device):
     return tf
 
 
-IMPLEMENTATIONS = [FusedBatchNormV3, Compiled, Moments]
+IMPLEMENTATIONS = [FusedBatchNormV3, Graph, Compiled, FunctionV1, Moments, GraphMoments, CompiledMoments]

@@ -47,7 +47,7 @@ class BatchNormalization(object):
     """`tf_keras.layers.BatchNormalization` with TF 2 behavior, eager."""
 
     statement = _statement("", _FUSED)
-    chosen = {}
+    chosen = ()
 
     def __init__(self, device):
         self.tf = _tensorflow(device)
@@ -67,7 +67,7 @@ class BatchNormalization(object):
             scale=case.spec["scale"],
             trainable=case.spec["trainable"],
             dtype=case.dtypes["x"],
-            **self.chosen,
+            **dict(self.chosen),
         )
         layer.build(case.steps[0].x.shape)
         variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
@@ -111,7 +111,7 @@ class NotFused(BatchNormalization):
     """The same layer with fused=False, whatever the rank."""
 
     statement = _statement("+fused_false")
-    chosen = {"fused": False}
+    chosen = (("fused", False),)
 
 
 class Synchronized(BatchNormalization):
@@ -124,7 +124,7 @@ class Synchronized(BatchNormalization):
             "cite": _SOURCE + ": _sync_calculate_mean_and_var, E(x^2) - E(x)^2, kept at 0 or above",
         },
     )
-    chosen = {"synchronized": True}
+    chosen = (("synchronized", True),)
 
 
 class Version1(BatchNormalization):

@@ -10,6 +10,7 @@ import pytest
 
 from conformance import results, summary
 from conformance.environment import Limits
+from conformance.errors import InvalidInput
 
 CALIBRATION = "numpy.two_pass"
 
@@ -160,3 +161,39 @@ def test_another_interpreter_hosts_the_worker(run, tmp_path):
     link.chmod(0o755)
     assert run("numpy.*", cases=6, interpreters={"numpy": str(link)}).complete
     assert (tmp_path / "used").exists()
+
+
+def test_shards_together_are_the_whole(run):
+    """Four shards ask every case once and judge it as the unsharded run does."""
+    whole = run("numpy.*", cases=14, out="whole")
+    parts = [run("numpy.*", cases=14, out=f"part{k}", shard=(k, 4)) for k in (1, 2, 3, 4)]
+    key = lambda r: (r.case, r.implementation, r.step, r.output)  # noqa: E731
+    assert sorted((r for p in parts for r in p.results), key=key) == sorted(whole.results, key=key)
+    assert sum(len(p.cases) for p in parts) == len(whole.cases)
+
+
+def test_resume_asks_only_what_is_missing(run, tmp_path):
+    """A run cut off in the middle and resumed gives the same results as one that was not, and judges no pair twice."""
+    whole = run("numpy.*", cases=14, out="whole")
+    cut = tmp_path / "cut"
+    (cut / "cases").mkdir(parents=True)
+    lines = (tmp_path / "whole" / "run.jsonl").read_bytes().splitlines(keepends=True)
+    (cut / "run.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]) + lines[-2][:40])
+    again = run("numpy.*", cases=14, out="cut", resume=True)
+    assert again.complete
+    assert again.results == whole.results
+    assert again.end.cpu["judging"] < whole.end.cpu["judging"]
+
+
+def test_resume_refuses_another_run(run):
+    """Resuming with another seed would mix two runs."""
+    run("numpy.two_pass", cases=6)
+    with pytest.raises(InvalidInput, match="another seed"):
+        run("numpy.two_pass", cases=6, seed=1, resume=True)
+
+
+def test_jobs_limits_how_many_environments_run_at_a_time(run, adapter):
+    """One at a time gives the same results."""
+    at_once = run("numpy.two_pass", adapter("faulty:Fine"), cases=6, out="a")
+    in_turn = run("numpy.two_pass", adapter("faulty:Fine"), cases=6, out="b", jobs=1)
+    assert at_once.results == in_turn.results

@@ -1,0 +1,120 @@
+"""dm-sonnet: `sonnet.BatchNorm`, eager; fused by TensorFlow where the input has rank 4 and the channels come last.
+
+https://sonnet.readthedocs.io/en/latest/api.html#batchnorm
+"""
+
+import importlib
+
+import numpy as np
+
+_SOURCE = "https://github.com/google-deepmind/sonnet/blob/v2.0.2/sonnet/src/"
+_KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
+_FUSED = {"rank": [4], "channel": ["last"]}
+_STATEMENT = {
+    "id": "sonnet.BatchNorm",
+    "packages": ["sonnet", "tensorflow"],
+    "documentation": "https://sonnet.readthedocs.io/en/latest/api.html#batchnorm",
+    "conventions": {"momentum": "kept", "axis": "fixed"},
+    "supports": {
+        "channel": ["second", "last"],
+        "dtype": ["float32", "float64"],
+        "parameters": ["float32", "float64"],
+        "statistics": ["float32", "float64"],
+        "cumulative": [False],
+        "virtual": [False],
+    },
+    "rules": [
+        {
+            "semantics": {"average": "zero_debiased", "initial_variance": 0.0, "frozen": "train"},
+            "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
+            "cite": _SOURCE + "batch_norm.py: BaseBatchNorm; " + _SOURCE + "moving_averages.py: "
+            "ExponentialMovingAverage; the layer has no trainable flag",
+        },
+        {
+            "when": _FUSED,
+            "semantics": {"stored_variance": "unbiased"},
+            "numerics": {"affine": "direct"},
+            "cite": _SOURCE + "batch_norm.py: _initialize; Bessel's correction in " + _KERNEL,
+        },
+    ],
+    "refusals": [
+        {
+            "when": dict(_FUSED, dtype=["float64"]),
+            "error": ["InvalidArgumentError", "NotFoundError"],
+            "cite": _SOURCE + "batch_norm.py: automatically uses the fused batch norm op, which has no float64: "
+            "https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV2",
+        }
+    ],
+}
+
+
+class BatchNorm(object):
+    """`sonnet.BatchNorm`; its moving statistics are the `hidden` of its two ExponentialMovingAverage."""
+
+    statement = _STATEMENT
+
+    def __init__(self, device):
+        self.tf = _tensorflow(device)
+        self.sonnet = importlib.import_module("sonnet")
+
+    def build(self, case):
+        """Return a layer with the case's parameters, and its statistics as hidden and average, counter 0."""
+        layer = self.sonnet.BatchNorm(
+            create_scale=case.gamma is not None,
+            create_offset=case.beta is not None,
+            decay_rate=case.native["momentum"],
+            eps=case.native["epsilon"],
+            data_format="channels_last" if case.axis == (case.rank - 1,) else "channels_first",
+        )
+        layer(self.tf.constant(case.steps[0].x), is_training=False)  # makes the variables
+        averages = (layer.moving_mean, layer.moving_variance)
+        variables = [layer.scale, layer.offset] + [_hidden(a) for a in averages] + [a.average for a in averages]
+        arrays = (case.gamma, case.beta, case.mean, case.variance, case.mean, case.variance)
+        for variable, array in zip(variables, arrays):
+            if array is not None:
+                variable.assign(array.reshape(variable.shape))
+        return layer
+
+    def run(self, case):
+        """Yield the outputs of each step."""
+        layer = self.build(case)
+        absent = [n for n, a in (("dgamma", case.gamma), ("dbeta", case.beta)) if a is None]
+        for step in case.steps:
+            out = self.call(layer, step)
+            out.update(moving_mean=_hidden(layer.moving_mean), moving_variance=_hidden(layer.moving_variance))
+            arrays = {name: np.array(tensor) for name, tensor in out.items() if name not in absent}
+            yield {name: a if name in ("y", "dx") else a.reshape(case.kept) for name, a in arrays.items()}
+
+    def call(self, layer, step):
+        """Return y, and the gradients that the step asks for."""
+        x = self.tf.constant(step.x)
+        sources = [x, layer.scale, layer.offset]
+        with self.tf.GradientTape() as tape:
+            tape.watch(sources)
+            y = layer(x, is_training=step.training)
+        if step.dy is None:
+            return {"y": y}
+        gradients = tape.gradient(y, sources, self.tf.constant(step.dy))
+        return dict(zip(("dx", "dgamma", "dbeta"), gradients), y=y)
+
+
+def _hidden(average):
+    """Return the variable of an ExponentialMovingAverage that is not debiased."""
+    return next(variable for variable in average.variables if "hidden" in variable.name)
+
+
+def _tensorflow(device):
+    """Return TensorFlow, on the CPU and on one thread."""
+    if device != "cpu":
+        raise ValueError("this adapter runs TensorFlow on cpu, not on %s" % device)
+    tf = importlib.import_module("tensorflow")
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:
+        pass  # already in use: another adapter of this process has set them
+    return tf
+
+
+IMPLEMENTATIONS = [BatchNorm]
