@@ -16,7 +16,8 @@ from conformance.bounds import Bounds, Used
 from conformance.case import initial_state
 from conformance.question import Plan
 from reference import Refusal, State, infer_gradients, train_gradients, validate
-from reference.batch_norm import bessel, normalize, published, update, update_fraction
+from reference.averages import bessel, published, update_fraction
+from reference.batch_norm import affine, spread, update
 from reference.spec import Array, broadcast, kept_shape
 
 
@@ -175,7 +176,10 @@ class OneStep:
 
     def y(self, state: State, used: Used) -> Expected:
         """Return the output for given statistics."""
-        y = normalize(self.batch.x, state.mean, state.variance, self.question.parameters, self.spec)
+        rank = self.batch.x.ndim
+        mean, variance = broadcast(state.mean, self.spec, rank), broadcast(state.variance, self.spec, rank)
+        z = (self.batch.x - mean) / spread(variance, self.spec, self.plan.semantics)
+        y = affine(z, self.question.parameters, self.spec)
         return self._expected("y", y, self.bounds("y").e_y(self.batch.x, y, *self.question.affine, used))
 
     def _gradients(self, before: Carried, used: Callable[[str], Used]) -> Answers:

@@ -12,7 +12,7 @@ from conformance.bounds import Batch, Bounds, Numerics, Units
 from conformance.case import Case, parameters
 from conformance.statement import Statement, facts
 from reference.batch_norm import moments
-from reference.spec import Array, Parameters, broadcast, reduced_axes
+from reference.spec import Array, Parameters, broadcast, floored_epsilon, reduced_axes
 
 ALIAS = {"moving_variance": "moving_mean", "variance": "mean"}  # outputs that share a declaration
 _DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
@@ -100,7 +100,7 @@ class Plan:
     def bounds(self, mode: str, output: str, n: int) -> Bounds:
         """Return the formulas for an output, for means of n values."""
         numerics = self.numerics(mode, output)
-        return Bounds(numerics, self._units(numerics), n, self.spec.epsilon)
+        return Bounds(numerics, self._units(numerics), n, floored_epsilon(self.spec, self.semantics))
 
     def _units(self, numerics: Numerics) -> Units:
         x = self.case.dtypes.x
