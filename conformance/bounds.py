@@ -189,7 +189,7 @@ class Bounds:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             r, worst, best = 1 / np.sqrt(w), (1 + k * u) / np.sqrt(low), (1 - k * u) / np.sqrt(w + e_w)
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
-        return Used(mean, e_mean, r, e_r)
+        return Used(mean, e_mean, r, self.vacuous(e_r, w))
 
     def e_y(self, x: Array, y: Array, gamma: Array, beta: Array, used: Used) -> Array:
         """The output, direct or folded; the error of scale cancels between x·scale and mean·scale."""

@@ -99,6 +99,8 @@ _ORDINARY: When = {
     "updates": [True],
     "cumulative": [False],
     "virtual": [False],
+    "renorm": [False],
+    "adjusted": [False],
 }
 
 _STORED = {
@@ -150,6 +152,8 @@ def facts(case: Case) -> dict[str, Any]:
         "updates": all(step.update for step in case.steps),
         "cumulative": case.spec.momentum is None,
         "virtual": case.spec.virtual_batch_size is not None,
+        "renorm": case.spec.renorm,
+        "adjusted": any(name.endswith(".adjustment_scale") for name in case.tensors),
     }
 
 
