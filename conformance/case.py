@@ -123,7 +123,8 @@ def _bare(value: object) -> Any:
     if isinstance(value, tuple):
         return [_bare(v) for v in cast("tuple[object, ...]", value)]
     if isinstance(value, Spec):
-        return {f.name: v for f in dataclasses.fields(value) if (v := getattr(value, f.name)) != f.default}
+        given = dataclasses.asdict(value)
+        return {f.name: given[f.name] for f in dataclasses.fields(value) if getattr(value, f.name) != f.default}
     if not isinstance(value, msgspec.Struct):
         return value
     pairs = ((f.name, getattr(value, f.name), _default(f)) for f in msgspec.structs.fields(value))

@@ -56,16 +56,19 @@ def trajectory(plan: Plan) -> list[Answers | Refusal]:
 
 
 def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
-    kept = kept_shape(plan.spec, plan.case.shape)
-    carried = Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
+    carried = None
     for t in range(len(plan.case.steps)):
         try:
-            validate(plan.spec, plan.case.x(t).shape, kept)
+            kept = carried.state.mean.shape if carried else None
+            training, mask = plan.mode(t) == "train", plan.case.tensor(f"{t}.mask")
+            shape = None if mask is None else mask.shape
+            validate(plan.spec, plan.case.x(t).shape, kept, plan.semantics, training=training, mask=shape)
         except Refusal as refusal:
             yield refusal
-        else:
-            answers, carried = OneStep(plan, t).answers(carried)
-            yield answers
+            continue
+        carried = carried or Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
+        answers, carried = ({}, carried) if plan.question.unjudged else OneStep(plan, t).answers(carried)
+        yield answers
 
 
 def after(plan: Plan, t: int, state: State) -> Answers:
@@ -176,8 +179,7 @@ class OneStep:
 
     def y(self, state: State, used: Used) -> Expected:
         """Return the output for given statistics."""
-        rank = self.batch.x.ndim
-        mean, variance = broadcast(state.mean, self.spec, rank), broadcast(state.variance, self.spec, rank)
+        mean, variance = (broadcast(a, self.spec, self.batch.x.ndim) for a in (state.mean, state.variance))
         z = (self.batch.x - mean) / spread(variance, self.spec, self.plan.semantics)
         y = affine(z, self.question.parameters, self.spec)
         return self._expected("y", y, self.bounds("y").e_y(self.batch.x, y, *self.question.affine, used))

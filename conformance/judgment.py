@@ -67,6 +67,9 @@ class _Judge:
     def _arrays(self, t: int, trajectory: Answers, outcome: Outputs) -> Any:
         if self.plan.mode(t) not in self.statement.modes:
             return
+        if self.question.unjudged:
+            yield self._result(t, "INCONCLUSIVE", self.question.unjudged, outcome="Outputs")
+            return
         checks = {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
         for output in (o for o in self.statement.outputs if o in trajectory):
             yield self._array(t, output, outcome.tensors.get(output), checks)

@@ -11,23 +11,26 @@ import numpy as np
 from conformance.bounds import Batch, Bounds, Numerics, Units
 from conformance.case import Case, parameters
 from conformance.statement import Statement, facts
+from reference.averages import moves
 from reference.batch_norm import moments
-from reference.spec import Array, Parameters, broadcast, floored_epsilon, reduced_axes
+from reference.precision import working_dtype
+from reference.spec import Array, Parameters, Refusal, broadcast, floored_epsilon, reduced_axes
 
 ALIAS = {"moving_variance": "moving_mean", "variance": "mean"}  # outputs that share a declaration
 _DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
 
 
 class Question:
-    """A case, its batches measured once for all implementations. float64 is judged in long double, the rest in float64.
+    """A case, its batches measured once for all implementations; float64 is judged in long double, others in float64.
 
+    unjudged: why there is no verdict on its arrays, empty where there is one.
     known: what was computed for a plan, by the plan's key; implementations that promise the same share it.
     """
 
     def __init__(self, case: Case) -> None:
         self.case, self.spec = case, case.spec
-        dtypes = (case.dtypes.x, case.dtypes.parameters, case.dtypes.statistics)
-        self.dtype: Any = np.longdouble if "float64" in dtypes else np.float64
+        self.unjudged = _unjudged(case)
+        self.dtype: Any = np.float64 if self.unjudged else working_dtype(msgspec.structs.astuple(case.dtypes))
         self.known: dict[Any, Any] = {}
         self._batches: dict[int, Batch] = {}
 
@@ -60,6 +63,23 @@ class Question:
         )
 
 
+def _unjudged(case: Case) -> str:
+    """Return why a case cannot be judged, empty where it can: no precision to judge with, or no bound derived."""
+    try:
+        working_dtype(msgspec.structs.astuple(case.dtypes))
+    except Refusal as refusal:
+        return str(refusal)
+    extras = {name.partition(".")[2] for name in case.tensors}
+    asked = {
+        "renorm": case.spec.renorm,
+        "virtual batches": case.spec.virtual_batch_size is not None,
+        "masks": "mask" in extras,
+        "adjustments": "adjustment_scale" in extras,
+    }
+    names = [name for name, there in asked.items() if there]
+    return f"no bound is derived yet for {', '.join(names)}" if names else ""
+
+
 class Plan:
     """A question as one implementation has promised to answer it: its semantics, and its numerics per output."""
 
@@ -85,9 +105,8 @@ class Plan:
 
     def updates(self, t: int) -> bool:
         """Return whether a step moves the state."""
-        frozen = not self.spec.trainable and self.semantics.frozen == "batch"
-        moves = self.semantics.average != "none" and not frozen
-        return self.mode(t) == "train" and self.case.steps[t].update and moves
+        asked = self.case.steps[t].update
+        return self.mode(t) == "train" and moves(self.case.x(t), self.spec, self.semantics, asked)
 
     def label(self, t: int, output: str) -> str:
         """Return the class and grade promised for an output of a step, such as `A′·S`."""

@@ -100,7 +100,8 @@ _ORDINARY: When = {
     "cumulative": [False],
     "virtual": [False],
     "renorm": [False],
-    "adjusted": [False],
+    "mask": [False],
+    "adjustment": [False],
 }
 
 _STORED = {
@@ -153,7 +154,8 @@ def facts(case: Case) -> dict[str, Any]:
         "cumulative": case.spec.momentum is None,
         "virtual": case.spec.virtual_batch_size is not None,
         "renorm": case.spec.renorm,
-        "adjusted": any(name.endswith(".adjustment_scale") for name in case.tensors),
+        "mask": any(name.endswith(".mask") for name in case.tensors),
+        "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
     }
 
 

@@ -163,13 +163,13 @@ def _second_order(
     g = direct(step, dy)
     dx = (rate.gamma * step.f * dy - g * rate.s) / step.s
     if not step.constant:
-        dx = dx + _through_statistics(step, rate, g, dx, *returned(step, g, dmean, dvariance, spec))
+        dx = dx + _through_statistics(step, rate, g, dx, returned(step, g, dmean, dvariance, spec)[1])
     dx = join(dx, x.shape, spec, semantics) if step.batch.virtual else dx
     return Gradients(dx, step.batch.summed(dy * step.f * rate.z, state), np.zeros_like(state.mean))
 
 
-def _through_statistics(step: Trace, rate: _Forwards, g: Array, g_rate: Array, mean_: Array, variance_: Array) -> Array:
-    """Return what is after g. in the line for x'., from m' and v'."""
+def _through_statistics(step: Trace, rate: _Forwards, g: Array, g_rate: Array, variance_: Array) -> Array:
+    """Return what is after g. in the line for x'., from v'."""
     axes, h2 = step.batch.axes, 2 * step.h
     used_ = -total(g * step.z, axes) / h2
     mean_rate = -step.a * total(g_rate, axes)

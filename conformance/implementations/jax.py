@@ -1,7 +1,8 @@
-"""The JAX libraries: flax, dm-haiku and equinox. A jitted step is the forward pass, its gradients and the new state.
+"""The JAX libraries dm-haiku and equinox, and what flax.py and jax_functions.py take from here.
 
-Only shapes, dtypes, axes, flags and momentum are compiled in; epsilon, parameters, state and data are arguments. The
-64-bit mode is on for float64 cases alone, because it changes more than dtypes (equinox debiases in float64 under it).
+A jitted step is the forward pass, its gradients and the new state. Only shapes, dtypes, axes, flags and momentum are
+compiled in; epsilon, parameters, state and data are arguments. The 64-bit mode is on for float64 cases alone, because
+it changes more than dtypes (equinox debiases in float64 under it).
 """
 
 import contextlib
@@ -12,12 +13,12 @@ import warnings
 import numpy as np
 
 _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never lets go of one
-_FLAX = "https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm"
 _HAIKU = "https://dm-haiku.readthedocs.io/en/latest/api.html#batchnorm"
 _EQUINOX = "https://docs.kidger.site/equinox/api/nn/normalisation/#equinox.nn.BatchNorm"
 
 
-def _statement(identity, page, axis, cite, supports, semantics, **numerics):
+def stated(identity, page, axis, cite, supports, semantics, **numerics):
+    """Return a jitted implementation's statement: biased, never frozen, direct, tree sums, but for what is said."""
     semantics = dict({"stored_variance": "biased", "frozen": "train"}, **semantics)
     numerics = dict({"affine": "direct", "sums": "tree"}, **numerics)
     return {
@@ -31,13 +32,13 @@ def _statement(identity, page, axis, cite, supports, semantics, **numerics):
     }
 
 
-class _Jitted(object):
+class Jitted(object):
     """One jitted function per signature.
 
     Subclasses have `package` and `statement`, and define
     `layer(case, training)`, a function of (parameters, state, x, epsilon) that gives (y, state);
     `initial(case)`, the library's own initial state with the case's moving statistics put in;
-    `moving(state)`, the mean and variance in it, as stored.
+    `moving(state)`, the mean and variance in it, as stored; nothing where nothing is kept.
     """
 
     def __init__(self, device):
@@ -57,14 +58,13 @@ class _Jitted(object):
         """Yield the outputs of each step."""
         named = {"dgamma": case.gamma, "dbeta": case.beta}
         parameters = {name: a.reshape(self.shape(case)) for name, a in named.items() if a is not None}
-        kept, epsilon = case.kept if len(case.kept) == 1 else _full(case), case.native["epsilon"]
+        kept, epsilon = case.kept if len(case.kept) == 1 else full(case), case.native["epsilon"]
         with self.mode(case):
             state = self.initial(case)
         for step in case.steps:
             with self.mode(case):
                 y, state, out = self.compiled(case, step)(parameters, state, step.x, step.dy, epsilon)
-                mean, variance = self.moving(state)
-                out = dict(out, y=y, moving_mean=mean, moving_variance=variance)
+                out = dict(zip(("moving_mean", "moving_variance"), self.moving(state)), y=y, **out)
                 out = {name: np.array(a) for name, a in out.items()}
             yield {name: a if name in ("y", "dx") else a.reshape(kept) for name, a in out.items()}
 
@@ -100,88 +100,24 @@ class _Jitted(object):
         return call
 
 
-def _full(case):
+def full(case):
     """Return the shape that has the kept axes among axes of size 1."""
     return tuple(size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape))
 
 
-def _present(**arrays):
+def present(**arrays):
+    """Return the arrays that there are."""
     return {name: array for name, array in arrays.items() if array is not None}
-
-
-# --- flax ---------------------------------------------------------------------------------------------------------
-
-
-def _flax(variant, cite, **numerics):
-    dtypes = {"dtype": ["float32", "float64", "float16", "bfloat16"]}
-    made = _statement("flax.linen.BatchNorm%s+jit" % variant, _FLAX, "kept", cite, dtypes, {}, **numerics)
-    halves = {"dtype": dtypes["dtype"][2:], "mode": ["train"], "output": ["dx"]}
-    cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
-    made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
-    return made
-
-
-class Flax(_Jitted):
-    """`flax.linen.BatchNorm` as it comes: the variance as E[x²] - E[x]², kept at 0 or above."""
-
-    package = "flax.linen"
-    statement = _flax("", "flax/linen/normalization.py, _compute_stats and _normalize", variance="fast", clamped=True)
-    fast = True
-
-    def module(self, case, training):
-        """Return a function of epsilon that makes the module; its dtype is that of y, halves compute in float32."""
-        return functools.partial(
-            self.library.BatchNorm,
-            use_running_average=not training,
-            axis=case.axis,
-            momentum=case.native["momentum"],
-            dtype=case.dtypes["x"],
-            param_dtype=case.dtypes["parameters"],
-            use_bias=case.beta is not None,
-            use_scale=case.gamma is not None,
-            use_fast_variance=self.fast,
-        )
-
-    def layer(self, case, training):
-        """Return the function to jit."""
-        module = self.module(case, training)
-
-        def call(parameters, state, x, epsilon):
-            named = _present(scale=parameters.get("dgamma"), bias=parameters.get("dbeta"))
-            variables = {"params": named, "batch_stats": state}
-            y, new = module(epsilon=epsilon).apply(variables, x, mutable=["batch_stats"])
-            return y, new["batch_stats"]
-
-        return call
-
-    def initial(self, case):
-        """Return the batch_stats collection."""
-        state = _present(mean=case.mean, var=case.variance)
-        if len(state) < 2:
-            own = self.module(case, True)().init(self.jax.random.key(0), case.steps[0].x)
-            state = dict(own["batch_stats"], **state)
-        return {name: array.reshape(case.kept) for name, array in state.items()}
-
-    def moving(self, state):
-        """Return the moving mean and variance."""
-        return state["mean"], state["var"]
-
-
-class FlaxTwoPass(Flax):
-    """`flax.linen.BatchNorm` with use_fast_variance=False."""
-
-    statement = _flax("+two_pass", _FLAX + ": use_fast_variance", variance="two_pass")
-    fast = False
 
 
 # --- haiku --------------------------------------------------------------------------------------------------------
 
 
-class Haiku(_Jitted):
+class Haiku(Jitted):
     """`haiku.BatchNorm`; its moving statistics are the `hidden` of its two ExponentialMovingAverage."""
 
     package = "haiku"
-    statement = _statement(
+    statement = stated(
         "haiku.BatchNorm+jit",
         _HAIKU,
         "reduced",
@@ -193,7 +129,7 @@ class Haiku(_Jitted):
 
     def shape(self, case):
         """Return the shape in which the library keeps parameters and statistics."""
-        return _full(case)
+        return full(case)
 
     def transformed(self, case, training):
         """Return the layer as a pair of pure functions of x and epsilon."""
@@ -210,18 +146,18 @@ class Haiku(_Jitted):
         transformed = self.transformed(case, training)
 
         def call(parameters, state, x, epsilon):
-            named = _present(scale=parameters.get("dgamma"), offset=parameters.get("dbeta"))
+            named = present(scale=parameters.get("dgamma"), offset=parameters.get("dbeta"))
             return transformed.apply({"layer": named}, state, None, x, epsilon)
 
         return call
 
     def initial(self, case):
         """Return the state of a training-mode init; statistics of the case become hidden and average, counter 0."""
-        state, given = {}, _present(mean=case.mean, var=case.variance)
+        state, given = {}, present(mean=case.mean, var=case.variance)
         if len(given) < 2:
             _, state = self.transformed(case, True).init(None, case.steps[0].x, case.native["epsilon"])
         for name, array in given.items():
-            values = dict.fromkeys(("hidden", "average"), array.reshape(_full(case)))
+            values = dict.fromkeys(("hidden", "average"), array.reshape(full(case)))
             state["layer/~/%s_ema" % name] = dict(values, counter=np.zeros((), np.int32))
         return state
 
@@ -236,10 +172,10 @@ class Haiku(_Jitted):
 def _equinox(kind, cite, **semantics):
     identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
     supports = {"channel": ["second"], "affine": ["both", "none"], "dtype": ["float32", "float64"]}
-    return _statement(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
+    return stated(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
 
 
-class EquinoxEma(_Jitted):
+class EquinoxEma(Jitted):
     """`equinox.nn.BatchNorm(mode="ema")`, the examples under `jax.vmap`."""
 
     package, kind = "equinox", "ema"
@@ -302,4 +238,4 @@ class EquinoxBatch(EquinoxEma):
     )
 
 
-IMPLEMENTATIONS = [Flax, FlaxTwoPass, Haiku, EquinoxEma, EquinoxBatch]
+IMPLEMENTATIONS = [Haiku, EquinoxEma, EquinoxBatch]

@@ -20,7 +20,7 @@ _LAYER = {
     "1.7": _SOURCE % ("1.7.0", "python/layers/normalization.py"),
 }
 _KERNEL = _SOURCE % ("1.15.5", "core/kernels/fused_batch_norm_op.cc")
-_FUSED = {"rank": [4], "virtual": [False], "renorm": [False], "adjusted": [False]}
+_FUSED = {"rank": [4], "virtual": [False], "renorm": [False], "adjustment": [False]}
 _GRADIENTS = ["y", "dx", "dgamma", "dbeta"]
 
 
@@ -46,7 +46,7 @@ def _statement(version, variant, rules, refusals):
             "sites": [1, 2, 3],
             "virtual": [False, True],
             "renorm": [False, True],
-            "adjusted": [False, True],
+            "adjustment": [False, True],
         },
         "rules": [plain, _half(layer)] + rules,
         "refusals": refusals,

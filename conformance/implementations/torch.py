@@ -28,9 +28,13 @@ def _statement(entry, page, cite="", ranks=(2, 3, 4, 5), dtypes=_ALL, supports=(
             {"rank": list(ranks), "dtype": dtypes, "channel": ["second"], "virtual": [False]}, **dict(supports)
         ),
         "rules": [{"semantics": semantics, "numerics": numerics, "cite": cite}],
-        "refusals": [{"when": {"n": ["1"], "mode": ["train"]}, "error": ["ValueError"], "cite": _ONE_VALUE}],
+        "refusals": _refusals("ValueError"),
     }
     return dict(statement, **fields)
+
+
+def _refusals(error):
+    return [{"when": {"n": ["1"], "mode": ["train"]}, "error": [error], "cite": _ONE_VALUE}]
 
 
 class Functional(object):
@@ -132,7 +136,9 @@ class Native(Functional):
 class Script(Functional):
     """`torch.nn.functional.batch_norm` compiled by TorchScript."""
 
-    statement = _statement("F.batch_norm+script", _DOCS + "generated/torch.jit.script.html")
+    statement = _statement(
+        "F.batch_norm+script", _DOCS + "generated/torch.jit.script.html", refusals=_refusals("Error")
+    )
 
     def prepared(self, function):
         """Return the scripted function."""
@@ -174,6 +180,7 @@ class Compile(Functional):
         numerics={"affine": "direct"},
         compiled=True,
         signatures=2,
+        refusals=_refusals("TorchRuntimeError"),
     )
 
     def prepared(self, function):
@@ -212,6 +219,7 @@ class Decomposed(Export):
         "F.batch_norm+export+decomposed",
         _DOCS + "export.html",
         compiled=True,
+        signatures=4,
         outputs=["y", "moving_mean", "moving_variance"],
     )
 

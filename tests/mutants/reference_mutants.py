@@ -128,7 +128,7 @@ class Runner:
             try:
                 mutate()
                 answer = next((str(i) for i in order if self._fails(self.items[i])), "survived")
-            except BaseException:  # noqa: BLE001 - a mutant may break anything
+            except BaseException:  # a mutant may break anything
                 answer = "-1"
         os.write(write, answer.encode())
         return 0
@@ -177,9 +177,8 @@ def _at_import(module: types.ModuleType, source: str) -> bool:
 
 def _patch(module: types.ModuleType, source: str) -> None:
     """Put the code of a mutated source into the functions and methods of the module as it was imported."""
-    changed: dict[str, Any] = {"__name__": module.__name__, "__file__": module.__file__}
     sys.modules[module.__name__] = types.ModuleType(module.__name__)
-    exec(compile(source, str(module.__file__), "exec"), sys.modules[module.__name__].__dict__)  # noqa: S102
+    exec(compile(source, str(module.__file__), "exec"), sys.modules[module.__name__].__dict__)
     changed = sys.modules[module.__name__].__dict__
     sys.modules[module.__name__] = module
     for name, value in list(vars(module).items()):
@@ -202,9 +201,12 @@ def _exchange(old: Any, new: Any) -> None:
 def _killed_afresh(candidate: Candidate) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("reference", "conformance", "tests/reference"):
+        for name in ("reference", "conformance", "tests/reference", "tests/mutants"):
             (copy / name).parent.mkdir(exist_ok=True)
-            (copy / name).symlink_to(ROOT / name) if name != "reference" else (copy / name).mkdir()
+            if name == "reference":
+                (copy / name).mkdir()
+            else:
+                (copy / name).symlink_to(ROOT / name)
         for path in (ROOT / "reference").iterdir():
             if path.name != f"{candidate.module}.py":
                 (copy / "reference" / path.name).symlink_to(path)
@@ -223,6 +225,7 @@ def report(runner: Runner, chosen: list[Candidate]) -> int:
             killed[candidate.module] += 1
         else:
             survivors.append(candidate)
+            print(f"survives {candidate.module}: {candidate.label}", flush=True)
     print(f"\n{'module':<14} {'killed':>6} / total   of them named, in {time.monotonic() - began:.0f} s")
     for module in total:
         named = sum(c.module == module and c.named for c in chosen)

@@ -117,3 +117,24 @@ def inputs(data: Any) -> tuple[Any, Any, Any]:
     gamma = np.ones(kept) if data.parameters.gamma is None else data.parameters.gamma
     beta = np.zeros(kept) if data.parameters.beta is None else data.parameters.beta
     return jnp.asarray(data.xs[0]), jnp.asarray(gamma), jnp.asarray(beta)
+
+
+_CACHE: dict[str, Any] = {}
+
+
+def derivatives(scenario: Any, data: Any) -> Any:
+    """Return the gradient, its derivative along the tangent, and the forward derivative: one compilation for all."""
+    if scenario.name not in _CACHE:
+        total, step = objective(scenario, data), forward(scenario, data)
+        gamma, beta = data.parameters.gamma, data.parameters.beta
+        zero = np.zeros_like(data.state.mean)
+        along = data.tangent, zero if gamma is None else data.tangent_gamma, zero if beta is None else data.tangent_beta
+
+        def all_three(primals: Any, tangents: Any) -> Any:
+            gradient, second = jax.jvp(jax.grad(total, (0, 1, 2)), primals, tangents)
+            return gradient, second, jax.jvp(step, primals, tangents)[1]
+
+        quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+        compiled = jax.jit(all_three, compiler_options=quick)
+        _CACHE[scenario.name] = compiled(inputs(data), along)
+    return _CACHE[scenario.name]

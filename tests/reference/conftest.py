@@ -41,7 +41,10 @@ def golden_directory(config: pytest.Config) -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each test that takes a `recording` or a `scenario` all of them."""
+    """Give each test that takes a `recording` or a `scenario` all of them; `differentiated` is a part of those."""
+    if "differentiated" in metafunc.fixturenames:
+        chosen = [s for s in load("scenarios").SCENARIOS if s.name not in load("scenarios").STATE_ONLY]
+        metafunc.parametrize("differentiated", chosen, ids=[s.name for s in chosen])
     if "scenario" in metafunc.fixturenames:
         scenarios = load("scenarios").SCENARIOS
         metafunc.parametrize("scenario", scenarios, ids=[s.name for s in scenarios])

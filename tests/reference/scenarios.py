@@ -146,3 +146,31 @@ SCENARIOS = [
     Scenario("mask-virtual", _GHOST, mask="weights"),
     Scenario("mask-virtual-pooled", _GHOST, Semantics(virtual_statistics="pooled"), mask="weights"),
 ]
+
+STATE_ONLY = frozenset(
+    [
+        "momentum-0",
+        "momentum-1",
+        "cumulative",
+        "zero-debiased",
+        "first-batch",
+        "none-kept",
+        "float32-fraction",
+        "float32-momentum",
+        "unbiased",
+        "moving-stddev",
+        "frozen-batch",
+        "frozen-train",
+        "not-asked",
+        "always",
+        "renorm-unbiased",
+        "renorm-reversed",
+        "virtual-pooled",
+        "virtual-sequential",
+        "virtual-pooled-unbiased",
+        "mask-unbiased",
+        "mask-ignored",
+        "mask-virtual-pooled",
+    ]
+)
+"""What differs from another scenario only in the state that follows: compiling its derivatives again proves nothing."""

@@ -57,7 +57,7 @@ def bound(x: Any, dtype: str, kind: str, depth: int | None = None) -> Any:
     mean, variance = x.mean(0, keepdims=True), x.var(0, keepdims=True)
     batch = Batch.of(x, mean, variance, (0,))
     info = np.finfo(dtype)
-    units = Units(float(info.eps) / 2, float(info.smallest_normal), float(np.finfo("float64").max), 0.0, 0.0)
+    units = Units(float(info.eps) / 2, float(info.smallest_normal), float(np.finfo("float64").max), 0.0, 0.0, np.inf)
     bounds = Bounds(Numerics(variance=kind, sums="tree"), units, x.shape[0], EPSILON)  # pyright: ignore
     bounds.depth = depth or bounds.depth
     e_mean = bounds.e_mean(batch)

@@ -1,0 +1,173 @@
+"""flax: `flax.linen.BatchNorm`, jitted and not, and `flax.nnx.BatchNorm`.
+
+https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm
+https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/normalization.html#flax.nnx.BatchNorm
+"""
+
+import functools
+import importlib.util
+import pathlib
+
+_LINEN = "https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm"
+_NNX = "https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/normalization.html#flax.nnx.BatchNorm"
+_STATS = "flax/linen/normalization.py, _compute_stats and _normalize"
+_DTYPES = ["float32", "float64", "float16", "bfloat16"]
+
+
+def _sibling(name):
+    """Return the adapter of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location("adapter_%s_for_flax" % name, str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_JAX = _sibling("jax")
+
+
+# --- linen --------------------------------------------------------------------------------------------------------
+
+
+def _linen(variant, cite, signatures=16, **numerics):
+    made = _JAX.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, {"dtype": _DTYPES}, {}, **numerics)
+    made["signatures"] = signatures
+    halves = {"dtype": _DTYPES[2:], "mode": ["train"], "output": ["dx"]}
+    cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
+    made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
+    return made
+
+
+class Linen(_JAX.Jitted):
+    """`flax.linen.BatchNorm` as it comes: the variance as E[x²] - E[x]², kept at 0 or above."""
+
+    package = "flax.linen"
+    statement = _linen("+jit", _STATS, variance="fast", clamped=True)
+    fast = True
+
+    def module(self, case, training):
+        """Return a function of epsilon that makes the module; its dtype is that of y, halves compute in float32."""
+        return functools.partial(
+            self.library.BatchNorm,
+            use_running_average=not training,
+            axis=case.axis,
+            momentum=case.native["momentum"],
+            dtype=case.dtypes["x"],
+            param_dtype=case.dtypes["parameters"],
+            use_bias=case.beta is not None,
+            use_scale=case.gamma is not None,
+            use_fast_variance=self.fast,
+        )
+
+    def layer(self, case, training):
+        """Return the function to jit."""
+        module = self.module(case, training)
+
+        def call(parameters, state, x, epsilon):
+            named = _JAX.present(scale=parameters.get("dgamma"), bias=parameters.get("dbeta"))
+            variables = {"params": named, "batch_stats": state}
+            y, new = module(epsilon=epsilon).apply(variables, x, mutable=["batch_stats"])
+            return y, new["batch_stats"]
+
+        return call
+
+    def initial(self, case):
+        """Return the batch_stats collection."""
+        state = _JAX.present(mean=case.mean, var=case.variance)
+        if len(state) < 2:
+            own = self.module(case, True)().init(self.jax.random.key(0), case.steps[0].x)
+            state = dict(own["batch_stats"], **state)
+        return {name: array.reshape(case.kept) for name, array in state.items()}
+
+    def moving(self, state):
+        """Return the moving mean and variance."""
+        return state["mean"], state["var"]
+
+
+class LinenTwoPass(Linen):
+    """`flax.linen.BatchNorm` with use_fast_variance=False."""
+
+    statement = _linen("+two_pass+jit", _LINEN + ": use_fast_variance", variance="two_pass")
+    fast = False
+
+
+class LinenEager(Linen):
+    """`flax.linen.BatchNorm` as it comes, not jitted: JAX compiles each operation for each shape."""
+
+    statement = _linen("", _STATS, signatures=4, variance="fast", clamped=True)
+
+    def compiled(self, case, step):
+        """Return the function for the step, not jitted."""
+        return self.differentiated(self.layer(case, step.training))
+
+
+# --- nnx ----------------------------------------------------------------------------------------------------------
+
+
+def _nnx(variant, cite, **numerics):
+    supports = {"dtype": _DTYPES, "several_axes": [False]}
+    made = _JAX.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, {}, **numerics)
+    halves = {"dtype": _DTYPES[2:], "output": ["y", "dx", "dgamma", "dbeta"]}
+    cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
+    made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
+    return made
+
+
+class Nnx(_JAX.Jitted):
+    """`flax.nnx.BatchNorm` as it comes: the variance as E[x²] - E[x]², kept at 0 or above."""
+
+    package = "flax.nnx"
+    statement = _nnx(
+        "+jit", "flax/nnx/nn/normalization.py, _compute_stats and _normalize", variance="fast", clamped=True
+    )
+    fast = True
+
+    def module(self, case, **more):
+        """Return a module."""
+        return self.library.BatchNorm(
+            case.kept[0],
+            axis=case.axis[0],
+            momentum=case.native["momentum"],
+            dtype=case.dtypes["x"],
+            param_dtype=case.dtypes["parameters"],
+            use_bias=case.beta is not None,
+            use_scale=case.gamma is not None,
+            use_fast_variance=self.fast,
+            rngs=self.library.Rngs(0),
+            **more,
+        )
+
+    def layer(self, case, training):
+        """Return the function to jit; the module lives inside the trace."""
+
+        def call(parameters, state, x, epsilon):
+            module = self.module(case, epsilon=epsilon, use_running_average=not training)
+            variables = {"dgamma": module.scale, "dbeta": module.bias, "mean": module.mean, "var": module.var}
+            for name, array in list(parameters.items()) + list(state.items()):
+                variables[name].set_value(array)
+            y = module(x)
+            return y, {"mean": module.mean.get_value(), "var": module.var.get_value()}
+
+        return call
+
+    def initial(self, case):
+        """Return the moving statistics."""
+        state = _JAX.present(mean=case.mean, var=case.variance)
+        if len(state) < 2:
+            module = self.module(case)
+            state = dict({"mean": module.mean.get_value(), "var": module.var.get_value()}, **state)
+        return state
+
+    def moving(self, state):
+        """Return the moving mean and variance."""
+        return state["mean"], state["var"]
+
+
+class NnxTwoPass(Nnx):
+    """`flax.nnx.BatchNorm` with use_fast_variance=False."""
+
+    statement = _nnx("+two_pass+jit", _NNX + ": use_fast_variance", variance="two_pass")
+    fast = False
+
+
+IMPLEMENTATIONS = [Linen, LinenTwoPass, LinenEager, Nnx, NnxTwoPass]

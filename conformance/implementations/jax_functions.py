@@ -1,0 +1,123 @@
+"""JAX's own functions, without state: `jax.nn.standardize`, times gamma, plus beta, and stax's BatchNorm.
+
+https://docs.jax.dev/en/latest/_autosummary/jax.nn.standardize.html
+https://docs.jax.dev/en/latest/jax.example_libraries.stax.html
+"""
+
+import importlib.util
+import inspect
+import pathlib
+
+import numpy as np
+
+_DOCS = "https://docs.jax.dev/en/latest/"
+_STANDARDIZE = _DOCS + "_autosummary/jax.nn.standardize.html"
+_STAX = _DOCS + "jax.example_libraries.stax.html"
+_SOURCE = "https://github.com/jax-ml/jax/blob/jax-v0.10.2/jax/"
+
+
+def _sibling(name):
+    """Return the adapter of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location("adapter_%s_for_functions" % name, str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_JAX = _sibling("jax")
+
+
+def _statement(identity, page, cite, modes, **numerics):
+    supports = {"dtype": ["float32", "float64"]}
+    made = _JAX.stated(identity, page, "reduced", cite, supports, {"average": "none"}, **numerics)
+    return dict(made, packages=["jax", "jaxlib"], outputs=["y", "dx", "dgamma", "dbeta"], modes=modes)
+
+
+class Standardize(_JAX.Jitted):
+    """`jax.nn.standardize` with its default algorithm; inference by the case's own statistics."""
+
+    package = "jax.nn"
+    statement = _statement(
+        "jax.nn.standardize+jit",
+        _STANDARDIZE,
+        _STANDARDIZE + ': algorithm="fast"; clipped to 0 in ' + _SOURCE + "_src/nn/functions.py",
+        ["train", "infer"],
+        variance="fast",
+        clamped=True,
+    )
+    chosen = ()
+
+    def shape(self, case):
+        """Return the shape that broadcasts against x."""
+        return _JAX.full(case)
+
+    def layer(self, case, training):
+        """Return the function to jit."""
+        axes = tuple(case.native["axis"])
+
+        def call(parameters, state, x, epsilon):
+            used = {} if training else {"mean": state[0], "variance": state[1]}
+            z = self.library.standardize(x, axes, epsilon=epsilon, **dict(self.chosen, **used))
+            return z * parameters.get("dgamma", 1) + parameters.get("dbeta", 0), state
+
+        return call
+
+    def initial(self, case):
+        """Return the statistics for inference."""
+        one = np.ones(_JAX.full(case), case.dtypes["statistics"])
+        mean, variance = 0 * one if case.mean is None else case.mean, one if case.variance is None else case.variance
+        return mean.reshape(one.shape), variance.reshape(one.shape)
+
+    def moving(self, _state):
+        """Return nothing: none is kept."""
+        return ()
+
+
+class StandardizeTwoPass(Standardize):
+    """`jax.nn.standardize` with algorithm="stable"."""
+
+    statement = _statement(
+        "jax.nn.standardize+two_pass+jit",
+        _STANDARDIZE,
+        _STANDARDIZE + ': algorithm="stable"',
+        ["train", "infer"],
+        variance="two_pass",
+    )
+    chosen = (("algorithm", "stable"),)
+
+    def __init__(self, device):
+        Standardize.__init__(self, device)
+        if "algorithm" not in inspect.signature(self.library.standardize).parameters:
+            raise RuntimeError("jax %s has no other algorithm than E[x^2] - E[x]^2" % self.jax.__version__)
+
+
+class Stax(Standardize):
+    """`jax.example_libraries.stax.BatchNorm`, which has no inference: it always normalizes by the batch."""
+
+    package = "jax.example_libraries.stax"
+    statement = _statement(
+        "jax.example_libraries.stax.BatchNorm+jit",
+        _STAX,
+        _SOURCE + "example_libraries/stax.py: BatchNorm calls standardize",
+        ["train"],
+        variance="fast",
+        clamped=True,
+    )
+
+    def shape(self, case):
+        """Return the shape in which the library keeps parameters."""
+        return case.kept
+
+    def layer(self, case, _training):
+        """Return the function to jit."""
+        center, scale = case.beta is not None, case.gamma is not None
+
+        def call(parameters, state, x, epsilon):
+            _, apply = self.library.BatchNorm(tuple(case.native["axis"]), epsilon, center, scale)
+            return apply((parameters.get("dbeta", ()), parameters.get("dgamma", ())), x), state
+
+        return call
+
+
+IMPLEMENTATIONS = [Standardize, StandardizeTwoPass, Stax]
