@@ -51,7 +51,7 @@ def _statement(version, variant, rules, refusals):
         "rules": [plain, _half(layer)] + rules,
         "refusals": refusals,
         "compiled": True,
-        "signatures": 6 if variant else 12,
+        "signatures": 12,
     }
 
 
@@ -210,12 +210,12 @@ class Layer(object):
         self.session.run(list(ops.values()), given)
 
     def run(self, call, case, step):
-        """Return the outputs of a step and the state after it."""
+        """Return the outputs of a step and the state after it; only a training step runs update ops, see tf-1.15.md."""
         fed, asked, updates = call
         values = {"x": step.x, "dy": step.dy, "training": step.training}
         values.update(zip(("scale", "bias"), _adjustment(case, step.index) or _adjusted(case) or ()))
         feed = {placeholder: values[name] for name, placeholder in fed.items()}
-        out, _ = self.session.run([asked, updates if step.update else []], feed)
+        out, _ = self.session.run([asked, updates if step.update and step.training else []], feed)
         state = self.session.run({n: v for n, v in self.variables().items() if n not in ("gamma", "beta")})
         return dict(out, **state)
 
