@@ -76,7 +76,8 @@ def after(plan: Plan, t: int, state: State) -> Answers:
     step = OneStep(plan, t)
     if plan.mode(t) == "infer" or plan.semantics.training_statistics == "moving":
         return step.answers(Carried.exact(state))[0]
-    return step.moving(step.moved(Carried.exact(state)))
+    before = Carried.exact(state)
+    return step.moving(step.moved(before) if plan.updates(t) else before)
 
 
 def residual(plan: Plan, t: int, mean: Array, variance: Array) -> Answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -39,18 +40,17 @@ class _Judge:
         """Yield the results of every step."""
         for t, expected in enumerate(expectation.trajectory(self.plan)):
             outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
-            promised = str(expected) if isinstance(expected, Refusal) else self._documented_refusal(t)
-            if isinstance(outcome, Outputs) and not promised and not isinstance(expected, Refusal):
-                yield from self._arrays(t, expected, outcome)
+            documented = self.statement.refusal(step_facts(self.case, t))
+            if isinstance(expected, Refusal):
+                yield self._step(t, outcome, str(expected))
+            elif documented or not isinstance(outcome, Outputs):
+                promised = f"{' or '.join(documented.error)}, {documented.cite}" if documented else ""
+                yield self._step(t, outcome, promised, documented.error if documented else ())
             else:
-                yield self._step(t, outcome, promised)
+                yield from self._arrays(t, expected, outcome)
 
-    def _documented_refusal(self, t: int) -> str:
-        refusal = self.statement.refusal(step_facts(self.case, t))
-        return f"{' or '.join(refusal.error)}, {refusal.cite}" if refusal else ""
-
-    def _step(self, t: int, outcome: Outcome | None, promised: str) -> Result:
-        """Judge a step that gave no arrays, or should have given none."""
+    def _step(self, t: int, outcome: Outcome | None, promised: str, errors: Collection[str] | None = None) -> Result:
+        """Judge a step that gave no arrays, or should have given none. errors: the types to refuse with; None: any."""
         match outcome:
             case None:
                 return self._result(t, "INCONCLUSIVE", "the step was not reached")
@@ -59,8 +59,9 @@ class _Judge:
             case TimedOut(seconds):
                 return self._result(t, "FAIL", f"no answer within {seconds:g} s", outcome="TimedOut")
             case Refused(error, message):
-                verdict = "PASS" if promised else "FAIL"
-                return self._result(t, verdict, f"{error}: {message}", outcome="Refused")
+                right = errors is None or error in errors
+                reason = f"{error}: {message}" + (f"; promised {promised}" if promised and not right else "")
+                return self._result(t, "PASS" if right else "FAIL", reason, outcome="Refused")
             case Outputs():
                 return self._result(t, "FAIL", f"accepted what must be refused: {promised}", outcome="Outputs")
 

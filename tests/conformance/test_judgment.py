@@ -12,7 +12,8 @@ from conformance.judgment import judge
 from conformance.outcome import Crashed, Outputs, Refused, Reply, TimedOut
 from conformance.question import Plan, Question
 from conformance.roster import ADAPTERS, from_target
-from conformance.statement import Refusal, facts
+from conformance.statement import Refusal, Rule, facts
+from reference import Spec
 
 STATEMENT = from_target(str(ADAPTERS / "numpy.py"))[0].statement
 
@@ -63,6 +64,24 @@ def test_a_state_error_is_blamed_on_the_step_that_made_it(small_case):
         outcomes[t].tensors["moving_mean"][0] += 0.9
     found = verdicts(case, outcomes)
     assert found[1, "moving_mean"].checks["step"] < 1 < found[1, "moving_mean"].checks["trajectory"]
+
+
+@pytest.mark.parametrize(
+    "still",
+    [{"steps": (Step(mode="train"), Step(mode="train", update=False))}, {"spec": Spec(axis=1, trainable=False)}],
+)
+def test_state_that_must_stay_is_held_to_stay(small_case, still):
+    """Update ops that do not run, and a layer frozen as TF 1 freezes: the state stays, by both checks."""
+    case = msgspec.structs.replace(small_case(modes="train train"), **still)
+    frozen = {"cite": "tf 1", "semantics": {"frozen": "batch"}}
+    statement = msgspec.structs.replace(STATEMENT, rules=[*STATEMENT.rules, msgspec.convert(frozen, Rule)])
+    answers = trajectory(Plan(Question(case), statement))
+    outcomes = [Outputs({name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()}) for step in answers]
+    found = verdicts(case, outcomes, statement)
+    assert {r.verdict for r in found.values()} == {"PASS"}
+    assert found[1, "moving_mean"].checks["step"] == 0
+    outcomes[1].tensors["moving_mean"][0] += np.float32(0.01)
+    assert verdicts(case, outcomes, statement)[1, "moving_mean"].verdict == "FAIL"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +167,8 @@ def test_a_documented_refusal_conforms(small_case):
     case = small_case(shape=(1, 3), modes="train")
     assert verdicts(case, [Refused("ValueError", "one value")], statement)[0, "outcome"].verdict == "PASS"
     assert verdicts(case, exact(case), statement)[0, "outcome"].verdict == "FAIL"
+    other = verdicts(case, [Refused("TypeError", "something else")], statement)[0, "outcome"]
+    assert (other.verdict, other.reason) == ("FAIL", "TypeError: something else; promised ValueError, here")
 
 
 def test_the_judge_never_raises(small_case):
