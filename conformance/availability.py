@@ -38,6 +38,15 @@ def advice(reason: str, environment: str) -> str:
     return reason
 
 
+def is_optional(reason: str) -> bool:
+    """Return whether a run is complete without what is missing for this reason, unless it was asked for.
+
+    >>> is_optional("not created; bnconf env create tf-1.15"), is_optional("the worker died: Killed (9)")
+    (True, False)
+    """
+    return "ModuleNotFoundError" in reason or reason.startswith("not created")
+
+
 def check(entries: list[Entry], device: str, interpreters: dict[str, str]) -> list[ImplementationRecord]:
     """Start each environment's worker once and return what it says of its implementations."""
     found: list[ImplementationRecord] = []

@@ -189,7 +189,7 @@ class Bounds:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             r, worst, best = 1 / np.sqrt(w), (1 + k * u) / np.sqrt(low), (1 - k * u) / np.sqrt(w + e_w)
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
-        return Used(mean, e_mean, r, e_r)
+        return Used(mean, e_mean, r, self.vacuous(e_r, w))
 
     def e_y(self, x: Array, y: Array, gamma: Array, beta: Array, used: Used) -> Array:
         """The output, direct or folded; the error of scale cancels between x·scale and mean·scale."""
@@ -226,10 +226,11 @@ class Bounds:
         c1, c2 = np.abs(dy.mean(axes, keepdims=True)), np.abs((dy * z).mean(axes, keepdims=True))
         growth = 1 + e_r / r
         e = (self.g(6) * (t + r * e_m * b) + r * e_m * (c1 + self.g(4) * b)) * growth + c2 * e_r / r
+        peak = self.n * t
         if self._through_x:
-            dyx = np.abs(dy * x).mean(axes, keepdims=True)
-            e = e + r * growth * self.g(5) * (dyx + (np.abs(used.mean) + e_m) * b)
-        return self.vacuous(e + 3 * tiny * (1 + r + e_r), self.n * t)
+            dyx = np.abs(dy * x).mean(axes, keepdims=True) + (np.abs(used.mean) + e_m) * b
+            e, peak = e + r * growth * self.g(5) * dyx, np.maximum(peak, self.n * dyx)
+        return self.vacuous(e + 3 * tiny * (1 + r + e_r), peak)
 
     def e_dx_train(self, batch: Batch, dy: Array, gamma: Array, used: Used, part: float) -> Array:
         """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z), z̃ = (x - batch mean) r."""

@@ -154,7 +154,7 @@ class Campaign:
         self._write(record)
         if record.available:
             return
-        optional = not self.options.requested and "ModuleNotFoundError" in record.reason
+        optional = not self.options.requested and availability.is_optional(record.reason)
         tell = self.progress.note if optional else self._incomplete
         tell(f"{record.id} is not available: {record.reason}")
 

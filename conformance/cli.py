@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import campaign, results, roster
+from conformance import campaign, env_cli, results, roster
 from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
 
@@ -208,3 +208,6 @@ def replay(file: Path, as_json: bool, **common: Any) -> None:
     console.print_results(found, as_json=as_json)
     if any(result.verdict in ("FAIL", "ERROR") for result in found):
         raise click.exceptions.Exit(1)
+
+
+main.add_command(env_cli.env)

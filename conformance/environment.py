@@ -40,7 +40,10 @@ PINNED = {
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """An interpreter, the adapters it hosts and the ids wanted of them, and the variables it is started with."""
+    """An interpreter, the adapters it hosts and the ids wanted of them, and the variables it is started with.
+
+    python: empty where the interpreter is yet to be made by `bnconf env create`.
+    """
 
     name: str
     adapters: tuple[str, ...]
@@ -87,6 +90,8 @@ class Process:
     """One worker process: frames in, frames out, neither side ever blocking the host."""
 
     def __init__(self, environment: Environment, device: str, limits: Limits, log: Path) -> None:
+        if not environment.python:
+            raise WorkerDied(f"not created; bnconf env create {environment.name}")
         self._path, self._log = log, log.open("ab")
         command = [environment.python, str(WORKER), "--device", device, "--memory", str(limits.memory)]
         command += [argument for identity in environment.only for argument in ("--only", identity)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from conformance import venvs
 from conformance.environment import Environment
 from conformance.errors import InvalidInput
 from conformance.statement import Statement
@@ -38,6 +39,8 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
     "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),
     "keras-numpy": (("keras.py:NumPy", "keras.py:NumPyFunctions"), {"KERAS_BACKEND": "numpy"}),
+    "tf-1.15": (("tf1.py",), {}),
+    "tf-1.7": (("tf1.py:Version17",), {}),
 }
 
 
@@ -131,4 +134,5 @@ def environments(entries: list[Entry], interpreters: dict[str, str]) -> list[Env
 def _environment(name: str, hosted: list[Entry], interpreters: dict[str, str]) -> Environment:
     targets, ids = tuple(dict.fromkeys(entry.target for entry in hosted)), tuple(entry.id for entry in hosted)
     variables = _BUILT_IN[name][1] if name in _BUILT_IN else {}
-    return Environment(name, targets, ids, interpreters.get(name, sys.executable), variables)
+    python = venvs.python(name) if name in venvs.RECIPES else sys.executable
+    return Environment(name, targets, ids, interpreters.get(name, python), variables)

@@ -1,0 +1,292 @@
+"""`tf.layers.batch_normalization` itself, in TensorFlow 1.15 and 1.7: the function that the default semantics are of.
+
+Each version lives in an environment of its own: `bnconf env create tf-1.15`. All that is not fed is static, as in the
+programs of its time: a graph and a session per layer, kept for the next case that asks for the same one, and in it one
+call of the function per kind of step, all in one scope. The update ops run with y, where the step says so.
+What becomes of each of the function's 25 parameters is in `tf-1.15.md`.
+https://github.com/tensorflow/docs/blob/r1.15/site/en/api_docs/python/tf/layers/batch_normalization.md
+"""
+
+import collections
+import importlib
+import json
+
+import numpy as np
+
+_KEPT = 32  # layers with an open session; a graph weighs about a megabyte
+_SOURCE = "https://github.com/tensorflow/tensorflow/blob/v%s/tensorflow/%s"
+_LAYER = {
+    "1.15": _SOURCE % ("1.15.5", "python/keras/layers/normalization.py"),
+    "1.7": _SOURCE % ("1.7.0", "python/layers/normalization.py"),
+}
+_KERNEL = _SOURCE % ("1.15.5", "core/kernels/fused_batch_norm_op.cc")
+_FUSED = {"rank": [4], "virtual": [False], "renorm": [False], "adjustment": [False]}
+_GRADIENTS = ["y", "dx", "dgamma", "dbeta"]
+
+
+def _statement(version, variant, rules, refusals):
+    """Return the statement of a variant: what every path promises, then what the given rules add."""
+    layer = _LAYER[version]
+    plain = {
+        "semantics": {"stored_variance": "biased", "frozen": "batch", "fraction_dtype": "float32"},
+        "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
+        "cite": layer + ": call; convert_to_tensor(1.0 - momentum) in _assign_moving_average is float32",
+    }
+    return {
+        "id": "tf.layers.batch_normalization+%s%s" % (version, variant),
+        "packages": ["tensorflow"],
+        "documentation": "https://github.com/tensorflow/docs/blob/r1.15/site/en/api_docs/python/tf/layers/"
+        "batch_normalization.md",
+        "conventions": {"momentum": "kept", "axis": "kept"},
+        "supports": {
+            "dtype": ["float32", "float64", "float16"],
+            "parameters": ["float32", "float64"],
+            "statistics": ["float32", "float64"],
+            "updates": [True, False],
+            "sites": [1, 2, 3],
+            "virtual": [False, True],
+            "renorm": [False, True],
+            "adjustment": [False, True],
+        },
+        "rules": [plain, _half(layer)] + rules,
+        "refusals": refusals,
+        "compiled": True,
+        "signatures": 12,
+    }
+
+
+def _half(layer):
+    """Return the rule of half precision: the moments are taken in float32, the rest is computed in float16."""
+    when = {"dtype": ["float16"], "output": _GRADIENTS}
+    cite = layer + ": call casts mean, variance, offset and scale to inputs.dtype"
+    return {"when": when, "numerics": {"accumulate": "input"}, "cite": cite}
+
+
+def _fused(version, **semantics):
+    """Return the rule of the fused path, which NHWC takes, and what it promises by that."""
+    return {
+        "when": dict(_FUSED, channel=["last"], dtype=["float32", "float16"]),
+        "semantics": dict({"stored_variance": "unbiased", "epsilon_floor": 1.001e-5}, **semantics),
+        "numerics": {"affine": "direct", "accumulate": "wide"},
+        "cite": "%s: build and _fused_batch_norm; rest_size_adjust in %s; epsilon is at least 1.001e-5 in %s"
+        % (_LAYER[version], _KERNEL, _SOURCE % (version, "python/ops/nn_impl.py: fused_batch_norm")),
+    }
+
+
+_NO_NCHW = {
+    "when": dict(_FUSED, channel=["second"], dtype=["float32", "float16"]),
+    "error": ["InternalError"],
+    "cite": _KERNEL + ": The CPU implementation of FusedBatchNorm only supports NHWC tensor format for now",
+}
+_NO_FLOAT64 = {
+    "when": dict(_FUSED, channel=["second", "last"], dtype=["float64"]),
+    "error": ["TypeError"],
+    "cite": _LAYER["1.15"] + ": fused=None fuses rank 4 whatever the dtype; the op's T is in half, float",
+}
+
+
+def _not_in_half(**when):
+    cite = _LAYER["1.7"] + ": call casts nothing, so that float16 x meets float32 gamma"
+    return {"when": dict(when, dtype=["float16"]), "error": ["TypeError", "ValueError"], "cite": cite}
+
+
+_RULES, _REFUSALS = [_fused("1.15", fraction_rounded="momentum")], [_NO_NCHW, _NO_FLOAT64]
+
+
+class Function(object):
+    """TensorFlow 1.15, with `training` as a Python bool."""
+
+    version, fused, flag = "1.15", None, "bool"
+    statement = _statement("1.15", "", _RULES, _REFUSALS)
+
+    def __init__(self, device):
+        self.tf = _tensorflow(device, self.version)
+        self.layers = collections.OrderedDict()
+
+    def run(self, case):
+        """Yield the outputs of each step."""
+        layer, loaded = self.layer(case), False
+        for step in case.steps:
+            call = layer.call(case, step)  # the first one makes the variables
+            if not loaded:
+                layer.load(self.initial(case))
+                loaded = True
+            yield layer.run(call, case, step)
+
+    def layer(self, case):
+        """Return the layer of a case's static configuration, as new or as an earlier case left it."""
+        static = [case.spec, case.dtypes["x"], case.kept, case.actions["unknown_sizes"], _adjusted(case) is None]
+        key = json.dumps(static, sort_keys=True)
+        if key not in self.layers:
+            self.layers[key] = Layer(self.tf, self.arguments(case), self.flag)
+        self.layers.move_to_end(key)
+        if len(self.layers) > _KEPT:
+            self.layers.popitem(last=False)[1].session.close()
+        return self.layers[key]
+
+    def arguments(self, case):
+        """Return the function's arguments, but for the input, `training` and `adjustment`."""
+        spec, axis = case.spec, case.native["axis"]
+        arguments = {name: spec[name] for name in ("center", "scale", "trainable", "renorm", "renorm_momentum")}
+        arguments.update(axis=list(axis) if isinstance(axis, (list, tuple)) else axis, fused=self.fused)
+        arguments.update(momentum=case.native["momentum"], virtual_batch_size=spec["virtual_batch_size"])
+        arguments["epsilon"] = case.native["epsilon"]
+        if spec["renorm"]:
+            limits = spec["renorm_clipping"] or {}
+            arguments["renorm_clipping"] = {name: limit for name, limit in limits.items() if limit is not None}
+            # sqrt(epsilon) of a Python float is float32, and TensorFlow refuses to compare it with float64
+            arguments["epsilon"] = np.dtype(case.dtypes["parameters"]).type(case.native["epsilon"])
+        return arguments
+
+    def initial(self, case):
+        """Return the variables' first values by name; renorm begins at the moving statistics."""
+        given = {"gamma": case.gamma, "beta": case.beta}
+        given.update(moving_mean=case.mean, moving_variance=case.variance, renorm_mean=case.mean)
+        if case.variance is not None:
+            given["moving_stddev"] = given["renorm_stddev"] = np.sqrt(case.variance)
+        return given
+
+
+class Layer(object):
+    """One scope of variables in one graph with one session, and the calls of the function that share them."""
+
+    def __init__(self, tf, arguments, flag):
+        self.tf, self.arguments, self.flag = tf, arguments, flag
+        self.graph, self.calls = tf.Graph(), {}
+        options = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+        self.session = tf.Session(graph=self.graph, config=options)
+
+    def call(self, case, step):
+        """Return the call that serves a step: by call site, by the sizes known, by mode where that is not fed."""
+        unknown = case.actions["unknown_sizes"]
+        shape = tuple(None if i in unknown else size for i, size in enumerate(step.x.shape))
+        mode = "either" if self.flag == "placeholder" else step.training
+        key = (step.site, shape, mode, step.dy is not None, [a.shape for a in _adjusted(case) or ()])
+        if str(key) not in self.calls:
+            with self.graph.as_default():
+                self.calls[str(key)] = self.build(shape, case.dtypes["x"], step, _adjusted(case))
+        return self.calls[str(key)]
+
+    def build(self, shape, dtype, step, adjusted):
+        """Call the function once more in the layer's scope; return what is fed and what is asked for, by name."""
+        tf, fed = self.tf, {"x": self.tf.placeholder(dtype, shape)}
+        training = self.training(step.training)
+        if self.flag == "placeholder":
+            fed["training"] = training
+        if adjusted is not None:
+            fed.update((n, tf.placeholder(a.dtype, a.shape)) for n, a in zip(("scale", "bias"), adjusted))
+        adjustment = None if adjusted is None else lambda _shape: (fed["scale"], fed["bias"])
+        known = len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+        y = tf.layers.batch_normalization(
+            fed["x"], training=training, adjustment=adjustment, name="layer", reuse=tf.AUTO_REUSE, **self.arguments
+        )
+        updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[known:]
+        if step.dy is None:
+            return fed, {"y": y}, updates
+        fed["dy"] = tf.placeholder(dtype, shape)
+        return fed, dict(self.gradients(y, fed), y=y), updates
+
+    def training(self, training):
+        """Return `training` as the function is given it."""
+        if self.flag == "placeholder":
+            return self.tf.placeholder(self.tf.bool, ())
+        return self.tf.constant(training) if self.flag == "tensor" else training
+
+    def gradients(self, y, fed):
+        """Return the gradients by name, of a layer that is frozen too."""
+        variables = self.variables()
+        sources = [("dx", fed["x"]), ("dgamma", variables.get("gamma")), ("dbeta", variables.get("beta"))]
+        names, sources = zip(*[(name, source) for name, source in sources if source is not None])
+        return dict(zip(names, self.tf.gradients(y, list(sources), fed["dy"])))
+
+    def variables(self):
+        """Return the variables by name."""
+        return {v.op.name.split("/")[-1]: v for v in self.graph.get_collection(self.tf.GraphKeys.GLOBAL_VARIABLES)}
+
+    def load(self, values):
+        """Initialize every variable, to the given value where there is one, as `Variable.load` does."""
+        ops = {name: variable.initializer for name, variable in self.variables().items()}
+        given = {ops[name].inputs[1]: a for name, a in values.items() if name in ops and a is not None}
+        self.session.run(list(ops.values()), given)
+
+    def run(self, call, case, step):
+        """Return the outputs of a step and the state after it; only a training step runs update ops, see tf-1.15.md."""
+        fed, asked, updates = call
+        values = {"x": step.x, "dy": step.dy, "training": step.training}
+        values.update(zip(("scale", "bias"), _adjustment(case, step.index) or _adjusted(case) or ()))
+        feed = {placeholder: values[name] for name, placeholder in fed.items()}
+        out, _ = self.session.run([asked, updates if step.update and step.training else []], feed)
+        state = self.session.run({n: v for n, v in self.variables().items() if n not in ("gamma", "beta")})
+        return dict(out, **state)
+
+
+def _adjustment(case, t):
+    """Return what the adjustment gives in a step, None where it gives nothing."""
+    arrays = [case.own("%d.adjustment_%s" % (t, name)) for name in ("scale", "bias")]
+    return None if arrays[0] is None else arrays
+
+
+def _adjusted(case):
+    """Return what the adjustment gives first; None where the layer has none."""
+    given = (_adjustment(case, step.index) for step in case.steps)
+    return next((arrays for arrays in given if arrays is not None), None)
+
+
+class Tensor(Function):
+    """The same with `training` as a constant tensor."""
+
+    flag = "tensor"
+    statement = _statement("1.15", "+tensor", _RULES, _REFUSALS)
+
+
+class Placeholder(Function):
+    """The same with `training` as a placeholder: one call serves both modes."""
+
+    flag = "placeholder"
+    statement = _statement("1.15", "+placeholder", _RULES, _REFUSALS)
+
+
+class NotFused(Function):
+    """The same with fused=False, whatever the rank."""
+
+    fused = False
+    statement = _statement("1.15", "+fused_false", [], [])
+
+
+class NotFusedPlaceholder(NotFused):
+    """The same with fused=False and `training` as a placeholder."""
+
+    flag = "placeholder"
+    statement = _statement("1.15", "+fused_false+placeholder", [], [])
+
+
+class Version17(Function):
+    """TensorFlow 1.7, whose renorm is another algorithm, which starts from nothing and debiases."""
+
+    version = "1.7"
+    statement = _statement(
+        "1.7",
+        "",
+        [_fused("1.7"), {"semantics": {"renorm": "tf_1_7"}, "cite": _LAYER["1.7"] + ": mixed_renorm_mean"}],
+        [
+            _NO_NCHW,
+            _NO_FLOAT64,
+            _not_in_half(rank=[1, 2, 3, 5]),
+            _not_in_half(rank=[4], channel=["other", "several"]),
+        ],
+    )
+
+
+def _tensorflow(device, version):
+    """Return TensorFlow of this version, on the CPU."""
+    if device != "cpu":
+        raise ValueError("this adapter runs TensorFlow on cpu, not on %s" % device)
+    tf = importlib.import_module("tensorflow")
+    if not tf.__version__.startswith(version + "."):
+        message = "No module named 'tensorflow' of version %s: this is %s; bnconf env create tf-%s"
+        raise ModuleNotFoundError(message % (version, tf.__version__, version))
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    return tf
+
+
+IMPLEMENTATIONS = [Function, Tensor, Placeholder, NotFused, NotFusedPlaceholder]
