@@ -38,13 +38,18 @@ def advice(reason: str, environment: str) -> str:
     return reason
 
 
-def is_optional(reason: str) -> bool:
+def is_optional(reason: str, packages: list[str]) -> bool:
     """Return whether a run is complete without what is missing for this reason, unless it was asked for.
 
-    >>> is_optional("not created; bnconf env create tf-1.15"), is_optional("the worker died: Killed (9)")
-    (True, False)
+    What is not installed is optional; what is there and does not work is not.
+
+    >>> is_optional("ModuleNotFoundError: No module named 'torch'; pip install …", ["torch"])
+    True
+    >>> is_optional("ModuleNotFoundError: No module named 'torch._C'", ["torch"])
+    False
     """
-    return "ModuleNotFoundError" in reason or reason.startswith("not created")
+    absent = (f"ModuleNotFoundError: No module named '{package}'" for package in packages)
+    return reason.startswith(("not created", *absent))
 
 
 def check(entries: list[Entry], device: str, interpreters: dict[str, str]) -> list[ImplementationRecord]:

@@ -64,7 +64,7 @@ class Units:
     @classmethod
     def of(cls, arithmetic: str, stored: str) -> Units:
         """Return the units for arithmetic in one dtype and storage in another; storing at no less costs nothing."""
-        info, out = _finfo(arithmetic), _finfo(stored)
+        info, out = finfo(arithmetic), finfo(stored)
         rounds = float(out.eps) > float(info.eps)
         return cls(
             float(info.eps) / 2,
@@ -76,7 +76,7 @@ class Units:
         )
 
 
-def _finfo(name: str) -> Any:
+def finfo(name: str) -> Any:
     """Return limits of a dtype; NumPy has no bfloat16."""
     return cast("Any", ml_dtypes).finfo(name)
 
@@ -166,14 +166,16 @@ class Bounds:
         e = e + 4 * u * ((1 - a) * np.abs(old) + a * np.abs(batch)) + u * np.abs(batch - old)
         return self.stored(new, e + u * (np.abs(new) + e) + 3 * self.units.smallest)
 
-    def e_debiased(self, average: Array, e_hidden: Array, weight: float) -> Array:
-        """hidden / (1 - momentum**t): the power and the difference are rounded, 4u against a weight that may be small.
+    def e_debiased(self, average: Array, e_hidden: Array, momentum: float, t: int) -> Array:
+        """hidden / (1 - momentum**t): the power, the difference and the quotient are rounded, 8u with room to spare.
 
-        The momentum's own rounding is worth t·u·m**t ≤ u/(e·weight) on the weight, so 8u covers both.
+        The momentum's own rounding is worth t·u·m**t on the weight: a power of t amplifies a relative error t times.
         """
-        if weight <= 0:
+        kept = momentum**t
+        e_weight = (8 + t * kept) * self.units.u / (1 - kept) if kept < 1 else math.inf
+        if e_weight >= 1:
             return np.full_like(average, np.inf)
-        e_weight = min(8 * self.units.u / weight, 0.5)
+        weight = 1 - kept
         return (e_hidden / weight + np.abs(average) * e_weight) / (1 - e_weight) * (1 + self.units.u)
 
     # --- outputs -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import signal
 import threading
 import time
@@ -78,11 +79,12 @@ class Campaign:
         self.reasons: list[str] = []
         self.cpu: defaultdict[str, float] = defaultdict(float)
         self._lock, self._stop, self._began = threading.Lock(), threading.Event(), time.monotonic()
+        self._workers: list[Worker | LocalWorker] = []
 
     def run(self) -> results.EndRecord:
         """Run to the end, or until interrupted; what was judged is on disk either way."""
         header = self._header()
-        kept = resumable(self.options.out, header) if self.options.resume else []
+        kept = resumable(self.options, header) if self.options.resume else []
         with RunFile(self.options.out, clear=not kept) as self._file, self._interruptible():
             self._write(header, *kept)
             self._answered = {(result.case, result.implementation) for result in kept}
@@ -121,6 +123,7 @@ class Campaign:
         except WorkerDied as error:
             self._missing(entries, str(error))
             return
+        self._workers.append(worker)
         try:
             self._ask(worker, self._available(entries, worker), items)
         except Exception as error:
@@ -143,18 +146,19 @@ class Campaign:
         announced = {listing.id: listing for listing in worker.hello.implementations}
         for entry in entries:
             listing = announced.get(entry.id, "its worker does not know it")
-            self._listed(availability.record(entry, listing, worker.hello.versions))
+            self._listed(entry, availability.record(entry, listing, worker.hello.versions))
         return [entry for entry in entries if (a := announced.get(entry.id)) and a.available]
 
     def _missing(self, entries: list[Entry], reason: str) -> None:
         for entry in entries:
-            self._listed(availability.record(entry, reason, {}))
+            self._listed(entry, availability.record(entry, reason, {}))
 
-    def _listed(self, record: ImplementationRecord) -> None:
+    def _listed(self, entry: Entry, record: ImplementationRecord) -> None:
         self._write(record)
         if record.available:
             return
-        optional = not self.options.requested and availability.is_optional(record.reason)
+        named = self.options.requested or entry.environment in self.options.interpreters
+        optional = not named and availability.is_optional(record.reason, entry.statement.packages)
         tell = self.progress.note if optional else self._incomplete
         tell(f"{record.id} is not available: {record.reason}")
 
@@ -210,11 +214,12 @@ class Campaign:
             yield
             return
 
-        def stop(_signal: int, _frame: FrameType | None) -> None:
+        def stop(_signal: int, _frame: FrameType | None) -> None:  # takes no lock: the main thread may hold it
             if self._stop.is_set():
-                raise KeyboardInterrupt
+                for worker in self._workers:
+                    worker.kill()
+                os._exit(3)
             self._stop.set()
-            self._incomplete("the run was interrupted")
 
         kept = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -232,6 +237,8 @@ class Campaign:
 
     def _close(self) -> results.EndRecord:
         verdicts = Counter(record.verdict for record in self.records if isinstance(record, Result))
+        if self._stop.is_set():
+            self._incomplete("the run was interrupted")
         if not verdicts["PASS"] + verdicts["FAIL"] and not self.reasons:
             self._incomplete("nothing was compared")
         seconds = round(time.monotonic() - self._began, 3)
@@ -268,9 +275,11 @@ def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signatur
     return list(dict.fromkeys(found))[: statement.signatures]
 
 
-def resumable(folder: Path, header: results.RunRecord) -> list[Result]:
+def resumable(options: Options, header: results.RunRecord) -> list[Result]:
     """Return what an interrupted run of the same cases judged; the pair that its torn end may have cut is left out."""
-    before = results.read(folder)
+    folder, before = options.out, results.read(options.out)
+    if gone := {r.implementation for r in before.results} - {entry.id for entry in options.entries}:
+        raise InvalidInput(f"--resume: {folder} holds results of {min(gone)}; name it too with -i, or another --out")
     same = ("version", "seed", "cases", "shard")
     if differ := [name for name in same if getattr(before.header, name) != getattr(header, name)]:
         raise InvalidInput(

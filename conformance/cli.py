@@ -32,8 +32,11 @@ class _Group(click.Group):
         except Incomplete as error:
             click.echo(f"Incomplete: {error}", err=True)
             ctx.exit(3)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
+        except (click.exceptions.Exit, click.ClickException):
             raise
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Incomplete: interrupted", err=True)
+            ctx.exit(3)
         except Exception as error:
             click.echo(f"Internal error: {type(error).__name__}: {error}", err=True)
             if "--debug" in sys.argv:
@@ -200,12 +203,14 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
 def replay(file: Path, as_json: bool, **common: Any) -> None:
     """Ask one saved case again and print every judgment.
 
-    Exits 1 where an implementation fails it.
+    Exits 1 where an implementation fails it, 3 where one that was asked for is missing.
     """
     from conformance import console, replaying
 
-    found = replaying.replay(file, _options(OUT, **common))
+    found, missing = replaying.replay(file, _options(OUT, **common))
     console.print_results(found, as_json=as_json)
+    if missing:
+        raise Incomplete("; ".join(missing))
     if any(result.verdict in ("FAIL", "ERROR") for result in found):
         raise click.exceptions.Exit(1)
 

@@ -89,6 +89,8 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 def check(case: Case) -> None:
     """Raise ValueError where the tensors do not belong to the question: missing, of another dtype, of a wrong shape."""
+    if not case.steps:
+        raise ValueError('it has no steps; give at least one, such as {"mode": "train"}')
     for t in range(len(case.steps)):
         if f"{t}.x" not in case.tensors:
             raise ValueError(f"step {t} has no input; add a tensor named {t}.x")

@@ -133,11 +133,15 @@ class Process:
             raise frame
         return frame
 
+    def kill(self) -> None:
+        """End the process and all that it started; the worker leads a session of its own."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
-        """End the process, now."""
+        """End the process, now, and wait for it."""
         self._out.put(None)
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self.kill()
         self._process.wait()
         for thread in self._threads:
             thread.join()
@@ -212,7 +216,12 @@ class Worker:
         started: Callable[[str, int], None] = lambda _name, _pid: None,
     ) -> None:
         self.environment, self.device, self.limits, self.log, self._started = environment, device, limits, log, started
+        self._broken = False
         self.hello = self._start()
+
+    def kill(self) -> None:
+        """End the process at once, without waiting."""
+        self._process.kill()
 
     def _start(self) -> Hello:
         self._process = Process(self.environment, self.device, self.limits, self.log)
@@ -232,7 +241,8 @@ class Worker:
         pending: deque[Request] = deque()
         for request in requests:
             pending.append(request)
-            self._process.send(request.body())
+            if not self._broken:
+                self._process.send(request.body())
             while len(pending) >= WINDOW:
                 yield from self._settle(pending)
         while pending:
@@ -246,6 +256,8 @@ class Worker:
         pending.popleft()
 
     def _next(self, request: Request, pending: deque[Request]) -> Reply:
+        if self._broken:
+            self._restart(pending)
         owed, started = request.implementations[0], time.monotonic()
         try:
             reply = decode_reply(self._process.receive(self.limits.case))
@@ -260,13 +272,14 @@ class Worker:
         except ValueError as error:
             outcome = Crashed(f"the worker wrote garbage: {error}")
         request.implementations.pop(0)
-        self._restart(pending)
+        self._broken = True  # the next question starts a new process; this answer must not wait for one
         return Reply(request.number, owed, (outcome,), cpu=time.monotonic() - started)
 
     def _restart(self, pending: deque[Request]) -> None:
         """Start a new process and ask it what the old one still owed."""
         self._process.close()
         self._start()
+        self._broken = False
         for request in pending:
             if request.implementations:
                 self._process.send(request.body())

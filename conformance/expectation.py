@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.bounds import Bounds, Used
+from conformance.bounds import Bounds, Used, finfo
 from conformance.case import initial_state
 from conformance.question import Plan
 from reference import Refusal, State, infer_gradients, train_gradients, validate
@@ -80,11 +80,13 @@ def after(plan: Plan, t: int, state: State) -> Answers:
     return step.moving(step.moved(before) if plan.updates(t) else before)
 
 
-def residual(plan: Plan, t: int, mean: Array, variance: Array) -> Answers:
-    """Return y for the batch statistics that the implementation returned, taken as exact."""
-    dtype, step = plan.question.dtype, OneStep(plan, t)
+def residual(plan: Plan, t: int, mean: Array, variance: Array, *, rounded: bool) -> Answers:
+    """Return y for the batch statistics that the implementation returned, which it may have rounded to return them."""
+    dtype, step, info = plan.question.dtype, OneStep(plan, t), finfo(mean.dtype.name)
     state = State(mean.astype(dtype), variance.astype(dtype))
-    return {"y": step.y(state, step.used(Carried.exact(state))("y"))}
+    u, tiny = (float(info.eps) / 2, float(info.smallest_subnormal)) if rounded else (0.0, 0.0)
+    carried = Carried(state, u * np.abs(state.mean) + tiny, u * state.variance + tiny)
+    return {"y": step.y(state, step.used(carried)("y"))}
 
 
 def class_a(plan: Plan, t: int) -> Expected | None:
@@ -171,11 +173,11 @@ class OneStep:
         state, semantics = published(carried.state, self.spec, self.plan.semantics), self.plan.semantics
         if semantics.average != "zero_debiased" or state.updates == 0 or self.spec.momentum is None:
             return carried
-        bounds, weight = self.bounds("moving_mean"), 1 - self.spec.momentum**state.updates
+        bounds, m, t = self.bounds("moving_mean"), self.spec.momentum, state.updates
         return Carried(
             state,
-            bounds.e_debiased(state.mean, carried.e_mean, weight),
-            bounds.e_debiased(state.variance, carried.e_variance, weight),
+            bounds.e_debiased(state.mean, carried.e_mean, m, t),
+            bounds.e_debiased(state.variance, carried.e_variance, m, t),
         )
 
     def y(self, state: State, used: Used) -> Expected:

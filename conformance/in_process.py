@@ -27,5 +27,8 @@ class LocalWorker:
         for request in requests:
             yield from map(decode_reply, worker.replies(request.body(), self._ready))
 
+    def kill(self) -> None:
+        """Nothing to end: what hangs is the host itself."""
+
     def close(self) -> None:
         """Nothing to end."""

@@ -40,6 +40,9 @@ class _Judge:
         """Yield the results of every step."""
         for t, expected in enumerate(expectation.trajectory(self.plan)):
             outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
+            if outcome is None and all(isinstance(o, Outputs) for o in self.reply.outcomes):
+                yield self._result(t, "FAIL", "it stopped answering, and said nothing")
+                continue
             documented = self.statement.refusal(step_facts(self.case, t))
             if isinstance(expected, Refusal):
                 yield self._step(t, outcome, str(expected))
@@ -98,7 +101,9 @@ class _Judge:
         kept = initial_state(self.case, self.plan.semantics, self.question.dtype).mean.shape
         if mean.shape != kept or variance.shape != kept or not (_finite(mean) and _finite(variance)):
             return {}
-        return expectation.residual(self.plan, t, mean, variance) if (variance >= 0).all() else {}
+        if (variance < 0).any():
+            return {}
+        return expectation.residual(self.plan, t, mean, variance, rounded=self.statement.returned == "rounded")
 
     def _array(self, t: int, output: str, got: Array | None, checks: dict[str, Answers]) -> Result:
         wanted = checks["trajectory"][output]

@@ -42,7 +42,8 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: `framework.entry(+variant)*`. packages: the modules whose versions identify it. conventions: how its native
     arguments differ from the neutral `Spec`. supports: facts a case must have to be asked at all. modes: the modes it
     has; a step of another mode leaves it as it is, and nothing is judged. outputs: what it returns. compiled: it pays
-    for each new static signature, so it gets the pooled ones only, and of those no more than `signatures`.
+    for each new static signature, so it gets the pooled ones only, and of those no more than `signatures`. returned:
+    batch statistics are returned `as_used` in the output, or may be `rounded` on the way out.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compiled: bool = False
     signatures: int = 16
     calibration: bool = False
+    returned: Literal["rounded", "as_used"] = "rounded"
 
     @property
     def framework(self) -> str:

@@ -42,6 +42,11 @@ class Row(msgspec.Struct):
     class_a: Rho = None
 
     @property
+    def judged(self) -> bool:
+        """Whether anything was compared."""
+        return any(self.verdicts.get(verdict) for verdict in ("PASS", "FAIL", "ERROR"))
+
+    @property
     def conforms(self) -> bool:
         """Whether something was judged and nothing failed."""
         return bool(self.verdicts.get("PASS")) and not (self.verdicts.get("FAIL") or self.verdicts.get("ERROR"))

@@ -14,6 +14,7 @@ def _statement(name, **numerics):
         "supports": {"dtype": ["float32", "float64"]},
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
         "calibration": True,
+        "returned": "as_used",
         "rules": [
             {
                 "semantics": {"stored_variance": "biased", "frozen": "train"},

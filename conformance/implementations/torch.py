@@ -179,7 +179,7 @@ class Compile(Functional):
         "torch/_decomp/decompositions.py, native_batch_norm_helper: (x - mean) * rstd * weight + bias",
         numerics={"affine": "direct"},
         compiled=True,
-        signatures=2,
+        signatures=3,
         refusals=_refusals("TorchRuntimeError"),
     )
 

@@ -49,7 +49,7 @@ def view(run: Run) -> dict[str, Any]:
         "judged": sum(result.rho is not msgspec.UNSET for result in run.results),
         "columns": [c for c in summary.COLUMNS if any(c in row.outputs for row in rows)],
         "conformant": [row.id for row in rows if row.conforms],
-        "departing": [row for row in rows if row.available and not row.conforms],
+        "departing": [row for row in rows if row.judged and not row.conforms],
         "unavailable": [row for row in rows if not row.available],
         "shown": SHOWN_FAILURES,
     }

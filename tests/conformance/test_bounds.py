@@ -90,6 +90,16 @@ def test_classes_are_named():
     assert Numerics(accumulate="input").label == "C·S"
 
 
+@pytest.mark.parametrize("momentum", [0.9, 0.99, 0.999, 0.9999])
+def test_zero_debiasing_stays_inside_for_a_thousand_steps(momentum):
+    """hidden / (1 - momentum**t) in float32, the hidden average exact, for t from 1 to 1000."""
+    hidden = np.array([0.7])
+    for t in (1, 2, 4, 32, 100, 300, 1000):
+        got = np.float32(hidden) / (np.float32(1) - np.float32(momentum) ** np.int32(t))
+        exact = np.float32(hidden).astype(float) / (1 - momentum**t)
+        assert rho(got, exact, bounds(64).e_debiased(exact, np.zeros(1), momentum, t)).max() <= 1
+
+
 def test_a_momentum_near_one_widens_the_trajectory_not_the_step():
     """The error already in the state is carried along by the kept fraction, and only there."""
     old, batch, new = np.ones(1), 2 * np.ones(1), 1.0004 * np.ones(1)

@@ -134,6 +134,7 @@ def test_truncated_case_is_refused(tmp_path, small_case):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"steps": ()}, "it has no steps"),
         ({"spec": Spec(axis=7)}, "axis=7 names no axis of an input of shape (5, 3); use -2 to 1"),
         ({"spec": Spec(axis=0)}, "has shape (3,), but axis=0 needs (5,)"),
         ({"spec": Spec(axis=1, momentum=2.0)}, "momentum=2.0"),

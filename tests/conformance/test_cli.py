@@ -174,6 +174,15 @@ def test_replay_exit_codes(folder, adapter):
     assert invoke("replay", case, "-i", adapter("wrong:MomentumSwapped")).exit_code == 1
 
 
+def test_replay_tells_what_it_could_and_names_what_is_missing(folder, tmp_path):
+    """One that cannot start costs nobody else's answer, and exit 3 says that it was asked for."""
+    case = next((folder / "cases").iterdir())
+    nowhere = tmp_path / "python"
+    result = invoke("replay", case, "-i", "numpy.two_pass", "-i", "torch.*", "--env", f"torch={nowhere}")
+    text = invoke("replay", case, "-i", "numpy.two_pass").output.splitlines()[0]
+    assert text in result.output
+
+
 def test_a_fault_of_ours_exits_5(monkeypatch, tmp_path):
     """An internal error is told apart from bad input and from a failing implementation."""
     monkeypatch.setattr("conformance.campaign.Campaign.run", lambda self: 1 / 0)

@@ -73,6 +73,15 @@ def test_failures_are_named_with_a_replay_command(run, adapter):
     assert "moving_mean" in html
 
 
+def test_nothing_compared_is_not_called_a_departure(run):
+    """An implementation that supports none of the cases neither conforms nor departs."""
+    found = run("torch.nn.BatchNorm3d", "numpy.two_pass", cases=1)
+    found.results = [r for r in found.results if r.verdict == "UNSUPPORTED"]
+    html = render(found)
+    assert "departs" not in html
+    assert "nothing compared" in html
+
+
 def test_incomplete_runs_say_so(run, tmp_path):
     """An environment that did not start is in the headline and in the table."""
     html = render(run("numpy.*", cases=6, interpreters={"numpy": str(tmp_path / "none")}))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -86,6 +89,47 @@ def test_malformed_answer_fails_and_the_run_goes_on(run, adapter, fault, says):
     assert all(says in r.reason for r in failed)
 
 
+def test_stopping_early_is_a_failure(run, adapter):
+    """An implementation that answers the first step only and says nothing of the others does not pass."""
+    found = run(adapter("faulty:Early"), cases=6)
+    failed = [r for r in found.results if r.verdict == "FAIL"]
+    assert {r.step for r in failed} >= {1}
+    assert {r.reason for r in failed} == {"it stopped answering, and said nothing"}
+
+
+def test_more_precise_than_promised_is_no_failure(run, adapter):
+    """float64 inside, float32 outside: the residual check allows for the rounding of what is returned."""
+    found = run(adapter("faulty:Wide"), cases=60)
+    trained = [r for r in found.results if (r.output, r.mode) == ("y", "train")]
+    assert len([r for r in trained if "residual" in r.checks]) > 50
+    assert {r.verdict for r in trained} == {"PASS"}
+
+
+def test_a_child_that_keeps_the_pipe_does_not_hold_the_run(run, adapter):
+    """A worker that dies and leaves a child behind costs its cases, not an hour."""
+    began = time.monotonic()
+    found = run(adapter("faulty:Fork"), cases=8, limits=Limits(case=2, memory=1))
+    assert time.monotonic() - began < 60
+    assert {r.outcome for r in found.results if r.verdict == "FAIL"} <= {"Crashed", "TimedOut"}
+    assert found.complete
+
+
+def test_a_crash_is_recorded_even_if_the_worker_cannot_start_again(run, tmp_path, adapter):
+    """The case that killed the worker is a result before anything else is tried."""
+    path = tmp_path / "once.py"
+    path.write_text(
+        f"import os, runpy\nif os.path.exists({str(tmp_path / 'crashed')!r}): raise RuntimeError('gone')\n"
+        f"faulty = runpy.run_path({adapter('faulty')!r})\n"
+        "class Once(faulty['Fine']):\n"
+        "    statement = dict(faulty['Fine'].statement, id='faulty.once')\n"
+        f"    def run(self, case):\n        open({str(tmp_path / 'crashed')!r}, 'w').close()\n        os._exit(3)\n"
+        "IMPLEMENTATIONS = [Once]\n"
+    )
+    found = run(str(path), cases=14)
+    assert [r.outcome for r in found.results if r.verdict == "FAIL"] == ["Crashed"]
+    assert not found.complete
+
+
 def test_what_a_framework_prints_does_not_disturb_the_wire(run, adapter):
     """Chatter on stdout, from Python or from below it, ends in the log."""
     found = run(adapter("faulty:Print"), cases=14)
@@ -116,7 +160,8 @@ def test_case_files_replay_to_the_same_verdict(run, adapter, tmp_path):
     found = run(adapter("wrong:EpsilonOutside"), cases=6)
     for record in found.cases.values():
         options = Options(select((adapter("wrong:EpsilonOutside"),)), tmp_path)
-        again = replay(tmp_path / "run" / record.file, options)
+        again, missing = replay(tmp_path / "run" / record.file, options)
+        assert missing == []
         assert again == [r for r in found.results if r.case == record.case and r.verdict != "UNSUPPORTED"]
 
 
@@ -183,6 +228,30 @@ def test_resume_asks_only_what_is_missing(run, tmp_path):
     assert again.complete
     assert again.results == whole.results
     assert again.end.cpu["judging"] < whole.end.cpu["judging"]
+
+
+def test_resume_refuses_to_forget_an_implementation(run):
+    """Resuming with fewer implementations would lose what the others were judged to be."""
+    run("numpy.*", cases=6)
+    with pytest.raises(InvalidInput, match=r"holds results of numpy\.fast@cpu"):
+        run("numpy.two_pass", cases=6, resume=True)
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path, bnconf, wait_for_results, adapter):
+    """Ctrl-C twice does not wait for an implementation that hangs: exit 3, no worker left behind."""
+    process = bnconf("run", "-i", "numpy.two_pass", "-i", adapter("faulty:Hang"), "--cases", "60", "--out", "r")
+    wait_for_results(tmp_path / "r" / "run.jsonl", 200)
+    workers = [
+        w for w in map(json.loads, (tmp_path / "r" / "run.jsonl").read_text().splitlines()) if w["type"] == "worker"
+    ]
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    process.communicate(timeout=20)
+    assert process.returncode == 3
+    commands = [Path(f"/proc/{w['pid']}/cmdline") for w in workers]
+    assert not any(c.exists() and c.read_bytes() for c in commands)  # a zombie has no command line
+    assert not results.read(tmp_path / "r").complete
 
 
 def test_resume_refuses_another_run(run):

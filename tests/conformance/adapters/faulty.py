@@ -64,6 +64,40 @@ def _exit(out):
     os._exit(7)
 
 
+class Early(calibration.TwoPass):
+    """Answers the first step and stops."""
+
+    statement = dict(calibration.TwoPass.statement, id="faulty.early")
+
+    def run(self, case):
+        """Yield one step, whatever was asked."""
+        yield next(iter(super(Early, self).run(case)))
+
+
+class Wide(calibration.TwoPass):
+    """Correct, and more precise than it promises: computes in float64, returns float32."""
+
+    statement = dict(calibration.TwoPass.statement, id="faulty.wide", returned="rounded")
+
+    def run(self, case):
+        """Yield what float64 arithmetic gives, rounded at the end."""
+        dtype = case.steps[0].x.dtype
+        for step in case.steps:
+            step.x, step.dy = step.x.astype(np.float64), step.dy.astype(np.float64)
+        for name in ("gamma", "beta", "mean", "variance"):
+            if getattr(case, name) is not None:
+                setattr(case, name, getattr(case, name).astype(np.float64))
+        for out in super(Wide, self).run(case):
+            yield {name: array.astype(dtype) for name, array in out.items()}
+
+
+def _fork(out):
+    if os.fork() == 0:  # the child keeps the pipe open and outlives its parent
+        time.sleep(3600)
+    os._exit(9)
+
+
+Fork = _make("fork", _fork)
 Fine = _make("fine", lambda out: out)
 Segfault = _make("segfault", _segfault)
 Hang = _make("hang", _hang)
