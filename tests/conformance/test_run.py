@@ -101,7 +101,7 @@ def test_more_precise_than_promised_is_no_failure(run, adapter):
     """float64 inside, float32 outside: the residual check allows for the rounding of what is returned."""
     found = run(adapter("faulty:Wide"), cases=60)
     trained = [r for r in found.results if (r.output, r.mode) == ("y", "train")]
-    assert len([r for r in trained if "residual" in r.checks]) > 50
+    assert len([r for r in trained if "residual" in r.checks]) > 30
     assert {r.verdict for r in trained} == {"PASS"}
 
 
