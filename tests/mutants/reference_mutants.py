@@ -39,7 +39,7 @@ from operators import mutants  # noqa: E402
 TESTS = ["tests/reference", "reference", "--doctest-modules", "-k", "not autodiff"]
 FIRST = [f"tests/reference/test_{name}.py" for name in ("edges", "validation", "readme")]
 QUIET = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--import-mode=importlib", "-W", "ignore"]
-SECONDS = 60
+SECONDS = 25
 MEMORY = 12
 
 
@@ -77,7 +77,7 @@ def main() -> int:
     names = chosen.modules or sorted(p.stem for p in (ROOT / "reference").glob("*.py") if p.stem != "__init__")
     os.chdir(ROOT)
     plugin = Plugin(names, only_named=chosen.named)
-    pytest.main([*QUIET, *TESTS], plugins=[plugin])
+    pytest.main(["-s", *QUIET, *TESTS], plugins=[plugin])
     return plugin.status
 
 
