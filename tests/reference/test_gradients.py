@@ -170,6 +170,20 @@ def test_inference_derivatives_match_finite_differences(scenario: Any) -> None:
         assert abs(got.dbeta.sum() - data.dy.sum()) < 1e-12 * max(1, abs(data.dy.sum()))
 
 
+def test_a_step_asks_for_its_update_unless_told_otherwise(scenario_named: Any) -> None:
+    """The derivatives of a step that says nothing of updating are those of one that asks for it."""
+    scenario = scenario_named("moving")
+    data, asked = scenario.draw(), {"updating": True}
+    step = (data.parameters, data.state, scenario.spec, scenario.semantics)
+    arguments = (data.xs[0], data.dy, *step)
+    assert np.array_equal(train_gradients(*arguments).dx, train_gradients(*arguments, **asked).dx)
+    arguments = (data.xs[0], tangent(data), *step)
+    assert np.array_equal(train_tangents(*arguments).y, train_tangents(*arguments, **asked).y)
+    arguments = (data.xs[0], data.dy, tangent(data), *step)
+    assert np.array_equal(train_second_order(*arguments).dx, train_second_order(*arguments, **asked).dx)
+    assert train(data.xs[0], *step).state.updates == 1
+
+
 def test_gradients_match_complex_step() -> None:
     """The complex step, exact to rounding, agrees on a plain layer: x + ih differentiates without a difference."""
     rng = np.random.default_rng(5)

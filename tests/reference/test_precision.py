@@ -106,7 +106,7 @@ def test_corrected_moments_survive_a_large_mean(helper: Any) -> None:
 
 
 def test_each_pass_corrects_what_the_one_before_rounded() -> None:
-    """A sum that rounds three times is mended by the second pass over the mean, and a rounded mean by the variance's."""
+    """A sum that rounds three times is mended by the second pass over the mean, and a rounded mean by the variance."""
     x = np.array([2.0**53, 1.0, 1.0, 1.0])
     mean, _ = moments(x, (0,))
     assert abs((Fraction(mean[0]) - Fraction(2**53 + 3, 4))) <= Fraction(1, 4)
