@@ -124,6 +124,20 @@ def test_second_order_matches_finite_differences(scenario: Any) -> None:
     assert abs(data.dy.sum()) > 0.01
 
 
+def test_forward_derivatives_match_finite_differences(scenario: Any) -> None:
+    """The forward derivatives of the output and of the returned statistics are central differences of the step."""
+    data = scenario.draw()
+    if scenario.spec.renorm:
+        return
+    step, h = (data.state, scenario.spec, scenario.semantics), 1e-5
+    given = options(scenario, data)
+    rates = train_tangents(data.xs[0], tangent(data), data.parameters, *step, **given)
+    ahead, behind = (train(*moved(data, by), *step, **given) for by in (h, -h))
+    for name in ("y", "mean", "variance"):
+        difference = (getattr(ahead, name) - getattr(behind, name)) / (2 * h)
+        assert closeness(getattr(rates, name), difference) < 1e-7, name
+
+
 @pytest.mark.parametrize("flavour", ["tf_1_15", "tf_1_7", "paper"])
 def test_renorm_holds_its_corrections_constant(flavour: Any, scenario_named: Any) -> None:
     """Under renorm the derivatives are r times the plain ones: r and d move nothing, in either order."""
