@@ -73,10 +73,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("modules", nargs="*", help="modules of reference/ (default: all)")
     parser.add_argument("--named", action="store_true", help="only the named mutants")
+    parser.add_argument("--match", metavar="TEXT", default="", help="only mutants whose label contains TEXT")
     chosen = parser.parse_args()
     names = chosen.modules or sorted(p.stem for p in (ROOT / "reference").glob("*.py") if p.stem != "__init__")
     os.chdir(ROOT)
-    plugin = Plugin(names, only_named=chosen.named)
+    plugin = Plugin(names, chosen.match, only_named=chosen.named)
     pytest.main(["-s", *QUIET, *TESTS], plugins=[plugin])
     return plugin.status
 
@@ -84,8 +85,8 @@ def main() -> int:
 class Plugin:
     """Pytest's loop, replaced by one over mutants."""
 
-    def __init__(self, modules: list[str], *, only_named: bool) -> None:
-        self.modules, self.only_named, self.status = modules, only_named, 2
+    def __init__(self, modules: list[str], match: str, *, only_named: bool) -> None:
+        self.modules, self.match, self.only_named, self.status = modules, match, only_named, 2
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Judge every mutant by the collected tests."""
@@ -93,7 +94,8 @@ class Plugin:
         if runner.killer(lambda: None) is not None:
             print("the tests fail without a mutant; mend that first")
             return True
-        self.status = report(runner, [c for c in candidates(self.modules) if c.named or not self.only_named])
+        chosen = [c for c in candidates(self.modules) if c.named or not self.only_named]
+        self.status = report(runner, [c for c in chosen if self.match in c.label])
         return True
 
 

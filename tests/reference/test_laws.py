@@ -244,7 +244,7 @@ def test_what_is_not_finite_stays_in_its_channel(seed: int, value: float, channe
 @few
 @given(seeds)
 def test_inference_derivatives_stay_with_their_element(seed: int) -> None:
-    """In inference a NaN reaches the forward derivative of its own element, and no gradient: no statistic carries it."""
+    """In inference a NaN reaches the forward derivative of its own element, and no gradient."""
     x, dy, along = arrays(seed, (6, 3), (6, 3), (6, 3))
     x[2, 1] = np.nan
     step = (Parameters(), state(3), Spec(), Semantics())

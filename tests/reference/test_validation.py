@@ -78,6 +78,8 @@ REFUSED: list[tuple[Spec, tuple[int, ...], dict[str, Any], str]] = [
         "an input of shape (4, 3) has one value to average over",
     ),
     (Spec(), (0, 3), {"semantics": Semantics(empty_batch="refused")}, "has no value to average over; use at least one"),
+    (Spec(axis=1), (1, 3, 1), {"semantics": Semantics(single_value="refused")}, "one value to average over"),
+    (Spec(virtual_batch_size=2), (0, 3), {"semantics": Semantics(empty_batch="refused")}, "no value to average over"),
     (Spec(epsilon=0.0), (4, 3), {"semantics": Semantics(zero_epsilon="refused")}, "epsilon=0 is refused in training"),
     (
         Spec(renorm_clipping=Clipping(rmin=2.0, rmax=1.5)),
