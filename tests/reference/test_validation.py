@@ -168,6 +168,16 @@ def test_clipping_knows_its_keys() -> None:
         clipping({"rmaxx": 2.0})
 
 
+def test_defaults_are_those_of_tensorflow() -> None:
+    """What is not said is what `tf.layers.batch_normalization` takes it to be."""
+    said = Spec(-1, 1e-3, 0.99, True, True, True, None, False, None, 0.99)
+    assert Spec() == said
+    assert Semantics() == Semantics(
+        "biased", "exponential", "batch", "batch", 0.0, 1.0, epsilon_floor=0.0, mask_offset=0
+    )
+    assert Clipping() == Clipping(None, None, None)
+
+
 def test_conventions() -> None:
     """Updated fractions and reduced axes become kept ones; an axis that does not exist is refused."""
     assert kept_momentum(0.1) == 0.9
@@ -197,6 +207,7 @@ FUSED = [
     (TF_1_15, Spec(axis=(3,)), 4, "float16", {"asked": True}),
     (TF_1_15, Spec(axis=1), 4, "float32", {}),
     (TF_1_15, Spec(momentum=1.0), 4, "float32", {}),
+    (TF_KERAS, Spec(axis=1), 4, "float32", {}),
     (TF_KERAS, Spec(axis=-1, momentum=0), 5, "float32", {"asked": True}),
     (Paths(Semantics("unbiased"), Semantics(), channels="last"), Spec(), 4, "float32", {}),
 ]
