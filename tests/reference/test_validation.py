@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -176,6 +176,14 @@ def test_defaults_are_those_of_tensorflow() -> None:
         "biased", "exponential", "batch", "batch", 0.0, 1.0, epsilon_floor=0.0, mask_offset=0
     )
     assert Clipping() == Clipping(None, None, None)
+
+
+@pytest.mark.parametrize("promise", [Semantics(), TF_1_15, TF_1_15.fused, TF_KERAS, TF_KERAS.fused, TF_KERAS.plain])
+def test_every_choice_is_a_listed_one(promise: Any) -> None:
+    """Where a field names its values, what it is set to is one of them."""
+    for name, hint in get_type_hints(type(promise)).items():
+        if get_origin(hint) is Literal:
+            assert getattr(promise, name) in get_args(hint), name
 
 
 def test_conventions() -> None:
