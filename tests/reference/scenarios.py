@@ -108,6 +108,11 @@ SCENARIOS = [
     Scenario("moving-stddev", Spec(momentum=0.5), Semantics(moving_spread="stddev")),
     Scenario("frozen-batch", Spec(trainable=False)),
     Scenario("frozen-infer", Spec(trainable=False), Semantics(frozen="infer")),
+    Scenario(
+        "frozen-infer-virtual",
+        replace(_GHOST, trainable=False),
+        Semantics(frozen="infer", virtual_batches="contiguous"),
+    ),
     Scenario("frozen-train", Spec(trainable=False, momentum=0.5), Semantics(frozen="train")),
     Scenario("not-asked", Spec(momentum=0.5), updating=False),
     Scenario("always", Spec(momentum=0.5), Semantics(updates="always"), updating=False),

@@ -124,6 +124,20 @@ def test_second_order_matches_finite_differences(scenario: Any) -> None:
     assert abs(data.dy.sum()) > 0.01
 
 
+def test_forward_derivatives_match_finite_differences(scenario: Any) -> None:
+    """The forward derivatives of the output and of the returned statistics are central differences of the step."""
+    data = scenario.draw()
+    if scenario.spec.renorm:
+        return
+    step, h = (data.state, scenario.spec, scenario.semantics), 1e-5
+    given = options(scenario, data)
+    rates = train_tangents(data.xs[0], tangent(data), data.parameters, *step, **given)
+    ahead, behind = (train(*moved(data, by), *step, **given) for by in (h, -h))
+    for name in ("y", "mean", "variance"):
+        difference = (getattr(ahead, name) - getattr(behind, name)) / (2 * h)
+        assert closeness(getattr(rates, name), difference) < 1e-7, name
+
+
 @pytest.mark.parametrize("flavour", ["tf_1_15", "tf_1_7", "paper"])
 def test_renorm_holds_its_corrections_constant(flavour: Any, scenario_named: Any) -> None:
     """Under renorm the derivatives are r times the plain ones: r and d move nothing, in either order."""
@@ -168,6 +182,20 @@ def test_inference_derivatives_match_finite_differences(scenario: Any) -> None:
         kept_axes_sum = (bare * data.dy).sum()
         assert abs(got.dgamma.sum() - kept_axes_sum) < 1e-12 * max(1, abs(kept_axes_sum))
         assert abs(got.dbeta.sum() - data.dy.sum()) < 1e-12 * max(1, abs(data.dy.sum()))
+
+
+def test_a_step_asks_for_its_update_unless_told_otherwise(scenario_named: Any) -> None:
+    """The derivatives of a step that says nothing of updating are those of one that asks for it."""
+    scenario = scenario_named("moving")
+    data, asked = scenario.draw(), {"updating": True}
+    step = (data.parameters, data.state, scenario.spec, scenario.semantics)
+    arguments = (data.xs[0], data.dy, *step)
+    assert np.array_equal(train_gradients(*arguments).dx, train_gradients(*arguments, **asked).dx)
+    arguments = (data.xs[0], tangent(data), *step)
+    assert np.array_equal(train_tangents(*arguments).y, train_tangents(*arguments, **asked).y)
+    arguments = (data.xs[0], data.dy, tangent(data), *step)
+    assert np.array_equal(train_second_order(*arguments).dx, train_second_order(*arguments, **asked).dx)
+    assert train(data.xs[0], *step).state.updates == 1
 
 
 def test_gradients_match_complex_step() -> None:

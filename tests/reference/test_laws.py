@@ -18,6 +18,8 @@ from reference import (
     Tangent,
     infer,
     infer_gradients,
+    infer_second_order,
+    infer_tangents,
     train,
     train_gradients,
     train_second_order,
@@ -237,6 +239,18 @@ def test_what_is_not_finite_stays_in_its_channel(seed: int, value: float, channe
     assert not np.isfinite(step.state.variance[channel])
     inferred = infer(bad, Parameters(), state(3), Spec(), Semantics())
     assert np.isfinite(inferred).sum() == inferred.size - 1
+
+
+@few
+@given(seeds)
+def test_inference_derivatives_stay_with_their_element(seed: int) -> None:
+    """In inference a NaN reaches the forward derivative of its own element, and no gradient."""
+    x, dy, along = arrays(seed, (6, 3), (6, 3), (6, 3))
+    x[2, 1] = np.nan
+    step = (Parameters(), state(3), Spec(), Semantics())
+    assert np.isfinite(infer_tangents(x, Tangent(along), *step).y).sum() >= x.size - 1
+    assert np.isfinite(infer_second_order(x, dy, Tangent(along), *step).dx).all()
+    assert np.isfinite(infer_gradients(x, dy, *step).dx).all()
 
 
 @few

@@ -10,6 +10,7 @@ import pytest
 
 from conformance.bounds import Batch, Bounds, Numerics, Units
 from reference import Parameters, Refusal, Semantics, Spec, State, train
+from reference.batch_norm import moments
 from reference.batches import total
 from reference.precision import roundoff, summation_depth, working_dtype
 
@@ -102,3 +103,13 @@ def test_corrected_moments_survive_a_large_mean(helper: Any) -> None:
     variance = sum(((v - middle) ** 2 for v in values), Fraction(0)) / len(values)
     step = train(x, Parameters(), State(np.zeros(1), np.ones(1)), Spec(), Semantics())
     assert abs(exact.number(step.variance[0]) / variance - 1) < 1e-10
+
+
+def test_each_pass_corrects_what_the_one_before_rounded() -> None:
+    """A sum that rounds three times is mended by the second pass over the mean, and a rounded mean by the variance."""
+    x = np.array([2.0**53, 1.0, 1.0, 1.0])
+    mean, _ = moments(x, (0,))
+    assert abs((Fraction(mean[0]) - Fraction(2**53 + 3, 4))) <= Fraction(1, 4)
+    ulp = np.spacing(1e8)
+    _, variance = moments(np.array([1e8, 1e8, 1e8 + ulp]), (0,))
+    assert abs(variance[0] / ulp**2 - 2 / 9) < 1e-15

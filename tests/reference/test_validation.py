@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -78,6 +78,8 @@ REFUSED: list[tuple[Spec, tuple[int, ...], dict[str, Any], str]] = [
         "an input of shape (4, 3) has one value to average over",
     ),
     (Spec(), (0, 3), {"semantics": Semantics(empty_batch="refused")}, "has no value to average over; use at least one"),
+    (Spec(axis=1), (1, 3, 1), {"semantics": Semantics(single_value="refused")}, "one value to average over"),
+    (Spec(virtual_batch_size=2), (0, 3), {"semantics": Semantics(empty_batch="refused")}, "no value to average over"),
     (Spec(epsilon=0.0), (4, 3), {"semantics": Semantics(zero_epsilon="refused")}, "epsilon=0 is refused in training"),
     (
         Spec(renorm_clipping=Clipping(rmin=2.0, rmax=1.5)),
@@ -134,6 +136,7 @@ def test_accepted(spec: Spec, shape: tuple[int, ...], given: dict[str, Any]) -> 
     validate(spec, shape, **given)
 
 
+FIX = r"; use \w+='(batch|exponential|inside|tf_1_15)'$"
 UNDEFINED = [
     (Spec(renorm=True), Semantics(training_statistics="moving"), "training_statistics='moving'", "renorm=True"),
     (Spec(virtual_batch_size=2), Semantics(training_statistics="moving"), "'moving'", "virtual_batch_size=2"),
@@ -148,7 +151,7 @@ UNDEFINED = [
 @pytest.mark.parametrize(("spec", "semantics", "value", "other"), UNDEFINED)
 def test_undefined_combinations(spec: Spec, semantics: Semantics, value: str, other: str) -> None:
     """Combinations that nobody defined are refused, each half alone is not."""
-    with pytest.raises(Refusal, match=re.escape(value) + " is not defined with " + re.escape(other) + "; use "):
+    with pytest.raises(Refusal, match=re.escape(value) + " is not defined with " + re.escape(other) + FIX):
         validate_semantics(spec, semantics)
     validate_semantics(Spec(), Semantics(renorm="tf_1_7", average="zero_debiased"))
     validate_semantics(Spec(), Semantics(training_statistics="moving", epsilon_placement="outside"))
@@ -163,6 +166,24 @@ def test_clipping_knows_its_keys() -> None:
     assert clipping({}) == Clipping()
     with pytest.raises(Refusal, match="the key 'rmaxx'; use only 'rmin', 'rmax' and 'dmax'"):
         clipping({"rmaxx": 2.0})
+
+
+def test_defaults_are_those_of_tensorflow() -> None:
+    """What is not said is what `tf.layers.batch_normalization` takes it to be."""
+    said = Spec(-1, 1e-3, 0.99, True, True, True, None, False, None, 0.99)
+    assert Spec() == said
+    assert Semantics() == Semantics(
+        "biased", "exponential", "batch", "batch", 0.0, 1.0, epsilon_floor=0.0, mask_offset=0
+    )
+    assert Clipping() == Clipping(None, None, None)
+
+
+@pytest.mark.parametrize("promise", [Semantics(), TF_1_15, TF_1_15.fused, TF_KERAS, TF_KERAS.fused, TF_KERAS.plain])
+def test_every_choice_is_a_listed_one(promise: Any) -> None:
+    """Where a field names its values, what it is set to is one of them."""
+    for name, hint in get_type_hints(type(promise)).items():
+        if get_origin(hint) is Literal:
+            assert getattr(promise, name) in get_args(hint), name
 
 
 def test_conventions() -> None:
@@ -194,6 +215,7 @@ FUSED = [
     (TF_1_15, Spec(axis=(3,)), 4, "float16", {"asked": True}),
     (TF_1_15, Spec(axis=1), 4, "float32", {}),
     (TF_1_15, Spec(momentum=1.0), 4, "float32", {}),
+    (TF_KERAS, Spec(axis=1), 4, "float32", {}),
     (TF_KERAS, Spec(axis=-1, momentum=0), 5, "float32", {"asked": True}),
     (Paths(Semantics("unbiased"), Semantics(), channels="last"), Spec(), 4, "float32", {}),
 ]
