@@ -109,7 +109,7 @@ def test_each_pass_corrects_what_the_one_before_rounded() -> None:
     """A sum that rounds three times is mended by the second pass over the mean, and a rounded mean by the variance."""
     x = np.array([2.0**53, 1.0, 1.0, 1.0])
     mean, _ = moments(x, (0,))
-    assert abs((Fraction(mean[0]) - Fraction(2**53 + 3, 4))) <= Fraction(1, 4)
+    assert abs(Fraction(mean[0]) - Fraction(2**53 + 3, 4)) <= Fraction(1, 4)
     ulp = np.spacing(1e8)
     _, variance = moments(np.array([1e8, 1e8, 1e8 + ulp]), (0,))
     assert abs(variance[0] / ulp**2 - 2 / 9) < 1e-15
