@@ -30,7 +30,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retrie
 
 .DEFAULT_GOAL := help
 .PHONY: help report test check lint types layers spelling worker-syntax versions \
-	format hooks install clean
+	prove-reference format hooks install clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -78,6 +78,13 @@ versions: $(DEV_READY) ## pyproject.toml is valid, installed versions agree with
 	@echo "Checking pyproject.toml and the installed versions"
 	@$(BIN)/validate-pyproject pyproject.toml
 	@$(BIN)/python -m pip check
+
+prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (half an hour)
+	@echo "Measuring branch coverage of reference/"
+	@$(BIN)/coverage run --branch --source=reference -m pytest -q tests/reference reference
+	@$(BIN)/coverage report --show-missing --fail-under=100
+	@echo "Mutating reference/"
+	@$(BIN)/python tests/mutants/reference_mutants.py
 
 format: $(DEV_READY) ## let ruff mend and format
 	@$(BIN)/ruff check --fix
