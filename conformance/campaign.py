@@ -103,7 +103,6 @@ class Campaign:
             record = item.record()
             (self.options.out / record.file).write_bytes(encode_case(item.case))
             self._write(record)
-            item.release()
         return items
 
     def _is_in_shard(self, item: Item) -> bool:
@@ -218,7 +217,7 @@ class Campaign:
             if self._stop.is_set():
                 for worker in self._workers:
                     worker.kill()
-                os._exit(3)
+                os._exit(3)  # all that was judged is on disk, and a thread may wait for a worker that hangs
             self._stop.set()
 
         kept = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -30,10 +30,6 @@ class Item:
         """The case at the reference's precision."""
         return Question(self.case)
 
-    def release(self) -> None:
-        """Forget what was computed."""
-        self.__dict__.pop("question", None)
-
     def record(self) -> CaseRecord:
         """Return what the run file says of the case."""
         case, conditioning = self.case, self._conditioning()

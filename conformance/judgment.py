@@ -10,14 +10,13 @@ import msgspec
 import numpy as np
 
 from conformance import bounds, expectation
-from conformance.case import initial_state
 from conformance.expectation import Answers, Expected
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
 from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
 from conformance.statement import Statement, step_facts
 from reference import Refusal, State
-from reference.spec import Array
+from reference.spec import Array, kept_shape
 
 
 def judge(case_id: str, question: Question, statement: Statement, reply: Reply) -> list[Result]:
@@ -83,27 +82,27 @@ class _Judge:
         before = self.reply.outcomes[t - 1] if t else None
         if not isinstance(before, Outputs):
             return {}
-        mean, variance = before.tensors.get("moving_mean"), before.tensors.get("moving_variance")
-        start = initial_state(self.case, self.plan.semantics, self.question.dtype)
-        if mean is None or variance is None or mean.shape != start.mean.shape or variance.shape != start.mean.shape:
-            return {}
-        if not (_finite(mean) and _finite(variance)):
+        returned = self._statistics(before, "moving_mean", "moving_variance")
+        if returned is None:
             return {}
         updates = sum(self.plan.updates(s) for s in range(t))
-        wide = (mean.astype(self.question.dtype), variance.astype(self.question.dtype))
-        return expectation.after(self.plan, t, State(*wide, updates))
+        mean, variance = (array.astype(self.question.dtype) for array in returned)
+        return expectation.after(self.plan, t, State(mean, variance, updates))
 
     def _residual(self, t: int, outcome: Outputs) -> Answers:
         """Return the output that belongs to the batch statistics which the implementation returned."""
-        mean, variance = outcome.tensors.get("mean"), outcome.tensors.get("variance")
-        if mean is None or variance is None or self.plan.mode(t) != "train":
+        returned = self._statistics(outcome, "mean", "variance")
+        if returned is None or self.plan.mode(t) != "train" or (returned[1] < 0).any():
             return {}
-        kept = initial_state(self.case, self.plan.semantics, self.question.dtype).mean.shape
-        if mean.shape != kept or variance.shape != kept or not (_finite(mean) and _finite(variance)):
-            return {}
-        if (variance < 0).any():
-            return {}
-        return expectation.residual(self.plan, t, mean, variance, rounded=self.statement.returned == "rounded")
+        return expectation.residual(self.plan, t, *returned, rounded=self.statement.returned == "rounded")
+
+    def _statistics(self, outcome: Outputs, *names: str) -> tuple[Array, Array] | None:
+        """Return a mean and a variance that an implementation returned, None where nothing can follow from them."""
+        kept = kept_shape(self.case.spec, self.case.shape)
+        mean, variance = (outcome.tensors.get(name) for name in names)
+        if mean is None or variance is None or not mean.shape == variance.shape == kept:
+            return None
+        return (mean, variance) if _finite(mean) and _finite(variance) else None
 
     def _array(self, t: int, output: str, got: Array | None, checks: dict[str, Answers]) -> Result:
         wanted = checks["trajectory"][output]

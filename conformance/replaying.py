@@ -23,6 +23,7 @@ def replay(file: Path, options: Options) -> tuple[list[Result], list[str]]:
     """Return the judgments of one case file by every implementation that supports it, and who could not be asked."""
     case, _ = read_case(file)
     entries = [e for e in options.entries if not e.statement.unsupported(facts(case))]
+    identity, question = case_id(case), Question(case)
     found, missing = list[Result](), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, options.interpreters):
@@ -34,9 +35,9 @@ def replay(file: Path, options: Options) -> tuple[list[Result], list[str]]:
                 continue
             reasons = {listing.id: listing.reason for listing in worker.hello.implementations if not listing.available}
             missing += _missing(hosted, reasons, options)
-            ready = [identity for identity in hosted if identity not in reasons]
+            ready = [name for name in hosted if name not in reasons]
             for reply in worker.ask([env.Request(0, functools.partial(encode_case, case), ready)]):
-                found += judge(case_id(case), Question(case), hosted[reply.implementation].statement, reply)
+                found += judge(identity, question, hosted[reply.implementation].statement, reply)
             worker.close()
     return found, missing
 
