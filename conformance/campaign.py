@@ -43,7 +43,6 @@ class Options(msgspec.Struct, frozen=True):
     out: Path
     seed: int = 0
     cases: int = 300
-    device: str = "cpu"
     requested: bool = False
     in_process: bool = False
     interpreters: dict[str, str] = {}
@@ -116,7 +115,7 @@ class Campaign:
                 self._host_now(host, items)
 
     def _host_now(self, host: env.Environment, items: list[Item]) -> None:
-        entries = [entry for entry in self.options.entries if entry.environment == host.name]
+        entries = [entry for entry in self.options.entries if entry.host == host.name]
         try:
             worker = self._worker(host)
         except WorkerDied as error:
@@ -132,10 +131,10 @@ class Campaign:
 
     def _worker(self, host: env.Environment) -> Worker | LocalWorker:
         if self.options.in_process:
-            return LocalWorker(host, self.options.device)
+            return LocalWorker(host)
         log = self.options.out / f"{host.name}.log"
         log.write_bytes(b"")
-        return Worker(host, self.options.device, self.options.limits, log, started=self._started)
+        return Worker(host, self.options.limits, log, started=self._started)
 
     def _started(self, name: str, pid: int) -> None:
         self._write(results.WorkerRecord(name, pid))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,7 @@ def print_run(run: Run, folder: Path) -> None:
     failed = [result for result in run.results if result.verdict in ("FAIL", "ERROR")]
     for result in failed[:5]:
         console.print(describe(result), highlight=False, markup=False)
-        console.print(
-            f"    bnconf replay {folder / run.cases[result.case].file} -i {result.implementation}", markup=False
-        )
+        console.print(f"    {replay_command(run, result, folder)}", markup=False)
     if len(failed) > 5:
         console.print(f"… and {len(failed) - 5} more; bnconf report {folder} shows them all", markup=False)
     if run.header.cases < SUFFICIENT:
@@ -93,6 +92,13 @@ def print_run(run: Run, folder: Path) -> None:
             f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {SUFFICIENT}"
         )
     console.print(headline(run), highlight=False, markup=False)
+
+
+def replay_command(run: Run, result: Result, folder: Path) -> str:
+    """Return what a shell takes to ask the case of a result again."""
+    return shlex.join(
+        ["bnconf", "replay", str(folder / run.cases[result.case].file), "-i", run.named(result.implementation)]
+    )
 
 
 def headline(run: Run) -> str:

@@ -35,7 +35,10 @@ class RunRecord(msgspec.Struct, frozen=True, tag="run"):
 
 
 class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
-    """One implementation, why it could not be judged if it could not, and what it runs on."""
+    """One implementation, why it could not be judged if it could not, and what it runs on.
+
+    about: what it runs on beyond versions, such as the GPU. named: what `-i` names it by, its id or a target.
+    """
 
     id: str
     framework: str
@@ -46,6 +49,8 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     documentation: str = ""
     calibration: bool = False
     requested: bool = True
+    about: dict[str, str] = {}
+    named: str = ""
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):
@@ -159,6 +164,10 @@ class Run(msgspec.Struct):
     def complete(self) -> bool:
         """Whether the run ended by itself with everything asked for."""
         return self.end is not None and self.end.complete
+
+    def named(self, identity: str) -> str:
+        """Return what `-i` names an implementation by."""
+        return next((r.named for r in self.implementations if r.id == identity and r.named), identity)
 
     @property
     def reasons(self) -> list[str]:
