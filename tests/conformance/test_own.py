@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,11 +13,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from conformance import summary, targets
+from conformance import availability, roster, summary, targets
 from conformance.cli import main
 from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
 
+ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
 
 
@@ -130,3 +134,78 @@ def test_a_program_that_breaks_costs_its_own_case_and_nobody_elses(run, tmp_path
     alone = run("numpy.two_pass", cases=14, out="alone")
     assert lines(found, "numpy.two_pass@cpu") == lines(alone, "numpy.two_pass@cpu")
     assert found.complete
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Install a package, as pip would: the README's twenty lines in it, and one entry point for each text given."""
+    text = (ROOT / "conformance" / "README.md").read_text()
+    site = tmp_path / "site"
+    (site / "minepackage").mkdir(parents=True)
+    example = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    (site / "minepackage" / "layers.py").write_text(f"{example}\n\nIMPLEMENTATIONS = [MyBatchNorm]\n")
+    (site / "minepackage" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+
+    def entry_points(*points):
+        info = site / "minepackage-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: minepackage\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("\n".join(["[bnconf.implementations]", *points, ""]))
+        importlib.invalidate_caches()
+
+    return entry_points
+
+
+def test_a_class_by_its_dotted_name_is_the_class_in_its_file(run, package, tmp_path):
+    """The twenty lines conform by module:Class as they do by path, and the host never imports them."""
+    dotted = run("minepackage.layers:MyBatchNorm", cases=20, out="dotted")
+    by_path = run(f"{tmp_path / 'site' / 'minepackage' / 'layers.py'}:MyBatchNorm", cases=20, out="path")
+    assert dotted.results == by_path.results
+    assert summary.rows(dotted)[0].conforms
+    assert "minepackage.layers" not in sys.modules
+    assert dotted.named("mine.batch_norm@cpu") == "minepackage.layers:MyBatchNorm"
+
+
+def test_a_module_in_the_current_folder_has_a_dotted_name(package, tmp_path, bnconf):
+    """What is not installed is found from where the command runs, as `python -m` finds it."""
+    shutil.copy(tmp_path / "site" / "minepackage" / "layers.py", tmp_path / "here.py")
+    process = bnconf("run", "-i", "here:MyBatchNorm", "--cases", "6", "--json", "--out", "r")
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert '"id":"mine.batch_norm@cpu"' in said
+
+
+@pytest.mark.parametrize("point", ["one = minepackage.layers:MyBatchNorm", "all = minepackage.layers"])
+def test_an_installed_package_adds_to_the_roster(package, point):
+    """An entry point of a class or of a module is in the roster, in the environment `user`, and patterns find it."""
+    package(point)
+    (entry,) = roster.select(("mine.*",))
+    assert (entry.id, entry.environment, entry.named) == ("mine.batch_norm@cpu", "user", "mine.batch_norm@cpu")
+    assert entry in roster.select(())
+    (listed,) = availability.check([entry], {})
+    assert listed.available
+
+
+def test_an_installed_package_that_is_broken_says_so_and_breaks_nothing(package, run):
+    """What cannot be loaded is listed as not available, with the reason; others are judged as ever."""
+    package("broken.thing = minepackage.nowhere:Nothing", "fine = minepackage.layers:MyBatchNorm")
+    found = run("broken.*", "mine.*", cases=6)
+    said = {r.id: r.reason for r in found.implementations}
+    assert "No module named 'minepackage.nowhere'" in said["broken.thing@cpu"]
+    assert said["mine.batch_norm@cpu"] == ""
+    assert summary.rows(found)[1].conforms
+    assert not found.complete
+
+
+def test_a_replay_command_names_a_users_own_by_its_target(adapter, tmp_path):
+    """The command that a failure ends with can be pasted: it asks the same implementation, and it fails again."""
+    ran = CliRunner().invoke(
+        main, ["run", "-i", adapter("wrong:EpsilonOutside"), "--cases", "6", "--out", str(tmp_path)]
+    )
+    commands = [line.split() for line in ran.output.splitlines() if line.strip().startswith("bnconf replay")]
+    assert commands
+    replayed = CliRunner().invoke(main, commands[0][1:])
+    assert replayed.exit_code == 1
+    assert "FAIL wrong.epsilon_outside@cpu" in replayed.output
