@@ -203,6 +203,26 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
 
 
 @main.command()
+@click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", help="With cuda, a missing GPU counts.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with part, there, needed, found, command, …")
+def doctor(device: str, as_json: bool) -> None:
+    """Say what is missing here, the one command that adds it, and what works without it.
+
+    Exits 0 when all is there, 3 when something is missing. `bnconf implementations` starts each one as well.
+    """
+    from conformance import console
+    from conformance import doctor as parts
+
+    found = parts.examine(device)
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        console.print_parts(found)
+    if missing := [part.part for part in found if part.needed and not part.there]:
+        raise Incomplete(f"missing: {'; '.join(missing)}")
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @_common
 @click.option("--json", "as_json", is_flag=True, help="Print every result as JSON.")

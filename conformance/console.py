@@ -17,6 +17,7 @@ from rich.table import Table
 
 from conformance import summary
 from conformance.campaign import Progress
+from conformance.doctor import Part
 from conformance.results import ImplementationRecord, Result, Run
 
 _SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
@@ -178,3 +179,12 @@ def print_implementations(found: list[ImplementationRecord], console: Console) -
         versions = ", ".join(f"{k} {v}" for k, v in r.versions.items() if k not in ("python", "numpy"))
         table.add_row(r.id, r.framework, r.device, "yes" if r.available else "no", r.reason or versions)
     console.print(table)
+
+
+def print_parts(found: list[Part]) -> None:
+    """Print what a doctor found, a line or two for each part."""
+    for part in found:
+        click.echo(f"{'ok     ' if part.there else 'MISSING' if part.needed else 'no     '}  {part.part}: {part.found}")
+        for name in ("command", "without"):
+            if said := getattr(part, name):
+                click.echo(f"{'':9}{'add it' if name == 'command' else 'without it'}: {said}")
