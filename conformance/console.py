@@ -176,7 +176,8 @@ def print_implementations(found: list[ImplementationRecord], console: Console) -
     for column in ("id", "framework", "device", "available", "reason or versions"):
         table.add_column(column, overflow="fold")
     for r in found:
-        versions = ", ".join(f"{k} {v}" for k, v in r.versions.items() if k not in ("python", "numpy"))
+        runs_on = r.versions | r.about
+        versions = ", ".join(f"{k} {v}" for k, v in runs_on.items() if k not in ("python", "numpy"))
         table.add_row(r.id, r.framework, r.device, "yes" if r.available else "no", r.reason or versions)
     console.print(table)
 

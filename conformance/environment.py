@@ -39,6 +39,7 @@ PINNED = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "PYTHONHASHSEED": "0",
 }
+_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # workers share one GPU
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -109,7 +110,7 @@ class Process:
         command, device = environment.command(limits), environment.device
         self._path, self._log = log, log.open("ab")
         variables = os.environ | PINNED | {"BNCONF_DEVICE": device}
-        variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {}
+        variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else _SHARED
         try:
             self._process = subprocess.Popen(
                 command,

@@ -205,12 +205,21 @@ def instantiate(targets, device, only=()):
                 continue
             try:
                 ready[identity] = cls(device)
-                about = getattr(ready[identity], "about", dict)()
+                about = dict(machine(device), **getattr(ready[identity], "about", dict)())
             except Exception as error:
                 reason = "%s: %s" % (type(error).__name__, str(error).splitlines()[0] if str(error) else "")
             listed = {"id": identity, "available": not reason, "reason": reason, "about": about}
             listing.append(dict(listed, statement=cls.statement))
     return ready, listing
+
+
+def machine(device):
+    """Return what a device says of itself without a framework: the GPU's driver."""
+    path = "/proc/driver/nvidia/version"
+    if device == "cpu" or not os.path.exists(path):
+        return {}
+    with open(path) as lines:
+        return {"driver": lines.readline().partition(":")[2].strip()}
 
 
 def greeting(listing):
