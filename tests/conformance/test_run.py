@@ -33,6 +33,24 @@ def test_calibration_subjects_conform(run):
         assert 0.1 < summary.as_number(row.outputs["y train"].rho) <= 1
 
 
+def test_calibration_subjects_are_of_the_class_they_promise(run):
+    """Of every class and grade there is a subject; the one-pass variance alone is far outside class A; none is slow."""
+    found = run("numpy.*", cases=120)
+    rows = {row.id: row for row in summary.rows(found)}
+    classes = {identity: row.classes for identity, row in rows.items()}
+    assert classes == {
+        "numpy.two_pass@cpu": ["A·S"],
+        "numpy.folded@cpu": ["A′·S"],
+        "numpy.fast@cpu": ["B·S"],
+        "numpy.pairwise@cpu": ["A·T"],
+        "numpy.welford@cpu": ["A·S"],
+        "numpy.welford+lanes@cpu": ["A·S"],
+    }
+    assert {i for i, row in rows.items() if summary.as_number(row.class_a) > 2} == {"numpy.fast@cpu"}
+    assert summary.as_number(rows["numpy.fast@cpu"].class_a) > 100
+    assert max(found.end.cpu[identity] / row.cases for identity, row in rows.items()) < 0.005
+
+
 @pytest.mark.parametrize(
     ("wrong", "output"),
     [("EpsilonOutside", "y"), ("MomentumSwapped", "moving_mean"), ("BiasedForUnbiased", "moving_variance")],
