@@ -104,3 +104,14 @@ def test_torch_on_a_gpu_is_judged_and_says_where(tmp_path):
     assert found.complete
     assert {"gpu", "driver", "cuda", "cudnn", "tf32"} <= set(found.implementations[0].about)
     assert summary.rows(found)[0].verdicts.get("PASS")
+
+
+def test_nothing_unmeasured_is_promised_on_a_gpu():
+    """PyTorch and the JAX libraries promise sums of any order there, and say in their statements that it is a guess."""
+    unmeasured = [e for e in roster.built_in("cuda") if e.environment in ("torch", "jax")]
+    assert len(unmeasured) > 20
+    for entry in unmeasured:
+        (rule,) = (r for r in entry.statement.rules if r.when == {"device": ["cuda"]})
+        assert rule.cite.startswith("not measured yet")
+        about = {"rank": 4, "channel": "second", "dtype": "float32"}
+        assert entry.statement.numerics(about, "train", "y").sums == "serial"
