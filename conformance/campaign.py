@@ -25,6 +25,7 @@ from conformance.errors import InvalidInput
 from conformance.in_process import LocalWorker
 from conformance.item import Item
 from conformance.judgment import judge
+from conformance.machine import describe_host
 from conformance.outcome import Reply
 from conformance.results import CaseRecord, ImplementationRecord, Record, Result, RunFile
 from conformance.roster import Entry, environments
@@ -230,7 +231,7 @@ class Campaign:
         o = self.options
         started = datetime.now(UTC).isoformat(timespec="seconds")
         about = version("batchnorm-conformance")
-        shard, about_host = f"{o.shard[0]}/{o.shard[1]}", env.describe_host()
+        shard, about_host = f"{o.shard[0]}/{o.shard[1]}", describe_host()
         return results.RunRecord(results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard)
 
     def _close(self) -> results.EndRecord:

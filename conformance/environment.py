@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import queue
 import resource
 import signal
@@ -20,25 +19,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-import numpy as np
 
 from conformance.codec import decode
+from conformance.machine import PINNED
 from conformance.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
 
 WORKER = Path(__file__).with_name("worker.py")
 PROTOCOL = 1  # of PROTOCOL.md; worker.py, which imports nothing of ours, has it too
 WINDOW = 3  # requests in flight: judging overlaps with the worker
 LARGEST_FRAME = 1 << 32
-PINNED = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "PYTHONHASHSEED": "0",
-}
 _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # workers share one GPU
 
 
@@ -323,27 +312,3 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._process.close()
-
-
-def processor() -> str:
-    """Return the processor's name and the instruction sets that decide how sums are ordered, where Linux tells."""
-    with contextlib.suppress(OSError):
-        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
-        found = {key.strip(): value.strip() for key, _, value in lines}
-        flags = [flag for flag in found.get("flags", "").split() if flag.startswith(("fma", "avx", "amx", "f16c"))]
-        return f"{found.get('model name', platform.processor())} ({' '.join(flags)})"
-    return platform.processor()
-
-
-def describe_host() -> dict[str, Any]:
-    """Return what the results may depend on: platform, processor, versions, thread pins."""
-    return {
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "processor": processor(),
-        "processors": os.cpu_count(),
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "longdouble_bits": int(np.finfo(np.longdouble).nmant),
-        "pinned": PINNED,
-    }
