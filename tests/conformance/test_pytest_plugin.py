@@ -30,8 +30,8 @@ def outside(pytester, monkeypatch, adapter):
     installed = any(point.name == "bnconf" for point in entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "conformance.pytest_plugin"]
 
-    def run(*names, arguments=(), text=TESTS):
-        pytester.makeini("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+    def run(*names, arguments=(), text=TESTS, ini=""):
+        pytester.makeini(f"[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n{ini}")
         pytester.makepyfile(text.format(names=", ".join(repr(adapter(name)) for name in names)))
         return pytester.runpytest_subprocess(*plugin, "-p", "no:hypothesispytest", *arguments)
 
@@ -93,12 +93,34 @@ def test_xdist_gives_the_same_results_and_asks_once(outside, pytester, adapter):
     assert len(started.read_text()) == 2 * cases
 
 
-def test_the_command_line_wins_over_the_mark(outside, pytester):
-    """Cases and seed may be given three ways, and a folder for the runs."""
-    outside("faulty:Fine", arguments=["--bnconf-cases", "6", "--bnconf-seed", "3", "--bnconf-out", "here"])
+@pytest.mark.parametrize(
+    ("mark", "arguments", "asked"),
+    [
+        ("", [], "5-7"),
+        (", cases=8, seed=0", [], "0-8"),
+        (", cases=8, seed=2", ["--bnconf-cases", "6", "--bnconf-seed", "3"], "3-6"),
+    ],
+)
+def test_the_command_line_wins_over_the_mark_and_the_mark_over_the_file(outside, pytester, mark, arguments, asked):
+    """Seed and cases may be given three ways, and a folder for the runs."""
+    ini = "bnconf_cases = 7\nbnconf_seed = 5\nbnconf_out = here\n"
+    outside("faulty:Fine", text=TESTS.replace(", cases=14", mark), arguments=arguments, ini=ini)
     (folder,) = (pytester.path / "here").iterdir()
-    assert folder.name == "faulty.fine@cpu-3-6"
-    assert len(list((folder / "cases").iterdir())) == 6
+    assert folder.name == f"faulty.fine@cpu-{asked}"
+    assert len(list((folder / "cases").iterdir())) == int(asked.partition("-")[2])
+
+
+def test_an_implementation_that_cannot_run_fails_with_the_reason(outside, pytester):
+    """What was named and is not there is no pass and no skip; it works without pytest's cache as well."""
+    (pytester.path / "gone.py").write_text(
+        "class Gone:\n    statement = {'id': 'gone.bn', 'packages': [], 'documentation': '', 'conventions': {}}\n"
+        "    def __init__(self, device):\n        import no_such_framework\n"
+    )
+    result = outside(text=TESTS.replace("{names}", "'gone:Gone'"), arguments=["-p", "no:cacheprovider"])
+    assert result.parseoutcomes() == {"failed": len(GROUPS) - 1}
+    assert "gone.bn@cpu is not available: ModuleNotFoundError: No module named 'no_such_framework'" in str(
+        result.outlines
+    )
 
 
 @pytest.mark.parametrize(
