@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from conformance import results
 from conformance.cli import main
 
 pytest_plugins = ["pytester"]
@@ -55,13 +56,16 @@ def test_right_and_wrong_are_told_apart_group_by_group(outside):
     assert not any(name.startswith("faulty") for name in failed)
 
 
-def test_a_failure_shows_the_worst_and_the_command_that_asks_again(outside):
+def test_a_failure_shows_the_worst_and_the_command_that_asks_again(outside, pytester):
     """Case, step, output, ρ, got, expected and bound are shown, and the command that is printed fails the same way."""
     result = outside("wrong:EpsilonOutside")
     shown = "\n".join(result.outlines)
     assert re.search(r"y_train: \d+ of \d+ judgments fail, in \d+ cases; the worst:", shown)
     pattern = r"FAIL wrong.epsilon_outside@cpu case (\w+) step \d train y: ρ = .*got .*, expected .* ± .* at \[.*\]"
     case = re.search(pattern, shown)[1]
+    asked = results.read(next(pytester.path.glob(".pytest_cache/d/bnconf/*")))
+    y = [r for r in asked.results if (r.verdict, r.output, r.mode) == ("FAIL", "y", "train")]
+    assert case in {r.case for r in y if r.rho == max(float(other.rho) for other in y)}
     command = next(line for line in result.outlines if line.startswith("bnconf replay") and case in line)
     again = CliRunner().invoke(main, shlex.split(command)[1:])
     assert again.exit_code == 1
