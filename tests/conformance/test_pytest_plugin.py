@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conformance import results
+from conformance import results, summary
 from conformance.cli import main
 
 pytest_plugins = ["pytester"]
@@ -65,7 +65,8 @@ def test_a_failure_shows_the_worst_and_the_command_that_asks_again(outside, pyte
     case = re.search(pattern, shown)[1]
     asked = results.read(next(pytester.path.glob(".pytest_cache/d/bnconf/*")))
     y = [r for r in asked.results if (r.verdict, r.output, r.mode) == ("FAIL", "y", "train")]
-    assert case in {r.case for r in y if r.rho == max(float(other.rho) for other in y)}
+    most = max(summary.as_number(result.rho) for result in y)
+    assert case in {result.case for result in y if summary.as_number(result.rho) == most}
     command = next(line for line in result.outlines if line.startswith("bnconf replay") and case in line)
     again = CliRunner().invoke(main, shlex.split(command)[1:])
     assert again.exit_code == 1
