@@ -30,13 +30,11 @@ _OUTPUTS = {
     "batch_statistics": {"mean", "variance"},
 }
 _OUTCOMES = "outcomes"  # what is refused, and what crashes, hangs or stops answering
-
-
 _RUNS = pytest.StashKey[dict[tuple[str, int, int], tuple["Run", Path]]]()
 _SESSION = pytest.StashKey[str]()  # the same in all of xdist's processes
 
 
-class Question(NamedTuple):
+class Check(NamedTuple):
     """What one test asks: an implementation, one group of its checks, and which cases."""
 
     entry: Entry
@@ -72,8 +70,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if mark is None or "bnconf_check" not in metafunc.fixturenames:
         return
     seed, cases = (_number(metafunc.config, mark, name, default) for name, default in (("seed", 0), ("cases", 300)))
-    questions = [Question(entry, group, seed, cases) for entry in _entries(mark) for group in _groups(entry)]
-    metafunc.parametrize("bnconf_check", questions, ids=[f"{q.entry.id}-{q.group}" for q in questions], indirect=True)
+    checks = [Check(entry, group, seed, cases) for entry in _entries(mark) for group in _groups(entry)]
+    metafunc.parametrize("bnconf_check", checks, ids=[f"{c.entry.id}-{c.group}" for c in checks], indirect=True)
 
 
 def _entries(mark: pytest.Mark) -> list[Entry]:
@@ -114,30 +112,30 @@ def _group(result: Result) -> str:
 @pytest.fixture
 def bnconf_check(request: pytest.FixtureRequest) -> Callable[[], None]:
     """Return what judges one implementation in one group of checks, and fails the test where it does not conform."""
-    question = getattr(request, "param", None)
-    if question is None:
+    check = getattr(request, "param", None)
+    if check is None:
         raise pytest.UsageError('bnconf_check: mark the test with @pytest.mark.bnconf("mypackage.module:MyBatchNorm")')
 
-    def check() -> None:
-        run, folder = _run(request.config, question)
-        if problem := _problem(run, folder, question.group):
+    def hold() -> None:
+        run, folder = _run(request.config, check)
+        if problem := _problem(run, folder, check.group):
             pytest.fail(problem, pytrace=False)
 
-    return check
+    return hold
 
 
-def _run(config: pytest.Config, question: Question) -> tuple[Run, Path]:
+def _run(config: pytest.Config, check: Check) -> tuple[Run, Path]:
     """Return the run of an implementation and its folder; its cases are asked once in a session."""
     from conformance import results
 
-    key, known = (question.entry.id, question.seed, question.cases), config.stash[_RUNS]
+    key, known = (check.entry.id, check.seed, check.cases), config.stash[_RUNS]
     if key not in known:
-        folder = _folder(config) / f"{question.entry.id}-{question.seed}-{question.cases}"
+        folder = _folder(config) / f"{check.entry.id}-{check.seed}-{check.cases}"
         with _alone(folder):
             stamp, session = folder / "session", config.stash[_SESSION]
             if not stamp.exists() or stamp.read_text() != session:
                 stamp.unlink(missing_ok=True)
-                _ask(question, folder)
+                _ask(check, folder)
                 stamp.write_text(session)
         known[key] = results.read(folder), folder
     return known[key]
@@ -152,10 +150,10 @@ def _alone(folder: Path) -> Generator[None]:
         yield
 
 
-def _ask(question: Question, folder: Path) -> None:
+def _ask(check: Check, folder: Path) -> None:
     from conformance.campaign import Campaign, Options, Progress
 
-    options = Options([question.entry], folder, seed=question.seed, cases=question.cases, requested=True)
+    options = Options([check.entry], folder, seed=check.seed, cases=check.cases, requested=True)
     end = Campaign(options, Progress()).run()
     if "the run was interrupted" in end.reasons:
         raise KeyboardInterrupt

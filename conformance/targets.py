@@ -52,7 +52,8 @@ def is_target(pattern: str) -> bool:
     >>> [is_target(p) for p in ("mine.py", "mine.py:Mine", "pkg.mod:Mine", "exec:./mine --fast", "torch.*@cuda")]
     [True, True, True, True, False]
     """
-    return ".py" in pattern or pattern.startswith(EXEC) or bool(_CLASS.fullmatch(pattern))
+    is_file = pattern.partition(":")[0].endswith(".py")
+    return is_file or pattern.startswith(EXEC) or bool(_CLASS.fullmatch(pattern))
 
 
 def introduced(target: str, device: str = "cpu", python: str = sys.executable, start: float = START) -> list[Entry]:
@@ -122,7 +123,8 @@ def installed(device: str, python: str = sys.executable) -> Iterator[Entry]:
         try:
             found = introduced(point.value, device, python)
         except (InvalidInput, Incomplete):  # its worker will say why
-            stated = Statement(id=point.name, packages=[], documentation="", conventions={})
-            found = [Entry(f"{point.name}@{device}", stated, f"user-{point.name}", point.value, "")]
+            name = re.sub(r"[^\w.+-]", "-", point.name)
+            stated = Statement(id=name, packages=[], documentation="", conventions={})
+            found = [Entry(f"{name}@{device}", stated.on(device), f"user-{name}", point.value, "")]
         for entry in found:
             yield msgspec.structs.replace(entry, named=entry.id)
