@@ -269,9 +269,10 @@ class Campaign:
 
 
 def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signature]:
-    """Return the pooled signatures that an implementation supports, no more than it can pay for."""
-    found = (i.recipe.signature for i in items if i.recipe.pooled and not statement.unsupported(i.facts))
-    return list(dict.fromkeys(found))[: statement.signatures]
+    """Return the pooled signatures that an implementation supports: of either kind no more than it can pay for."""
+    found = dict.fromkeys(i.recipe.signature for i in items if i.recipe.pooled and not statement.unsupported(i.facts))
+    plain, featured = ([s for s in found if bool(s.feature) == has] for has in (False, True))
+    return plain[: statement.signatures] + featured[: statement.signatures]
 
 
 def resumable(options: Options, header: results.RunRecord) -> list[Result]:

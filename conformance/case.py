@@ -1,7 +1,7 @@
 """A `Case` is a question: pure data that can be saved, mailed, replayed and judged again.
 
 Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what the layer starts with, and `<t>.x`,
-`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, `<t>.tangent` for step t.
+`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, and `<t>.tangent`, of x, for step t.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reference.spec import Array, kept_shape
 SCHEMA = 1
 
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
-Layout = Literal["C", "F", "strided"]
+Layout = Literal["C", "F", "strided", "channels_last"]
 
 
 class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

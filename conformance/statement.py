@@ -93,7 +93,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 # What a case may ask beyond this, a statement must say that it supports.
 _ORDINARY: When = {
-    "order": [0, 1],
+    "differentiation": ["none", "reverse"],
     "sites": [1],
     "init_mode": ["train"],
     "round_trip": ["none"],
@@ -132,7 +132,7 @@ def facts(case: Case) -> dict[str, Any]:
     """Return the facts about a case that statements and divergences may speak of.
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
-    order: the highest derivative asked for. updates: whether the update ops run in every step.
+    differentiation, mask: see the functions of that name. updates: whether the update ops run in every step.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -147,7 +147,7 @@ def facts(case: Case) -> dict[str, Any]:
         "scale": case.spec.scale,
         "affine": _AFFINE[case.spec.center, case.spec.scale],
         "trainable": case.spec.trainable,
-        "order": max((d.order for step in case.steps for d in step.derivatives), default=0),
+        "differentiation": differentiation(case),
         "sites": case.actions.sites,
         "init_mode": case.actions.init_mode,
         "round_trip": case.actions.round_trip,
@@ -156,7 +156,7 @@ def facts(case: Case) -> dict[str, Any]:
         "cumulative": case.spec.momentum is None,
         "virtual": case.spec.virtual_batch_size is not None,
         "renorm": case.spec.renorm,
-        "mask": any(name.endswith(".mask") for name in case.tensors),
+        "mask": mask(case),
         "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
     }
 
@@ -172,6 +172,32 @@ def channel(kept: tuple[int, ...], rank: int) -> str:
     if kept == (1,):
         return "second"
     return "last" if kept == (rank - 1,) else "other"
+
+
+def differentiation(case: Case) -> str:
+    """Return the hardest derivative that a case asks for.
+
+    `none`; `reverse`, the gradients; `forward`, the derivative of y along a tangent; `reverse_over_reverse` and
+    `forward_over_reverse`, those of the gradients; `third`.
+    """
+    derivatives = [d for step in case.steps for d in step.derivatives]
+    last = max(derivatives, key=lambda d: (d.order, d.mode != "reverse"), default=None)
+    if last is None or last.order == 3:
+        return "third" if last else "none"
+    return "reverse_over_reverse" if (last.order, last.mode) == (2, "reverse") else last.mode
+
+
+def mask(case: Case) -> str | bool:
+    """Return the shape of a case's masks: that of the input (`full`), of all but its last axis (`without_last`).
+
+    `spread` has the input's rank, and size 1 where one value stands for a whole axis; False: there is no mask.
+    """
+    for t in range(len(case.steps)):
+        values = case.tensor(f"{t}.mask")
+        if values is not None:
+            shape = case.x(t).shape
+            return "full" if values.shape == shape else "without_last" if values.shape == shape[:-1] else "spread"
+    return False
 
 
 def step_facts(case: Case, t: int) -> dict[str, Any]:
