@@ -84,7 +84,7 @@ prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (h
 	@$(BIN)/coverage run --branch --source=reference -m pytest -q tests/reference reference
 	@$(BIN)/coverage report --show-missing --fail-under=100
 	@echo "Mutating reference/"
-	@$(BIN)/python tests/mutants/reference_mutants.py
+	@$(BIN)/python tests/mutants/reference_mutants.py --jobs $(JOBS)
 
 format: $(DEV_READY) ## let ruff mend and format
 	@$(BIN)/ruff check --fix

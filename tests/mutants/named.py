@@ -116,6 +116,10 @@ NAMED = (
     Named("statistics stored as the input", "dtypes", "_name(dtype, semantics.statistics_dtype)", "dtype", "statistics_dtype"),
     Named("output stored as the input", "dtypes", "_name(dtype, semantics.output_dtype)", "dtype", "output_dtype"),
     Named("longdouble however narrow", "precision", "    if bits >= NEEDED_BITS:", "    if True:"),
+    Named("sums as shallow as a tree", "precision", "    return 1 + max(summation_depth(half, dtype), summation_depth(n - half, dtype))", "    return 1 + summation_depth(half, dtype)"),
+    Named("certified as if not corrected", "own_error", "by.residual(deviation, first)", "by.residual(magnitude, first)"),
+    Named("a share costs no rounding", "own_error", "cls(depth + 2, depth + 1, roundoff(dtype)) if weighted else", "cls(depth, 1, roundoff(dtype)) if weighted else"),
+    Named("the mean's error left out of the variance's", "own_error", "e_residual * (2 * e_mean + e_residual)", "e_residual * e_residual"),
     # Derivatives
     Named("gradient not through the mean", "gradients", "    mean_, variance_ = -step.a * total(g, axes),", "    mean_, variance_ = 0 * total(g, axes),"),
     Named("gradient not through the variance", "gradients", "-step.b * total(g * step.z, axes) / (2 * step.h)", "0 * total(g * step.z, axes)"),
