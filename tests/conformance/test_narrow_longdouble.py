@@ -13,7 +13,7 @@ from reference.precision import working_dtype
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="there is no wide longdouble to compare with")
 def test_float64_gets_the_same_verdicts_in_binary128(run, monkeypatch):
-    """Judged in binary128, float64 gets longdouble's verdicts on every array, and its ρ to a thousandth of the bound."""
+    """In binary128 float64 gets the verdicts that longdouble gives it, and its ρ to a thousandth of the bound."""
     wide = run("numpy.*", cases=60, out="wide", in_process=True)
     monkeypatch.setattr(question, "working_dtype", partial(working_dtype, wide=np.float64))
     narrow = run("numpy.*", cases=60, out="narrow", in_process=True)
