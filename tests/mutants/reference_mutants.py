@@ -1,9 +1,10 @@
 """Mutate the reference and count which mutants its tests kill: `python tests/mutants/reference_mutants.py`.
 
-Every test of `tests/reference` but the slow ones against JAX is collected once. For each mutant a forked process puts
-the mutated code into the functions that the tests already hold, and runs the tests until one fails (`runner.py` says
-in which order). A mutant of what is evaluated at import (defaults, constants) gets a fresh process. The table says
-killed / total per module; survivors that `equivalent.toml` does not argue make the exit status 1.
+Every test of `tests/reference` is collected once, but for the slow ones against JAX and those that start pytest anew,
+with no mutant in it. For each mutant a forked process puts the mutated code into the functions that the tests already
+hold, and runs the tests until one fails (`runner.py` says in which order). A mutant of what is evaluated at import
+(fields, constants) gets a fresh process. The table says killed / total per module; survivors that `equivalent.toml`
+does not argue make the exit status 1.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from named import NAMED  # noqa: E402 - found by the path above
 from operators import mutants  # noqa: E402
 from runner import Runner  # noqa: E402
 
-TESTS = ["tests/reference", "reference", "--doctest-modules", "-k", "not autodiff"]
+TESTS = ["tests/reference", "reference", "--doctest-modules", "-k", "not autodiff and not directory"]
 FIRST = [f"tests/reference/test_{name}.py" for name in ("edges", "validation", "readme")]
 QUIET = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--import-mode=importlib", "-W", "ignore"]
 
