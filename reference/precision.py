@@ -18,9 +18,9 @@ def working_dtype(dtypes: Iterable[str], wide: type[Any] = np.longdouble) -> typ
     """Return the dtype to compute in: float64 to judge float32 and halves, longdouble to judge float64.
 
     dtypes: names of the storage dtypes in play. wide: this platform's longdouble. Where it has fewer than 63 bits of
-    fraction (ARM, MSVC), IEEE binary128 of the package numpy-quaddtype stands in, some ten times slower. Either is a scalar
-    type that arrays are made of, as float64 is. Give binary128's only floats and integers: it rounds what is a scalar
-    of its own already to float64 (numpy-quaddtype 1.0.0).
+    fraction (Apple's ARM, MSVC), IEEE binary128 of the package numpy-quaddtype stands in, some ten times slower. Either
+    is a scalar type that arrays are made of, as float64 is. binary128's takes floats and integers: what is one of its
+    own already it rounds to float64 (numpy-quaddtype 1.0.0).
 
     >>> working_dtype(["bfloat16", "float32"]).__name__
     'float64'

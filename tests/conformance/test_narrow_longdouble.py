@@ -1,4 +1,4 @@
-"""Judging float64 where longdouble is no wider than float64 (ARM, MSVC): pretended here, on any platform."""
+"""Judging float64 where longdouble is no wider than float64 (Apple's ARM, MSVC): pretended here, on any platform."""
 
 from __future__ import annotations
 
