@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from conformance.environment import Environment, Limits, Listing, Worker, WorkerDied
 from conformance.results import ImplementationRecord
 from conformance.roster import EXTRAS, Entry, environments
@@ -26,6 +28,7 @@ def record(entry: Entry, listing: Listing | str, versions: dict[str, str]) -> Im
         statement.calibration,
         named=entry.named,
         about=about,
+        statement=msgspec.to_builtins(statement),
     )
 
 

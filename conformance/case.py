@@ -1,7 +1,7 @@
 """A `Case` is a question: pure data that can be saved, mailed, replayed and judged again.
 
 Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what the layer starts with, and `<t>.x`,
-`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, `<t>.tangent` for step t.
+`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, and `<t>.tangent`, of x, for step t.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import msgspec
 import numpy as np
 
 from reference import Parameters, Semantics, Spec, State
+from reference.precision import widened
 from reference.spec import Array, kept_shape
 
 SCHEMA = 1
 
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
-Layout = Literal["C", "F", "strided"]
+Layout = Literal["C", "F", "strided", "channels_last"]
 
 
 class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -153,4 +154,4 @@ def initial_state(case: Case, semantics: Semantics, dtype: type[np.floating[Any]
 
 
 def _at(array: Array | None, dtype: type[np.floating[Any]]) -> Array | None:
-    return None if array is None else array.astype(dtype)
+    return None if array is None else widened(array, dtype)

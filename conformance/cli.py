@@ -11,12 +11,12 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import campaign, env_cli, results, roster, targets
+from conformance import campaign, env_cli, gate_cli, results, roster, targets
 from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
 
 OUT = Path("reports/latest")
-PROFILES = {"smoke": 60, "default": 300, "thorough": 1200}
+PROFILES = {"smoke": 95, "default": 475, "thorough": 1900}  # 1, 5 and 20 cases per cell
 
 
 class _Group(click.Group):
@@ -86,6 +86,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     help="How many cases to generate.",
 )
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
+@click.option("--corpus/--no-corpus", default=True, help="Ask the named cases of the corpus too. Default: yes.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Environments to run at a time. Default: all.")
 @click.option(
     "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
@@ -97,6 +98,7 @@ def run(
     seed: int,
     profile: str,
     cases: int | None,
+    corpus: bool,
     jobs: int,
     shard: str,
     resume: bool,
@@ -114,6 +116,7 @@ def run(
         _options(out, **common),
         seed=seed,
         cases=cases or PROFILES[profile],
+        corpus=corpus,
         jobs=jobs,
         shard=_shard(shard),
         resume=resume,
@@ -223,6 +226,28 @@ def doctor(device: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=OUT)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the page there instead of printing it.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with the counts, and why a column is empty.")
+def matrix(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Count what each implementation was asked in a run: the table of conformance/implementations/README.md.
+
+    Exits 3 where a cell is empty and no statement says why.
+    """
+    from conformance import matrix as table
+
+    run = results.read(folder)
+    statements = {e.id: e.statement for device in ("cpu", "cuda") for e in roster.select((), device)}
+    found = table.lines(run, statements)
+    page = msgspec.json.encode(found).decode() if as_json else table.as_markdown(found, run).rstrip()
+    if out:
+        out.write_text(page + "\n")
+    click.echo(str(out.resolve()) if out else page)
+    if gaps := table.gaps(found):
+        raise Incomplete("; ".join(gaps[:3]) + (f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""))
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @_common
 @click.option("--json", "as_json", is_flag=True, help="Print every result as JSON.")
@@ -242,3 +267,4 @@ def replay(file: Path, as_json: bool, **common: Any) -> None:
 
 
 main.add_command(env_cli.env)
+main.add_command(gate_cli.gate)

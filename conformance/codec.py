@@ -71,6 +71,7 @@ def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
     try:
         fields: dict[str, Any] = json.loads(text)
         schema, inline = fields.pop("schema", SCHEMA), fields.pop("tensors", {})
+        fields.pop("about", None)  # what a corpus file says of itself
         if schema != SCHEMA:
             raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
         unknown = set(fields.get("spec", {})) - {field.name for field in dataclasses.fields(Spec)}
@@ -98,7 +99,7 @@ def check(case: Case) -> None:
     validate(plain, case.shape)
     kept = kept_shape(case.spec, case.shape)
     wanted = {"gamma": kept, "beta": kept, "moving_mean": kept, "moving_variance": kept}
-    wanted |= {f"{t}.dy": case.x(t).shape for t in range(len(case.steps))}
+    wanted |= {f"{t}.{name}": case.x(t).shape for t in range(len(case.steps)) for name in ("dy", "tangent")}
     for name, array in sorted(case.tensors.items()):
         if array.shape != wanted.get(name, array.shape):
             raise ValueError(f"{name} has shape {array.shape}, but axis={case.spec.axis} needs {wanted[name]}")
@@ -108,7 +109,7 @@ def check(case: Case) -> None:
 
 
 def _stored_in(case: Case, name: str) -> str:
-    if name.endswith((".x", ".dy")):
+    if name.endswith((".x", ".dy", ".tangent")):
         return case.dtypes.x
     kinds = {"gamma": "parameters", "beta": "parameters", "moving_mean": "statistics", "moving_variance": "statistics"}
     return getattr(case.dtypes, kinds[name]) if name in kinds else case.tensors[name].dtype.name

@@ -23,7 +23,7 @@ from conformance.results import ImplementationRecord, Result, Run
 _SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
 
 
-SUFFICIENT = 300  # fewer cases leave cells with a single case, or none
+SUFFICIENT = 475  # fewer cases leave cells with a single case, or none
 
 
 class _Bars(Progress):
@@ -116,12 +116,12 @@ def headline(run: Run) -> str:
 def _table(run: Run) -> Table:
     table = Table(title="worst ρ = error / bound (1 or less conforms)")
     table.add_column("implementation", no_wrap=True)
-    for column in summary.COLUMNS:
+    for column in summary.MAIN:
         table.add_column(_SHORT.get(column, column), justify="right")
     for verdict in ("PASS", "FAIL", "other"):
         table.add_column(verdict, justify="right")
     for row in summary.rows(run):
-        cells = [summary.show(row.outputs[c].rho) if c in row.outputs else "" for c in summary.COLUMNS]
+        cells = [summary.show(row.outputs[c].rho) if c in row.outputs else "" for c in summary.MAIN]
         passed, failed = row.verdicts.get("PASS", 0), row.verdicts.get("FAIL", 0)
         other = sum(row.verdicts.values()) - passed - failed
         style = "red" if failed else ("dim" if not row.available else None)

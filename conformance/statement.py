@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from conformance.bounds import Numerics
 from conformance.case import Case, Step
+from conformance.numerics import Numerics
 from reference import Semantics
 from reference.spec import kept_axes, reduced_axes
 
@@ -45,7 +45,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     returns. compiled: it pays for each new static signature, so it gets the pooled ones only, and of those no more than
     `signatures`. calibration: it is there to test the suite. returned: batch statistics are returned `as_used` in the
     output, or may be `rounded` on the way out. device: where it runs, which the host fills in; a `when` may name it
-    beside the facts of the case.
+    beside the facts of the case. lacks: why it offers none of a column of the matrix (see `offers`).
     """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+-]+$")]
@@ -57,6 +57,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outputs: tuple[str, ...] = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
     rules: list[Rule] = []
     refusals: list[Refusal] = []
+    lacks: dict[str, str] = {}
     compiled: bool = False
     signatures: int = 16
     calibration: bool = False
@@ -90,6 +91,16 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 fields |= rule.numerics
         return msgspec.convert(fields, Numerics)
 
+    def offers(self, column: str) -> bool:
+        """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""
+        fact, wanted = COLUMNS[column]
+        if fact == "modes":
+            return column in self.modes
+        if fact == "outputs":
+            return bool(set(wanted) & set(self.outputs))
+        allowed = (_ORDINARY | self.supports).get(fact)
+        return allowed is None or bool(set(wanted) & set(allowed))
+
     def unsupported(self, facts: dict[str, Any]) -> str:
         """Return why a case cannot be asked, empty where it can."""
         facts = facts | {"device": self.device}
@@ -105,7 +116,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 # What a case may ask beyond this, a statement must say that it supports.
 _ORDINARY: When = {
-    "order": [0, 1],
+    "differentiation": ["none", "reverse"],
     "sites": [1],
     "init_mode": ["train"],
     "round_trip": ["none"],
@@ -118,11 +129,28 @@ _ORDINARY: When = {
     "adjustment": [False],
 }
 
+# What the matrix counts: the fact of a case that asks for it, and its values.
+COLUMNS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "train": ("modes", ()),
+    "infer": ("modes", ()),
+    "gradient": ("outputs", ("dx",)),
+    "forward": ("differentiation", ("forward",)),
+    "second order": ("differentiation", ("reverse_over_reverse", "forward_over_reverse")),
+    "mask": ("mask", ("full", "spread", "without_last")),
+    "renorm": ("renorm", (True,)),
+    "virtual batch": ("virtual", (True,)),
+    "adjustment": ("adjustment", (True,)),
+}
+
 _STORED = {
     "dgamma": "parameters",
     "dbeta": "parameters",
+    "dgamma_tangent": "parameters",
     "moving_mean": "statistics",
     "moving_variance": "statistics",
+    "moving_stddev": "statistics",
+    "renorm_mean": "statistics",
+    "renorm_stddev": "statistics",
     "mean": "statistics",
     "variance": "statistics",
 }
@@ -144,7 +172,7 @@ def facts(case: Case) -> dict[str, Any]:
     """Return the facts about a case that statements and divergences may speak of.
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
-    order: the highest derivative asked for. updates: whether the update ops run in every step.
+    differentiation, mask: see the functions of that name. updates: whether the update ops run in every step.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -159,7 +187,7 @@ def facts(case: Case) -> dict[str, Any]:
         "scale": case.spec.scale,
         "affine": _AFFINE[case.spec.center, case.spec.scale],
         "trainable": case.spec.trainable,
-        "order": max((d.order for step in case.steps for d in step.derivatives), default=0),
+        "differentiation": differentiation(case),
         "sites": case.actions.sites,
         "init_mode": case.actions.init_mode,
         "round_trip": case.actions.round_trip,
@@ -168,7 +196,7 @@ def facts(case: Case) -> dict[str, Any]:
         "cumulative": case.spec.momentum is None,
         "virtual": case.spec.virtual_batch_size is not None,
         "renorm": case.spec.renorm,
-        "mask": any(name.endswith(".mask") for name in case.tensors),
+        "mask": mask(case),
         "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
     }
 
@@ -184,6 +212,32 @@ def channel(kept: tuple[int, ...], rank: int) -> str:
     if kept == (1,):
         return "second"
     return "last" if kept == (rank - 1,) else "other"
+
+
+def differentiation(case: Case) -> str:
+    """Return the hardest derivative that a case asks for.
+
+    `none`; `reverse`, the gradients; `forward`, the derivative of y along a tangent; `reverse_over_reverse` and
+    `forward_over_reverse`, those of the gradients; `third`.
+    """
+    derivatives = [d for step in case.steps for d in step.derivatives]
+    last = max(derivatives, key=lambda d: (d.order, d.mode != "reverse"), default=None)
+    if last is None or last.order == 3:
+        return "third" if last else "none"
+    return "reverse_over_reverse" if (last.order, last.mode) == (2, "reverse") else last.mode
+
+
+def mask(case: Case) -> str | bool:
+    """Return the shape of a case's masks: that of the input (`full`), of all but its last axis (`without_last`).
+
+    `spread` has the input's rank, and size 1 where one value stands for a whole axis; False: there is no mask.
+    """
+    for t in range(len(case.steps)):
+        values = case.tensor(f"{t}.mask")
+        if values is not None:
+            shape = case.x(t).shape
+            return "full" if values.shape == shape else "without_last" if values.shape == shape[:-1] else "spread"
+    return False
 
 
 def step_facts(case: Case, t: int) -> dict[str, Any]:

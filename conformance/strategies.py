@@ -1,17 +1,20 @@
 """Generated cases: Hypothesis draws recipes, and a recipe's hash seeds its data.
 
 Only enumerated values are drawn, so that a case depends on the run's seed and on nothing else. Each mandatory cell
-(placement × conditioning × precision) gets a small seeded run of its own: one run over everything repeats itself and
-leaves cells empty. Every second case takes its static signature from a pool, which compiled implementations share.
+(placement × conditioning × precision, and placement × feature) gets a small seeded run of its own: one run over
+everything repeats itself and leaves cells empty. Every second case takes its static signature from a pool, which
+compiled implementations share: one per placement and precision, and one per feature.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
 import json
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import ml_dtypes
 import msgspec
@@ -20,6 +23,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
 from conformance.case import Case, Derivative, Dtype, Dtypes, Layout, Step
+from conformance.features import FEATURES
 from reference import Spec
 from reference.spec import Array, broadcast, kept_axes, kept_shape
 
@@ -56,28 +60,34 @@ _MODES = ["train infer", "train train infer", "infer train infer", "train train 
 
 
 class Cell(NamedTuple):
-    """One mandatory combination."""
+    """One mandatory combination; with a feature, conditioning and precision are free."""
 
     placement: str
-    conditioning: str
-    precision: str
+    conditioning: str = ""
+    precision: str = ""
+    feature: str = ""
 
     def __str__(self) -> str:
         """Return the cell's name in coverage tables."""
-        return f"{self.placement}; {self.conditioning}; {self.precision}"
+        return "; ".join(part for part in self if part)
 
 
-CELLS = [Cell(*c) for c in itertools.product(PLACEMENTS, CONDITIONING, PRECISION)]
+CELLS = [
+    *(Cell(*c) for c in itertools.product(PLACEMENTS, CONDITIONING, PRECISION)),
+    *(Cell(placement, feature=name) for name, feature in FEATURES.items() for placement in feature.placements),
+]
 
 
-class Signature(msgspec.Struct, frozen=True):
-    """What a compiled implementation compiles for."""
+class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a compiled implementation compiles for. feature, variant: what the case asks beyond the plain layer."""
 
     shape: tuple[int, ...]
     axis: int | tuple[int, ...]
     dtypes: Dtypes
     momentum: float
     affine: Literal["both", "none", "scale", "center"]
+    feature: str = ""
+    variant: str = ""
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -112,9 +122,9 @@ def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
     found: list[Recipe] = []
     budget = count + 1
     while len(unique := list(dict.fromkeys(found[1:]))) < count:
-        found = _draw(recipe(cell), (run_seed, *cell), budget)
+        found = _draw(recipe(cell), (run_seed, *filter(None, cell)), budget)
         budget *= 2
-    shared = pool(run_seed).get((cell.placement, cell.precision))
+    shared = pool(run_seed).get((cell.placement, cell.precision, cell.feature))
     return [_numbered(r, i, shared) for i, r in enumerate(unique[:count])]
 
 
@@ -126,10 +136,19 @@ def _numbered(recipe: Recipe, number: int, shared: Signature | None) -> Recipe:
 
 
 @functools.cache
-def pool(run_seed: int) -> dict[tuple[str, str], Signature]:
-    """Return the pooled signatures: one per placement and precision, `POOL_SIZE` in all, float32 first."""
-    slots = [(placement, precision) for precision in PRECISION for placement in PLACEMENTS][:POOL_SIZE]
-    return {slot: _draw(signature(Cell(slot[0], "easy", slot[1])), (run_seed, "pool", *slot), 2)[-1] for slot in slots}
+def pool(run_seed: int) -> dict[tuple[str, str, str], Signature]:
+    """Return the pooled signatures by placement, precision and feature.
+
+    There are `POOL_SIZE` plain ones, float32 first, and one for the first placement of each feature.
+    """
+    slots = [Cell(placement, "easy", precision) for precision in PRECISION for placement in PLACEMENTS][:POOL_SIZE]
+    slots += [Cell(feature.placements[0], feature=name) for name, feature in FEATURES.items()]
+    drawn = {cell: _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1] for cell in slots}
+    return {(cell.placement, cell.precision, cell.feature): found for cell, found in drawn.items()}
+
+
+def _named(cell: Cell) -> tuple[str, ...]:
+    return (cell.placement, cell.precision, cell.feature) if cell.feature else (cell.placement, cell.precision)
 
 
 def _draw(strategy: st.SearchStrategy[T], key: tuple[object, ...], examples: int) -> list[T]:
@@ -155,17 +174,28 @@ def _draw(strategy: st.SearchStrategy[T], key: tuple[object, ...], examples: int
 def signature(cell: Cell) -> st.SearchStrategy[Signature]:
     """Draw what a compiled implementation would compile for."""
     rank, axis = PLACEMENTS[cell.placement]
-    kinds: list[tuple[Dtype, Dtype]] = [("float32", "float32")]
-    if cell.precision == "other":
-        kinds = [("float64", "float64"), ("bfloat16", "float32"), ("float16", "float32")]
+    feature = FEATURES.get(cell.feature)
+    sizes = [size for size in _SIZES[rank] if not feature or not feature.first or size[0] in feature.first]
     return st.builds(
         Signature,
-        shape=st.sampled_from(_SIZES[rank]).map(lambda shape: _moved(shape, rank, axis)),
+        shape=st.sampled_from(sizes).map(lambda shape: _moved(shape, rank, axis)),
         axis=st.just(axis),
-        dtypes=st.sampled_from(kinds).map(lambda kind: Dtypes(kind[0], kind[1], kind[1])),
+        dtypes=st.sampled_from(_kinds(cell)).map(lambda kind: Dtypes(kind[0], kind[1], kind[1])),
         momentum=st.sampled_from([0.9, 0.99, 0.5, 0.999, 0.0, 1.0]),
         affine=st.sampled_from(["both", "both", "none", "scale", "center"]),
+        feature=st.just(cell.feature),
+        variant=st.sampled_from(feature.variants if feature else ("",)),
     )
+
+
+def _kinds(cell: Cell) -> list[tuple[Dtype, Dtype]]:
+    """Return the pairs of dtypes to draw from: of the input, and of parameters and statistics."""
+    if cell.feature:
+        feature = FEATURES[cell.feature]
+        return [(dtype, dtype if feature.halves or dtype == "float64" else "float32") for dtype in feature.dtypes]
+    if cell.precision == "other":
+        return [("float64", "float64"), ("bfloat16", "float32"), ("float16", "float32")]
+    return [("float32", "float32")]
 
 
 def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
@@ -177,10 +207,10 @@ def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
         pooled=st.just(False),
         epsilon=st.sampled_from([1e-3, 1e-5, 1e-1, 1e-8]),
         modes=st.sampled_from(_MODES),
-        layout=st.sampled_from(["C", "F", "strided"]),
+        layout=st.sampled_from(["C", "F", "strided", "channels_last"]),
         last_batch_smaller=st.booleans(),
-        pattern=st.sampled_from(_PATTERNS[cell.conditioning]),
-        ratio=st.sampled_from(_RATIOS[cell.conditioning]),
+        pattern=st.sampled_from(_PATTERNS[cell.conditioning or "easy"]),
+        ratio=st.sampled_from(_RATIOS[cell.conditioning or "easy"]),
         spread=st.sampled_from([30.0, 1.0, 1e-2, 1e2, 1e3]),
         drift=st.sampled_from([0.0, 0.5, 3.0]),
         values=st.sampled_from(["random", "identity", "negative", "zero_channel", "large"]),
@@ -204,20 +234,29 @@ def build(recipe: Recipe, run_seed: int) -> Case:
     """Return the case of a recipe."""
     sig, rng = recipe.signature, np.random.default_rng(_hash(run_seed, recipe))
     modes = recipe.modes.split()
-    center, scale = sig.affine in ("both", "center"), sig.affine in ("both", "scale")
-    spec = Spec(axis=sig.axis, epsilon=recipe.epsilon, momentum=sig.momentum, center=center, scale=scale)
+    spec, feature = _spec(recipe), FEATURES.get(sig.feature)
     tensors = _initial(recipe, spec, rng)
     for t in range(len(modes)):
         shape = _shape(recipe, t, len(modes))
         tensors[f"{t}.x"] = _cast(_data(recipe, spec, shape, t, rng), sig.dtypes.x)
         tensors[f"{t}.dy"] = _cast(rng.normal(size=shape), sig.dtypes.x)
     steps = tuple(Step(mode="train" if m == "train" else "infer", derivatives=(Derivative(),)) for m in modes)
-    return Case(spec=spec, steps=steps, dtypes=sig.dtypes, layout=recipe.layout, tensors=tensors)
+    case = Case(spec=spec, steps=steps, dtypes=sig.dtypes, layout=recipe.layout, tensors=tensors)
+    return feature.add(case, sig.variant, rng) if feature else case
+
+
+def _spec(recipe: Recipe) -> Spec:
+    sig = recipe.signature
+    center, scale = sig.affine in ("both", "center"), sig.affine in ("both", "scale")
+    asked: Mapping[str, Any] = FEATURES[sig.feature].spec.get(sig.variant, {}) if sig.feature else {}
+    spec = Spec(axis=sig.axis, epsilon=recipe.epsilon, momentum=sig.momentum, center=center, scale=scale)
+    return dataclasses.replace(spec, **asked)
 
 
 def _shape(recipe: Recipe, t: int, steps: int) -> tuple[int, ...]:
     shape = recipe.signature.shape
-    smaller = recipe.last_batch_smaller and not recipe.pooled and t == steps - 1 and shape[0] > 2
+    divisible = recipe.signature.feature and FEATURES[recipe.signature.feature].first
+    smaller = recipe.last_batch_smaller and not (recipe.pooled or divisible) and t == steps - 1 and shape[0] > 2
     if smaller and 0 not in kept_axes(Spec(axis=recipe.signature.axis), len(shape)):
         return (shape[0] - 1, *shape[1:])
     return shape

@@ -83,7 +83,12 @@ def write_frame(stream, body):
 
 
 class Step(object):
-    """One call: `training`, `update`, `site`, the arrays `x` and `dy` (None where no gradient is asked for)."""
+    """One call: `training`, `update`, `site`, and arrays, None where not asked for: `x`, `dy`, `mask`, `tangent` of x.
+
+    adjustment: what the adjustment callable returns, (scale, bias). forward: whether the derivative of y along the
+    tangent is asked for, `y_tangent`. second: how that of dx and dgamma is to be taken, `dx_tangent` and
+    `dgamma_tangent`: "reverse" (over reverse) or "forward_over_reverse"; empty where it is not asked for.
+    """
 
     def __init__(self, index, fields, case):
         self.index = index
@@ -93,6 +98,11 @@ class Step(object):
         self.derivatives = fields["derivatives"]
         self.x = _laid_out(case.tensors["%d.x" % index], case.layout)
         self.dy, self.mask = case.own("%d.dy" % index), case.own("%d.mask" % index)
+        self.tangent = case.own("%d.tangent" % index)
+        scale, bias = (case.own("%d.adjustment_%s" % (index, name)) for name in ("scale", "bias"))
+        self.adjustment = None if scale is None else (scale, bias)
+        self.forward = any(d["order"] == 1 and d["mode"] == "forward" for d in self.derivatives)
+        self.second = "".join(d["mode"] for d in self.derivatives if d["order"] == 2)
 
 
 class Case(object):
@@ -121,6 +131,7 @@ class Case(object):
         """Return what a compiled implementation compiles for: everything static about a step."""
         spec = self.spec
         flags = (spec["momentum"], spec["center"], spec["scale"], spec["trainable"], step.training)
+        flags += (step.forward, step.second, None if step.mask is None else step.mask.shape)
         return (step.x.shape, str(step.x.dtype), self.axis, step.dy is not None) + flags
 
 
@@ -140,6 +151,8 @@ def _laid_out(array, layout):
     """Return a writable copy of the array with the memory layout that the case asks for."""
     if layout == "F":
         return np.array(array, order="F")
+    if layout == "channels_last" and array.ndim > 2:
+        return np.moveaxis(np.array(np.moveaxis(array, 1, -1), order="C"), -1, 1)
     if layout == "strided" and array.ndim:
         wide = np.zeros(array.shape[:-1] + (2 * array.shape[-1],), array.dtype)
         wide[..., ::2] = array

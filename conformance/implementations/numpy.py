@@ -3,6 +3,7 @@
 import numpy as np
 
 _CITE = "this file: the sums are written out below"
+_LACKS = ["forward", "second order", "mask", "renorm", "virtual batch", "adjustment"]
 
 
 def _statement(name, **numerics):
@@ -14,6 +15,7 @@ def _statement(name, **numerics):
         "supports": {"dtype": ["float32", "float64"]},
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
         "calibration": True,
+        "lacks": dict.fromkeys(_LACKS, "a calibration subject is a plain layer"),
         "returned": "as_used",
         "rules": [
             {

@@ -34,15 +34,15 @@ def lines(found, identity):
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js on PATH; install nodejs to run the example")
 def test_the_javascript_example_conforms(run):
-    """The documented example in another language is judged on 60 cases, every kept axis among them, and none fails."""
-    found = run(f"exec:node {PROGRAMS / 'batch_norm.js'}", cases=60)
+    """The documented example in another language is judged on 60 cases, most placements of the axis among them."""
+    found = run(f"exec:node {PROGRAMS / 'batch_norm.js'}", cases=60, corpus=True)
     (row,) = summary.rows(found)
     assert found.complete
     assert row.conforms
     assert row.id == "javascript.batch_norm@cpu"
     assert {"y train", "y infer", "dx train", "dgamma infer", "moving_variance", "variance"} <= set(row.outputs)
-    judged = {r.case for r in found.results if r.rho is not msgspec.UNSET}
-    assert len({found.cases[case].cell.partition(";")[0] for case in judged}) == 10
+    judged = {r.case for r in found.results if r.rho is not msgspec.UNSET and found.cases[r.case].recipe}
+    assert len({found.cases[case].cell.partition(";")[0] for case in judged}) >= 8
     assert "node" in found.implementations[0].versions
 
 
