@@ -138,7 +138,7 @@ def test_a_program_that_breaks_costs_its_own_case_and_nobody_elses(run, tmp_path
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Install a package, as pip would: the README's twenty lines in it, and one entry point for each text given."""
+    """Install a package, as pip would: the README's class in it, and one entry point for each text given."""
     text = (ROOT / "conformance" / "README.md").read_text()
     site = tmp_path / "site"
     (site / "minepackage").mkdir(parents=True)
@@ -159,7 +159,7 @@ def package(tmp_path, monkeypatch):
 
 
 def test_a_class_by_its_dotted_name_is_the_class_in_its_file(run, package, tmp_path):
-    """The twenty lines conform by module:Class as they do by path, and the host never imports them."""
+    """The README's class conforms by module:Class as it does by path, and the host never imports it."""
     dotted = run("minepackage.layers:MyBatchNorm", cases=20, out="dotted")
     by_path = run(f"{tmp_path / 'site' / 'minepackage' / 'layers.py'}:MyBatchNorm", cases=20, out="path")
     assert dotted.results == by_path.results
