@@ -7,7 +7,7 @@ ones win. A `when` maps a fact to the values it may have: `{"rank": [4], "mode":
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -39,15 +39,16 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one implementation promises.
 
-    id: `framework.entry(+variant)*`. packages: the modules whose versions identify it. conventions: how its native
-    arguments differ from the neutral `Spec`. supports: facts a case must have to be asked at all. modes: the modes it
-    has; a step of another mode leaves it as it is, and nothing is judged. outputs: what it returns. compiled: it pays
-    for each new static signature, so it gets the pooled ones only, and of those no more than `signatures`. returned:
-    batch statistics are returned `as_used` in the output, or may be `rounded` on the way out. lacks: why it offers
-    none of a column of the matrix (see `offers`).
+    id: `framework.entry(+variant)*`, of letters, digits and `._+-`. packages: the modules whose versions identify it.
+    conventions: how its native arguments differ from the neutral `Spec`. supports: facts a case must have to be asked
+    at all. modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged. outputs: what
+    it returns. compiled: it pays for each new static signature, so it gets the pooled ones only, and of those no more
+    than `signatures`. lacks: why it offers none of a column of the matrix (see `offers`). calibration: it is there to
+    test the suite. returned: batch statistics are returned `as_used` in the output, or may be `rounded` on the way
+    out. device: where it runs, which the host fills in; a `when` may name it beside the facts of the case.
     """
 
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+-]+$")]
     packages: list[str]
     documentation: str
     conventions: dict[str, str]
@@ -61,6 +62,15 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signatures: int = 16
     calibration: bool = False
     returned: Literal["rounded", "as_used"] = "rounded"
+    device: str = "cpu"
+
+    def on(self, device: str) -> Statement:
+        """Return what is promised on a device."""
+        return msgspec.structs.replace(self, device=device)
+
+    def holds(self, when: When, facts: dict[str, Any]) -> bool:
+        """Return whether a rule or a refusal applies here."""
+        return matches(when, facts | {"device": self.device})
 
     @property
     def framework(self) -> str:
@@ -69,7 +79,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def semantics(self, facts: dict[str, Any]) -> Semantics:
         """Return the semantics promised for a case."""
-        fields = [rule.semantics for rule in self.rules if matches(rule.when, facts)]
+        fields = [rule.semantics for rule in self.rules if self.holds(rule.when, facts)]
         return msgspec.convert({k: v for f in fields for k, v in f.items()}, Semantics)
 
     def numerics(self, facts: dict[str, Any], mode: str, output: str) -> Numerics:
@@ -77,7 +87,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         asked = facts | {"mode": mode, "output": output}
         fields: dict[str, Any] = {"stored": _STORED.get(output, "input")}
         for rule in self.rules:
-            if matches(rule.when, asked):
+            if self.holds(rule.when, asked):
                 fields |= rule.numerics
         return msgspec.convert(fields, Numerics)
 
@@ -93,6 +103,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def unsupported(self, facts: dict[str, Any]) -> str:
         """Return why a case cannot be asked, empty where it can."""
+        facts = facts | {"device": self.device}
         for fact, allowed in (_ORDINARY | self.supports).items():
             if facts.get(fact) not in allowed:
                 return f"{fact} is {facts.get(fact)}; supported: {', '.join(str(value) for value in allowed)}"
@@ -100,7 +111,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def refusal(self, facts: dict[str, Any]) -> Refusal | None:
         """Return the documented refusal that a step runs into."""
-        return next((r for r in self.refusals if matches(r.when, facts)), None)
+        return next((r for r in self.refusals if self.holds(r.when, facts)), None)
 
 
 # What a case may ask beyond this, a statement must say that it supports.
