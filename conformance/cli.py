@@ -217,8 +217,7 @@ def matrix(folder: Path, out: Path | None, as_json: bool) -> None:
     from conformance import matrix as table
 
     run = results.read(folder)
-    statements = {e.id: e.statement for device in ("cpu", "cuda") for e in roster.select((), device)}
-    found = table.lines(run, statements)
+    found = table.lines(run)
     page = msgspec.json.encode(found).decode() if as_json else table.as_markdown(found, run).rstrip()
     if out:
         out.write_text(page + "\n")

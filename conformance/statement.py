@@ -116,6 +116,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 # What a case may ask beyond this, a statement must say that it supports.
 _ORDINARY: When = {
+    "start": ["given"],
     "differentiation": ["none", "reverse"],
     "sites": [1],
     "init_mode": ["train"],
@@ -172,7 +173,8 @@ def facts(case: Case) -> dict[str, Any]:
     """Return the facts about a case that statements and divergences may speak of.
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
-    differentiation, mask: see the functions of that name. updates: whether the update ops run in every step.
+    start: whether parameters and statistics are `given`, or some are the implementation's `own`. differentiation, mask:
+    see the functions of that name. updates: whether the update ops run in every step.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -187,6 +189,7 @@ def facts(case: Case) -> dict[str, Any]:
         "scale": case.spec.scale,
         "affine": _AFFINE[case.spec.center, case.spec.scale],
         "trainable": case.spec.trainable,
+        "start": "given" if _is_given(case) else "own",
         "differentiation": differentiation(case),
         "sites": case.actions.sites,
         "init_mode": case.actions.init_mode,
@@ -212,6 +215,11 @@ def channel(kept: tuple[int, ...], rank: int) -> str:
     if kept == (1,):
         return "second"
     return "last" if kept == (rank - 1,) else "other"
+
+
+def _is_given(case: Case) -> bool:
+    asked = {"gamma": case.spec.scale, "beta": case.spec.center, "moving_mean": True, "moving_variance": True}
+    return all(name in case.tensors for name, wanted in asked.items() if wanted)
 
 
 def differentiation(case: Case) -> str:

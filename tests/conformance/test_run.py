@@ -104,8 +104,8 @@ def test_the_fault_drill_leaves_the_others_byte_for_byte(run, adapter, tmp_path)
     faults |= {"WrongShape": "", "WrongDtype": "", "Nothing": "", "Early": ""}
     drilled = [adapter(f"faulty:{name}") for name in faults]
     limits = Limits(case=5, memory=1)
-    found = run(*drilled, adapter("faulty:Fine"), "numpy.*", cases=8, limits=limits)
-    alone = run(adapter("faulty:Fine"), "numpy.*", cases=8, out="alone")
+    found = run(*drilled, adapter("faulty:Fine"), "numpy.*", cases=12, limits=limits)
+    alone = run(adapter("faulty:Fine"), "numpy.*", cases=12, out="alone")
     said = {
         i.id: {r.outcome for r in found.results if r.verdict == "FAIL" and r.implementation == i.id}
         for i in found.implementations
