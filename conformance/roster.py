@@ -29,7 +29,7 @@ EXTRAS = {
 }
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
-    "torch": (("torch.py",), {}),
+    "torch": (("torch.py", "torch_compiled.py", "torch_modules.py"), {}),
     "tensorflow": (
         ("tensorflow.py", "tf_keras.py", "tf_layers.py", "sonnet.py", "keras.py"),
         {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "1"},
