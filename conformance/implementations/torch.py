@@ -15,6 +15,10 @@ _NATIVE = "https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/nat
 _VMAP = "generated/torch.func.vmap.html; https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/functorch/"
 _ONE_VALUE = "https://github.com/pytorch/pytorch/issues/4534: Expected more than 1 value per channel when training"
 _MANUAL = "torch/csrc/autograd/FunctionsManual.cpp: batch_norm_jvp and batchnorm_double_backward subtract the mean"
+_ROUNDED = (
+    "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu_update_stats_template: mean and invstd are stored in the "
+    "dtype of the parameters; the sums are of float32, which is less than a tree's depth of half precision"
+)
 ALL = ["float32", "float64", "float16", "bfloat16"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
@@ -28,6 +32,12 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiatio
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **fields.pop("semantics", {}))
     numerics = dict({"variance": "stable", "affine": "folded", "sums": "serial"}, **fields.pop("numerics", {}))
     tangents = {"when": {"output": TANGENTS}, "numerics": {"affine": "direct"}, "cite": _MANUAL}
+    halves = {
+        "when": {"parameters": ALL[2:]},
+        "numerics": {"accumulate": "input", "sums": "tree"},
+        "cite": _ROUNDED,
+    }
+    rules = [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents, halves]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     statement = {
         "id": "torch.%s" % entry,
@@ -36,7 +46,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiatio
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": dict(supported, **dict(supports)),
         "outputs": GRADIENTS + [o for o in TANGENTS if differentiation != _ONCE],
-        "rules": [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents] + fields.pop("rules", []),
+        "rules": rules + fields.pop("rules", []),
         "refusals": refusals("ValueError"),
     }
     return dict(statement, **fields)
