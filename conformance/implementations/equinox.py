@@ -23,20 +23,20 @@ def _sibling(name):
 _JAX = _sibling("jax")
 
 
-def _equinox(kind, cite, **semantics):
-    identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
-    supports = {"channel": ["second"], "affine": ["both", "none"]}
-    made = _JAX.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
-    made["rules"] += _JAX.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
-    return made
-
-
 _ONE_DTYPE = {
     "when": {"dtype": _JAX.HALF, "statistics": ["float32"], "mode": ["train"]},
     "error": ["TypeError"],
     "cite": "https://docs.jax.dev/en/latest/_autosummary/jax.lax.select.html: the cases, which are the batch's "
     "statistics and the running ones, must have the same dtype",
 }
+
+
+def _equinox(kind, cite, **semantics):
+    identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
+    supports = {"channel": ["second"], "affine": ["both", "none"]}
+    made = _JAX.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
+    made["rules"] += _JAX.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
+    return dict(made, refusals=[_ONE_DTYPE] if kind == "ema" else [])
 
 
 class EquinoxEma(_JAX.Jitted):
@@ -50,7 +50,6 @@ class EquinoxEma(_JAX.Jitted):
         training_statistics="moving",
         initial_variance=0.0,
     )
-    statement["refusals"] = [_ONE_DTYPE]
 
     def __init__(self, device):
         super(EquinoxEma, self).__init__(device)

@@ -40,6 +40,12 @@ def _linen(variant, cite, **numerics):
     return made
 
 
+def _native_half():
+    cite = _LINEN + ": force_float32_reductions"
+    made = _linen("+native_half+jit", cite, variance="fast", clamped=True, accumulate="input")
+    return dict(made, supports=dict(made["supports"], dtype=_JAX.HALF), rules=made["rules"][:1])
+
+
 def _float32_statistics(cite):
     """Return the rule that statistics of half precision are kept in float32."""
     when = {"statistics": _JAX.HALF, "output": ["moving_mean"]}
@@ -108,9 +114,7 @@ class LinenTwoPass(Linen):
 class LinenNativeHalf(Linen):
     """`flax.linen.BatchNorm` with force_float32_reductions=False: a half input's statistics are of its dtype."""
 
-    statement = _linen("+native_half+jit", _LINEN + ": force_float32_reductions", variance="fast", clamped=True)
-    statement["supports"] = dict(statement["supports"], dtype=_JAX.HALF)
-    statement["rules"][1:] = [{"numerics": {"accumulate": "input"}, "cite": _STATS}]
+    statement = _native_half()
     forced = False
 
 
@@ -158,7 +162,7 @@ class Nnx(_JAX.Jitted):
             module = self.module(case, epsilon=epsilon, use_running_average=not training)
             variables = {"dgamma": module.scale, "dbeta": module.bias, "mean": module.mean, "var": module.var}
             for name, array in list(parameters.items()) + list(state.items()):
-                variables[name].set_value(array)
+                variables[name].set_value(self.jax.numpy.asarray(array))  # a NumPy array would be updated in place
             y = module(x, mask=mask)
             return y, {"mean": module.mean.get_value(), "var": module.var.get_value()}
 

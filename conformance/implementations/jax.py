@@ -38,12 +38,11 @@ def stated(identity, page, axis, cite, supports, semantics, **numerics):
 
 def halves(cite):
     """Return the rules of a library that computes in the dtype of x: what meets wider arrays comes out as wide."""
-    widened = {"dtype": HALF, "parameters": ["float32"], "output": ["y"]}
     promotion = "https://docs.jax.dev/en/latest/type_promotion.html: of a half and float32 the result is float32"
+    mixed = {"dtype": HALF, "parameters": ["float32"], "output": ["y"]}
+    widened = [dict(mixed, affine=["both", "scale", "center"]), dict(mixed, mode=["infer"])]
     rules = [{"when": {"dtype": HALF}, "numerics": {"accumulate": "input"}, "cite": cite}]
-    for other in ({"affine": ["both", "scale", "center"]}, {"mode": ["infer"]}):
-        rules.append({"when": dict(widened, **other), "numerics": {"stored": "float32"}, "cite": promotion})
-    return rules
+    return rules + [{"when": when, "numerics": {"stored": "float32"}, "cite": promotion} for when in widened]
 
 
 class Jitted(object):
