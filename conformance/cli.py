@@ -16,7 +16,7 @@ from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
 
 OUT = Path("reports/latest")
-PROFILES = {"smoke": 60, "default": 300, "thorough": 1200}
+PROFILES = {"smoke": 95, "default": 475, "thorough": 1900}  # 1, 5 and 20 cases per cell
 
 
 class _Group(click.Group):
@@ -194,6 +194,28 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
         click.echo(msgspec.json.encode([{f: getattr(r, f) for f in fields} for r in found]).decode())
     else:
         console.print_implementations(found, Console())
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=OUT)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the page there instead of printing it.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with the counts, and why a column is empty.")
+def matrix(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Count what each implementation was asked in a run: the table of conformance/implementations/README.md.
+
+    Exits 3 where a cell is empty and no statement says why.
+    """
+    from conformance import matrix as table
+
+    run = results.read(folder)
+    statements = {e.id: e.statement for device in ("cpu", "cuda") for e in roster.select((), device)}
+    found = table.lines(run, statements)
+    page = msgspec.json.encode(found).decode() if as_json else table.as_markdown(found, run).rstrip()
+    if out:
+        out.write_text(page + "\n")
+    click.echo(str(out.resolve()) if out else page)
+    if gaps := table.gaps(found):
+        raise Incomplete("; ".join(gaps[:3]) + (f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""))
 
 
 @main.command()
