@@ -43,7 +43,11 @@ def _linen(variant, cite, **numerics):
 def _native_half():
     cite = _LINEN + ": force_float32_reductions"
     made = _linen("+native_half+jit", cite, variance="fast", clamped=True, accumulate="input")
-    return dict(made, supports=dict(made["supports"], dtype=_JAX.HALF), rules=made["rules"][:1])
+    supports = {"dtype": _JAX.HALF, "differentiation": _JAX.ONCE}
+    lacks = dict(
+        made["lacks"], **dict.fromkeys(("forward", "second order", "mask"), "no case of a half input asks for it")
+    )
+    return dict(made, supports=supports, rules=made["rules"][:1], lacks=lacks)
 
 
 def _float32_statistics(cite):

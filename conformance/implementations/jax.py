@@ -16,6 +16,8 @@ DTYPES = ["float32", "float64"] + HALF
 _MODES = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
+ONCE = ["none", "reverse"]
+_NONE = "this library's batch normalization has no such argument"
 MASKS = {"mask": [False, "full", "spread"]}
 _LIKE_X = ("y", "dx", "y_tangent", "dx_tangent")
 
@@ -24,6 +26,7 @@ def stated(identity, page, axis, cite, supports, semantics, **numerics):
     """Return a jitted implementation's statement: biased, never frozen, direct, tree sums, but for what is said."""
     semantics = dict({"stored_variance": "biased", "frozen": "train"}, **semantics)
     numerics = dict({"affine": "direct", "sums": "tree"}, **numerics)
+    lacks = ("renorm", "virtual batch", "adjustment") + (() if "mask" in supports else ("mask",))
     return {
         "id": identity,
         "packages": ["jax", "jaxlib", identity.split(".")[0]],
@@ -32,6 +35,7 @@ def stated(identity, page, axis, cite, supports, semantics, **numerics):
         "supports": dict({"dtype": DTYPES, "differentiation": _MODES}, **supports),
         "outputs": GRADIENTS + TANGENTS + ["moving_mean", "moving_variance"],
         "rules": [{"cite": cite, "semantics": semantics, "numerics": numerics}],
+        "lacks": dict.fromkeys(lacks, _NONE),
         "compiled": True,
     }
 
@@ -144,7 +148,8 @@ class _Eager(object):
 
 def eager(cls):
     """Return a `Jitted` class not jitted: JAX compiles each operation for each shape, so it gets fewer signatures."""
-    statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), signatures=4)
+    supports = dict(cls.statement["supports"], trainable=[True])
+    statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), supports=supports, signatures=4)
     return type(cls.__name__ + "Eager", (_Eager, cls), {"statement": statement})
 
 

@@ -32,6 +32,8 @@ def _statement(identity, page, cite, modes, supports=(), **numerics):
     semantics = {"average": "none", "mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
     made = _JAX.stated(identity, page, "reduced", cite, dict(supports), semantics, **numerics)
     made["rules"] += _JAX.halves(_SOURCE + "_src/nn/functions.py: jnp.mean of x in its own dtype")
+    if "infer" not in modes:
+        made["lacks"]["infer"] = "it has no inference: it always normalizes by the batch"
     return dict(made, packages=["jax", "jaxlib"], outputs=_JAX.GRADIENTS + _JAX.TANGENTS, modes=modes)
 
 

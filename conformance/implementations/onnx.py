@@ -16,6 +16,15 @@ _EVALUATOR = "https://github.com/onnx/onnx/blob/v1.23.2/onnx/reference/ops/op_ba
 _BIASED = "; %s: ReduceVar refers to the population variance, momentum is kept" % _DOCS
 _FOLDED = {"variance": "two_pass", "affine": "folded", "sums": "serial"}
 _DIRECT = {"variance": "two_pass", "affine": "direct", "sums": "serial"}
+_LACKS = {
+    "gradient": "the operator has no gradients",
+    "forward": "the operator has no derivatives",
+    "second order": "the operator has no derivatives",
+    "mask": "the operator has no such input",
+    "renorm": "the operator has no such attribute",
+    "virtual batch": "the operator has no such attribute",
+    "adjustment": "the operator has no such attribute",
+}
 _OUTPUTS = ["y", "moving_mean", "moving_variance"]
 
 
@@ -31,6 +40,7 @@ def _statement(identity, cite, numerics, modes, outputs, ranks=(2, 3, 4, 5), dty
         "modes": modes,
         "outputs": outputs,
         "rules": [{"cite": cite + _BIASED, "semantics": semantics, "numerics": numerics}],
+        "lacks": dict(_LACKS, **({} if "train" in modes else {"train": "it infers only"})),
     }
 
 

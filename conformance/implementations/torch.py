@@ -15,6 +15,9 @@ _NATIVE = "https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/nat
 _VMAP = "generated/torch.func.vmap.html; https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/functorch/"
 _ONE_VALUE = "https://github.com/pytorch/pytorch/issues/4534: Expected more than 1 value per channel when training"
 _MANUAL = "torch/csrc/autograd/FunctionsManual.cpp: batch_norm_jvp and batchnorm_double_backward subtract the mean"
+_NONE = dict.fromkeys(
+    ("mask", "renorm", "virtual batch", "adjustment"), "torch's batch normalization has no such argument"
+)
 _ROUNDED = (
     "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu_update_stats_template: mean and invstd are stored in the "
     "dtype of the parameters; the sums are of float32, which is less than a tree's depth of half precision"
@@ -22,8 +25,8 @@ _ROUNDED = (
 ALL = ["float32", "float64", "float16", "bfloat16"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
-_ONCE = ["none", "reverse"]
-EVERY_MODE = _ONCE + ["forward", "reverse_over_reverse", "forward_over_reverse"]
+ONCE = ["none", "reverse"]
+EVERY_MODE = ONCE + ["forward", "reverse_over_reverse", "forward_over_reverse"]
 
 
 def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiation=EVERY_MODE, **fields):
@@ -45,9 +48,10 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiatio
         "documentation": page,
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": dict(supported, **dict(supports)),
-        "outputs": GRADIENTS + [o for o in TANGENTS if differentiation != _ONCE],
+        "outputs": GRADIENTS + [o for o in TANGENTS if differentiation != ONCE],
         "rules": rules + fields.pop("rules", []),
         "refusals": refusals("ValueError"),
+        "lacks": dict(_NONE, **fields.pop("lacks", {})),
     }
     return dict(statement, **fields)
 
@@ -256,6 +260,7 @@ class Hessian(Func):
         DOCS + "generated/torch.func.hessian.html",
         differentiation=["reverse_over_reverse", "forward_over_reverse"],
         outputs=["dx_tangent", "dgamma_tangent"],
+        lacks={"gradient": "what torch.F.batch_norm+func is judged for", "forward": "it makes matrices of derivatives"},
     )
 
     def second(self, gradients, values, along, mode):

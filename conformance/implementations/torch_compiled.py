@@ -19,7 +19,9 @@ def _sibling(name):
 
 _TORCH = _sibling("torch")
 _DOCS = _TORCH.DOCS
-_ONCE = {"differentiation": ["none", "reverse"], "supports": {"trainable": [True]}}  # costly: what it alone does
+_ONCE = {"differentiation": _TORCH.ONCE, "supports": {"trainable": [True]}}  # each program takes seconds to make
+_NOT_TWICE = _DOCS + "torch.compiler_faq.html: AOTAutograd has no double backward"
+_TRAINING = "decomposition makes a program for inference: torch.export's run_decompositions is of the forward graph"
 
 
 class Script(_TORCH.Functional):
@@ -44,6 +46,7 @@ class Compile(_TORCH.Functional):
         numerics={"affine": "direct"},
         compiled=True,
         signatures=3,
+        lacks={"forward": _NOT_TWICE, "second order": _NOT_TWICE},
         refusals=_TORCH.refusals("TorchRuntimeError"),
         **_ONCE,
     )
@@ -86,6 +89,7 @@ class Decomposed(Export):
         compiled=True,
         signatures=4,
         outputs=["y", "moving_mean", "moving_variance"],
+        lacks=dict.fromkeys(("gradient", "forward", "second order"), _TRAINING),
         **_ONCE,
     )
 

@@ -19,6 +19,7 @@ def _sibling(name):
 _TORCH = _sibling("torch")
 _DOCS = _TORCH.DOCS
 _MODULE = _DOCS + "generated/torch.nn.%s.html"
+_LINEAR = "a convolution is linear in x"
 _FROZEN = (
     _DOCS + "notes/autograd.html#setting-requires-grad: no gradient of what does not require it; buffers still move"
 )
@@ -77,9 +78,10 @@ class Folded(_Module):
         "torch/nn/utils/fusion.py, fuse_conv_bn_weights: weight * gamma * r and (bias - mean) * r * gamma + beta",
         ranks=[4],
         supports={"affine": ["both", "none"], "dtype": ["float32", "float64"]},
-        differentiation=["none", "reverse"],
+        differentiation=_TORCH.ONCE,
         semantics={"average": "none"},
         modes=["infer"],
+        lacks={"train": "what is folded only infers", **dict.fromkeys(("forward", "second order"), _LINEAR)},
         outputs=["y", "dx"],
     )
     entry = "BatchNorm2d"
@@ -107,9 +109,12 @@ class _Scripted(_Module):
 def _module(base, entry, ranks, variant="", error="ValueError"):
     supports = {"affine": ["both", "none"], "cumulative": [False, True]}
     frozen = {"when": {"trainable": [False]}, "absent": ["dgamma", "dbeta"], "cite": _FROZEN}
-    refusals = _TORCH.refusals(error)
+    options = {"refusals": _TORCH.refusals(error), "rules": [frozen]}
+    if ranks == [5]:
+        options["differentiation"] = [mode for mode in _TORCH.EVERY_MODE if mode != "forward"]
+        options["lacks"] = {"forward": "asked of the other ranks; no case of rank 5 asks for it"}
     identity, page = "nn.%s%s" % (entry, variant), _MODULE % entry
-    made = _TORCH.stated(identity, page, "", ranks, supports, rules=[frozen], refusals=refusals)
+    made = _TORCH.stated(identity, page, "", ranks, supports, **options)
     return type(entry, (base,), {"statement": made, "entry": entry})
 
 
