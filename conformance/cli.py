@@ -84,6 +84,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     help="How many cases to generate.",
 )
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
+@click.option("--corpus/--no-corpus", default=True, help="Ask the named cases of the corpus too. Default: yes.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Environments to run at a time. Default: all.")
 @click.option(
     "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
@@ -95,6 +96,7 @@ def run(
     seed: int,
     profile: str,
     cases: int | None,
+    corpus: bool,
     jobs: int,
     shard: str,
     resume: bool,
@@ -112,6 +114,7 @@ def run(
         _options(out, **common),
         seed=seed,
         cases=cases or PROFILES[profile],
+        corpus=corpus,
         jobs=jobs,
         shard=_shard(shard),
         resume=resume,
