@@ -12,6 +12,8 @@ pytestmark = [
     pytest.mark.xdist_group("framework features"),  # one run serves them all
 ]
 
+SEED = 20  # whose pooled mask hides single values of a large batch: a wrong one shows
+
 OFFERED = [
     ("torch.F.batch_norm", "forward", "y_tangent"),
     ("torch.F.batch_norm", "second order", "dx_tangent"),
@@ -41,7 +43,7 @@ OFFERED = [
 def featured(tmp_path_factory):
     """Return a run of one case per cell."""
     folder, names = tmp_path_factory.mktemp("featured"), tuple(dict.fromkeys(name for name, _, _ in OFFERED))
-    Campaign(Options(roster.select(names), folder, cases=95, requested=True), Progress()).run()
+    Campaign(Options(roster.select(names), folder, seed=SEED, cases=95, corpus=False, requested=True), Progress()).run()
     return results.read(folder)
 
 
