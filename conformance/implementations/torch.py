@@ -259,8 +259,7 @@ class Hessian(Func):
         "F.batch_norm+hessian",
         DOCS + "generated/torch.func.hessian.html",
         differentiation=["reverse_over_reverse", "forward_over_reverse"],
-        outputs=["dx_tangent", "dgamma_tangent"],
-        lacks={"gradient": "what torch.F.batch_norm+func is judged for", "forward": "it makes matrices of derivatives"},
+        lacks={"forward": "it makes matrices of derivatives"},
     )
 
     def second(self, gradients, values, along, mode):
