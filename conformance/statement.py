@@ -20,12 +20,16 @@ When = dict[str, list[Any]]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured."""
+    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured.
+
+    absent: outputs that it does not return there, such as gradients of a frozen layer's parameters.
+    """
 
     cite: str
     when: When = {}
     semantics: dict[str, Any] = {}
     numerics: dict[str, Any] = {}
+    absent: tuple[str, ...] = ()
 
 
 class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +94,11 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if self.holds(rule.when, asked):
                 fields |= rule.numerics
         return msgspec.convert(fields, Numerics)
+
+    def returns(self, facts: dict[str, Any]) -> list[str]:
+        """Return the outputs promised for a case."""
+        absent = {name for rule in self.rules if matches(rule.when, facts) for name in rule.absent}
+        return [output for output in self.outputs if output not in absent]
 
     def offers(self, column: str) -> bool:
         """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""
