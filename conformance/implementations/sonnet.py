@@ -18,7 +18,7 @@ def _sibling(name):
     return module
 
 
-_TAPES = _sibling("tensorflow_tapes")
+_COMMON = _sibling("tensorflow_common")
 _SOURCE = "https://github.com/google-deepmind/sonnet/blob/v2.0.2/sonnet/src/"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
 _FUSED = {"rank": [4], "channel": ["last"]}
@@ -33,9 +33,9 @@ _STATEMENT = {
         "dtype": ["float32", "float64"],
         "parameters": ["float32", "float64"],
         "statistics": ["float32", "float64"],
-        "differentiation": _TAPES.DIFFERENTIATION,
+        "differentiation": _COMMON.DIFFERENTIATION,
     },
-    "outputs": ["y", "moving_mean", "moving_variance"] + _TAPES.DERIVATIVES,
+    "outputs": ["y", "moving_mean", "moving_variance"] + _COMMON.DERIVATIVES,
     "rules": [
         {
             "semantics": {"average": "zero_debiased", "initial_variance": 0.0, "frozen": "train"},
@@ -67,7 +67,7 @@ class BatchNorm(object):
     statement = _STATEMENT
 
     def __init__(self, device):
-        self.tf = _TAPES.tensorflow(device)
+        self.tf = _COMMON.tensorflow(device)
         self.sonnet = importlib.import_module("sonnet")
 
     def build(self, case):
@@ -102,8 +102,8 @@ class BatchNorm(object):
         """Return y, and the derivatives that the step asks for."""
         x = self.tf.constant(step.x)
         sources = {"dx": x, "dgamma": layer.scale, "dbeta": layer.offset}
-        return _TAPES.differentiated(
-            self.tf, lambda: {"y": layer(x, is_training=step.training)}, sources, **_TAPES.asked(self.tf, step)
+        return _COMMON.differentiated(
+            self.tf, lambda: {"y": layer(x, is_training=step.training)}, sources, **_COMMON.asked(self.tf, step)
         )
 
 

@@ -23,7 +23,7 @@ def _sibling(name):
     return module
 
 
-_TAPES = _sibling("tensorflow_tapes")
+_COMMON = _sibling("tensorflow_common")
 _FORMATS = {(4, (1,)): "NCHW", (4, (3,)): "NHWC", (5, (1,)): "NCDHW", (5, (4,)): "NDHWC"}
 
 
@@ -39,9 +39,9 @@ def _fused(identity, outputs, *numerics):
             "dtype": ["float32", "float16", "bfloat16"],
             "parameters": ["float32"],
             "statistics": ["float32"],
-            "differentiation": _TAPES.DIFFERENTIATION,
+            "differentiation": _COMMON.DIFFERENTIATION,
         },
-        "outputs": ["y", "moving_mean", "moving_variance"] + _TAPES.DERIVATIVES + outputs,
+        "outputs": ["y", "moving_mean", "moving_variance"] + _COMMON.DERIVATIVES + outputs,
         "compiled": "+" in identity,
         "rules": [
             {
@@ -65,7 +65,7 @@ class FusedBatchNormV3(object):
     statement = _fused("tf.raw_ops.FusedBatchNormV3", ["mean", "variance"], _CENTERED)
 
     def __init__(self, device):
-        self.tf = _TAPES.tensorflow(device)
+        self.tf = _COMMON.tensorflow(device)
 
     def run(self, case):
         """Yield the outputs of each step; on CPU the reserve spaces are the batch's mean and biased variance."""
@@ -76,7 +76,7 @@ class FusedBatchNormV3(object):
         attributes = {"epsilon": case.native["epsilon"], "exponential_avg_factor": case.native["momentum"]}
         attributes["data_format"] = _FORMATS[case.rank, case.axis]
         for step in case.steps:
-            x, derivatives = self.tf.constant(step.x), _TAPES.asked(self.tf, step)
+            x, derivatives = self.tf.constant(step.x), _COMMON.asked(self.tf, step)
             out = self.call(derivatives, x, scale, offset, mean, variance, training=step.training, **attributes)
             if step.training:
                 mean, variance = out["moving_mean"], out["moving_variance"]
@@ -99,7 +99,7 @@ class FusedBatchNormV3(object):
             return dict(zip(names if training else names[:1], outputs))
 
         sources = {"dx": x, "dgamma": scale, "dbeta": offset}
-        return _TAPES.differentiated(self.tf, forward, sources, **derivatives)
+        return _COMMON.differentiated(self.tf, forward, sources, **derivatives)
 
     def op(self, **arguments):
         """Return y, the new moving statistics and the batch's."""
@@ -167,10 +167,10 @@ def _moments(variant):
             "statistics": ["float32", "float64"],
             "cumulative": [False, True],
             "updates": [True, False],
-            "differentiation": _TAPES.DIFFERENTIATION,
+            "differentiation": _COMMON.DIFFERENTIATION,
             "mask": [False, "full", "spread"],
         },
-        "outputs": ["y", "mean", "variance"] + _TAPES.DERIVATIVES,
+        "outputs": ["y", "mean", "variance"] + _COMMON.DERIVATIVES,
         "compiled": bool(variant),
         "rules": [
             {
@@ -188,7 +188,7 @@ class Moments(object):
     statement = _moments("")
 
     def __init__(self, device):
-        self.tf = _TAPES.tensorflow(device)
+        self.tf = _COMMON.tensorflow(device)
 
     def run(self, case):
         """Yield the outputs of each step; what the case keeps has the averaged axes too, with size 1."""
@@ -199,7 +199,7 @@ class Moments(object):
         given.setdefault("variance", self.tf.ones(spread, case.dtypes["statistics"]))
         epsilon = self.tf.constant(case.native["epsilon"], case.dtypes["x"])
         for step in case.steps:
-            x, derivatives = self.tf.constant(step.x), _TAPES.asked(self.tf, step)
+            x, derivatives = self.tf.constant(step.x), _COMMON.asked(self.tf, step)
             weights = None if step.mask is None else self.tf.constant(step.mask, x.dtype)
             out = self.call(derivatives, x, weights, given, epsilon, tuple(case.native["axis"]), step.training)
             whole = ["y", "dx", "y_tangent", "dx_tangent"] if len(case.axis) == 1 else list(out)
@@ -217,7 +217,7 @@ class Moments(object):
 
         named = (("dx", x), ("dgamma", gamma), ("dbeta", beta))
         sources = {name: tensor for name, tensor in named if tensor is not None}
-        return _TAPES.differentiated(self.tf, forward, sources, **derivatives)
+        return _COMMON.differentiated(self.tf, forward, sources, **derivatives)
 
     def moments(self, x, axes, weights):
         """Return the batch's statistics."""

@@ -5,10 +5,22 @@ the update ops run where the step says so.
 https://www.tensorflow.org/api_docs/python/tf/compat/v1/layers/batch_normalization
 """
 
-import importlib
+import importlib.util
+import pathlib
 
 import numpy as np
 
+
+def _sibling(name):
+    """Return the module of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location(name + "_for_tf_layers", str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_COMMON = _sibling("tensorflow_common")
 _SOURCE = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/"
 _LAYER = _SOURCE + "layers/normalization/batch_normalization.py"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
@@ -22,19 +34,34 @@ _STATEMENT = {
         "parameters": ["float32", "float64"],
         "statistics": ["float32", "float64"],
         "updates": [True, False],
-        "cumulative": [False],
-        "virtual": [False],
+        "renorm": [False, True],
+        "virtual": [False, True],
+        "adjustment": [False, True],
+        "differentiation": ["none", "reverse", "reverse_over_reverse"],
     },
+    "outputs": ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"] + _COMMON.STATE,
     "compiled": True,
     "rules": [
         {
-            "semantics": {"stored_variance": "biased", "frozen": "batch", "fraction_dtype": "float32"},
+            "semantics": {
+                "stored_variance": "biased",
+                "frozen": "batch",
+                "fraction_dtype": "float32",
+                "indivisible_inference": "accepted",
+            },
             "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
             "cite": _SOURCE + "legacy_tf_layers/normalization.py; " + _LAYER + ": call, and "
             "tf.convert_to_tensor(1.0 - momentum) in _assign_moving_average",
         },
         {
-            "when": {"rank": [4, 5], "channel": ["second", "last"], "dtype": ["float32", "float16", "bfloat16"]},
+            "when": {
+                "rank": [4, 5],
+                "channel": ["second", "last"],
+                "dtype": ["float32", "float16", "bfloat16"],
+                "renorm": [False],
+                "virtual": [False],
+                "adjustment": [False],
+            },
             "semantics": {"stored_variance": "unbiased"},
             "numerics": {"affine": "direct"},
             "cite": _LAYER + ": build and _fused_can_be_used; Bessel's correction in " + _KERNEL,
@@ -49,7 +76,7 @@ class BatchNormalization(object):
     statement = _STATEMENT
 
     def __init__(self, device):
-        self.tf = _tensorflow(device)
+        self.tf = _COMMON.tensorflow(device)
         self.v1 = self.tf.compat.v1
         self.function = self.v1.layers.batch_normalization  # TensorFlow says what to do where this is Keras 3's
 
@@ -58,65 +85,46 @@ class BatchNormalization(object):
         with self.tf.Graph().as_default(), self.v1.Session() as session:
             fed, asked, updates, variables = self.build(case)
             session.run(self.v1.global_variables_initializer())
-            for name, array in (("gamma", case.gamma), ("beta", case.beta)):
-                self.load(session, variables, name, array)
-            self.load(session, variables, "moving_mean", case.mean)
-            self.load(session, variables, "moving_variance", case.variance)
+            for name, array in _COMMON.initial(case).items():
+                variables[name].load(array, session)
+            state = {name: variable for name, variable in variables.items() if name in _COMMON.STATE}
             for step in case.steps:
-                yield self.step(session, step, fed, asked, updates, variables)
+                wanted = asked if step.dy is not None else {"y": asked["y"]}
+                feed = {placeholder: self.values(case, step)[name] for name, placeholder in fed.items()}
+                out = session.run((wanted, updates if step.update else []), feed)[0]
+                arrays = dict(out, **session.run(state))  # read after the updates ran
+                yield {name: np.array(array) for name, array in arrays.items()}
 
     def build(self, case):
         """Return the placeholders by name, the tensors by name, the update ops and the variables by name."""
+        fed = self.placeholders(case)
+        arguments = dict(_COMMON.arguments(case), training=fed["training"])
+        if "scale" in fed:
+            arguments["adjustment"] = lambda _shape: (fed["scale"], fed["bias"])
+        y = self.function(fed["x"], **arguments)
+        variables = {v.name.split("/")[-1].split(":")[0]: v for v in self.v1.global_variables()}
+        named = (("dx", fed["x"]), ("dgamma", variables.get("gamma")), ("dbeta", variables.get("beta")))
+        sources = {name: source for name, source in named if source is not None}
+        asked = _COMMON.graph_gradients(self.tf, y, sources, fed["dy"], fed.get("tangent"))
+        return fed, dict(asked, y=y), self.v1.get_collection(self.v1.GraphKeys.UPDATE_OPS), variables
+
+    def placeholders(self, case):
+        """Return what each step is fed, by name; sizes that differ between steps are unknown."""
         shapes = zip(*[step.x.shape for step in case.steps])
         shape = [sizes[0] if len(set(sizes)) == 1 else None for sizes in shapes]
-        x, dy = [self.v1.placeholder(case.dtypes["x"], shape) for _ in "xy"]
-        fed = {"x": x, "dy": dy, "training": self.v1.placeholder(self.tf.bool, ())}
-        y = self.function(
-            x,
-            axis=case.native["axis"],
-            momentum=case.native["momentum"],
-            epsilon=case.native["epsilon"],
-            center=case.spec["center"],
-            scale=case.spec["scale"],
-            trainable=case.spec["trainable"],
-            training=fed["training"],
-        )
-        variables = {v.name.split("/")[-1].split(":")[0]: v for v in self.v1.global_variables()}
-        named = [("dx", x)] + [("d" + name, variables[name]) for name in ("gamma", "beta") if name in variables]
-        gradients = self.tf.gradients(y, [source for _, source in named], dy)
-        asked = dict(zip([name for name, _ in named], gradients), y=y)
-        return fed, asked, self.v1.get_collection(self.v1.GraphKeys.UPDATE_OPS), variables
+        names = ["x", "dy"] + ["tangent"] * any(step.second for step in case.steps)
+        fed = {name: self.v1.placeholder(case.dtypes["x"], shape) for name in names}
+        for name, array in zip(("scale", "bias"), _COMMON.adjusted(case) or ()):
+            fed[name] = self.v1.placeholder(case.dtypes["parameters"], array.shape)
+        return dict(fed, training=self.v1.placeholder(self.tf.bool, ()))
 
     @staticmethod
-    def load(session, variables, name, array):
-        """Set a variable."""
-        if array is not None:
-            variables[name].load(array, session)
-
-    @staticmethod
-    def step(session, step, fed, asked, updates, variables):
-        """Return the arrays of one step; the statistics are read after the updates ran."""
-        wanted = asked if step.dy is not None else {"y": asked["y"]}
-        feed = {fed["x"]: step.x, fed["training"]: step.training}
-        if step.dy is not None:
-            feed[fed["dy"]] = step.dy
-        out = session.run((wanted, updates if step.update else []), feed)[0]
-        moving = {name: variables[name] for name in ("moving_mean", "moving_variance")}
-        return {name: np.array(array) for name, array in dict(out, **session.run(moving)).items()}
-
-
-def _tensorflow(device):
-    """Return TensorFlow, on the CPU and on one thread."""
-    if device != "cpu":
-        raise ValueError("this adapter runs TensorFlow on cpu, not on %s" % device)
-    tf = importlib.import_module("tensorflow")
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:
-        pass  # already in use: another adapter of this process has set them
-    return tf
+    def values(case, step):
+        """Return what a step is fed, by name; an array it does not have is not asked for either."""
+        values = {"x": step.x, "training": step.training}
+        for name, array in (("dy", step.dy), ("tangent", step.tangent)):
+            values[name] = np.zeros_like(step.x) if array is None else array
+        return dict(values, **dict(zip(("scale", "bias"), step.adjustment or _COMMON.adjusted(case) or ())))
 
 
 IMPLEMENTATIONS = [BatchNormalization]

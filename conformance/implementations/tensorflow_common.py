@@ -1,4 +1,4 @@
-"""What the adapters of TensorFlow 2 share: the import on one thread, and derivatives by tapes and accumulators.
+"""What the adapters of TensorFlow share: its import, the arguments of its layers, derivatives.
 
 Loaded by path; no implementation is in here.
 https://www.tensorflow.org/guide/advanced_autodiff
@@ -7,7 +7,10 @@ https://www.tensorflow.org/api_docs/python/tf/autodiff/ForwardAccumulator
 
 import importlib
 
+import numpy as np
+
 DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
+STATE = ["moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]  # the last with renorm
 DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"]
 
 
@@ -23,6 +26,34 @@ def tensorflow(device):
     except RuntimeError:
         pass  # already in use: another adapter of this process has set them
     return tf
+
+
+def arguments(case):
+    """Return the arguments that the layers of TensorFlow 1 and tf_keras have in common, but for `adjustment`."""
+    spec, axis = case.spec, case.native["axis"]
+    names = ("center", "scale", "trainable", "renorm", "renorm_momentum", "virtual_batch_size")
+    given = dict({name: spec[name] for name in names}, **case.native)
+    given["axis"] = list(axis) if isinstance(axis, (list, tuple)) else axis
+    if spec["renorm"]:
+        limits = spec["renorm_clipping"] or {}
+        given["renorm_clipping"] = {name: limit for name, limit in limits.items() if limit is not None}
+        # sqrt(epsilon) of a Python float is float32, and TensorFlow refuses to compare it with float64
+        given["epsilon"] = np.dtype(case.dtypes["parameters"]).type(case.native["epsilon"])
+    return given
+
+
+def initial(case):
+    """Return what the case gives of a layer's variables, by name; renorm begins at the moving statistics."""
+    given = {"gamma": case.gamma, "beta": case.beta, "moving_mean": case.mean, "moving_variance": case.variance}
+    if case.spec["renorm"]:
+        stddev = None if case.variance is None else np.sqrt(case.variance)
+        given.update(renorm_mean=case.mean, moving_stddev=stddev, renorm_stddev=stddev)
+    return {name: array for name, array in given.items() if array is not None}
+
+
+def adjusted(case):
+    """Return what the adjustment gives first; None where the layer has none."""
+    return next((step.adjustment for step in case.steps if step.adjustment is not None), None)
 
 
 def asked(tf, step):
@@ -69,3 +100,13 @@ def _reverse(tf, call, sources, dy):
         tape.watch(list(sources.values()))
         out = call()
     return dict(zip(sources, tape.gradient(out["y"], list(sources.values()), dy)), **out)
+
+
+def graph_gradients(tf, y, sources, dy, tangent):
+    """Return the gradients of a graph's y by name; where there is a tangent of x, those of <dx, tangent> too."""
+    found = dict(zip(sources, tf.gradients(y, list(sources.values()), dy)))
+    if tangent is not None:
+        again = {name: source for name, source in sources.items() if name != "dbeta"}
+        for name, gradient in zip(again, tf.gradients(found["dx"], list(again.values()), tangent)):
+            found[name + "_tangent"] = tf.zeros_like(again[name]) if gradient is None else gradient
+    return found
