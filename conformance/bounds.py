@@ -5,111 +5,90 @@ summed, whether the affine map is folded into y = x * scale + shift, how deep th
 Infinite means vacuous: an intermediate may overflow, so nothing can be promised.
 
 Sources: Higham, Accuracy and Stability of Numerical Algorithms (2002), ch. 3-4; Chan, Golub & LeVeque, The American
-Statistician 37 (1983) 242-247. Derivations are beside the formulas. Arrays broadcast against the input: statistics
-keep the averaged axes with size 1.
+Statistician 37 (1983) 242-247. Derivations are beside the formulas. Arrays broadcast against the batch: statistics
+keep the averaged axes with size 1. Gradients are in `gradient_bounds`, renorm in `renorm_bounds`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any
 
-import ml_dtypes
-import msgspec
 import numpy as np
 
+from conformance.numerics import Numerics, Units
+from reference import batches
+from reference.batch_norm import moments
 from reference.spec import Array
 
 _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w)
 
 
-class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The declared way of computing one output.
-
-    variance: `two_pass`; `stable` (Welford, Chan); `fast`, E[x²] - E[x]². affine: `direct`, gamma (x - m) r + beta;
-    `folded`, x * scale + shift. sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, any order at all.
-    accumulate: `wide`, float32 or wider; `input`, the input's own dtype. clamped: a fast variance is kept >= 0.
-    stored: the dtype the output is stored in, `input`, `parameters`, `statistics`, or a name.
-    """
-
-    variance: Literal["two_pass", "stable", "fast"] = "two_pass"
-    affine: Literal["direct", "folded"] = "direct"
-    sums: Literal["tree", "serial"] = "serial"
-    accumulate: Literal["wide", "input"] = "wide"
-    clamped: bool = False
-    stored: str = "input"
-
-    @property
-    def label(self) -> str:
-        """The numerical class and its grade, such as `A′·S`."""
-        if self.accumulate == "input":
-            name = "C"
-        else:
-            name = ("B" if self.variance == "fast" else "A") + ("′" if self.affine == "folded" else "")
-        return f"{name}·{'T' if self.sums == 'tree' else 'S'}"
-
-
-@dataclass(frozen=True)
-class Units:
-    """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output."""
-
-    u: float
-    smallest: float
-    largest: float
-    stored_u: float
-    stored_quantum: float
-    stored_largest: float
-
-    @classmethod
-    def of(cls, arithmetic: str, stored: str) -> Units:
-        """Return the units for arithmetic in one dtype and storage in another; storing at no less costs nothing."""
-        info, out = finfo(arithmetic), finfo(stored)
-        rounds = float(out.eps) > float(info.eps)
-        return cls(
-            float(info.eps) / 2,
-            float(info.smallest_normal),
-            float(info.max),
-            float(out.eps) / 2 if rounds else 0.0,
-            float(out.smallest_subnormal) / 2 if rounds else 0.0,
-            float(out.max),
-        )
-
-
-def finfo(name: str) -> Any:
-    """Return limits of a dtype; NumPy has no bfloat16."""
-    return cast("Any", ml_dtypes).finfo(name)
-
-
 @dataclass(frozen=True)
 class Batch:
-    """Exact statistics of one batch over the averaged axes, which every class shares."""
+    """Exact statistics of one batch, laid out as the reference sees it: virtual batches along axis 1, masks as shares.
 
-    x: Array
-    n: int
+    shape: of the input. count: how many values each sum adds, masked ones too. n: how many of them count, with the
+    averaged axes of size 1.
+    mean, variance: what is returned and normalizes, after a mask's offset. inside: where a value counts, 1 without a
+    mask. lost: the part of the mean that an offset in the mask's denominator takes away, 0 without.
+    """
+
+    shape: tuple[int, ...]
+    observed: batches.Batch
+    count: int
+    n: Array
     mean: Array
     variance: Array
     deviation: Array
     mean_abs: Array
     mean_deviation: Array
     max_abs: Array
-    axes: tuple[int, ...]
+    inside: Array
+    lost: Array
 
     @classmethod
-    def of(cls, x: Array, mean: Array, variance: Array, axes: tuple[int, ...]) -> Batch:
-        """Collect what the bounds need of a batch; n is the number of values averaged over."""
-        deviation, magnitude = x - mean, np.abs(x)
+    def of(cls, observed: batches.Batch, shape: tuple[int, ...] | None = None) -> Batch:
+        """Collect what the bounds need of a batch; shape: of the input, where virtual batches are split from it."""
+        x, axes, shares = observed.counted, observed.axes, observed.shares
+        mean, variance = observed.offset(*moments(x, axes, shares))
+        deviation, one = x - mean, np.ones((), x.dtype)
+        weights = one if shares is None else shares * observed.n * observed.kept
         return cls(
-            x,
+            observed.x.shape if shape is None else shape,
+            observed,
             math.prod(x.shape[a] for a in axes),
+            observed.n,
             mean,
             variance,
             deviation,
-            magnitude.mean(axes, keepdims=True),
-            np.abs(deviation).mean(axes, keepdims=True),
-            magnitude.max(axes, keepdims=True, initial=0),
-            axes,
+            batches.average(np.abs(x), axes, shares),
+            batches.average(np.abs(deviation), axes, shares),
+            np.abs(x).max(axes, keepdims=True, initial=0),
+            weights,
+            (1 - observed.kept) * np.abs(mean),
         )
+
+    @property
+    def x(self) -> Array:
+        """The input, laid out for its statistics."""
+        return self.observed.x
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes averaged over."""
+        return self.observed.axes
+
+    @property
+    def divisor(self) -> Array:
+        """What sums are divided by: n, or 1 where nothing counts."""
+        return np.where(self.n == 0, 1, self.n)
+
+    def average(self, values: Array) -> Array:
+        """Return the sum over the axes, divided by n: what gradients are made of."""
+        values = np.broadcast_to(values, np.broadcast_shapes(values.shape, self.x.shape))
+        return values.sum(self.axes, keepdims=True) / self.divisor
 
 
 @dataclass(frozen=True)
@@ -122,6 +101,16 @@ class Used:
     e_r: Array
 
 
+@dataclass(frozen=True)
+class Affine:
+    """The map after normalizing, y = scale z + shift: gamma and beta, composed with renorm's and adjustment's."""
+
+    scale: Array
+    shift: Array
+    e_scale: Array
+    e_shift: Array
+
+
 class Bounds:
     """The formulas for one way of computing; `n` is the number of summands of each mean."""
 
@@ -131,33 +120,49 @@ class Bounds:
 
     def g(self, k: int) -> float:
         """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
-        ku = (self.depth + k) * self.units.u
-        return ku / (1 - ku) if ku < 1 else math.inf
+        return _gamma((self.depth + k) * self.units.u)
 
     # --- statistics ----------------------------------------------------------------------------------------------
 
     def e_mean(self, batch: Batch) -> Array:
-        """A sum of n terms, 1/n rounded, n itself rounded, the product rounded: depth + 4."""
+        """A sum of n terms, 1/n rounded, n itself rounded, the product rounded: depth + 4. A mask's zeros are exact."""
         e = self.g(4) * batch.mean_abs + 3 * self.units.smallest
         return self.vacuous(e, self.n * batch.mean_abs)
 
     def e_variance(self, batch: Batch, e_mean: Array) -> Array:
-        """Two passes make the mean's error second order: sum (x - m̂)² = n V + n (m - m̂)²."""
+        """Two passes make the mean's error second order: sum (x - m̂)² = n V + n (m - m̂)².
+
+        A mask's offset moves the mean by `lost` from where the deviations add up to 0, and leaves 2 lost |m - m̂|.
+        """
         u, tiny, variance = self.units.u, self.units.smallest, batch.variance
         if self.numerics.variance == "fast":
             q = variance + batch.mean**2
             e = self.g(5) * q + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u) + 3 * u * batch.mean**2
             return self.vacuous((e + 6 * tiny + u * variance) / (1 - u), self.n * q)
-        e = self.g(7) * (variance + e_mean**2) + e_mean**2 + (3 + 2 * batch.mean_deviation) * tiny
+        moved = e_mean**2 + 2 * batch.lost * e_mean
+        e = self.g(7) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
         if self.numerics.variance == "stable":  # a running mean, each as good as one of max|x|; 1 + √2 < 2.42
             e_running = self.g(4) * batch.max_abs + 3 * tiny
             e = e + 2.42 * e_running * np.sqrt(variance) + e_running**2
         return self.vacuous(e, self.n * variance)
 
-    def e_unbiased(self, batch: Batch, e_variance: Array, factor: float) -> Array:
+    def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
+        """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""
+        groups, magnitude = values.shape[1], np.abs(values) + e
+        return values.mean(1, keepdims=True), e.mean(1, keepdims=True) + _gamma(
+            (groups + 2) * self.units.u
+        ) * magnitude.mean(1, keepdims=True)
+
+    def e_unbiased(self, variance: Array, e_variance: Array, factor: Array) -> Array:
         """The factor n/(n-1) and its product are rounded."""
         u = self.units.u
-        return factor * e_variance * (1 + 4 * u) + 4 * u * factor * batch.variance
+        return factor * e_variance * (1 + 4 * u) + 4 * u * factor * variance
+
+    def e_spread(self, variance: Array, e_variance: Array) -> Array:
+        """The standard deviation sqrt(variance + epsilon), from its interval."""
+        u, w, e_w = self.units.u, variance + self.epsilon, self._e_w(variance, e_variance)
+        high, low = np.sqrt(w + e_w), np.sqrt(np.maximum(w - e_w, 0))
+        return np.maximum(high - np.sqrt(w), np.sqrt(w) - low) + 2 * u * high
 
     def e_moving(self, old: Array, batch: Array, new: Array, e_old: Array, e_batch: Array, fraction: float) -> Array:
         """new = (1-a) old + a s; u|s - old| because a = 1 - fl(momentum) keeps an absolute error of u."""
@@ -180,11 +185,14 @@ class Bounds:
 
     # --- outputs -------------------------------------------------------------------------------------------------
 
+    def _e_w(self, variance: Array, e_variance: Array) -> Array:
+        u = self.units.u
+        return e_variance + u * self.epsilon + u * (variance + self.epsilon + e_variance) + self.units.smallest
+
     def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> Used:
         """1 / sqrt(variance + epsilon), where the error of the variance is not small: an interval, not a derivative."""
         u, tiny, k = self.units.u, self.units.smallest, _RSQRT_ULPS
-        w = variance + self.epsilon
-        e_w = e_variance + u * self.epsilon + u * (w + e_variance) + tiny
+        w, e_w = variance + self.epsilon, self._e_w(variance, e_variance)
         signed = self.numerics.variance == "fast" and not self.numerics.clamped
         floor = 0.0 if signed else max(self.epsilon * (1 - 3 * u) - tiny, 0.0)
         low = np.maximum(w - e_w, floor)
@@ -193,10 +201,15 @@ class Bounds:
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
         return Used(mean, e_mean, r, self.vacuous(e_r, w))
 
-    def e_y(self, x: Array, y: Array, gamma: Array, beta: Array, used: Used) -> Array:
-        """The output, direct or folded; the error of scale cancels between x·scale and mean·scale."""
-        u, tiny, g, d = self.units.u, self.units.smallest, np.abs(gamma), np.abs(x - used.mean)
+    def e_y(self, x: Array, y: Array, affine: Affine, used: Used) -> Array:
+        """The output, direct or folded; the error of x·scale and mean·scale that is in their scale cancels.
+
+        An implementation computes with a scale and a shift that are off by e_scale and e_shift: the formula for that
+        scale, and what exact arithmetic makes of the difference, |z| e_scale + e_shift.
+        """
+        u, tiny, d = self.units.u, self.units.smallest, np.abs(x - used.mean)
         r, e_r, e_m, m = used.r, used.e_r, used.e_mean, np.abs(used.mean)
+        g = np.abs(affine.scale) + affine.e_scale
         scale = g * (r + e_r) * (1 + u)
         flush = tiny * (2 + g + r + d + g * r)
         if self.numerics.affine == "direct":
@@ -204,73 +217,13 @@ class Bounds:
             p = g * ((d + e_d) * (r + e_r) * (1 + u) ** 2 - d * r) + flush
             peak = np.maximum(d * np.maximum(g, r), scale)
         else:
-            e_scale, t = scale - g * r, np.abs(beta - used.mean * gamma * r)
+            e_scale = scale - g * r
+            t = np.abs(affine.shift - used.mean * affine.scale * r) + affine.e_shift + m * affine.e_scale * r
             rounded = (m + e_m) * scale + t + m * e_scale + e_m * scale + np.abs(x) * scale
             p = d * e_scale + e_m * scale + u * (1 + 2 * u) * rounded + flush * (1 + m)
             peak = np.maximum(m, np.abs(x)) * scale
+        p = p + d * r * affine.e_scale + affine.e_shift
         return self.stored(y, self.vacuous(p + u * (np.abs(y) + p), peak))
-
-    # --- gradients -----------------------------------------------------------------------------------------------
-
-    def e_mean_dy(self, dy: Array, axes: tuple[int, ...]) -> Array:
-        """The mean of dy; n times it bounds dbeta."""
-        magnitude = np.abs(dy).mean(axes, keepdims=True)
-        return self.vacuous(self.g(4) * magnitude + 3 * self.units.smallest, self.n * magnitude)
-
-    def e_mean_dyz(self, x: Array, dy: Array, axes: tuple[int, ...], used: Used) -> Array:
-        """The mean of dy·z, z = (x - m) r; n times it bounds dgamma.
-
-        With m̂ and r̂: mean(dy (x - m̂) r̂) = (r̂/r) (mean(dy z) - r (m̂ - m) mean(dy)), then the roundings of the sum.
-        """
-        r, e_r, e_m, tiny = used.r, used.e_r, used.e_mean, self.units.smallest
-        z = (x - used.mean) * r
-        b, t = np.abs(dy).mean(axes, keepdims=True), np.abs(dy * z).mean(axes, keepdims=True)
-        c1, c2 = np.abs(dy.mean(axes, keepdims=True)), np.abs((dy * z).mean(axes, keepdims=True))
-        growth = 1 + e_r / r
-        e = (self.g(6) * (t + r * e_m * b) + r * e_m * (c1 + self.g(4) * b)) * growth + c2 * e_r / r
-        peak = self.n * t
-        if self._through_x:
-            dyx = np.abs(dy * x).mean(axes, keepdims=True) + (np.abs(used.mean) + e_m) * b
-            e, peak = e + r * growth * self.g(5) * dyx, np.maximum(peak, self.n * dyx)
-        return self.vacuous(e + 3 * tiny * (1 + r + e_r), peak)
-
-    def e_dx_train(self, batch: Batch, dy: Array, gamma: Array, used: Used, part: float) -> Array:
-        """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z), z̃ = (x - batch mean) r."""
-        u, tiny, axes = self.units.u, self.units.smallest, batch.axes
-        r, e_r, e_m = used.r, used.e_r, self.e_mean(batch)
-        d, x, m = np.abs(batch.deviation), np.abs(batch.x), np.abs(batch.mean)
-        c1 = dy.mean(axes, keepdims=True)
-        c2 = (dy * (batch.x - used.mean) * r).mean(axes, keepdims=True)
-        e1, e2 = self.e_mean_dy(dy, axes), self.e_mean_dyz(batch.x, dy, axes, used)
-        z = d * r
-        e_z = (d + e_m + u * (d + e_m) + tiny) * (r + e_r) * (1 + u) - z
-        c2_most = np.abs(c2) + e2
-        e_product = (z + e_z) * c2_most * (1 + 2 * u) - z * np.abs(c2)
-        e_t = part * (e1 + e_product + r * (e_m + self.g(4) * batch.mean_deviation) * c2_most)
-        e_t = e_t + 4 * u * (np.abs(dy) + part * (np.abs(c1) + z * np.abs(c2) + e1))
-        if part != 1:  # the part is 1 - fl(momentum), with an absolute error of u
-            e_t = e_t + u * (np.abs(c1) + z * np.abs(c2))
-        if self._through_x:
-            e_t = e_t + 6 * u * r * (x + m + e_m) * c2_most + 4 * u * r * m * np.abs(c2)
-        if self.numerics.variance == "fast":  # a clamped variance passes no gradient
-            clamped = batch.variance - self.e_variance(batch, e_m) <= 0
-            e_t = e_t + np.where(clamped, (z + e_z) * c2_most, 0)
-        t = dy - part * c1 - part * batch.deviation * r * c2
-        return self._e_scaled(t, e_t, gamma, used)
-
-    def e_dx_infer(self, dy: Array, gamma: Array, used: Used) -> Array:
-        """dx = gamma r dy: the statistics are constants."""
-        return self._e_scaled(dy, 2 * self.units.u * np.abs(dy), gamma, used)
-
-    def _e_scaled(self, t: Array, e_t: Array, gamma: Array, used: Used) -> Array:
-        u, tiny, g, r, e_r = self.units.u, self.units.smallest, np.abs(gamma), used.r, used.e_r
-        e = g * ((r + e_r) * (np.abs(t) + e_t) * (1 + u) ** 3 - r * np.abs(t)) + tiny * (2 + g + r + g * r)
-        return self.stored(gamma * r * t, self.vacuous(e, np.maximum(g, 1) * (r + e_r) * (np.abs(t) + e_t)))
-
-    @property
-    def _through_x(self) -> bool:
-        """Whether the gradient sums dy·x and subtracts: the folded map, and the fast variance."""
-        return self.numerics.affine == "folded" or self.numerics.variance == "fast"
 
     # --- common --------------------------------------------------------------------------------------------------
 
@@ -282,6 +235,10 @@ class Bounds:
     def vacuous(self, e: Array, peak: Array) -> Array:
         """Return e, infinite where an intermediate as large as `peak` may overflow."""
         return np.where((peak > self.units.largest / 2) | np.isnan(e), np.inf, e)
+
+
+def _gamma(ku: float) -> float:
+    return ku / (1 - ku) if ku < 1 else math.inf
 
 
 def rho(got: Array, expected: Array, bound: Array) -> Array:

@@ -33,7 +33,7 @@ class Item:
     def record(self) -> CaseRecord:
         """Return what the run file says of the case."""
         case, conditioning = self.case, self._conditioning()
-        n = self.question.batch(0).n
+        n = self.question.whole(0).count
         well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
         summary = f"{case.shape} axis={case.spec.axis} {case.dtypes.x} {self.recipe.pattern}: {self.recipe.modes}"
         finite = conditioning if math.isfinite(conditioning) else None
@@ -45,7 +45,7 @@ class Item:
         """Return the largest |mean| / standard deviation of any channel of any batch."""
         largest = 0.0
         for t in range(len(self.case.steps)):
-            batch = self.question.batch(t)
+            batch = self.question.whole(t)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
             largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max()))

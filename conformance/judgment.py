@@ -15,8 +15,10 @@ from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, Timed
 from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
 from conformance.statement import Statement, step_facts
-from reference import Refusal, State
+from reference import Refusal, Renorm, State
 from reference.spec import Array, kept_shape
+
+_RENORM = ("renorm_mean", "renorm_stddev", "moving_stddev")
 
 
 def judge(case_id: str, question: Question, statement: Statement, reply: Reply) -> list[Result]:
@@ -70,8 +72,8 @@ class _Judge:
     def _arrays(self, t: int, trajectory: Answers, outcome: Outputs) -> Any:
         if self.plan.mode(t) not in self.statement.modes:
             return
-        if self.question.unjudged:
-            yield self._result(t, "INCONCLUSIVE", self.question.unjudged, outcome="Outputs")
+        if self.plan.unjudged:
+            yield self._result(t, "INCONCLUSIVE", self.plan.unjudged, outcome="Outputs")
             return
         checks = {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
         for output in (o for o in self.statement.outputs if o in trajectory):
@@ -82,27 +84,32 @@ class _Judge:
         before = self.reply.outcomes[t - 1] if t else None
         if not isinstance(before, Outputs):
             return {}
-        returned = self._statistics(before, "moving_mean", "moving_variance")
+        names = ("moving_mean", "moving_variance", *(_RENORM if self.plan.spec.renorm else ()))
+        returned = self._statistics(before, *names)
         if returned is None:
             return {}
         updates = sum(self.plan.updates(s) for s in range(t))
-        mean, variance = (array.astype(self.question.dtype) for array in returned)
-        return expectation.after(self.plan, t, State(mean, variance, updates))
+        arrays = dict(zip(names, (array.astype(self.question.dtype) for array in returned), strict=True))
+        one = np.ones_like(arrays["moving_mean"])
+        renorm = None
+        if self.plan.spec.renorm:
+            renorm = Renorm(arrays["renorm_mean"], arrays["renorm_stddev"], arrays["moving_stddev"], one, one)
+        state = State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
+        return expectation.after(self.plan, t, state)
 
     def _residual(self, t: int, outcome: Outputs) -> Answers:
         """Return the output that belongs to the batch statistics which the implementation returned."""
-        returned = self._statistics(outcome, "mean", "variance")
-        if returned is None or self.plan.mode(t) != "train" or (returned[1] < 0).any():
+        plain = self.plan.mode(t) == "train" and not (self.plan.spec.renorm or self.plan.spec.virtual_batch_size)
+        returned = self._statistics(outcome, "mean", "variance") if plain else None
+        if returned is None or (returned[1] < 0).any():
             return {}
         return expectation.residual(self.plan, t, *returned, rounded=self.statement.returned == "rounded")
 
-    def _statistics(self, outcome: Outputs, *names: str) -> tuple[Array, Array] | None:
-        """Return a mean and a variance that an implementation returned, None where nothing can follow from them."""
-        kept = kept_shape(self.case.spec, self.case.shape)
-        mean, variance = (outcome.tensors.get(name) for name in names)
-        if mean is None or variance is None or not mean.shape == variance.shape == kept:
-            return None
-        return (mean, variance) if _finite(mean) and _finite(variance) else None
+    def _statistics(self, outcome: Outputs, *names: str) -> list[Array] | None:
+        """Return arrays of the kept shape that an implementation returned, None where nothing can follow from them."""
+        kept, found = kept_shape(self.case.spec, self.case.shape), [outcome.tensors.get(name) for name in names]
+        arrays = [array for array in found if array is not None and array.shape == kept and _finite(array)]
+        return arrays if len(arrays) == len(names) else None
 
     def _array(self, t: int, output: str, got: Array | None, checks: dict[str, Answers]) -> Result:
         wanted = checks["trajectory"][output]

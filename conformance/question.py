@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from conformance.bounds import Batch, Bounds, Numerics, Units
+from conformance.bounds import Batch, Bounds
 from conformance.case import Case, parameters
-from conformance.statement import Statement, facts
+from conformance.numerics import Numerics, Units
+from conformance.statement import Statement, differentiation, facts, mask
+from reference import Adjustment, Parameters, Refusal, Semantics
 from reference.averages import moves
-from reference.batch_norm import moments
+from reference.batches import observe
 from reference.precision import working_dtype
-from reference.spec import Array, Parameters, Refusal, broadcast, floored_epsilon, reduced_axes
+from reference.spec import Array, floored_epsilon
 
-ALIAS = {"moving_variance": "moving_mean", "variance": "mean"}  # outputs that share a declaration
+# Outputs that share a declaration.
+ALIAS: dict[str, str] = dict.fromkeys(
+    ("moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"), "moving_mean"
+)
+ALIAS["variance"] = "mean"
 _DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
 
 
@@ -32,52 +39,58 @@ class Question:
         self.unjudged = _unjudged(case)
         self.dtype: Any = np.float64 if self.unjudged else working_dtype(msgspec.structs.astuple(case.dtypes))
         self.known: dict[Any, Any] = {}
-        self._batches: dict[int, Batch] = {}
+        self._batches: dict[Any, Batch] = {}
 
-    def batch(self, t: int) -> Batch:
-        """Return the exact statistics of step t's input."""
-        if t not in self._batches:
-            x = self.case.x(t).astype(self.dtype)
-            axes = reduced_axes(self.spec, x.ndim)
-            self._batches[t] = Batch.of(x, *moments(x, axes), axes)
-        return self._batches[t]
+    def batch(self, t: int, semantics: Semantics | None = None) -> Batch:
+        """Return the exact statistics of step t's input, as these semantics take them of masks and virtual batches."""
+        semantics = semantics or Semantics()
+        x, mask = self.array(t, "x"), self.mask(t)
+        assert x is not None
+        masks = None if mask is None else (semantics.mask, semantics.mask_offset, semantics.all_masked)
+        key = t, masks, None if self.spec.virtual_batch_size is None else semantics.virtual_batches
+        if key not in self._batches:
+            self._batches[key] = Batch.of(observe(x, mask, self.spec, semantics), x.shape)
+        return self._batches[key]
+
+    def whole(self, t: int) -> Batch:
+        """Return step t's input as inference sees it: no mask, no virtual batches."""
+        if ("whole", t) not in self._batches:
+            x, plain = self.array(t, "x"), dataclasses.replace(self.spec, virtual_batch_size=None)
+            assert x is not None
+            self._batches["whole", t] = Batch.of(observe(x, None, plain, Semantics()))
+        return self._batches["whole", t]
+
+    def array(self, t: int, name: str) -> Array | None:
+        """Return a tensor of step t at the reference's precision: x, dy, tangent; None where there is none."""
+        array = self.case.tensor(f"{t}.{name}")
+        return None if array is None else array.astype(self.dtype)
+
+    def mask(self, t: int) -> Array | None:
+        """Return the mask of step t, as it is."""
+        return self.case.tensor(f"{t}.mask")
 
     def dy(self, t: int) -> Array | None:
         """Return the cotangent of step t, None where no gradient is asked for."""
-        dy = self.case.tensor(f"{t}.dy")
-        return dy.astype(self.dtype) if dy is not None and self.case.steps[t].derivatives else None
+        return self.array(t, "dy") if self.case.steps[t].derivatives else None
+
+    def adjustment(self, t: int) -> Adjustment | None:
+        """Return what the adjustment gives in step t."""
+        scale, bias = self.array(t, "adjustment_scale"), self.array(t, "adjustment_bias")
+        return None if scale is None or bias is None else Adjustment(scale, bias)
 
     @cached_property
     def parameters(self) -> Parameters:
         """Gamma and beta."""
         return parameters(self.case, self.dtype)
 
-    @cached_property
-    def affine(self) -> tuple[Array, Array]:
-        """Gamma and beta, 1 and 0 where the spec asks for none, broadcasting against the input."""
-        rank, one = len(self.case.shape), np.ones((), self.dtype)
-        gamma, beta = self.parameters.gamma, self.parameters.beta
-        return (
-            one if gamma is None else broadcast(gamma, self.spec, rank),
-            0 * one if beta is None else broadcast(beta, self.spec, rank),
-        )
-
 
 def _unjudged(case: Case) -> str:
-    """Return why a case cannot be judged, empty where it can: no precision to judge with, or no bound derived."""
+    """Return why no array of a case can be judged, empty where it can: there is no precision to judge it with."""
     try:
         working_dtype(msgspec.structs.astuple(case.dtypes))
     except Refusal as refusal:
         return str(refusal)
-    extras = {name.partition(".")[2] for name in case.tensors}
-    asked = {
-        "renorm": case.spec.renorm,
-        "virtual batches": case.spec.virtual_batch_size is not None,
-        "masks": "mask" in extras,
-        "adjustments": "adjustment_scale" in extras,
-    }
-    names = [name for name, there in asked.items() if there]
-    return f"no bound is derived yet for {', '.join(names)}" if names else ""
+    return ""
 
 
 class Plan:
@@ -90,8 +103,37 @@ class Plan:
         self._numerics = {
             (mode, output): statement.numerics(about, mode, output)
             for mode in ("train", "infer")
-            for output in ("y", "dx", "dgamma", "dbeta", "moving_mean", "mean")
+            for output in (
+                "y",
+                "dx",
+                "dgamma",
+                "dbeta",
+                "moving_mean",
+                "mean",
+                "y_tangent",
+                "dx_tangent",
+                "dgamma_tangent",
+            )
         }
+        self.unjudged = question.unjudged or self._underived()
+
+    def _underived(self) -> str:
+        """Return what no bound is derived for yet, empty where all are."""
+        promised, virtual = self.semantics, self.spec.virtual_batch_size is not None
+        second = differentiation(self.case) not in ("none", "reverse")
+        special = self.spec.renorm or virtual or mask(self.case) or self.question.adjustment(0)
+        names = {
+            "renorm as in the paper": self.spec.renorm and promised.renorm == "paper",
+            "moving standard deviations without renorm": promised.moving_spread == "stddev" and not self.spec.renorm,
+            f"virtual batches with {promised.virtual_statistics} statistics": (
+                virtual and promised.virtual_statistics != "averaged"
+            ),
+            "third derivatives": differentiation(self.case) == "third",
+            "derivatives along a tangent of more than a plain layer": second and bool(special),
+            "epsilon outside the root": promised.epsilon_placement == "outside",
+        }
+        missing = [name for name, there in names.items() if there]
+        return f"no bound is derived yet for {', '.join(missing)}" if missing else ""
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -117,7 +159,7 @@ class Plan:
         return self._numerics[mode, ALIAS.get(output, output)]
 
     def bounds(self, mode: str, output: str, n: int) -> Bounds:
-        """Return the formulas for an output, for means of n values."""
+        """Return the formulas for an output, for sums of n values."""
         numerics = self.numerics(mode, output)
         return Bounds(numerics, self._units(numerics), n, floored_epsilon(self.spec, self.semantics))
 
@@ -138,5 +180,6 @@ class Plan:
             return None
         plan = object.__new__(Plan)
         plan.question, plan.case, plan.spec, plan.semantics = self.question, self.case, self.spec, self.semantics
+        plan.unjudged = self.unjudged
         plan._numerics = self._numerics | {("train", "y"): strict}
         return plan

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from conformance.bounds import Numerics
 from conformance.case import Case, Step
+from conformance.numerics import Numerics
 from reference import Semantics
 from reference.spec import kept_axes, reduced_axes
 
@@ -109,8 +109,12 @@ _ORDINARY: When = {
 _STORED = {
     "dgamma": "parameters",
     "dbeta": "parameters",
+    "dgamma_tangent": "parameters",
     "moving_mean": "statistics",
     "moving_variance": "statistics",
+    "moving_stddev": "statistics",
+    "renorm_mean": "statistics",
+    "renorm_stddev": "statistics",
     "mean": "statistics",
     "variance": "statistics",
 }

@@ -8,11 +8,13 @@ second case of a plain cell has the one of its placement and precision, every ca
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
 import json
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import ml_dtypes
 import msgspec
@@ -70,8 +72,10 @@ class Cell(NamedTuple):
         return "; ".join(part for part in self if part)
 
 
-CELLS = [Cell(*c) for c in itertools.product(PLACEMENTS, CONDITIONING, PRECISION)]
-CELLS += [Cell(placement, feature=name) for name, feature in FEATURES.items() for placement in feature.placements]
+CELLS = [
+    *(Cell(*c) for c in itertools.product(PLACEMENTS, CONDITIONING, PRECISION)),
+    *(Cell(placement, feature=name) for name, feature in FEATURES.items() for placement in feature.placements),
+]
 
 
 class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,7 +129,7 @@ def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
 
 
 def _numbered(recipe: Recipe, number: int, shared: Signature | None) -> Recipe:
-    """Number a cell's recipes; those with an even number, or a feature, take the cell's pooled signature if it has one."""
+    """Number a cell's recipes; even ones, and all of a feature's, take the pooled signature where the cell has one."""
     if shared is None or (number % 2 and not shared.feature):
         return msgspec.structs.replace(recipe, number=number)
     return msgspec.structs.replace(recipe, number=number, signature=shared, pooled=True)
@@ -244,9 +248,9 @@ def build(recipe: Recipe, run_seed: int) -> Case:
 def _spec(recipe: Recipe) -> Spec:
     sig = recipe.signature
     center, scale = sig.affine in ("both", "center"), sig.affine in ("both", "scale")
-    asked = FEATURES[sig.feature].spec.get(sig.variant, {}) if sig.feature else {}
-    plain = {"axis": sig.axis, "epsilon": recipe.epsilon, "momentum": sig.momentum, "center": center, "scale": scale}
-    return Spec(**plain | asked)
+    asked: Mapping[str, Any] = FEATURES[sig.feature].spec.get(sig.variant, {}) if sig.feature else {}
+    spec = Spec(axis=sig.axis, epsilon=recipe.epsilon, momentum=sig.momentum, center=center, scale=scale)
+    return dataclasses.replace(spec, **asked)
 
 
 def _shape(recipe: Recipe, t: int, steps: int) -> tuple[int, ...]:

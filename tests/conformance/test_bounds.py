@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.bounds import Batch, Bounds, Numerics, Units, rho
-from reference.batch_norm import moments
+from conformance.bounds import Affine, Batch, Bounds, rho
+from conformance.numerics import Numerics, Units
+from reference import Semantics, Spec
+from reference.batches import observe
 
 F32 = Units.of("float32", "float32")
 
 
 def batch_of(x):
     """Return the exact statistics of an (n, channels) batch."""
-    wide = x.astype(np.float64)
-    return Batch.of(wide, *moments(wide, (0,)), (0,))
+    return Batch.of(observe(x.astype(np.float64), None, Spec(axis=1), Semantics()))
 
 
 def bounds(n, **numerics):
@@ -50,12 +51,12 @@ def test_bounds_are_tight():
     """Half a unit in the last place of a stored half-precision output is nearly all that is allowed."""
     numerics, units = Numerics(sums="tree"), Units.of("float32", "bfloat16")
     x = np.random.default_rng(0).normal(size=(64, 32))
-    batch = Batch.of(x, *moments(x, (0,)), (0,))
+    batch, zero = batch_of(x), np.zeros(())
     b = Bounds(numerics, units, 64, 1e-3)
     e_mean = b.e_mean(batch)
     used = b.used(batch.mean, batch.variance, e_mean, b.e_variance(batch, e_mean))
     y = (batch.deviation) * used.r
-    allowed = b.e_y(batch.x, y, np.ones(()), np.zeros(()), used)
+    allowed = b.e_y(batch.x, y, Affine(np.ones(()), zero, zero, zero), used)
     assert (allowed <= np.abs(y) * 2.0**-8 * 1.02 + 1e-5).all()
 
 

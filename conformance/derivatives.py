@@ -1,0 +1,150 @@
+"""What the reference expects of a step's derivatives: gradients, and derivatives along a tangent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from conformance import second_order_bounds
+from conformance.carried import Carried
+from conformance.gradient_bounds import GradientBounds
+from conformance.second_order_bounds import TangentBounds
+from conformance.step import Answers, Normalizing, OneStep
+from reference import (
+    Tangent,
+    infer_gradients,
+    infer_second_order,
+    infer_tangents,
+    train_gradients,
+    train_second_order,
+    train_tangents,
+)
+from reference.averages import update_fraction
+from reference.spec import Array
+
+
+def derivatives(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    """Return every derivative that the step asks for, as outputs."""
+    out: Answers = {}
+    for wanted in step.plan.case.steps[step.t].derivatives:
+        if wanted.order == 1 and wanted.mode == "reverse":
+            out |= _gradients(step, before, used)
+        elif wanted.order == 1:
+            out |= _forward(step, before, used)
+        elif wanted.order == 2:
+            out |= _second(step, before, used)
+    return out
+
+
+# --- gradients ----------------------------------------------------------------------------------------------------
+
+
+def _gradients(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    q, t = step.question, step.t
+    x, dy = q.array(t, "x"), q.dy(t)
+    if x is None or dy is None:
+        return {}
+    common = (x, dy, q.parameters, before.state, step.spec, step.semantics)
+    if step.training:
+        updating = step.plan.case.steps[t].update
+        exact = train_gradients(*common, mask=q.mask(t), adjustment=q.adjustment(t), updating=updating)
+    else:
+        exact = infer_gradients(*common)
+    out = {"dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, step.laid_out(dy), used)))}
+    if step.spec.scale:
+        out["dgamma"] = step.stored("dgamma", exact.dgamma, _e_dgamma(step, before, step.laid_out(dy), used))
+    if step.spec.center:
+        out["dbeta"] = step.stored("dbeta", exact.dbeta, _e_dbeta(step, step.laid_out(dy), used))
+    return out
+
+
+def _e_dx(step: OneStep, before: Carried, dy: Array, used: Normalizing) -> Array:
+    formulas = GradientBounds(step.bounds("dx"), step.batch, used("dx"), *_reaching(step, before, dy))
+    if not step.training:
+        return formulas.e_dx_infer(step.gamma)
+    moving = step.semantics.training_statistics == "moving"
+    moves = step.plan.updates(step.t)
+    part = float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * moves if moving else 1.0
+    return formulas.e_dx_train(step.gamma, part)
+
+
+def _reaching(step: OneStep, before: Carried, dy: Array) -> tuple[Array, Array]:
+    """Return what of dy reaches z, and its error."""
+    inner = step.inner(before)
+    if inner is None:
+        return dy, np.zeros((), dy.dtype)
+    f, u = inner[0], step.bounds("dx").units.u
+    return f.value * dy, (f.error + 2 * u * np.abs(f.value)) * np.abs(dy)
+
+
+def _e_dgamma(step: OneStep, before: Carried, dy: Array, used: Normalizing) -> Array:
+    """dgamma = sum(dy p), p = f z + h: over all virtual batches, in any order."""
+    bounds, batch = step.bounds("dgamma", _groups(step)), step.batch
+    mean = GradientBounds(bounds, batch, used("dgamma"), *_reaching(step, before, dy)).e_mean_dyz()
+    inner = step.inner(before)
+    if inner is not None:
+        h, size = inner[1], np.abs(dy)
+        mean = mean + batch.average(size * (bounds.g(6) * (np.abs(h.value) + h.error) + h.error))
+    return _summed(step, mean)
+
+
+def _e_dbeta(step: OneStep, dy: Array, used: Normalizing) -> Array:
+    bounds, none = step.bounds("dbeta", _groups(step)), np.zeros((), dy.dtype)
+    return _summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, none).e_mean_dy())
+
+
+def _groups(step: OneStep) -> int:
+    return step.batch.x.shape[1] if step.batch.observed.virtual else 1
+
+
+def _summed(step: OneStep, mean: Array) -> Array:
+    """Return the bound of a sum, of the kept shape, from that of the mean of each virtual batch."""
+    e = mean * step.batch.divisor
+    e = np.broadcast_to(e, np.broadcast_shapes(e.shape, step.batch.mean.shape))
+    return (e.sum(1) if step.batch.observed.virtual else e).reshape(step.kept)
+
+
+# --- along a tangent ----------------------------------------------------------------------------------------------
+
+
+def _forward(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    q, t = step.question, step.t
+    x, tangent = q.array(t, "x"), q.array(t, "tangent")
+    assert x is not None
+    assert tangent is not None
+    ask = train_tangents if step.training else infer_tangents
+    value = ask(x, Tangent(tangent), q.parameters, before.state, step.spec, step.semantics).y
+    bounds, u = step.bounds("y_tangent"), used("y_tangent")
+    if step.training:
+        e = TangentBounds(bounds, step.batch, u, np.zeros((), x.dtype), tangent).e_y(step.gamma, value)
+    else:
+        e = second_order_bounds.e_infer(bounds, u, step.gamma, tangent)
+    return {"y_tangent": step.expected("y_tangent", value, e)}
+
+
+def _second(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    q, t = step.question, step.t
+    x, dy, tangent = (q.array(t, name) for name in ("x", "dy", "tangent"))
+    assert x is not None
+    assert dy is not None
+    assert tangent is not None
+    ask = train_second_order if step.training else infer_second_order
+    exact = ask(x, dy, Tangent(tangent), q.parameters, before.state, step.spec, step.semantics)
+    e_dx, e_dgamma = (_e_second_train if step.training else _e_second_infer)(step, exact.dx, dy, tangent, used)
+    out = {"dx_tangent": step.expected("dx_tangent", exact.dx, e_dx)}
+    if step.spec.scale:
+        out["dgamma_tangent"] = step.stored("dgamma_tangent", exact.dgamma, _summed(step, e_dgamma))
+    return out
+
+
+def _e_second_train(step: OneStep, value: Array, dy: Array, tangent: Array, used: Normalizing) -> tuple[Array, Array]:
+    dx, dgamma = (
+        TangentBounds(step.bounds(name), step.batch, used(name), dy, tangent)
+        for name in ("dx_tangent", "dgamma_tangent")
+    )
+    return dx.e_dx(step.gamma, value), dgamma.e_mean_dgamma()
+
+
+def _e_second_infer(step: OneStep, value: Array, dy: Array, tangent: Array, used: Normalizing) -> tuple[Array, Array]:
+    """The gradient of x does not depend on x, so that its derivative is 0."""
+    bounds, u = step.bounds("dgamma_tangent"), used("dgamma_tangent")
+    return np.zeros_like(value), second_order_bounds.e_infer_mean_dgamma(bounds, step.batch, u, dy, tangent)

@@ -1,0 +1,89 @@
+"""How much error is allowed in gradients: dx, dgamma and dbeta, in training and in inference.
+
+With y = gamma p + beta and p = f z + h (f, h: 1 and 0, but for renorm and adjustment), write e = f dy for what reaches
+z: dx_i = gamma r t_i, t_i = e_i - mean(e) - z̃_i mean(e z), z̃ = (x - batch mean) r. Means of gradients are sums over all
+values, divided by how many count; where a value does not count (`Batch.inside` = 0), t = e.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformance.bounds import Batch, Bounds, Used
+from reference.spec import Array
+
+
+@dataclass(frozen=True)
+class GradientBounds:
+    """The formulas for the gradient of one step; dy is what reaches z, e_dy its error, laid out as the batch."""
+
+    bounds: Bounds
+    batch: Batch
+    used: Used
+    dy: Array
+    e_dy: Array
+
+    def e_mean_dy(self) -> Array:
+        """The mean of dy; n times it bounds dbeta."""
+        b, magnitude = self.bounds, self.batch.average(np.abs(self.dy) + self.e_dy)
+        return b.vacuous(b.g(4) * magnitude + self.batch.average(self.e_dy) + 3 * b.units.smallest, b.n * magnitude)
+
+    def e_mean_dyz(self) -> Array:
+        """The mean of dy·z, z = (x - m) r; n times it bounds dgamma.
+
+        With m̂ and r̂: mean(dy (x - m̂) r̂) = (r̂/r) (mean(dy z) - r (m̂ - m) mean(dy)), then the roundings of the sum.
+        """
+        b, dy, used, mean = self.bounds, self.dy, self.used, self.batch.average
+        r, e_r, e_m, tiny = used.r, used.e_r, used.e_mean, b.units.smallest
+        z = (self.batch.x - used.mean) * r
+        size, t = mean(np.abs(dy) + self.e_dy), mean((np.abs(dy) + self.e_dy) * np.abs(z))
+        c1, c2 = np.abs(mean(dy)), np.abs(mean(dy * z))
+        growth = 1 + e_r / r
+        e = (b.g(6) * (t + r * e_m * size) + r * e_m * (c1 + b.g(4) * size)) * growth + c2 * e_r / r
+        e = e + mean(self.e_dy * (np.abs(z) + r * e_m)) * growth
+        peak = b.n * t
+        if self._through_x:
+            dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size
+            e, peak = e + r * growth * b.g(5) * dyx, np.maximum(peak, b.n * dyx)
+        return b.vacuous(e + 3 * tiny * (1 + r + e_r), peak)
+
+    def e_dx_train(self, gamma: Array, part: float) -> Array:
+        """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes."""
+        b, batch, dy, used = self.bounds, self.batch, self.dy, self.used
+        u, tiny, reach = b.units.u, b.units.smallest, part * batch.inside
+        r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
+        d, x, m = np.abs(batch.x - batch.mean), np.abs(batch.x), np.abs(batch.mean)
+        c1 = batch.average(dy)
+        c2 = batch.average(dy * (batch.x - used.mean) * r)
+        e1, e2 = self.e_mean_dy(), self.e_mean_dyz()
+        z = d * r
+        e_z = (d + e_m + u * (d + e_m) + tiny) * (r + e_r) * (1 + u) - z
+        c2_most = np.abs(c2) + e2
+        e_product = (z + e_z) * c2_most * (1 + 2 * u) - z * np.abs(c2)
+        e_t = reach * (e1 + e_product + r * (e_m + batch.lost + b.g(4) * batch.mean_deviation) * c2_most)
+        e_t = e_t + self.e_dy + 4 * u * (np.abs(dy) + reach * (np.abs(c1) + z * np.abs(c2) + e1))
+        if part != 1:  # the part is 1 - fl(momentum), with an absolute error of u
+            e_t = e_t + u * batch.inside * (np.abs(c1) + z * np.abs(c2))
+        if self._through_x:
+            e_t = e_t + reach * (6 * u * r * (x + m + e_m) * c2_most + 4 * u * r * m * np.abs(c2))
+        if b.numerics.variance == "fast":  # a clamped variance passes no gradient
+            clamped = batch.variance - b.e_variance(batch, e_m) <= 0
+            e_t = e_t + np.where(clamped, reach * (z + e_z) * c2_most, 0)
+        t = dy - reach * c1 - reach * (batch.x - batch.mean) * r * c2
+        return self._e_scaled(t, e_t, gamma)
+
+    def e_dx_infer(self, gamma: Array) -> Array:
+        """dx = gamma r dy: the statistics are constants."""
+        return self._e_scaled(self.dy, self.e_dy + 2 * self.bounds.units.u * np.abs(self.dy), gamma)
+
+    def _e_scaled(self, t: Array, e_t: Array, gamma: Array) -> Array:
+        b, u, r, e_r, g = self.bounds, self.bounds.units.u, self.used.r, self.used.e_r, np.abs(gamma)
+        e = g * ((r + e_r) * (np.abs(t) + e_t) * (1 + u) ** 3 - r * np.abs(t)) + b.units.smallest * (2 + g + r + g * r)
+        return b.stored(gamma * r * t, b.vacuous(e, np.maximum(g, 1) * (r + e_r) * (np.abs(t) + e_t)))
+
+    @property
+    def _through_x(self) -> bool:
+        """Whether the gradient sums dy·x and subtracts: the folded map, and the fast variance."""
+        return self.bounds.numerics.affine == "folded" or self.bounds.numerics.variance == "fast"

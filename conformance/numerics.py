@@ -1,0 +1,66 @@
+"""The declared way of computing an output (`Numerics`), and the units of its arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import ml_dtypes
+import msgspec
+
+
+class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The declared way of computing one output.
+
+    variance: `two_pass`; `stable` (Welford, Chan); `fast`, E[x²] - E[x]². affine: `direct`, gamma (x - m) r + beta;
+    `folded`, x * scale + shift. sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, any order at all.
+    accumulate: `wide`, float32 or wider; `input`, the input's own dtype. clamped: a fast variance is kept >= 0.
+    stored: the dtype the output is stored in, `input`, `parameters`, `statistics`, or a name.
+    """
+
+    variance: Literal["two_pass", "stable", "fast"] = "two_pass"
+    affine: Literal["direct", "folded"] = "direct"
+    sums: Literal["tree", "serial"] = "serial"
+    accumulate: Literal["wide", "input"] = "wide"
+    clamped: bool = False
+    stored: str = "input"
+
+    @property
+    def label(self) -> str:
+        """The numerical class and its grade, such as `A′·S`."""
+        if self.accumulate == "input":
+            name = "C"
+        else:
+            name = ("B" if self.variance == "fast" else "A") + ("′" if self.affine == "folded" else "")
+        return f"{name}·{'T' if self.sums == 'tree' else 'S'}"
+
+
+@dataclass(frozen=True)
+class Units:
+    """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output."""
+
+    u: float
+    smallest: float
+    largest: float
+    stored_u: float
+    stored_quantum: float
+    stored_largest: float
+
+    @classmethod
+    def of(cls, arithmetic: str, stored: str) -> Units:
+        """Return the units for arithmetic in one dtype and storage in another; storing at no less costs nothing."""
+        info, out = finfo(arithmetic), finfo(stored)
+        rounds = float(out.eps) > float(info.eps)
+        return cls(
+            float(info.eps) / 2,
+            float(info.smallest_normal),
+            float(info.max),
+            float(out.eps) / 2 if rounds else 0.0,
+            float(out.smallest_subnormal) / 2 if rounds else 0.0,
+            float(out.max),
+        )
+
+
+def finfo(name: str) -> Any:
+    """Return limits of a dtype; NumPy has no bfloat16."""
+    return cast("Any", ml_dtypes).finfo(name)

@@ -1,0 +1,111 @@
+"""How much error is allowed in derivatives along a tangent: of y (first order), and of dx and dgamma (second order).
+
+Whatever way a framework differentiates, it adds up products of the same few things: d = x - mean, r, dy, the tangent X,
+gamma, and means of products of them. Replace every one by its magnitude, and every difference by a sum: the result P is
+at least every partial sum of any such way, and no more than what the ways differ in. If each input may be off by e and
+every path has at most K roundings,
+
+    |computed - exact| ≤ (1 + gamma_K) P(|inputs| + e) - P(|inputs|).
+
+With z = d r and q = mean(z X), y. = gamma r (X - mean(X) - z q), and differentiating dx = gamma r (dy - c1 - z c2) with
+c1 = mean(dy), c2 = mean(dy z), r. = -r² q and z. = r (X - mean(X) - z q):
+
+    dx.    = gamma r² (-q (dy - c1) + 3 q z c2 - (X - mean(X)) c2 - z (mean(dy X) - c1 mean(X)))
+    dgamma. = n r (mean(dy X) - c1 mean(X) - c2 q)
+
+P takes z, X and dy each with the magnitude of its mean added, since a framework may subtract means that are 0 exactly.
+The folded map and the fast variance have x and mean where d stands here, so that P has |x| + |mean|.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformance.bounds import Batch, Bounds, Used
+from reference.spec import Array
+
+_NESTED = 4  # means of values that hold means: the deepest of reverse over reverse
+
+
+@dataclass(frozen=True)
+class _Magnitudes:
+    """Of z, X and dy, each with that of its mean added, and of r."""
+
+    z: Array
+    tangent: Array
+    dy: Array
+    r: Array
+
+
+@dataclass(frozen=True)
+class TangentBounds:
+    """The formulas for one training step's derivatives along a tangent; dy is 0 where only y's is asked for."""
+
+    bounds: Bounds
+    batch: Batch
+    used: Used
+    dy: Array
+    tangent: Array
+
+    def e_y(self, gamma: Array, value: Array) -> Array:
+        """y. = gamma r (X - mean(X) - z q)."""
+        e = self._between(lambda m: np.abs(gamma) * m.r * (m.tangent + m.z * self._mean(m.z * m.tangent)))
+        return self.bounds.stored(value, e)
+
+    def e_dx(self, gamma: Array, value: Array) -> Array:
+        """dx., from the seven products of its formula."""
+
+        def most(m: _Magnitudes) -> Array:
+            q, c2, c3 = self._mean(m.z * m.tangent), self._mean(m.dy * m.z), self._mean(m.dy * m.tangent)
+            return np.abs(gamma) * m.r**2 * (q * m.dy + 3 * q * m.z * c2 + m.tangent * c2 + m.z * c3)
+
+        return self.bounds.stored(value, self._between(most))
+
+    def e_mean_dgamma(self) -> Array:
+        """dgamma. / n, before it is stored."""
+        return self._between(
+            lambda m: m.r * (self._mean(m.dy * m.tangent) + self._mean(m.dy * m.z) * self._mean(m.z * m.tangent))
+        )
+
+    def _between(self, most: Callable[[_Magnitudes], Array]) -> Array:
+        """Return how far P grows by the errors of its inputs, and by the roundings."""
+        b = self.bounds
+        low, high = (most(self._magnitudes(with_errors=e)) for e in (False, True))
+        e = high - low + ((1 + b.g(8)) ** _NESTED - 1) * high + b.units.smallest * (2 + high)
+        if b.numerics.variance == "fast":  # a clamped variance passes no derivative
+            e = np.where(self.batch.variance - b.e_variance(self.batch, b.e_mean(self.batch)) <= 0, np.inf, e)
+        return b.vacuous(e, self.batch.count * high)
+
+    def _magnitudes(self, *, with_errors: bool) -> _Magnitudes:
+        used, batch = self.used, self.batch
+        r = used.r + used.e_r if with_errors else used.r
+        e_mean = used.e_mean + self.bounds.e_mean(batch) if with_errors else 0
+        d = np.maximum(np.abs(batch.x - used.mean), np.abs(batch.deviation)) + e_mean
+        if self.bounds.numerics.affine == "folded" or self.bounds.numerics.variance == "fast":
+            d = np.abs(batch.x) + np.maximum(np.abs(used.mean), np.abs(batch.mean)) + e_mean
+        z, tangent, dy = (self._with_mean(v) for v in (d * r, np.abs(self.tangent), np.abs(self.dy)))
+        return _Magnitudes(z, tangent, dy, r)
+
+    def _with_mean(self, values: Array) -> Array:
+        return values + self._mean(values)
+
+    def _mean(self, values: Array) -> Array:
+        return self.batch.average(values)
+
+
+def e_infer(b: Bounds, used: Used, gamma: Array, tangent: Array) -> Array:
+    """y. = gamma r X in inference: the reciprocal root, and three roundings."""
+    u, g, size = b.units.u, np.abs(gamma), np.abs(tangent)
+    e = g * size * ((used.r + used.e_r) * (1 + u) ** 3 - used.r) + b.units.smallest * (2 + g + size + used.r)
+    return b.stored(gamma * used.r * tangent, b.vacuous(e, g * size * (used.r + used.e_r)))
+
+
+def e_infer_mean_dgamma(b: Bounds, batch: Batch, used: Used, dy: Array, tangent: Array) -> Array:
+    """dgamma. / n = r mean(dy X) in inference: a sum, whose exact value may be 0."""
+    size = batch.average(np.abs(dy * tangent))
+    exact = np.abs(batch.average(dy * tangent))
+    e = (used.r + used.e_r) * b.g(6) * size + used.e_r * exact
+    return b.vacuous(e + 3 * b.units.smallest, b.n * size * used.r)

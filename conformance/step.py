@@ -1,0 +1,167 @@
+"""One step of a case: what the reference expects of its output and its state, with the error allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformance import carried, renorm_bounds
+from conformance.bounds import Affine, Bounds, Used
+from conformance.carried import Carried
+from conformance.question import Plan
+from conformance.renorm_bounds import Near, exact
+from reference.batch_norm import spread
+from reference.batches import join, split
+from reference.spec import Array, kept_shape
+
+_RENORM = {"moving_stddev": "moving_stddev", "renorm_mean": "mean", "renorm_stddev": "stddev"}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The exact value of one output, the allowed error per element, and the dtype it is promised in."""
+
+    value: Array
+    bound: Array
+    dtype: str
+
+
+Answers = dict[str, Expected]
+Normalizing = Callable[[str], Used]
+"""What normalizes, with its error as a given output is promised to be computed."""
+
+
+class OneStep:
+    """One step of a plan: reference values beside their bounds, laid out as the batch's statistics are taken."""
+
+    def __init__(self, plan: Plan, t: int) -> None:
+        self.plan, self.question, self.t, self.spec, self.semantics = plan, plan.question, t, plan.spec, plan.semantics
+        self.mode = plan.mode(t)
+        self.training = self.mode == "train"
+        self.batch = self.question.batch(t, self.semantics) if self.training else self.question.whole(t)
+        self.kept = kept_shape(self.spec, self.batch.shape)
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    def after(self, before: Carried) -> Carried:
+        """Return the state after the step."""
+        if not self.plan.updates(self.t):
+            return before
+        return carried.moved(self.bounds("moving_mean"), self.batch, before, self.spec, self.semantics)
+
+    def moving(self, after: Carried) -> Answers:
+        """Return the state after the step as outputs; none where nothing is kept."""
+        if self.semantics.average == "none":
+            return {}
+        state, errors = after.state, after.errors
+        found = {"moving_mean": (state.mean, errors.mean), "moving_variance": (state.variance, errors.variance)}
+        if self.spec.renorm:
+            u = self.bounds("moving_mean").units.u
+            renorm, e = renorm_bounds.begun(state, errors, self.spec, self.semantics, u)
+            found |= {name: (getattr(renorm, field), getattr(e, field)) for name, field in _RENORM.items()}
+        return {name: self.expected(name, value, bound) for name, (value, bound) in found.items()}
+
+    def batch_statistics(self) -> Answers:
+        """Return the mean and the variance of a training batch, as those return them who do."""
+        if not self.training:
+            return {}
+        found = carried.overall(self.bounds("mean"), self.batch, self.spec)
+        return {n: self.stored(n, near.value, near.error) for n, near in zip(("mean", "variance"), found, strict=True)}
+
+    # --- what normalizes -----------------------------------------------------------------------------------------
+
+    def normalizing(self, before: Carried) -> Normalizing:
+        """Return what normalizes this step: the batch's statistics, or the moving ones."""
+        if self.training and self.semantics.training_statistics == "batch":
+            return self._of_batch
+        state = self.after(before) if self.training else before
+        return self.used(carried.debiased(self.bounds("moving_mean"), state, self.spec, self.semantics))
+
+    def _of_batch(self, output: str) -> Used:
+        bounds = self.bounds(output)
+        e_mean = bounds.e_mean(self.batch)
+        return bounds.used(self.batch.mean, self.batch.variance, e_mean, bounds.e_variance(self.batch, e_mean))
+
+    def used(self, state: Carried) -> Normalizing:
+        """Return what normalizes when statistics of this state do."""
+        arrays = (state.state.mean, state.state.variance, state.errors.mean, state.errors.variance)
+        spread_out = [self.align(a) for a in arrays]
+        return lambda output: self.bounds(output).used(*spread_out)
+
+    # --- the output ----------------------------------------------------------------------------------------------
+
+    def y(self, before: Carried, used: Normalizing) -> Expected:
+        """Return the output: the affine map of z."""
+        bounds, u, affine = self.bounds("y"), used("y"), self.affine(before)
+        z = (self.batch.x - u.mean) * u.r
+        y = affine.scale * z + affine.shift
+        return self.expected("y", self.joined(y), self.joined(bounds.e_y(self.batch.x, y, affine, u)))
+
+    @property
+    def gamma(self) -> Array:
+        """Gamma, 1 where the spec asks for none, broadcasting against the batch."""
+        gamma = self.question.parameters.gamma
+        return np.ones((), self.question.dtype) if gamma is None else self.align(gamma)
+
+    def affine(self, before: Carried) -> Affine:
+        """Return the map from z to y: gamma and beta, after what renorm and adjustment do."""
+        beta, zero = self.question.parameters.beta, np.zeros((), self.question.dtype)
+        shift = zero if beta is None else self.align(beta)
+        inner = self.inner(before)
+        if inner is None:
+            return Affine(self.gamma, shift, zero, zero)
+        u, gamma = self.bounds("y").units.u, exact(self.gamma)
+        scale, moved = gamma.times(inner[0], u), gamma.times(inner[1], u).plus(exact(shift), u)
+        return Affine(scale.value, moved.value, scale.error, moved.error)
+
+    def inner(self, before: Carried) -> tuple[Near, Near] | None:
+        """Return f and h of p = f z + h, what gamma multiplies: renorm's r and d, then the adjustment; None: p = z."""
+        adjustment = self.question.adjustment(self.t) if self.training else None
+        if not self.training or not (self.spec.renorm or adjustment):
+            return None
+        f, h = self._renorm(before) if self.spec.renorm else (exact(np.ones(())), exact(np.zeros(())))
+        if adjustment is not None:
+            scale, bias, u = exact(adjustment.scale), exact(adjustment.bias), self.bounds("y").units.u
+            f, h = scale.times(f, u), scale.times(h, u).plus(bias, u)
+        return f, h
+
+    def _renorm(self, before: Carried) -> tuple[Near, Near]:
+        bounds, spec, semantics = self.bounds("y"), self.spec, self.semantics
+        u = bounds.units.u
+        mean, variance = carried.overall(bounds, self.batch, spec)
+        s = Near(spread(variance.value, spec, semantics), bounds.e_spread(variance.value, variance.error))
+        state, errors = renorm_bounds.begun(before.state, before.errors, spec, semantics, u)
+        found = renorm_bounds.correction(mean, s, state, errors, spec, semantics, u)
+        r, d = (Near(self.align(near.value), self.align(near.error)) for near in found)
+        return r, d
+
+    # --- common --------------------------------------------------------------------------------------------------
+
+    def bounds(self, output: str, groups: int = 1) -> Bounds:
+        """Return the formulas for one output of this step; groups: how many virtual batches its sums go over."""
+        return self.plan.bounds(self.mode, output, self.batch.count * groups)
+
+    def align(self, values: Array) -> Array:
+        """Return values of the kept shape, broadcasting against the batch."""
+        return self.batch.observed.align(values, self.spec)
+
+    def laid_out(self, array: Array) -> Array:
+        """Return an array of the input's shape as the batch is laid out."""
+        return split(array, self.spec, self.semantics) if self.batch.observed.virtual else array
+
+    def joined(self, parts: Array) -> Array:
+        """Return an array laid out as the batch in the input's shape."""
+        if not self.batch.observed.virtual:
+            return parts
+        return join(np.broadcast_to(parts, self.batch.x.shape), self.batch.shape, self.spec, self.semantics)
+
+    def stored(self, output: str, value: Array, bound: Array) -> Expected:
+        """Return what to expect of an output whose bound lacks the rounding to its dtype."""
+        return self.expected(output, value, self.bounds(output).stored(value, bound))
+
+    def expected(self, output: str, value: Array, bound: Array) -> Expected:
+        """Return what to expect of an output; what is not finite has no bound."""
+        unbounded = np.isnan(bound) | ~np.isfinite(value)
+        return Expected(value, np.where(unbounded, np.inf, bound), self.plan.dtype(self.bounds(output).numerics))

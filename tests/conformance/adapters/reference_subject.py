@@ -1,0 +1,93 @@
+"""The reference itself, computing in the case's own dtype: class A with every feature, to hold the bounds to."""
+
+import numpy as np
+
+from reference import (
+    Adjustment,
+    Clipping,
+    Parameters,
+    Semantics,
+    Spec,
+    State,
+    Tangent,
+    infer,
+    infer_gradients,
+    infer_second_order,
+    infer_tangents,
+    train,
+    train_gradients,
+    train_second_order,
+    train_tangents,
+)
+from reference.renorm import started
+
+_ALL = [False, True]
+
+
+class Subject(object):
+    """Every feature, in float32 or float64."""
+
+    semantics = {}
+    statement = {
+        "id": "reference.subject",
+        "packages": ["numpy"],
+        "documentation": "reference/README.md",
+        "conventions": {},
+        "supports": {
+            "dtype": ["float32"],
+            "differentiation": ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"],
+            "mask": [False, "full", "spread", "without_last"],
+            "updates": _ALL,
+            "virtual": _ALL,
+            "renorm": _ALL,
+            "adjustment": _ALL,
+            "cumulative": _ALL,
+        },
+        "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"]
+        + ["moving_stddev", "renorm_mean", "renorm_stddev", "y_tangent", "dx_tangent", "dgamma_tangent"],
+        "rules": [{"cite": "the bounds of class A", "numerics": {"sums": "tree"}, "semantics": semantics}],
+    }
+
+    def __init__(self, device):
+        """Nothing to import."""
+
+    def run(self, case):
+        """Yield the outputs of each step."""
+        fields = dict(case.spec, axis=tuple(case.axis) if len(case.axis) > 1 else case.axis[0])
+        if fields["renorm_clipping"] is not None:
+            fields["renorm_clipping"] = Clipping(**fields["renorm_clipping"])
+        spec, semantics = Spec(**fields), Semantics(**self.semantics)
+        state = State(case.mean, case.variance)
+        for step in case.steps:
+            x = np.ascontiguousarray(step.x)
+            out, state = self.step(x, step, Parameters(case.gamma, case.beta), state, spec, semantics)
+            renorm = state.renorm or started(state, spec, semantics)
+            out.update(moving_mean=state.mean, moving_variance=state.variance)
+            if spec.renorm:
+                out.update(moving_stddev=renorm.moving_stddev, renorm_mean=renorm.mean, renorm_stddev=renorm.stddev)
+            yield {name: np.asarray(array, x.dtype) for name, array in out.items()}
+
+    def step(self, x, step, parameters, state, spec, semantics):
+        """Return the outputs of one step, and the state after it."""
+        more = {"mask": step.mask, "updating": step.update}
+        if step.adjustment is not None:
+            more["adjustment"] = Adjustment(*step.adjustment)
+        common, new = (parameters, state, spec, semantics), state
+        if step.training:
+            trained = train(x, *common, **more)
+            out, new = {"y": trained.y, "mean": trained.mean, "variance": trained.variance}, trained.state
+        else:
+            more, out = {}, {"y": infer(x, *common)}
+        ask = (train_gradients, train_tangents, train_second_order)
+        gradients, tangents, second = ask if step.training else (infer_gradients, infer_tangents, infer_second_order)
+        found = gradients(x, step.dy, *common, **more)
+        out.update(dx=found.dx, dgamma=found.dgamma, dbeta=found.dbeta)
+        if step.forward:
+            out["y_tangent"] = tangents(x, Tangent(step.tangent), *common, **more).y
+        if step.second:
+            found = second(x, step.dy, Tangent(step.tangent), *common, **more)
+            out.update(dx_tangent=found.dx, dgamma_tangent=found.dgamma)
+        return out, new
+
+
+IMPLEMENTATIONS = [Subject]
