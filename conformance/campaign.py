@@ -42,7 +42,7 @@ class Options(msgspec.Struct, frozen=True):
     entries: list[Entry]
     out: Path
     seed: int = 0
-    cases: int = 300
+    cases: int = 475
     device: str = "cpu"
     requested: bool = False
     in_process: bool = False

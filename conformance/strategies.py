@@ -2,8 +2,8 @@
 
 Only enumerated values are drawn, so that a case depends on the run's seed and on nothing else. Each mandatory cell
 (placement × conditioning × precision, and placement × feature) gets a small seeded run of its own: one run over
-everything repeats itself and leaves cells empty. Compiled implementations get pooled static signatures only: every
-second case of a plain cell has the one of its placement and precision, every case of a feature's first cell the same.
+everything repeats itself and leaves cells empty. Every second case takes its static signature from a pool, which
+compiled implementations share: one per placement and precision, and one per feature.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
 
 
 def _numbered(recipe: Recipe, number: int, shared: Signature | None) -> Recipe:
-    """Number a cell's recipes; even ones, and all of a feature's, take the pooled signature where the cell has one."""
-    if shared is None or (number % 2 and not shared.feature):
+    """Number a cell's recipes; those with an even number take the pooled signature, where the cell has one."""
+    if number % 2 or shared is None:
         return msgspec.structs.replace(recipe, number=number)
     return msgspec.structs.replace(recipe, number=number, signature=shared, pooled=True)
 

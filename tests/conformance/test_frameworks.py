@@ -37,7 +37,7 @@ HALF = ("bfloat16", "float16")
 def everything(tmp_path_factory):
     """Return a run of what most people call, one case per cell; `make report` runs the whole roster."""
     folder = tmp_path_factory.mktemp("everything")
-    Campaign(Options(roster.select(ROSTER), folder, cases=60, requested=True), Progress()).run()
+    Campaign(Options(roster.select(ROSTER), folder, cases=95, requested=True), Progress()).run()
     return results.read(folder)
 
 

@@ -183,4 +183,4 @@ def test_unasked_questions_are_unsupported_with_a_reason(small_case):
     case = small_case()
     deep = msgspec.structs.replace(case, steps=(Step(mode="train", derivatives=(Derivative(order=3),)),))
     assert STATEMENT.unsupported(facts(case)) == ""
-    assert STATEMENT.unsupported(facts(deep)) == "order is 3; supported: 0, 1"
+    assert STATEMENT.unsupported(facts(deep)) == "differentiation is third; supported: none, reverse"

@@ -82,7 +82,7 @@ def test_fault_costs_one_case_and_nobody_else(run, adapter, fault, outcome, says
 )
 def test_malformed_answer_fails_and_the_run_goes_on(run, adapter, fault, says):
     """Wrong shapes, wrong dtypes, nothing and NaN are failures of y, and of y alone."""
-    found = run(adapter(f"faulty:{fault}"), cases=14)
+    found = run(adapter(f"faulty:{fault}"), cases=40)
     failed = [r for r in found.results if r.verdict == "FAIL"]
     assert failed
     assert {r.output for r in failed} == {"y"}
