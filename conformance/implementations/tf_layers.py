@@ -77,6 +77,7 @@ class BatchNormalization(object):
 
     def __init__(self, device):
         self.tf = _COMMON.tensorflow(device)
+        importlib.import_module("tf_keras")  # says that it is missing; TensorFlow would say that "Keras" is
         self.v1 = self.tf.compat.v1
         self.function = self.v1.layers.batch_normalization  # TensorFlow says what to do where this is Keras 3's
 
