@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from conformance.environment import Environment, Limits, Listing, Worker, WorkerDied
 from conformance.results import ImplementationRecord
 from conformance.roster import EXTRAS, Entry, environments
@@ -24,6 +26,7 @@ def record(entry: Entry, listing: Listing | str, versions: dict[str, str]) -> Im
         {name: found for name, found in versions.items() if name in packages},
         statement.documentation,
         statement.calibration,
+        statement=msgspec.to_builtins(statement),
     )
 
 

@@ -20,6 +20,8 @@ import numpy as np
 from conformance.numerics import Numerics, Units
 from reference import batches
 from reference.batch_norm import moments
+from reference.own_error import Roundings, error_of_mean, error_of_variance
+from reference.precision import summation_depth, widened
 from reference.spec import Array
 
 _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w)
@@ -88,7 +90,7 @@ class Batch:
     def average(self, values: Array) -> Array:
         """Return the sum over the axes, divided by n: what gradients are made of."""
         values = np.broadcast_to(values, np.broadcast_shapes(values.shape, self.x.shape))
-        return values.sum(self.axes, keepdims=True) / self.divisor
+        return batches.total(values, self.axes) / self.divisor
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,11 @@ class Bounds:
     # --- statistics ----------------------------------------------------------------------------------------------
 
     def e_mean(self, batch: Batch) -> Array:
-        """A sum of n terms, 1/n rounded, n itself rounded, the product rounded: depth + 4. A mask's zeros are exact."""
-        e = self.g(4) * batch.mean_abs + 3 * self.units.smallest
+        """A sum of n terms, 1/n rounded, n itself rounded, the product rounded: depth + 4.
+
+        A mask's zeros are exact, and its divisor is a sum that is rounded once more.
+        """
+        e = self.g(4 if batch.observed.shares is None else 5) * batch.mean_abs + 3 * self.units.smallest
         return self.vacuous(e, self.n * batch.mean_abs)
 
     def e_variance(self, batch: Batch, e_mean: Array) -> Array:
@@ -148,10 +153,9 @@ class Bounds:
 
     def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
         """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""
-        groups, magnitude = values.shape[1], np.abs(values) + e
-        return values.mean(1, keepdims=True), e.mean(1, keepdims=True) + _gamma(
-            (groups + 2) * self.units.u
-        ) * magnitude.mean(1, keepdims=True)
+        groups = values.shape[1]
+        mean, e_mean, size = (batches.average(a, (1,)) for a in (values, e, np.abs(values) + e))
+        return mean, e_mean + _gamma((groups + 2) * self.units.u) * size
 
     def e_unbiased(self, variance: Array, e_variance: Array, factor: Array) -> Array:
         """The factor n/(n-1) and its product are rounded."""
@@ -225,6 +229,24 @@ class Bounds:
         p = p + d * r * affine.e_scale + affine.e_shift
         return self.stored(y, self.vacuous(p + u * (np.abs(y) + p), peak))
 
+    # --- the reference's own error -------------------------------------------------------------------------------
+
+    def certainty(self, batch: Batch, dtype: type[Any]) -> float:
+        """Return how large the reference's own error, computing in `dtype`, may be beside these bounds.
+
+        Every bound grows at least in proportion with what goes into it: with the errors of mean and variance, and with
+        the roundings of its sums. So the part that the reference has of each of these is the part it has of the bound.
+        """
+        weighted = batch.observed.shares is not None
+        by = Roundings.of(batch.count, dtype, weighted=weighted)
+        own_mean = error_of_mean(batch.mean, batch.mean_abs, batch.mean_deviation, by)
+        own_mean = own_mean + 2 * by.u * np.abs(batch.mean) * (batch.lost > 0)  # the offset's factor, and its product
+        own_variance = error_of_variance(batch.variance, batch.mean_deviation, own_mean, by)
+        e_mean = self.e_mean(batch)
+        parts = [_part(own_mean, e_mean), _part(own_variance, self.e_variance(batch, e_mean))]
+        depth = summation_depth(self.n, dtype)
+        return max(*parts, by.u / self.units.u, by.u * (depth + 4) / (self.units.u * (self.depth + 4)))
+
     # --- common --------------------------------------------------------------------------------------------------
 
     def stored(self, value: Array, e: Array) -> Array:
@@ -237,6 +259,12 @@ class Bounds:
         return np.where((peak > self.units.largest / 2) | np.isnan(e), np.inf, e)
 
 
+def _part(own: Array, bound: Array) -> float:
+    """Return the largest part that the reference's own error is of a bound that says anything."""
+    says = np.isfinite(bound) & np.isfinite(own) & (bound > 0)
+    return float(np.max(np.where(says, own, 0) / np.where(says, bound, 1), initial=0))
+
+
 def _gamma(ku: float) -> float:
     return ku / (1 - ku) if ku < 1 else math.inf
 
@@ -247,8 +275,7 @@ def rho(got: Array, expected: Array, bound: Array) -> Array:
     >>> rho(np.array([1.5, np.nan]), np.array([1.0, 1.0]), np.array([1.0, 1.0])).tolist()
     [0.5, inf]
     """
-    wide: Any = np.result_type(expected.dtype, np.float64)
-    error = np.abs(got.astype(wide) - expected)
+    error = np.abs(widened(got, expected.dtype.type) - expected)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(error == 0, 0.0, error / bound)
     ratio = np.where(np.isfinite(error), ratio, np.inf)

@@ -17,15 +17,16 @@ from types import FrameType
 
 import msgspec
 
-from conformance import availability, results, strategies
+from conformance import availability, corpus, results, strategies
 from conformance import environment as env
+from conformance.case import Case
 from conformance.codec import encode_case
 from conformance.environment import Limits, Worker, WorkerDied
 from conformance.errors import InvalidInput
 from conformance.in_process import LocalWorker
 from conformance.item import Item
 from conformance.judgment import judge
-from conformance.outcome import Reply
+from conformance.outcome import Reply, encode_reply
 from conformance.results import CaseRecord, ImplementationRecord, Record, Result, RunFile
 from conformance.roster import Entry, environments
 from conformance.statement import Statement
@@ -36,13 +37,15 @@ class Options(msgspec.Struct, frozen=True):
 
     requested: the implementations were asked for by name, so that a missing one makes the run incomplete.
     interpreters: another Python for an environment, by its name. jobs: how many environments run at a time, 0 for all.
-    shard: (k, n), every n-th case from the k-th on. resume: keep what the folder's run judged, ask the rest.
+    corpus: ask the named cases too. shard: (k, n), every n-th case from the k-th on. resume: keep what the folder's run
+    judged, ask the rest.
     """
 
     entries: list[Entry]
     out: Path
     seed: int = 0
     cases: int = 475
+    corpus: bool = True
     device: str = "cpu"
     requested: bool = False
     in_process: bool = False
@@ -97,8 +100,10 @@ class Campaign:
             return self._close()
 
     def _items(self) -> list[Item]:
-        drawn = strategies.cases(self.options.seed, self.options.cases)
-        items = [Item(i, recipe, case) for i, (recipe, case) in enumerate(drawn)]
+        drawn: list[tuple[strategies.Recipe | corpus.Named, Case]] = []
+        drawn += strategies.cases(self.options.seed, self.options.cases)
+        drawn += [(named, named.case) for named in corpus.read()] if self.options.corpus else []
+        items = [Item(i, origin, case) for i, (origin, case) in enumerate(drawn)]
         for item in filter(self._is_in_shard, items):
             record = item.record()
             (self.options.out / record.file).write_bytes(encode_case(item.case))
@@ -183,18 +188,23 @@ class Campaign:
         """Whether an implementation gets a case; a compiled one gets pooled signatures only."""
         if (item.id, entry.id) in self._answered or not self._is_in_shard(item):
             return False
-        if entry.statement.compiled and not item.recipe.pooled:
+        named = isinstance(item.origin, corpus.Named) and item.origin.about.asks(entry.id)
+        if entry.statement.compiled and not (item.signature or named):
             return False
         reason = entry.statement.unsupported(item.facts)
         if reason:
             self._write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
-        return not reason and (not entry.statement.compiled or item.recipe.signature in pooled)
+        return not reason and (not entry.statement.compiled or named or item.signature in pooled)
 
     def _judge(self, item: Item, entry: Entry, reply: Reply) -> None:
         self.cpu[entry.id] += reply.cpu
         began = time.thread_time()
-        self._write(*judge(item.id, item.question, entry.statement, reply))
+        found = judge(item.id, item.question, entry.statement, reply)
         self.cpu["judging"] += time.thread_time() - began
+        if any(result.verdict in ("FAIL", "ERROR") for result in found):
+            file = self.options.out / results.answer_file(item.id, entry.id)
+            file.write_bytes(encode_reply(reply))  # before the verdict that needs it
+        self._write(*found)
 
     def _write(self, *records: Record) -> None:
         with self._lock:
@@ -270,7 +280,7 @@ class Campaign:
 
 def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signature]:
     """Return the pooled signatures that an implementation supports: of either kind no more than it can pay for."""
-    found = dict.fromkeys(i.recipe.signature for i in items if i.recipe.pooled and not statement.unsupported(i.facts))
+    found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(i.facts))
     plain, featured = ([s for s in found if bool(s.feature) == has] for has in (False, True))
     return plain[: statement.signatures] + featured[: statement.signatures]
 

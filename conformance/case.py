@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from reference import Parameters, Semantics, Spec, State
+from reference.precision import widened
 from reference.spec import Array, kept_shape
 
 SCHEMA = 1
@@ -153,4 +154,4 @@ def initial_state(case: Case, semantics: Semantics, dtype: type[np.floating[Any]
 
 
 def _at(array: Array | None, dtype: type[np.floating[Any]]) -> Array | None:
-    return None if array is None else array.astype(dtype)
+    return None if array is None else widened(array, dtype)

@@ -84,6 +84,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     help="How many cases to generate.",
 )
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
+@click.option("--corpus/--no-corpus", default=True, help="Ask the named cases of the corpus too. Default: yes.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Environments to run at a time. Default: all.")
 @click.option(
     "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
@@ -95,6 +96,7 @@ def run(
     seed: int,
     profile: str,
     cases: int | None,
+    corpus: bool,
     jobs: int,
     shard: str,
     resume: bool,
@@ -112,6 +114,7 @@ def run(
         _options(out, **common),
         seed=seed,
         cases=cases or PROFILES[profile],
+        corpus=corpus,
         jobs=jobs,
         shard=_shard(shard),
         resume=resume,
@@ -194,6 +197,28 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
         click.echo(msgspec.json.encode([{f: getattr(r, f) for f in fields} for r in found]).decode())
     else:
         console.print_implementations(found, Console())
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=OUT)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the page there instead of printing it.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with the counts, and why a column is empty.")
+def matrix(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Count what each implementation was asked in a run: the table of conformance/implementations/README.md.
+
+    Exits 3 where a cell is empty and no statement says why.
+    """
+    from conformance import matrix as table
+
+    run = results.read(folder)
+    statements = {e.id: e.statement for device in ("cpu", "cuda") for e in roster.select((), device)}
+    found = table.lines(run, statements)
+    page = msgspec.json.encode(found).decode() if as_json else table.as_markdown(found, run).rstrip()
+    if out:
+        out.write_text(page + "\n")
+    click.echo(str(out.resolve()) if out else page)
+    if gaps := table.gaps(found):
+        raise Incomplete("; ".join(gaps[:3]) + (f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""))
 
 
 @main.command()

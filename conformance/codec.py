@@ -71,6 +71,7 @@ def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
     try:
         fields: dict[str, Any] = json.loads(text)
         schema, inline = fields.pop("schema", SCHEMA), fields.pop("tensors", {})
+        fields.pop("about", None)  # what a corpus file says of itself
         if schema != SCHEMA:
             raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
         unknown = set(fields.get("spec", {})) - {field.name for field in dataclasses.fields(Spec)}

@@ -20,6 +20,7 @@ from conformance.step import Answers as Answers
 from conformance.step import Expected as Expected
 from conformance.step import OneStep
 from reference import Refusal, State, validate
+from reference.precision import widened
 from reference.spec import Array
 
 
@@ -74,7 +75,7 @@ def after(plan: Plan, t: int, state: State) -> Answers:
 def residual(plan: Plan, t: int, mean: Array, variance: Array, *, rounded: bool) -> Answers:
     """Return y for the batch statistics that the implementation returned, which it may have rounded to return them."""
     dtype, step, info = plan.question.dtype, OneStep(plan, t), finfo(mean.dtype.name)
-    state = State(mean.astype(dtype), variance.astype(dtype))
+    state = State(widened(mean, dtype), widened(variance, dtype))
     u, tiny = (float(info.eps) / 2, float(info.smallest_subnormal)) if rounded else (0.0, 0.0)
     carried = Carried(state, State(u * np.abs(state.mean) + tiny, u * state.variance + tiny))
     return {"y": step.y(Carried.exact(state), step.used(carried))}

@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 
 from conformance.case import Case, case_id
+from conformance.corpus import Named
 from conformance.question import Question
 from conformance.results import CaseRecord
 from conformance.statement import facts
-from conformance.strategies import Recipe
+from conformance.strategies import Recipe, Signature
 
 WELL_POSED_CONDITIONING = 1e3
 
@@ -21,9 +22,14 @@ WELL_POSED_CONDITIONING = 1e3
 class Item:
     """A case of this run, its id and recipe, and what all implementations share in judging it."""
 
-    def __init__(self, index: int, recipe: Recipe, case: Case) -> None:
-        self.index, self.recipe, self.case, self.id = index, recipe, case, case_id(case)
+    def __init__(self, index: int, origin: Recipe | Named, case: Case) -> None:
+        self.index, self.origin, self.case, self.id = index, origin, case, case_id(case)
         self.facts = facts(case)
+
+    @property
+    def signature(self) -> Signature | None:
+        """The pooled static signature that a compiled implementation compiles for, None where it is not pooled."""
+        return self.origin.signature if isinstance(self.origin, Recipe) and self.origin.pooled else None
 
     @functools.cached_property
     def question(self) -> Question:
@@ -35,11 +41,16 @@ class Item:
         case, conditioning = self.case, self._conditioning()
         n = self.question.whole(0).count
         well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
-        summary = f"{case.shape} axis={case.spec.axis} {case.dtypes.x} {self.recipe.pattern}: {self.recipe.modes}"
+        modes = " ".join(step.mode for step in case.steps)
         finite = conditioning if math.isfinite(conditioning) else None
-        recipe: dict[str, Any] = msgspec.to_builtins(self.recipe)
         file = f"cases/{self.id}.safetensors"
-        return CaseRecord(self.id, self.index, self.recipe.cell, file, summary, recipe, well_posed, finite)
+        where = f"{case.shape} axis={case.spec.axis} {case.dtypes.x}"
+        if isinstance(self.origin, Named):
+            about = f"{where}: {self.origin.about.title}"
+            return CaseRecord(self.id, self.index, "corpus", file, about, {}, well_posed, finite, self.origin.name)
+        recipe: dict[str, Any] = msgspec.to_builtins(self.origin)
+        summary = f"{where} {self.origin.pattern}: {modes}"
+        return CaseRecord(self.id, self.index, self.origin.cell, file, summary, recipe, well_posed, finite)
 
     def _conditioning(self) -> float:
         """Return the largest |mean| / standard deviation of any channel of any batch."""

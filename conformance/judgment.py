@@ -16,6 +16,7 @@ from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
 from conformance.statement import Statement, step_facts
 from reference import Refusal, Renorm, State
+from reference.precision import widened
 from reference.spec import Array, kept_shape
 
 _RENORM = ("renorm_mean", "renorm_stddev", "moving_stddev")
@@ -89,7 +90,7 @@ class _Judge:
         if returned is None:
             return {}
         updates = sum(self.plan.updates(s) for s in range(t))
-        arrays = dict(zip(names, (array.astype(self.question.dtype) for array in returned), strict=True))
+        arrays = dict(zip(names, (widened(array, self.question.dtype) for array in returned), strict=True))
         one = np.ones_like(arrays["moving_mean"])
         renorm = None
         if self.plan.spec.renorm:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.codec import decode
+from conformance.codec import decode, encode
 from reference.spec import Array
 
 
@@ -46,6 +46,19 @@ class Reply(msgspec.Struct, frozen=True):
     implementation: str
     outcomes: tuple[Outcome, ...]
     cpu: float = 0.0
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return a reply as a frame's body: what `decode_reply` reads."""
+    tensors = {
+        f"{t}.{name}": array
+        for t, outcome in enumerate(reply.outcomes)
+        if isinstance(outcome, Outputs)
+        for name, array in outcome.tensors.items()
+    }
+    bare = tuple(Outputs() if isinstance(outcome, Outputs) else outcome for outcome in reply.outcomes)
+    text = msgspec.json.encode(msgspec.structs.replace(reply, outcomes=bare)).decode()
+    return encode({"reply": text}, tensors)
 
 
 def decode_reply(body: bytes) -> Reply:

@@ -16,7 +16,7 @@ from conformance.statement import Statement, differentiation, facts, mask
 from reference import Adjustment, Parameters, Refusal, Semantics
 from reference.averages import moves
 from reference.batches import observe
-from reference.precision import working_dtype
+from reference.precision import widened, working_dtype
 from reference.spec import Array, floored_epsilon
 
 # Outputs that share a declaration.
@@ -63,7 +63,7 @@ class Question:
     def array(self, t: int, name: str) -> Array | None:
         """Return a tensor of step t at the reference's precision: x, dy, tangent; None where there is none."""
         array = self.case.tensor(f"{t}.{name}")
-        return None if array is None else array.astype(self.dtype)
+        return None if array is None else widened(array, self.dtype)
 
     def mask(self, t: int) -> Array | None:
         """Return the mask of step t, as it is."""

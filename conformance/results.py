@@ -7,6 +7,8 @@ A result with a `rho` is a judged array; `rho` is a number, "inf", or null where
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -35,7 +37,7 @@ class RunRecord(msgspec.Struct, frozen=True, tag="run"):
 
 
 class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
-    """One implementation, why it could not be judged if it could not, and what it runs on."""
+    """One implementation, why it could not be judged if it could not, what it runs on, and what it promises."""
 
     id: str
     framework: str
@@ -46,6 +48,7 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     documentation: str = ""
     calibration: bool = False
     requested: bool = True
+    statement: dict[str, Any] = {}
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):
@@ -56,7 +59,10 @@ class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):
 
 
 class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
-    """One case. conditioning: the largest |mean| / standard deviation of a channel; null where one is constant."""
+    """One case: generated, with its recipe, or of the corpus, with its name.
+
+    conditioning: the largest |mean| / standard deviation of a channel; null where one is constant.
+    """
 
     case: str
     index: int
@@ -66,6 +72,7 @@ class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
     recipe: dict[str, Any]
     well_posed: bool
     conditioning: float | None
+    name: str = ""
 
 
 class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,6 +105,13 @@ class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
     vacuous: int = 0
     class_a: Rho | msgspec.UnsetType = msgspec.UNSET
 
+    @property
+    def size(self) -> float:
+        """ρ for ordering: infinite where there is an outcome and no number, -1 where nothing was compared."""
+        if self.rho is msgspec.UNSET:
+            return math.inf if self.verdict in ("FAIL", "ERROR") else -1.0
+        return -1.0 if self.rho is None else float(self.rho)
+
 
 class EndRecord(msgspec.Struct, frozen=True, tag="end"):
     """How the run ended."""
@@ -112,15 +126,26 @@ class EndRecord(msgspec.Struct, frozen=True, tag="end"):
 Record = RunRecord | ImplementationRecord | WorkerRecord | CaseRecord | Result | EndRecord
 
 
+def answer_file(case: str, implementation: str) -> str:
+    """Return where a run folder keeps an answer that failed, so that it can be judged again.
+
+    >>> answer_file("034287ab02e95a33", "torch.F.batch_norm@cpu")
+    'answers/034287ab02e95a33.torch.F.batch_norm@cpu.safetensors'
+    """
+    slug = re.sub(r"[^\w.+@-]", "_", implementation)
+    return f"answers/{case}.{slug}.safetensors"
+
+
 class RunFile:
     """A run being written; each record is on disk before the next is judged."""
 
     def __init__(self, folder: Path, *, clear: bool = True) -> None:
         self.path = folder / FILE
         try:
-            (folder / "cases").mkdir(parents=True, exist_ok=True)
-            for old in (folder / "cases").glob("*.safetensors") if clear else ():
-                old.unlink()
+            for part in ("cases", "answers"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+                for old in (folder / part).glob("*.safetensors") if clear else ():
+                    old.unlink()
             self._stream = self.path.open("wb")
         except OSError as error:
             raise InvalidInput(f"--out {folder}: cannot be written ({error}); name a folder that can be") from error

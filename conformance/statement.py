@@ -43,7 +43,8 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arguments differ from the neutral `Spec`. supports: facts a case must have to be asked at all. modes: the modes it
     has; a step of another mode leaves it as it is, and nothing is judged. outputs: what it returns. compiled: it pays
     for each new static signature, so it gets the pooled ones only, and of those no more than `signatures`. returned:
-    batch statistics are returned `as_used` in the output, or may be `rounded` on the way out.
+    batch statistics are returned `as_used` in the output, or may be `rounded` on the way out. lacks: why it offers
+    none of a column of the matrix (see `offers`).
     """
 
     id: str
@@ -55,6 +56,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outputs: tuple[str, ...] = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
     rules: list[Rule] = []
     refusals: list[Refusal] = []
+    lacks: dict[str, str] = {}
     compiled: bool = False
     signatures: int = 16
     calibration: bool = False
@@ -78,6 +80,16 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if matches(rule.when, asked):
                 fields |= rule.numerics
         return msgspec.convert(fields, Numerics)
+
+    def offers(self, column: str) -> bool:
+        """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""
+        fact, wanted = COLUMNS[column]
+        if fact == "modes":
+            return column in self.modes
+        if fact == "outputs":
+            return bool(set(wanted) & set(self.outputs))
+        allowed = (_ORDINARY | self.supports).get(fact)
+        return allowed is None or bool(set(wanted) & set(allowed))
 
     def unsupported(self, facts: dict[str, Any]) -> str:
         """Return why a case cannot be asked, empty where it can."""
@@ -104,6 +116,19 @@ _ORDINARY: When = {
     "renorm": [False],
     "mask": [False],
     "adjustment": [False],
+}
+
+# What the matrix counts: the fact of a case that asks for it, and its values.
+COLUMNS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "train": ("modes", ()),
+    "infer": ("modes", ()),
+    "gradient": ("outputs", ("dx",)),
+    "forward": ("differentiation", ("forward",)),
+    "second order": ("differentiation", ("reverse_over_reverse", "forward_over_reverse")),
+    "mask": ("mask", ("full", "spread", "without_last")),
+    "renorm": ("renorm", (True,)),
+    "virtual batch": ("virtual", (True,)),
+    "adjustment": ("adjustment", (True,)),
 }
 
 _STORED = {

@@ -10,11 +10,15 @@ import numpy as np
 from conformance import carried, renorm_bounds
 from conformance.bounds import Affine, Bounds, Used
 from conformance.carried import Carried
+from conformance.numerics import Numerics
 from conformance.question import Plan
 from conformance.renorm_bounds import Near, exact
 from reference.batch_norm import spread
 from reference.batches import join, split
 from reference.spec import Array, kept_shape
+
+OWN = 1e-3
+"""The part of a bound that the reference's own error stays below."""
 
 _RENORM = {"moving_stddev": "moving_stddev", "renorm_mean": "mean", "renorm_stddev": "stddev"}
 
@@ -42,6 +46,7 @@ class OneStep:
         self.training = self.mode == "train"
         self.batch = self.question.batch(t, self.semantics) if self.training else self.question.whole(t)
         self.kept = kept_shape(self.spec, self.batch.shape)
+        self._own: dict[Numerics, float] = {}
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -162,6 +167,10 @@ class OneStep:
         return self.expected(output, value, self.bounds(output).stored(value, bound))
 
     def expected(self, output: str, value: Array, bound: Array) -> Expected:
-        """Return what to expect of an output; what is not finite has no bound."""
-        unbounded = np.isnan(bound) | ~np.isfinite(value)
-        return Expected(value, np.where(unbounded, np.inf, bound), self.plan.dtype(self.bounds(output).numerics))
+        """Return what to expect of an output, the reference's own error added; what is not finite has no bound."""
+        unbounded, numerics = np.isnan(bound) | ~np.isfinite(value), self.bounds(output).numerics
+        if numerics not in self._own:
+            self._own[numerics] = self.bounds(output).certainty(self.batch, self.question.dtype)
+        assert self._own[numerics] < OWN, f"the reference may be off by {self._own[numerics]:.2g} of the bound"
+        certain = bound * (1 + self._own[numerics])
+        return Expected(value, np.where(unbounded, np.inf, certain), self.plan.dtype(numerics))

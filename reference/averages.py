@@ -48,7 +48,7 @@ def complement(momentum: float, semantics: Semantics, dtype: type[Any] = np.floa
     0.009999990463256836
     """
     if semantics.fraction_rounded == "momentum":
-        return 1 - dtype(rounded(dtype(momentum), semantics))
+        return 1 - rounded(dtype(momentum), semantics)
     return rounded(1 - dtype(momentum), semantics)
 
 

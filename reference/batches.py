@@ -46,11 +46,11 @@ class Batch:
     def summed(self, values: Array, state: State) -> Array:
         """Return the sum over everything but the kept axes, of the kept shape."""
         sums = total(values, self.axes)
-        return (sums.sum(1) if self.virtual else sums).reshape(state.mean.shape)
+        return (total(sums, (1,)) if self.virtual else sums).reshape(state.mean.shape)
 
     def overall(self, values: Array, state: State) -> Array:
         """Return the average over virtual batches, of the kept shape (BN-21)."""
-        return (values.mean(1) if self.virtual else values).reshape(state.mean.shape)
+        return (average(values, (1,)) if self.virtual else values).reshape(state.mean.shape)
 
 
 def observe(x: Array, mask: Array | None, spec: Spec, semantics: Semantics) -> Batch:
@@ -137,11 +137,12 @@ def average(values: Array, axes: tuple[int, ...], shares: Array | None = None) -
 def total(values: Array, axes: tuple[int, ...]) -> Array:
     """Return the sum over `axes`, kept as axes of size 1.
 
-    NumPy adds pairwise only along a contiguous last axis, so the summed ones are put there: log2(N) deep (BN-30).
+    NumPy adds pairwise only along a contiguous last axis, so the summed ones are put there: log2(N) deep (BN-30). It
+    starts from 0, as binary128 has no sum of nothing.
 
     >>> total(np.array([[1.0, 2.0], [3.0, 5.0]]), (0,)).tolist()
     [[4.0, 7.0]]
     """
     last = np.moveaxis(values, axes, range(-len(axes), 0))
     kept, summed = last.shape[: last.ndim - len(axes)], last.shape[last.ndim - len(axes) :]
-    return np.expand_dims(np.ascontiguousarray(last).reshape(*kept, math.prod(summed)).sum(-1), axes)
+    return np.expand_dims(np.ascontiguousarray(last).reshape(*kept, math.prod(summed)).sum(-1, initial=0), axes)

@@ -25,4 +25,7 @@ def kept_axis(reduced: Sequence[int], rank: int) -> tuple[int, ...]:
     for axis in reduced:
         if not -rank <= axis < rank:
             raise Refusal(f"axis={axis} names no axis of an input of rank {rank}; use {-rank} to {rank - 1}")
-    return tuple(axis for axis in range(rank) if axis not in {given % rank for given in reduced})
+    averaged = {axis % rank for axis in reduced}
+    if len(averaged) < len(reduced):
+        raise Refusal(f"axis={list(reduced)} names an axis of an input of rank {rank} twice; name each one once")
+    return tuple(axis for axis in range(rank) if axis not in averaged)

@@ -63,11 +63,11 @@ def clip(r: Array, d: Array, limits: Clipping, semantics: Semantics) -> tuple[Ar
     [[0.5, 2.0], [-2.0, 1.0]]
     """
     number: Any = r.dtype.type
-    rmin = limits.rmin
+    rmin = None if limits.rmin is None else number(limits.rmin)
     if rmin is None and limits.rmax is not None and semantics.renorm == "paper":
         rmin = 1 / number(limits.rmax)
     if rmin is not None:
-        r = np.maximum(r, number(rmin))
+        r = np.maximum(r, rmin)
     if limits.rmax is not None:
         r = np.minimum(r, number(limits.rmax))
     if limits.dmax is not None:

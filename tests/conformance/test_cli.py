@@ -169,11 +169,8 @@ def test_every_judged_array_in_the_run_file_has_a_rho(folder):
 
 def test_replay_exit_codes(folder, adapter):
     """Replaying says 0 where the case passes, 1 where it fails."""
-    recipes = {record.file: record.recipe for record in results.read(folder).cases.values()}
-    file = next(
-        f for f, r in recipes.items() if r["signature"]["momentum"] == 0.99 and not r["signature"].get("feature")
-    )
-    case = folder / file
+    drawn = {record.file: record.recipe["signature"] for record in results.read(folder).cases.values()}
+    case = folder / next(file for file, s in drawn.items() if s["momentum"] == 0.99 and not s.get("feature"))
     assert invoke("replay", case, "-i", "numpy.two_pass").exit_code == 0
     assert invoke("replay", case, "-i", adapter("wrong:MomentumSwapped")).exit_code == 1
 

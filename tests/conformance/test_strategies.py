@@ -15,18 +15,18 @@ from conformance.features import FEATURES
 from conformance.statement import differentiation, mask
 
 SMALL = strategies.cases(0, 60)
+DEFAULT = strategies.cases(5, 475)
 
 
 def test_a_default_run_reaches_every_cell_and_repeats_no_case():
     """475 cases: 95 of 95 cells with five each, 475 different ids."""
-    drawn = strategies.cases(5, 475)
-    assert Counter(recipe.cell for recipe, _ in drawn) == {str(cell): 5 for cell in strategies.CELLS}
-    assert len({case_id(case) for _, case in drawn}) == 475 == 5 * len(strategies.CELLS)
+    assert Counter(recipe.cell for recipe, _ in DEFAULT) == {str(cell): 5 for cell in strategies.CELLS}
+    assert len({case_id(case) for _, case in DEFAULT}) == 475 == 5 * len(strategies.CELLS)
 
 
 def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatures():
     """The pool is small, and large enough; each feature adds one signature of its own."""
-    pooled = [(recipe, case) for recipe, case in strategies.cases(5, 475) if recipe.pooled]
+    pooled = [(recipe, case) for recipe, case in DEFAULT if recipe.pooled]
     plain = [recipe for recipe, _ in pooled if not recipe.signature.feature]
     assert len(plain) >= 60
     assert len({recipe.signature for recipe in plain}) <= strategies.POOL_SIZE == 16
@@ -106,7 +106,7 @@ def test_every_case_has_several_steps_finite_data_and_cotangents():
 )
 def test_corner_is_reached(what, found):
     """A default run contains each corner that known bugs live in."""
-    assert any(found(recipe, case) for recipe, case in strategies.cases(5, 475)), what
+    assert any(found(recipe, case) for recipe, case in DEFAULT), what
 
 
 def test_question_spells_out_every_default():

@@ -40,6 +40,17 @@ def golden_directory(config: pytest.Config) -> Path:
     return RECORDINGS if chosen is None else Path(str(chosen))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a directory that holds no recordings."""
+    directory = golden_directory(config)
+    missing = [name for name in ("index.json", "inputs.npz", "outputs.npz") if not (directory / name).is_file()]
+    if missing:
+        described = RECORDINGS.relative_to(HERE.parent.parent) / "README.md"
+        raise pytest.UsageError(
+            f"--golden {directory} has no {', '.join(missing)}; name a directory of recordings as {described} has it"
+        )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test that takes a `recording` or a `scenario` all of them; `differentiated` is a part of those."""
     if "differentiated" in metafunc.fixturenames:

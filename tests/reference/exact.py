@@ -20,7 +20,7 @@ BITS = 200
 
 def number(value: Any) -> Fraction:
     """Return a floating-point number as the rational it is."""
-    return Fraction(*np.longdouble(value).as_integer_ratio())
+    return Fraction(*value.as_integer_ratio())
 
 
 def root(value: Fraction) -> Fraction:
@@ -82,7 +82,7 @@ class Layer:
         if mask is None or self.semantics.mask == "ignored":
             return Fraction(1)
         value = mask[index[: mask.ndim]]
-        return Fraction(bool(value)) if self.semantics.mask == "boolean" else number(value)
+        return Fraction(bool(value)) if self.semantics.mask == "boolean" else number(float(value))
 
     def spread(self, variance: Fraction) -> Fraction:
         """Return what a deviation is divided by."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from reference import infer, train
+from reference.precision import working_dtype
 from reference.spec import Array
 
 
@@ -19,7 +20,10 @@ def furthest(got: Array, expected: dict[Any, Fraction], exact: Any) -> float:
     return float(max(abs(exact.number(g) - e) for g, e in pairs) / largest)
 
 
-@pytest.mark.parametrize(("dtype", "allowed"), [(np.float64, 2e-15), (np.longdouble, 2e-18)], ids=["f64", "longdouble"])
+PRECISIONS = {np.float64: 2e-15, np.longdouble: 2e-18, working_dtype(["float64"], wide=np.float64): 5e-33}
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), PRECISIONS.items(), ids=[d.__name__ for d in PRECISIONS])
 def test_steps_are_those_of_exact_rationals(scenario: Any, helper: Any, dtype: Any, allowed: float) -> None:
     """Outputs, returned statistics and every state variable are the exact ones, to a few units of roundoff."""
     exact, data, spec, semantics = helper("exact"), scenario.draw(dtype), scenario.spec, scenario.semantics

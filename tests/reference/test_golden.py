@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,3 +53,36 @@ def test_the_repositorys_recordings_are_all_there(recordings: ModuleType) -> Non
     """171 recordings come with the project: 169 reproduced, and the 2 that TensorFlow refused."""
     found = recordings.read(Path(__file__).parent / "golden" / "tf-1.15")
     assert (len(found), sum(r.entry["ok"] for r in found)) == (171, 169)
+
+
+def judged_by(directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run `pytest --golden DIR` on the recordings in a directory."""
+    test = f"{__file__}::{test_recording_is_reproduced_or_its_refusal_predicted.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test, "--golden"]
+    return subprocess.run([*command, str(directory)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(0, "2 passed"), (1e-9, "1 failed, 1 passed")], ids=["as recorded", "one value off"]
+)
+def test_golden_takes_another_directory(tmp_path: Path, error: float, said: str) -> None:
+    """`--golden DIR` judges by the recordings there, and fails where one value of them is off by 1e-9."""
+    home = Path(__file__).parent / "golden" / "tf-1.15"
+    index = json.loads((home / "index.json").read_text())
+    index["cases"] = [entry for entry in index["cases"] if entry["dtype"] == "float64" and entry["ok"]][:2]
+    chosen = tuple(f"{entry['id']}/" for entry in index["cases"])
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    for name in ("inputs.npz", "outputs.npz"):
+        with np.load(home / name) as file:
+            arrays = {key: file[key] for key in file.files if key.startswith(chosen)}
+        if name == "outputs.npz":
+            arrays[f"{chosen[0]}y0"] = arrays[f"{chosen[0]}y0"] + error
+        np.savez(tmp_path / name, **arrays)
+    assert said in judged_by(tmp_path).stdout
+
+
+def test_golden_names_what_a_directory_lacks(tmp_path: Path) -> None:
+    """A directory without recordings is refused in one sentence, before any test runs."""
+    done = judged_by(tmp_path)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"--golden {tmp_path} has no index.json, inputs.npz, outputs.npz; name a directory" in done.stderr

@@ -187,7 +187,7 @@ def test_every_choice_is_a_listed_one(promise: Any) -> None:
 
 
 def test_conventions() -> None:
-    """Updated fractions and reduced axes become kept ones; an axis that does not exist is refused."""
+    """Updated fractions and reduced axes become kept ones; one that does not exist, or is there twice, is refused."""
     assert kept_momentum(0.1) == 0.9
     assert kept_momentum(None) is None
     assert kept_axis([0, -1], 4) == (1, 2)
@@ -196,6 +196,8 @@ def test_conventions() -> None:
     for axis in (2, -3):
         with pytest.raises(Refusal, match=f"axis={axis} names no axis of an input of rank 2; use -2 to 1"):
             kept_axis([axis], 2)
+    with pytest.raises(Refusal, match=r"axis=\[0, 1, -2\] names an axis of an input of rank 2 twice; name"):
+        kept_axis([0, 1, -2], 2)
 
 
 PLAIN = [

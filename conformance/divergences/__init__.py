@@ -1,0 +1,141 @@
+"""Known departures of implementations from their own statements, each with the behaviour that it predicts.
+
+A file per framework, `divergences/<framework>.toml`, holds `[[divergence]]` tables; fields are those of `Divergence`.
+A prediction is a change to the statement: semantics, a numerical class, or a refusal. It explains a failure when the
+same answer passes under the changed statement, by the same bounds.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from conformance.errors import InvalidInput
+from conformance.results import ImplementationRecord
+from conformance.statement import Refusal, Rule, Statement, When, matches
+
+FOLDER = Path(__file__).parent
+
+
+class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What holds instead of the statement: fields of `Semantics` or `Numerics`, or the types it refuses with."""
+
+    semantics: dict[str, Any] = {}
+    numerics: dict[str, Any] = {}
+    refuses: list[str] = []
+
+    def rule(self, when: When, cite: str) -> Rule:
+        """Return the prediction as a rule of a statement."""
+        return Rule(cite, when, self.semantics, self.numerics)
+
+
+class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"review_by": "review-by"}):
+    """One known departure.
+
+    implementations: ids or patterns, with their device. versions: PEP 440, by package. when: facts of the case, the
+    step and the output (`statement.step_facts`, and `output`). predicts: what happens there. rule: of the reference.
+    reason: a sentence. link: public documentation or issue, or `unreported`. witness: a case of the corpus that shows
+    it. since, review-by: dates.
+    """
+
+    id: str
+    implementations: list[str]
+    kind: Literal["defect", "precision", "unsupported"]
+    predicts: Prediction
+    rule: str
+    reason: str
+    link: str
+    owner: str
+    since: date
+    review_by: date
+    witness: str
+    versions: dict[str, str] = {}
+    when: When = {}
+
+    def concerns(self, record: ImplementationRecord) -> bool:
+        """Return whether it speaks of this implementation at these versions."""
+        named = any(fnmatch.fnmatchcase(record.id, pattern) for pattern in self.implementations)
+        return named and all(
+            package in record.versions and SpecifierSet(wanted).contains(record.versions[package], prereleases=True)
+            for package, wanted in self.versions.items()
+        )
+
+    def covers(self, facts: dict[str, Any]) -> bool:
+        """Return whether it predicts something where these facts hold."""
+        return matches(self.when, facts)
+
+    def changed(self, statement: Statement, *, everywhere: bool = False) -> Statement:
+        """Return the statement with the prediction in it; everywhere: whatever the facts."""
+        when = {} if everywhere else self.when
+        if self.predicts.refuses:
+            facts = {fact: values for fact, values in when.items() if fact != "output"}
+            refusal = Refusal(self.reason, facts, self.predicts.refuses)
+            return msgspec.structs.replace(statement, refusals=[refusal, *statement.refusals])
+        return msgspec.structs.replace(statement, rules=[*statement.rules, self.predicts.rule(when, self.reason)])
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    divergence: list[Divergence] = []
+
+
+def read(folder: Path = FOLDER) -> list[Divergence]:
+    """Return every divergence of a folder of manifests."""
+    found = [divergence for path in sorted(folder.glob("*.toml")) for divergence in read_file(path)]
+    names = [divergence.id for divergence in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InvalidInput(f"{folder}: two divergences are called {min(twice)}; give each an id of its own")
+    return found
+
+
+def read_file(path: Path) -> list[Divergence]:
+    """Return the divergences of one manifest; what is wrong is named with its line."""
+    text = ""
+    try:
+        text = path.read_text()
+        found = msgspec.convert(tomllib.loads(text), _File).divergence
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{path}: {error}; mend it there") from error
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{path}, {_place(text, str(error))}: {error}; see conformance/divergences") from error
+    for n, divergence in enumerate(found):
+        _check(path, text, n, divergence)
+    return found
+
+
+def _check(path: Path, text: str, number: int, divergence: Divergence) -> None:
+    p, where = divergence.predicts, f"{path}, line {_line(text, number)}"
+    if sum(map(bool, (p.semantics or p.numerics, p.refuses))) != 1:
+        raise InvalidInput(f"{where}: {divergence.id} must predict semantics or numerics, or what it refuses with")
+    if not divergence.link.startswith("https://") and divergence.link != "unreported":
+        raise InvalidInput(f'{where}: link "{divergence.link}" is neither https://… nor "unreported"; give one of them')
+    try:
+        for wanted in divergence.versions.values():
+            SpecifierSet(wanted)
+    except InvalidSpecifier as error:
+        raise InvalidInput(f'{where}: {error}; give a PEP 440 specifier such as ">=2.0,<3"') from error
+
+
+def _place(text: str, message: str) -> str:
+    """Return the line, and the column, of the table that a validation error speaks of."""
+    _, found, rest = message.partition("$.divergence[")
+    if not found:
+        return "line 1, column 1"
+    number, _, field = rest.partition("]")
+    start = _line(text, int(number)) if number.isdecimal() else 1
+    name = field.strip("`.").split(".")[0].split("[")[0]
+    for n, line in enumerate(text.splitlines()[start - 1 :], start):
+        if name and line.lstrip().startswith((name, f"[divergence.{name}")):
+            return f"line {n}, column {line.index(name) + 1}"
+    return f"line {start}, column 1"
+
+
+def _line(text: str, number: int) -> int:
+    """Return the line on which the n-th divergence begins."""
+    lines = [n for n, line in enumerate(text.splitlines(), 1) if line.strip() == "[[divergence]]"]
+    return lines[number] if number < len(lines) else 1

@@ -1,0 +1,98 @@
+"""Which failures of a run are explained: the same answers, judged again under what known divergences predict."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from conformance.case import Case
+from conformance.codec import read_case
+from conformance.divergences import Divergence
+from conformance.errors import InvalidInput
+from conformance.judgment import judge
+from conformance.outcome import Reply, decode_reply
+from conformance.question import Question
+from conformance.results import ImplementationRecord, Result, Run, answer_file
+from conformance.statement import Statement, step_facts
+
+Kind = Literal["explained", "changed", "spread", "unexplained"]
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A failure, and what known divergences say of it.
+
+    `explained`: predicted, and it passes as predicted. `changed`: predicted, but it behaves otherwise. `spread`: it
+    behaves as predicted where that was not predicted. `unexplained`: nothing is known of it.
+    """
+
+    result: Result
+    kind: Kind
+    divergences: tuple[str, ...] = ()
+
+
+def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation]:
+    """Return every failure of a run with what the known divergences say of it."""
+    records = {record.id: record for record in run.implementations}
+    failures: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in run.results:
+        if result.verdict in ("FAIL", "ERROR"):
+            failures[result.case, result.implementation].append(result)
+    found: list[Explanation] = []
+    questions: dict[str, Question] = {}
+    for (case, implementation), results in sorted(failures.items()):
+        about = [d for d in known if d.concerns(records[implementation])]
+        if not about:
+            found += [Explanation(result, "unexplained") for result in results]
+            continue
+        if case not in questions:
+            questions = {case: Question(read_case(folder / run.cases[case].file)[0])}
+        found += _Answer(folder, records[implementation], questions[case], results).explained(about)
+    return found
+
+
+class _Answer:
+    """One implementation's answer to one case, with the failures in it."""
+
+    def __init__(self, folder: Path, record: ImplementationRecord, question: Question, failures: list[Result]) -> None:
+        self.question, self.failures = question, failures
+        self.statement = msgspec.convert(record.statement, Statement)
+        self.reply = _reply(folder / answer_file(failures[0].case, record.id))
+
+    def explained(self, about: list[Divergence]) -> list[Explanation]:
+        """Return what the divergences say of each failure: as predicted, then each one wherever it would explain."""
+        predicted = self._verdicts(about)
+        return [self._explanation(result, about, predicted) for result in self.failures]
+
+    def _explanation(self, result: Result, about: list[Divergence], predicted: dict[Any, str]) -> Explanation:
+        covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
+        if covering:
+            return Explanation(result, "explained" if _passes(predicted, result) else "changed", covering)
+        spread = tuple(d.id for d in about if _passes(self._verdicts([d], everywhere=True), result))
+        return Explanation(result, "spread" if spread else "unexplained", spread)
+
+    def _verdicts(self, about: list[Divergence], *, everywhere: bool = False) -> dict[Any, str]:
+        statement = self.statement
+        for divergence in about:
+            statement = divergence.changed(statement, everywhere=everywhere)
+        question = Question(self.question.case) if everywhere else self.question
+        return {(r.step, r.output): r.verdict for r in judge("", question, statement, self.reply)}
+
+
+def _passes(verdicts: dict[Any, str], result: Result) -> bool:
+    """Return whether a result no longer fails; a step that now conforms by being refused is one `outcome`."""
+    verdict = verdicts.get((result.step, result.output)) or verdicts.get((result.step, "outcome"))
+    return verdict in ("PASS", "INCONCLUSIVE")
+
+
+def _facts(case: Case, result: Result) -> dict[str, Any]:
+    return (step_facts(case, result.step) if result.step >= 0 else {}) | {"output": result.output}
+
+
+def _reply(path: Path) -> Reply:
+    try:
+        return decode_reply(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: the answer that failed cannot be read ({error}); run again") from error

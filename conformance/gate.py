@@ -1,0 +1,171 @@
+"""The gate: whether a run may pass. It reads the run, the known divergences and a baseline, and needs no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from conformance import baseline as _baseline
+from conformance.baseline import Baseline
+from conformance.divergences import Divergence
+from conformance.explanation import Explanation, explain
+from conformance.results import CaseRecord, ImplementationRecord, Result, Run
+from conformance.strategies import CELLS
+
+Kind = Literal[
+    "unexplained", "changed", "spread", "fault", "incomplete", "vanished", "expired", "worse", "version changed"
+]
+_STATUS: dict[str, int] = {
+    "fault": 5,
+    "unexplained": 1,
+    "changed": 1,
+    "spread": 1,
+    "incomplete": 3,
+    "vanished": 4,
+    "expired": 4,
+}
+_SAYS = {
+    0: "conformant, or every deviation is explained as predicted",
+    1: "a deviation that nothing explains",
+    3: "incomplete",
+    4: "the list of known divergences is stale",
+    5: "a fault of bnconf",
+}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that the gate has to say, about one implementation and output where it is about one.
+
+    failures: how many, the worst first. divergences: ids of those it is about.
+    """
+
+    kind: Kind
+    says: str
+    implementation: str = ""
+    output: str = ""
+    failures: tuple[Result, ...] = ()
+    divergences: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """The exit status that it asks for; 0 for a warning."""
+        return _STATUS.get(self.kind, 0)
+
+
+class GateDecision(msgspec.Struct, frozen=True):
+    """What the gate decided, and why. explained: failures that behave as predicted."""
+
+    findings: list[Finding]
+    explained: list[Explanation]
+    judged: int
+    passed: int
+
+    @property
+    def status(self) -> int:
+        """The exit status: what is unexplained outweighs what is missing, and that what is stale."""
+        asked = {finding.status for finding in self.findings}
+        return next((status for status in (5, 1, 3, 4) if status in asked), 0)
+
+    @property
+    def verdict(self) -> str:
+        """The decision in words."""
+        counts = f"{self.judged} judged arrays, {len(self.explained)} explained deviations"
+        return f"{'green' if self.status == 0 else 'red'} ({self.status}): {_SAYS[self.status]}; {counts}"
+
+
+def decide(
+    folder: Path, run: Run, known: list[Divergence], base: Baseline | None = None, today: date | None = None
+) -> GateDecision:
+    """Return the decision on a run; today: the day that review dates are held to."""
+    explanations = explain(folder, run, known)
+    findings = [
+        *_unexplained(explanations),
+        *_incomplete(run),
+        *_vanished(run, known),
+        *_expired(run, known, today or datetime.now(UTC).date()),
+        *_against(run, base),
+    ]
+    explained = [e for e in explanations if e.kind == "explained"]
+    judged = [r for r in run.results if r.rho is not msgspec.UNSET]
+    return GateDecision(findings, explained, len(judged), sum(r.verdict == "PASS" for r in judged))
+
+
+def _unexplained(explanations: list[Explanation]) -> Iterator[Finding]:
+    """Yield a finding for each implementation, output and kind of failure that is not explained."""
+    groups: dict[tuple[str, str, Kind], list[Explanation]] = {}
+    for e in explanations:
+        if e.kind != "explained":
+            kind = "fault" if e.result.verdict == "ERROR" else e.kind
+            groups.setdefault((e.result.implementation, e.result.output, kind), []).append(e)
+    for (implementation, output, kind), found in sorted(groups.items()):
+        failures = tuple(sorted((e.result for e in found), key=lambda r: (-r.size, r.case, r.step)))
+        about = tuple(sorted({name for e in found for name in e.divergences}))
+        yield Finding(
+            kind, _says(kind, implementation, output, failures, about), implementation, output, failures, about
+        )
+
+
+def _says(kind: Kind, implementation: str, output: str, failures: tuple[Result, ...], about: tuple[str, ...]) -> str:
+    worst = failures[0]
+    size = f"worst ρ = {worst.rho}" if worst.rho is not msgspec.UNSET else worst.reason
+    counted = f"{implementation} {output}: {len(failures)} failures in {len({r.case for r in failures})} cases, {size}"
+    return {
+        "changed": f"{counted}; not as {', '.join(about)} predicts",
+        "spread": f"{counted}; behaves as {', '.join(about)}, where that is not predicted",
+        "fault": f"{counted}; bnconf could not judge it",
+    }.get(kind, counted)
+
+
+def _incomplete(run: Run) -> Iterator[Finding]:
+    for reason in run.reasons if not run.complete else ():
+        yield Finding("incomplete", reason)
+    if not any(result.verdict in ("PASS", "FAIL") for result in run.results):
+        yield Finding("incomplete", "nothing was compared")
+    if run.header.cases >= len(CELLS) and run.header.shard == "1/1":
+        for cell in unreached(run):
+            yield Finding("incomplete", f"mandatory cell not reached: {cell}")
+
+
+def unreached(run: Run) -> list[str]:
+    """Return the mandatory cells in which nothing was judged."""
+    reached = {run.cases[r.case].cell for r in run.results if r.case in run.cases and r.verdict in ("PASS", "FAIL")}
+    return [str(cell) for cell in CELLS if str(cell) not in reached]
+
+
+def _vanished(run: Run, known: list[Divergence]) -> Iterator[Finding]:
+    """Yield the divergences whose witness was asked of an implementation that they speak of, and did not fail."""
+    named = {record.name: record for record in run.cases.values() if record.name}
+    for divergence in known:
+        witness = named.get(divergence.witness)
+        for record in run.implementations if witness else ():
+            if witness and record.available and divergence.concerns(record) and _passed(run, witness, record):
+                says = f"{divergence.id}: {record.id} now passes its witness {divergence.witness}; remove or narrow it"
+                yield Finding("vanished", says, record.id, divergences=(divergence.id,))
+
+
+def _passed(run: Run, witness: CaseRecord, record: ImplementationRecord) -> bool:
+    found = {r.verdict for r in run.results if r.case == witness.case and r.implementation == record.id}
+    return bool(found - {"UNSUPPORTED"}) and not found & {"FAIL", "ERROR"}
+
+
+def _expired(run: Run, known: list[Divergence], today: date) -> Iterator[Finding]:
+    for divergence in known:
+        speaks = any(record.available and divergence.concerns(record) for record in run.implementations)
+        if speaks and divergence.review_by < today:
+            says = f"{divergence.id}: was to be reviewed by {divergence.review_by}; look again and set a new date"
+            yield Finding("expired", says, divergences=(divergence.id,))
+
+
+def _against(run: Run, base: Baseline | None) -> Iterator[Finding]:
+    """Yield what is different from the baseline and not wrong: less precise inside the bound, another version."""
+    if base is None:
+        return
+    for identity, before, now in _baseline.versions_changed(run, base):
+        yield Finding("version changed", f"{identity}: {before} in the baseline, {now} now", identity)
+    for identity, output, before, now in _baseline.worsened(run, base):
+        says = f"{identity} {output}: worst ρ {before:.3g} in the baseline, {now:.3g} now, still inside the bound"
+        yield Finding("worse", says, identity, output)

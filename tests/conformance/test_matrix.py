@@ -1,0 +1,57 @@
+"""The matrix of the roster: counts of a run, and a reason where there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance import matrix, roster
+from conformance.statement import COLUMNS
+
+ENTRIES = {entry.id: entry for entry in roster.built_in()}
+
+
+def table(run, adapter, **lacks):
+    """Return the line of the subject with every feature, in a run of one case per cell."""
+    found = run(adapter("reference_subject:Subject"), cases=95)
+    (entry,) = roster.from_target(adapter("reference_subject:Subject"))
+    return matrix.lines(found, {entry.id: entry.statement}), found
+
+
+def test_counts_are_those_of_the_run(run, adapter):
+    """Each judged array is counted once for what it is, and once for each feature its case asks for."""
+    (line,), found = table(run, adapter)
+    judged = [r for r in found.results if r.verdict in ("PASS", "FAIL")]
+    own = ("train", "infer", "gradient", "forward", "second order")
+    assert sum(line.judged[column] for column in own) == len(judged) == sum(line.ranks.values())
+    masked = {c.case for c in found.cases.values() if "mask" in c.recipe["signature"].get("feature", "")}
+    assert line.judged["mask"] == sum(r.case in masked for r in judged) > 0
+    assert line.judged["second order"] == sum(r.output in ("dx_tangent", "dgamma_tangent") for r in judged) > 0
+    assert line.empty == {}
+
+
+def test_an_empty_cell_needs_a_reason(run):
+    """An implementation without masks says why, or is a gap; what it offers and was not reached is a gap too."""
+    found = run("numpy.two_pass", cases=95)
+    statement = ENTRIES["numpy.two_pass@cpu"].statement
+    (line,) = matrix.lines(found, {"numpy.two_pass@cpu": statement})
+    assert line.empty["mask"] == statement.lacks["mask"] != ""
+    assert matrix.gaps([line]) == []
+    line.empty["mask"] = ""
+    assert matrix.gaps([line]) == ["numpy.two_pass@cpu: nothing judged for mask, and its statement does not say why"]
+
+
+def test_the_page_shows_counts_failures_and_notes(run, adapter):
+    """Each line is a row; failures are counted beside, empty cells lead to their note."""
+    found = run("numpy.two_pass", adapter("wrong:MomentumSwapped"), cases=95)
+    wrong, right = roster.from_target(adapter("wrong:MomentumSwapped"))[0], ENTRIES["numpy.two_pass@cpu"]
+    page = matrix.as_markdown(matrix.lines(found, {e.id: e.statement for e in (right, wrong)}), found)
+    assert page.count("\n| `") == 2
+    assert "FAIL)" in page
+    assert "[1](#why-a-cell-is-empty)" in page
+
+
+@pytest.mark.parametrize("identity", ENTRIES)
+def test_every_statement_says_why_it_lacks_a_column(identity):
+    """A column that an implementation cannot be asked for has a reason, and one that it can has none."""
+    statement = ENTRIES[identity].statement
+    assert set(statement.lacks) == {column for column in COLUMNS if not statement.offers(column)}
