@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conformance import roster
-from conformance.case import Dtypes, case_id
+from conformance.case import Actions, Dtypes, case_id
 from conformance.codec import encode_case
 from conformance.environment import Limits, Request, Worker
 from conformance.judgment import judge
@@ -86,6 +86,7 @@ CONFORM = [
     ("renorm", V1, "moving_stddev"),
     ("virtual", "tf_keras.BatchNormalization", "y"),
     ("virtual", "tf_keras.BatchNormalization+v1", "dx"),
+    ("virtual", f"{V1}+bool", "moving_variance"),
     ("virtual renorm", "tf_keras.BatchNormalization", "renorm_stddev"),
     ("adjustment", "tf_keras.BatchNormalization", "y"),
     ("adjustment", "tf_keras.BatchNormalization+graph", "dx"),
@@ -183,6 +184,15 @@ def test_the_floor_of_keras_3_renorm_is_float32(answers, small_case):
     assert found == {"keras.BatchNormalization+tensorflow": failed, "tf_keras.BatchNormalization": set()}
 
 
+@pytest.mark.parametrize("name", [V1, f"{V1}+bool"])
+def test_call_sites_share_one_scope(answers, small_case, name):
+    """Two call sites of one scope move one state, as the reference says."""
+    case = small_case(modes="train train infer")
+    steps = tuple(msgspec.structs.replace(step, site=t % 2) for t, step in enumerate(case.steps))
+    ((_, results),) = answers(name, [msgspec.structs.replace(case, steps=steps, actions=Actions(sites=2))])
+    assert {r.verdict for r in results} == {"PASS"}
+
+
 # --- without some of them -------------------------------------------------------------------------------------------
 
 
@@ -198,7 +208,7 @@ def test_without_tf_keras_and_sonnet_the_rest_of_tensorflow_works(tmp_path, smal
     case, remaining = small_case(), ["tf.nn.batch_normalization@cpu", "keras.BatchNormalization+tensorflow@cpu"]
     replies = list(worker.ask([Request(0, functools.partial(encode_case, case), remaining)]))
     worker.close()
-    wanted = {name: "tf_keras" for name in reasons if name.startswith("tf_keras.") or name == V1}
+    wanted = {name: "tf_keras" for name in reasons if name.startswith(("tf_keras.", V1))}
     wanted["sonnet.BatchNorm"] = "sonnet"
     missing = {name: f"ModuleNotFoundError: No module named '{package}'" for name, package in wanted.items()}
     assert {name: reason for name, reason in reasons.items() if reason} == missing
