@@ -109,12 +109,12 @@ def headline(run: Run) -> str:
 def _table(run: Run) -> Table:
     table = Table(title="worst ρ = error / bound (1 or less conforms)")
     table.add_column("implementation", no_wrap=True)
-    for column in summary.COLUMNS:
+    for column in summary.MAIN:
         table.add_column(_SHORT.get(column, column), justify="right")
     for verdict in ("PASS", "FAIL", "other"):
         table.add_column(verdict, justify="right")
     for row in summary.rows(run):
-        cells = [summary.show(row.outputs[c].rho) if c in row.outputs else "" for c in summary.COLUMNS]
+        cells = [summary.show(row.outputs[c].rho) if c in row.outputs else "" for c in summary.MAIN]
         passed, failed = row.verdicts.get("PASS", 0), row.verdicts.get("FAIL", 0)
         other = sum(row.verdicts.values()) - passed - failed
         style = "red" if failed else ("dim" if not row.available else None)

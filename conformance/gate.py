@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -75,6 +76,16 @@ class GateDecision(msgspec.Struct, frozen=True):
         """The decision in words."""
         counts = f"{self.judged} judged arrays, {len(self.explained)} explained deviations"
         return f"{'green' if self.status == 0 else 'red'} ({self.status}): {_SAYS[self.status]}; {counts}"
+
+    def only(self, patterns: tuple[str, ...]) -> GateDecision:
+        """Return what it says of these implementations, and of the run as a whole; all of it without patterns."""
+        kept = [f for f in self.findings if not patterns or not f.implementation or _named(f.implementation, patterns)]
+        return msgspec.structs.replace(self, findings=kept)
+
+
+def _named(identity: str, patterns: tuple[str, ...]) -> bool:
+    names = (identity, identity.partition("@")[0])
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def decide(

@@ -93,24 +93,19 @@ def key(result: Result) -> str:
     >>> key(Result("c", "i", "PASS", output="dx", mode="train"))
     'dx train'
     """
-    both = ("y", "dx", "dgamma", "dbeta")
-    return f"{result.output} {result.mode}" if result.output in both else result.output
+    return f"{result.output} {result.mode}" if result.output in _BOTH else result.output
 
 
-COLUMNS = (
-    "y train",
-    "y infer",
-    "dx train",
-    "dx infer",
-    "dgamma train",
-    "dgamma infer",
-    "dbeta train",
-    "dbeta infer",
+_BOTH = ("y", "dx", "dgamma", "dbeta")
+MAIN = (
+    *(f"{output} {mode}" for output in _BOTH for mode in ("train", "infer")),
     "moving_mean",
     "moving_variance",
     "mean",
     "variance",
 )
+COLUMNS = (*MAIN, "y_tangent", "dx_tangent", "dgamma_tangent", "moving_stddev", "renorm_mean", "renorm_stddev")
+"""The columns of a table of implementations: what nearly all have, then what some cases ask for."""
 
 
 def show(rho: Any) -> str:

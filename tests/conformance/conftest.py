@@ -39,6 +39,7 @@ def run(tmp_path: Path) -> Callable[..., results.Run]:
 
     def go(*patterns: str, cases: int = 8, out: str = "run", **options: Any) -> results.Run:
         limits = options.pop("limits", Limits(case=60, memory=4))
+        options.setdefault("corpus", False)
         folder = tmp_path / out
         chosen = Options(select(patterns), folder, cases=cases, requested=True, limits=limits, **options)
         Campaign(chosen, Progress()).run()

@@ -169,7 +169,7 @@ def test_every_judged_array_in_the_run_file_has_a_rho(folder):
 
 def test_replay_exit_codes(folder, adapter):
     """Replaying says 0 where the case passes, 1 where it fails."""
-    drawn = {record.file: record.recipe["signature"] for record in results.read(folder).cases.values()}
+    drawn = {r.file: r.recipe["signature"] for r in results.read(folder).cases.values() if not r.name}
     case = folder / next(file for file, s in drawn.items() if s["momentum"] == 0.99 and not s.get("feature"))
     assert invoke("replay", case, "-i", "numpy.two_pass").exit_code == 0
     assert invoke("replay", case, "-i", adapter("wrong:MomentumSwapped")).exit_code == 1

@@ -18,7 +18,7 @@ import pytest
 
 from conformance import results, roster, summary, venvs
 from conformance.campaign import Campaign, Options, Progress
-from conformance.case import Actions, Case, Derivative, Dtypes, Step
+from conformance.case import Actions, Dtypes
 from conformance.codec import encode_case
 from conformance.environment import Limits, Request, Worker
 from conformance.judgment import judge
@@ -74,30 +74,6 @@ def recordings():
     return module
 
 
-def as_case(recording):
-    """Return the question that was recorded; where the layer began as it does by default, it is left to."""
-    entry, tensors = recording.entry, {}
-    wide = "float64" if entry["dtype"] == "float64" else "float32"
-    if entry["init"] != "default":
-        started = {name[3:]: array for name, array in recording.outputs.items() if name.startswith("s0/")}
-        kept = ("gamma", "beta", "moving_mean", "moving_variance")
-        tensors.update((name, started[name]) for name in kept if name in started)
-    for t in range(entry["steps"] + 1):
-        tensors |= {f"{t}.x": recording.inputs[f"x{t}"], f"{t}.dy": recording.inputs[f"cot{t}"]}
-        if entry["adjustment"] is not None:
-            tensors[f"{t}.adjustment_scale"] = recording.inputs["adj_scale"]
-            tensors[f"{t}.adjustment_bias"] = recording.inputs["adj_bias"]
-    modes = ["train"] * entry["steps"] + ["infer"]
-    steps = tuple(Step(mode=mode, derivatives=(Derivative(),)) for mode in modes)
-    return Case(spec=recording.spec, steps=steps, dtypes=Dtypes(entry["dtype"], wide, wide), tensors=tensors)
-
-
-def recorded_id(entry):
-    """Return the implementation that a recording is of; fused=True is what None means."""
-    fused = "+fused_false" if entry["fused"] is False else ""
-    return NAME + fused + ("+placeholder" if entry["training_mode"] == "placeholder" else "") + "@cpu"
-
-
 def as_recorded(outcomes, steps):
     """Return the arrays of outcomes under the recordings' names: y0, dx0, s1/moving_mean, …; the last step infers."""
     found = {}
@@ -135,7 +111,7 @@ def reproduction(recording, outcomes, recordings):
 def test_what_was_recorded_is_reproduced(ask, recordings):
     """All 171 recordings: 169 within their tolerance, three in four to the bit (the processor matters), 2 refused."""
     found = recordings.read(RECORDINGS)
-    outcomes = ask(*((as_case(recording), recorded_id(recording.entry)) for recording in found))
+    outcomes = ask(*((recordings.as_case(recording), recordings.implementation(recording)) for recording in found))
     how = [reproduction(r, o, recordings) for r, o in zip(found, outcomes, strict=True)]
     assert [r.name for r, h in zip(found, how, strict=True) if h == "not"] == []
     assert (len(how), how.count("refused")) == (171, 2)

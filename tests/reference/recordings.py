@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from conformance.case import Case, Derivative, Dtypes, Step
+from conformance.outcome import Outputs, Reply
 from reference import Adjustment, Gradients, Parameters, Spec, State, infer, infer_gradients, train, train_gradients
 from reference.paths import TF_1_15
 from reference.renorm import started
@@ -135,6 +137,42 @@ def _gradients(gradients: Gradients, t: int) -> dict[str, Array]:
 def judged(recording: Recording) -> list[str]:
     """Return the names of the recorded arrays that batch normalization computes: all but gamma and beta."""
     return [name for name in recording.outputs if not name.endswith(("/gamma", "/beta"))]
+
+
+def as_case(recording: Recording) -> Case:
+    """Return the question that was recorded; where the layer began as it does by default, it is left to."""
+    entry, tensors = recording.entry, dict[str, Any]()
+    wide: Any = "float64" if entry["dtype"] == "float64" else "float32"
+    if entry["init"] != "default":
+        started = {name[3:]: array for name, array in recording.outputs.items() if name.startswith("s0/")}
+        kept = ("gamma", "beta", "moving_mean", "moving_variance")
+        tensors.update((name, started[name]) for name in kept if name in started)
+    for t in range(entry["steps"] + 1):
+        tensors |= {f"{t}.x": recording.inputs[f"x{t}"], f"{t}.dy": recording.inputs[f"cot{t}"]}
+        if entry["adjustment"] is not None:
+            tensors[f"{t}.adjustment_scale"] = recording.inputs["adj_scale"]
+            tensors[f"{t}.adjustment_bias"] = recording.inputs["adj_bias"]
+    modes: list[Any] = ["train"] * entry["steps"] + ["infer"]
+    steps = tuple(Step(mode=mode, derivatives=(Derivative(),)) for mode in modes)
+    return Case(spec=recording.spec, steps=steps, dtypes=Dtypes(entry["dtype"], wide, wide), tensors=tensors)
+
+
+def implementation(recording: Recording) -> str:
+    """Return the implementation that a recording is of; fused=True is what None means."""
+    fused = "+fused_false" if recording.entry["fused"] is False else ""
+    placeholder = "+placeholder" if recording.entry["training_mode"] == "placeholder" else ""
+    return f"tf.layers.batch_normalization+1.15{fused}{placeholder}@cpu"
+
+
+def as_reply(recording: Recording) -> Reply:
+    """Return the recorded arrays as an answer to `as_case`; inference, whose state was not recorded, leaves it."""
+    outcomes, got = list[Outputs](), recording.outputs
+    for t in range(recording.entry["steps"] + 1):
+        state = min(t + 1, recording.entry["steps"])
+        found = {name: got[f"{name}{t}"] for name in ("y", "dx", "dgamma", "dbeta") if f"{name}{t}" in got}
+        found |= {name: got[f"s{state}/{name}"] for name in (*STATISTICS, *RENORM) if f"s{state}/{name}" in got}
+        outcomes.append(Outputs(found))
+    return Reply(0, implementation(recording), tuple(outcomes))
 
 
 def kind(name: str) -> str:

@@ -10,9 +10,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from conformance.bounds import Batch, Bounds, Numerics, Units
+from conformance.bounds import Affine, Batch, Bounds
+from conformance.numerics import Numerics, Units
 from reference import Parameters, Refusal, Semantics, Spec, State, train
 from reference.batch_norm import moments
+from reference.batches import observe
 from reference.own_error import Roundings, error_of_mean, error_of_variance
 from reference.precision import roundoff, widened, working_dtype
 
@@ -60,8 +62,8 @@ def test_roundoff() -> None:
 
 def bound(x: Any, dtype: str, sums: str = "tree", own: Any = None) -> Any:
     """Return the bound on y of a two-pass computation; with `own`, from the certified errors of the statistics."""
-    mean, variance = moments(x, (0,))
-    batch = Batch.of(x, mean, variance, (0,))
+    batch, zero = Batch.of(observe(x, None, Spec(axis=1), Semantics())), np.zeros(1)
+    mean, variance = batch.mean, batch.variance
     info = np.finfo(dtype)
     units = Units(float(info.eps) / 2, float(info.smallest_normal), float(np.finfo("float64").max), 0.0, 0.0, np.inf)
     bounds = Bounds(Numerics(variance="two_pass", sums=sums), units, x.shape[0], EPSILON)  # pyright: ignore
@@ -71,7 +73,7 @@ def bound(x: Any, dtype: str, sums: str = "tree", own: Any = None) -> Any:
         e_mean = error_of_mean(mean, batch.mean_abs, batch.mean_deviation, own)
         e_variance = error_of_variance(variance, batch.mean_deviation, e_mean, own)
     y, used = (x - mean) / np.sqrt(variance + EPSILON), bounds.used(mean, variance, e_mean, e_variance)
-    return bounds.e_y(x, y, np.ones(1), np.zeros(1), used)
+    return bounds.e_y(x, y, Affine(np.ones(1), zero, zero, zero), used)
 
 
 @pytest.mark.parametrize("sums", ["serial", "tree"])

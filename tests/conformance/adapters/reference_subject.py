@@ -20,6 +20,7 @@ from reference import (
     train_tangents,
 )
 from reference.renorm import started
+from reference.spec import kept_shape
 
 _ALL = [False, True]
 
@@ -57,7 +58,9 @@ class Subject(object):
         if fields["renorm_clipping"] is not None:
             fields["renorm_clipping"] = Clipping(**fields["renorm_clipping"])
         spec, semantics = Spec(**fields), Semantics(**self.semantics)
-        state = State(case.mean, case.variance)
+        kept = kept_shape(spec, case.steps[0].x.shape)
+        mean = np.zeros(kept, np.float32) if case.mean is None else case.mean
+        state = State(mean, np.ones(kept, np.float32) if case.variance is None else case.variance)
         for step in case.steps:
             x = np.ascontiguousarray(step.x)
             out, state = self.step(x, step, Parameters(case.gamma, case.beta), state, spec, semantics)
@@ -78,6 +81,8 @@ class Subject(object):
             out, new = {"y": trained.y, "mean": trained.mean, "variance": trained.variance}, trained.state
         else:
             more, out = {}, {"y": infer(x, *common)}
+        if step.dy is None:
+            return out, new
         ask = (train_gradients, train_tangents, train_second_order)
         gradients, tangents, second = ask if step.training else (infer_gradients, infer_tangents, infer_second_order)
         found = gradients(x, step.dy, *common, **more)
