@@ -18,7 +18,7 @@ import pytest
 
 from conformance import results, roster, summary, venvs
 from conformance.campaign import Campaign, Options, Progress
-from conformance.case import Actions, Dtypes
+from conformance.case import Actions, Derivative, Dtypes
 from conformance.codec import encode_case
 from conformance.environment import Limits, Request, Worker
 from conformance.judgment import judge
