@@ -52,6 +52,7 @@ def layer(backend, **more):
         "documentation": _DOCS,
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64", "float16", "bfloat16"],
             "statistics": ["float32", "float64", "float16", "bfloat16"],
@@ -83,6 +84,7 @@ def functions(backend, **more):
         "documentation": _OPS,
         "conventions": {"axis": "reduced"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

@@ -29,6 +29,7 @@ _STATEMENT = {
     "documentation": "https://sonnet.readthedocs.io/en/latest/api.html#batchnorm",
     "conventions": {"momentum": "kept", "axis": "fixed"},
     "supports": {
+        "start": ["given", "own"],
         "channel": ["second", "last"],
         "dtype": ["float32", "float64"],
         "parameters": ["float32", "float64"],

@@ -34,6 +34,7 @@ def _fused(identity, outputs, *numerics):
         "documentation": _DOCS + identity[len("tf.") :].split("+")[0].replace(".", "/"),
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": {
+            "start": ["given", "own"],
             "rank": [4, 5],
             "channel": ["second", "last"],
             "dtype": ["float32", "float16", "bfloat16"],
@@ -162,6 +163,7 @@ def _moments(variant):
         "documentation": _DOCS + "nn/batch_normalization",
         "conventions": {"axis": "reduced"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

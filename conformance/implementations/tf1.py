@@ -49,6 +49,7 @@ def _statement(version, variant, rules, refusals):
         "batch_normalization.md",
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64", "float16"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

@@ -56,6 +56,7 @@ def _statement(variant, *rules, **more):
         "documentation": "https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/BatchNormalization",
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

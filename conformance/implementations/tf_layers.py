@@ -31,6 +31,7 @@ def _statement(variant):
         "documentation": "https://www.tensorflow.org/api_docs/python/tf/compat/v1/layers/batch_normalization",
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],
