@@ -40,7 +40,7 @@ def workers(tmp_path_factory):
         if entry.environment not in started:
             hosted = [other for other in ENTRIES.values() if other.environment == entry.environment]
             (host,) = roster.environments(hosted, {})
-            started[entry.environment] = Worker(host, "cpu", Limits(), folder / entry.environment)
+            started[entry.environment] = Worker(host, Limits(), folder / entry.environment)
         return started[entry.environment]
 
     yield of
@@ -222,7 +222,7 @@ def test_without_tf_keras_and_sonnet_the_rest_of_tensorflow_works(tmp_path, smal
         (tmp_path / f"{package}.py").write_text(text)
     (host,) = roster.environments([e for e in ENTRIES.values() if e.environment == "tensorflow"], {})
     variables = host.variables | {"PYTHONPATH": str(tmp_path)}
-    worker = Worker(msgspec.structs.replace(host, variables=variables), "cpu", Limits(), tmp_path / "log")
+    worker = Worker(msgspec.structs.replace(host, variables=variables), Limits(), tmp_path / "log")
     reasons = {listing.id.removesuffix("@cpu"): listing.reason for listing in worker.hello.implementations}
     case, remaining = small_case(), ["tf.nn.batch_normalization@cpu", "keras.BatchNormalization+tensorflow@cpu"]
     replies = list(worker.ask([Request(0, functools.partial(encode_case, case), remaining)]))
