@@ -4,6 +4,7 @@ TensorFlow and PyTorch are eager, NumPy has no gradients; for JAX see keras_jax.
 https://keras.io/api/layers/normalization_layers/batch_normalization/
 """
 
+import functools
 import importlib.util
 import os
 import pathlib
@@ -58,6 +59,7 @@ def layer(backend, **more):
             "several_axes": [False],
             "mask": [False, "full", "spread", "without_last"],
             "renorm": [False, True],
+            "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
             "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + COMMON.DERIVATIVES * (backend != "numpy") + COMMON.STATE,
@@ -135,11 +137,12 @@ class _Layer(_Keras):
 
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
-        layer = self.keras.layers.BatchNormalization(**arguments(case))
+        make = functools.partial(self.keras.layers.BatchNormalization, **arguments(case))
+        layer = make()
         layer.build(case.steps[0].x.shape)
         for name, array in COMMON.initial(case).items():
             getattr(layer, name).assign(array)
-        return layer
+        return COMMON.round_trip(case, layer, make)
 
     def run(self, case):
         """Yield the outputs of each step; gradients of a frozen layer's variables too."""

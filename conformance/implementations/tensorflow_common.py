@@ -51,6 +51,17 @@ def initial(case):
     return {name: array for name, array in given.items() if array is not None}
 
 
+def round_trip(case, layer, make):
+    """Return the layer; where the case asks, one rebuilt from its configuration, or one made anew, with its weights."""
+    how = case.actions["round_trip"]
+    if how == "none":
+        return layer
+    other = type(layer).from_config(layer.get_config()) if how == "config" else make()
+    other.build(case.steps[0].x.shape)
+    other.set_weights(layer.get_weights())
+    return other
+
+
 def adjusted(case):
     """Return what the adjustment gives first; None where the layer has none."""
     return next((step.adjustment for step in case.steps if step.adjustment is not None), None)

@@ -64,6 +64,7 @@ def _statement(variant, *rules, **more):
             "renorm": [False, True],
             "virtual": [False, True],
             "adjustment": [False, True],
+            "round_trip": ["none", "config", "state"],
             "differentiation": _COMMON.DIFFERENTIATION,
         },
         "outputs": ["y"] + _COMMON.STATE + _COMMON.DERIVATIVES,
@@ -92,11 +93,12 @@ class BatchNormalization(object):
         arguments = dict(_COMMON.arguments(case), dtype=case.dtypes["x"], **dict(self.chosen))
         if _COMMON.adjusted(case):
             arguments["adjustment"] = lambda _shape: self.adjustment
-        layer = self.layer()(**arguments)
+        make = functools.partial(self.layer(), **arguments)
+        layer = make()
         layer.build(case.steps[0].x.shape)
         for name, array in _COMMON.initial(case).items():
             getattr(layer, name).assign(array)
-        return layer
+        return _COMMON.round_trip(case, layer, make)
 
     def run(self, case):
         """Yield the outputs of each step."""

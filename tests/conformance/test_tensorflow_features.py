@@ -18,6 +18,7 @@ from conformance.outcome import Outputs, Refused
 from conformance.question import Question
 from conformance.statement import facts
 from conformance.strategies import CELLS, build, recipes
+from reference import Clipping
 
 pytestmark = [
     pytest.mark.framework("tensorflow", "tf_keras", "sonnet", "keras", "torch", "jax"),
@@ -39,7 +40,7 @@ def workers(tmp_path_factory):
         if entry.environment not in started:
             hosted = [other for other in ENTRIES.values() if other.environment == entry.environment]
             (host,) = roster.environments(hosted, {})
-            started[entry.environment] = Worker(host, "cpu", Limits(), folder / entry.environment)
+            started[entry.environment] = Worker(host, Limits(), folder / entry.environment)
         return started[entry.environment]
 
     yield of
@@ -193,6 +194,24 @@ def test_call_sites_share_one_scope(answers, small_case, name):
     assert {r.verdict for r in results} == {"PASS"}
 
 
+@pytest.mark.parametrize("how", ["config", "state"])
+@pytest.mark.parametrize("name", ["tf_keras.BatchNormalization", *KERAS[:3]])
+def test_a_layer_survives_its_round_trip(answers, small_case, name, how):
+    """Rebuilt from its configuration, or made anew and given its weights, a renorm layer is what it was."""
+    clipping = Clipping(rmin=0.5, rmax=2.0, dmax=1.0)
+    case = small_case(modes="train train infer", renorm=True, renorm_momentum=0.5, renorm_clipping=clipping)
+    ((_, results),) = answers(name, [msgspec.structs.replace(case, actions=Actions(round_trip=how))])
+    assert {r.verdict for r in results} == {"PASS"}
+
+
+def test_virtual_batches_are_lost_in_the_configuration(answers):
+    """keras#16713: the configuration has the axes moved by one for the virtual batches, and they are moved again."""
+    name = "tf_keras.BatchNormalization"
+    drawn = [msgspec.structs.replace(c, actions=Actions(round_trip="config")) for c in cases("virtual", name)]
+    for _, results in answers(name, drawn):
+        assert (results[0].verdict, results[0].outcome) == ("FAIL", "Refused")
+
+
 # --- without some of them -------------------------------------------------------------------------------------------
 
 
@@ -203,7 +222,7 @@ def test_without_tf_keras_and_sonnet_the_rest_of_tensorflow_works(tmp_path, smal
         (tmp_path / f"{package}.py").write_text(text)
     (host,) = roster.environments([e for e in ENTRIES.values() if e.environment == "tensorflow"], {})
     variables = host.variables | {"PYTHONPATH": str(tmp_path)}
-    worker = Worker(msgspec.structs.replace(host, variables=variables), "cpu", Limits(), tmp_path / "log")
+    worker = Worker(msgspec.structs.replace(host, variables=variables), Limits(), tmp_path / "log")
     reasons = {listing.id.removesuffix("@cpu"): listing.reason for listing in worker.hello.implementations}
     case, remaining = small_case(), ["tf.nn.batch_normalization@cpu", "keras.BatchNormalization+tensorflow@cpu"]
     replies = list(worker.ask([Request(0, functools.partial(encode_case, case), remaining)]))

@@ -258,7 +258,7 @@ def test_renorm_in_1_7_is_another_one(tmp_path):
     (host,) = roster.environments([entry], {})
     later = [rule for rule in entry.statement.rules if "renorm" not in rule.semantics]
     drawn = [build(recipe, 7) for cell in CELLS if cell.feature == "renorm" for recipe in recipes(cell, 7, 1)]
-    worker = Worker(host, "cpu", Limits(), tmp_path / "log")
+    worker = Worker(host, Limits(), tmp_path / "log")
     replies = list(worker.ask(Request(i, functools.partial(encode_case, c), [entry.id]) for i, c in enumerate(drawn)))
     worker.close()
     for case, reply in zip(drawn, replies, strict=True):
