@@ -26,9 +26,9 @@ def record(entry: Entry, listing: Listing | str, versions: dict[str, str]) -> Im
         {name: found for name, found in versions.items() if name in packages},
         statement.documentation,
         statement.calibration,
+        statement=msgspec.to_builtins(statement),
         named=entry.named,
         about=about,
-        statement=msgspec.to_builtins(statement),
     )
 
 

@@ -242,7 +242,9 @@ class Campaign:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         about = version("batchnorm-conformance")
         shard, about_host = f"{o.shard[0]}/{o.shard[1]}", describe_host()
-        return results.RunRecord(results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard)
+        return results.RunRecord(
+            results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard, o.requested
+        )
 
     def _close(self) -> results.EndRecord:
         verdicts = Counter(record.verdict for record in self.records if isinstance(record, Result))

@@ -206,6 +206,27 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=OUT)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the page there instead of printing it.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with the counts, and why a column is empty.")
+def matrix(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Count what each implementation was asked in a run: the table of conformance/implementations/README.md.
+
+    Exits 3 where a cell is empty and no statement says why.
+    """
+    from conformance import matrix as table
+
+    run = results.read(folder)
+    found = table.lines(run)
+    page = msgspec.json.encode(found).decode() if as_json else table.as_markdown(found, run).rstrip()
+    if out:
+        out.write_text(page + "\n")
+    click.echo(str(out.resolve()) if out else page)
+    if gaps := table.gaps(found):
+        raise Incomplete("; ".join(gaps[:3]) + (f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""))
+
+
+@main.command()
 @click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", help="With cuda, a missing GPU counts.")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects with part, there, needed, found, command, …")
 def doctor(device: str, as_json: bool) -> None:
@@ -223,28 +244,6 @@ def doctor(device: str, as_json: bool) -> None:
         console.print_parts(found)
     if missing := [part.part for part in found if part.needed and not part.there]:
         raise Incomplete(f"missing: {'; '.join(missing)}")
-
-
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=OUT)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the page there instead of printing it.")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects with the counts, and why a column is empty.")
-def matrix(folder: Path, out: Path | None, as_json: bool) -> None:
-    """Count what each implementation was asked in a run: the table of conformance/implementations/README.md.
-
-    Exits 3 where a cell is empty and no statement says why.
-    """
-    from conformance import matrix as table
-
-    run = results.read(folder)
-    statements = {e.id: e.statement for device in ("cpu", "cuda") for e in roster.select((), device)}
-    found = table.lines(run, statements)
-    page = msgspec.json.encode(found).decode() if as_json else table.as_markdown(found, run).rstrip()
-    if out:
-        out.write_text(page + "\n")
-    click.echo(str(out.resolve()) if out else page)
-    if gaps := table.gaps(found):
-        raise Incomplete("; ".join(gaps[:3]) + (f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""))
 
 
 @main.command()

@@ -24,7 +24,7 @@ Rho = float | Literal["inf"] | None
 
 
 class RunRecord(msgspec.Struct, frozen=True, tag="run"):
-    """What was asked for, and where it ran."""
+    """What was asked for, and where it ran. selected: implementations were named, so that not all were asked."""
 
     schema: int
     version: str
@@ -34,6 +34,7 @@ class RunRecord(msgspec.Struct, frozen=True, tag="run"):
     started: str
     environment: dict[str, Any]
     shard: str = "1/1"
+    selected: bool = False
 
 
 class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
@@ -51,9 +52,9 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     documentation: str = ""
     calibration: bool = False
     requested: bool = True
+    statement: dict[str, Any] = {}
     about: dict[str, str] = {}
     named: str = ""
-    statement: dict[str, Any] = {}
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):

@@ -31,12 +31,12 @@ EXTRAS = {
 }
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
-    "torch": (("torch.py",), {}),
+    "torch": (("torch.py", "torch_compiled.py", "torch_modules.py"), {}),
     "tensorflow": (
         ("tensorflow.py", "tf_keras.py", "tf_layers.py", "sonnet.py", "keras.py"),
         {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "1"},
     ),
-    "jax": (("flax.py", "jax.py", "jax_functions.py"), {}),
+    "jax": (("flax.py", "haiku.py", "equinox.py", "jax_functions.py"), {}),
     "onnx": (("onnx.py",), {}),
     "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
     "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),

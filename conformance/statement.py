@@ -20,12 +20,16 @@ When = dict[str, list[Any]]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured."""
+    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured.
+
+    absent: outputs that it does not return there, such as gradients of a frozen layer's parameters.
+    """
 
     cite: str
     when: When = {}
     semantics: dict[str, Any] = {}
     numerics: dict[str, Any] = {}
+    absent: tuple[str, ...] = ()
 
 
 class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,11 +45,11 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: `framework.entry(+variant)*`, of letters, digits and `._+-`. packages: the modules whose versions identify it.
     conventions: how its native arguments differ from the neutral `Spec`. supports: facts a case must have to be asked
-    at all. modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged. outputs: what it
-    returns. compiled: it pays for each new static signature, so it gets the pooled ones only, and of those no more than
-    `signatures`. calibration: it is there to test the suite. returned: batch statistics are returned `as_used` in the
-    output, or may be `rounded` on the way out. device: where it runs, which the host fills in; a `when` may name it
-    beside the facts of the case. lacks: why it offers none of a column of the matrix (see `offers`).
+    at all. modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged. outputs: what
+    it returns. compiled: it pays for each new static signature, so it gets the pooled ones only, and of those no more
+    than `signatures`. lacks: why it offers none of a column of the matrix (see `offers`). calibration: it is there to
+    test the suite. returned: batch statistics are returned `as_used` in the output, or may be `rounded` on the way
+    out. device: where it runs, which the host fills in; a `when` may name it beside the facts of the case.
     """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+-]+$")]
@@ -91,6 +95,11 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 fields |= rule.numerics
         return msgspec.convert(fields, Numerics)
 
+    def returns(self, facts: dict[str, Any]) -> list[str]:
+        """Return the outputs promised for a case."""
+        absent = {name for rule in self.rules if matches(rule.when, facts) for name in rule.absent}
+        return [output for output in self.outputs if output not in absent]
+
     def offers(self, column: str) -> bool:
         """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""
         fact, wanted = COLUMNS[column]
@@ -116,6 +125,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 # What a case may ask beyond this, a statement must say that it supports.
 _ORDINARY: When = {
+    "start": ["given"],
     "differentiation": ["none", "reverse"],
     "sites": [1],
     "init_mode": ["train"],
@@ -172,7 +182,8 @@ def facts(case: Case) -> dict[str, Any]:
     """Return the facts about a case that statements and divergences may speak of.
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
-    differentiation, mask: see the functions of that name. updates: whether the update ops run in every step.
+    start: whether parameters and statistics are `given`, or some are the implementation's `own`. differentiation, mask:
+    see the functions of that name. updates: whether the update ops run in every step.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -187,6 +198,7 @@ def facts(case: Case) -> dict[str, Any]:
         "scale": case.spec.scale,
         "affine": _AFFINE[case.spec.center, case.spec.scale],
         "trainable": case.spec.trainable,
+        "start": "given" if _is_given(case) else "own",
         "differentiation": differentiation(case),
         "sites": case.actions.sites,
         "init_mode": case.actions.init_mode,
@@ -212,6 +224,11 @@ def channel(kept: tuple[int, ...], rank: int) -> str:
     if kept == (1,):
         return "second"
     return "last" if kept == (rank - 1,) else "other"
+
+
+def _is_given(case: Case) -> bool:
+    asked = {"gamma": case.spec.scale, "beta": case.spec.center, "moving_mean": True, "moving_variance": True}
+    return all(name in case.tensors for name, wanted in asked.items() if wanted)
 
 
 def differentiation(case: Case) -> str:

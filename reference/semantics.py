@@ -39,6 +39,7 @@ class Semantics:
     single_value (BN-24): one value to average: N/(N-1) is taken as 1, or is NaN, or training is refused.
     empty_batch (BN-25): no value to average: the state becomes NaN, or stays (`keep`), or training is refused.
     zero_epsilon (BN-4): whether training with epsilon = 0 is refused.
+    variance_mean (BN-29): the mean inside the variance is differentiated too, or `stopped` there: a constant.
     parameter_dtype, statistics_dtype, output_dtype (BN-26): what gamma and beta, the moving statistics and the
         output are stored in.
     """
@@ -68,6 +69,7 @@ class Semantics:
     single_value: Literal["factor_1", "nan", "refused"] = "factor_1"
     empty_batch: Literal["nan", "keep", "refused"] = "nan"
     zero_epsilon: Literal["accepted", "refused"] = "accepted"
+    variance_mean: Literal["differentiated", "stopped"] = "differentiated"
     parameter_dtype: Storage = "at_least_float32"
     statistics_dtype: Storage = "at_least_float32"
     output_dtype: Storage = "input"

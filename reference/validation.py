@@ -60,6 +60,7 @@ def validate_semantics(spec: Spec, semantics: Semantics) -> None:
     """
     moving, outside = semantics.training_statistics == "moving", semantics.epsilon_placement == "outside"
     debiased, earlier = semantics.average == "zero_debiased", semantics.renorm == "tf_1_7"
+    stopped, offset = semantics.variance_mean == "stopped", semantics.mask_offset != 0
     stddev, virtual = semantics.moving_spread == "stddev", spec.virtual_batch_size is not None
     size = f"virtual_batch_size={spec.virtual_batch_size}"
     undefined = [
@@ -70,6 +71,7 @@ def validate_semantics(spec: Spec, semantics: Semantics) -> None:
         (outside and spec.renorm, "epsilon_placement='outside'", "renorm=True", "epsilon_placement='inside'"),
         (outside and stddev, "epsilon_placement='outside'", "moving_spread='stddev'", "epsilon_placement='inside'"),
         (earlier and spec.renorm and virtual, "renorm='tf_1_7'", size, "renorm='tf_1_15'"),
+        (offset and stopped, f"mask_offset={semantics.mask_offset}", "variance_mean='stopped'", "mask_offset=0"),
     ]
     for found, value, other, fix in undefined:
         if found:

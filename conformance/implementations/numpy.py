@@ -2,6 +2,7 @@
 
 import numpy as np
 
+_LACKS = ("forward", "second order", "mask", "renorm", "virtual batch", "adjustment")
 _CITE = "this file: the sums are written out below"
 _LACKS = ["forward", "second order", "mask", "renorm", "virtual batch", "adjustment"]
 
@@ -12,7 +13,8 @@ def _statement(name, **numerics):
         "packages": ["numpy"],
         "documentation": "https://github.com/numpy/numpy (conformance/implementations/numpy.py)",
         "conventions": {"momentum": "kept", "axis": "kept"},
-        "supports": {"dtype": ["float32", "float64"]},
+        "supports": {"dtype": ["float32", "float64"], "start": ["given", "own"]},
+        "lacks": dict.fromkeys(_LACKS, "a calibration subject: plain layers are enough to hold the bounds to"),
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
         "calibration": True,
         "lacks": dict.fromkeys(_LACKS, "a calibration subject is a plain layer"),

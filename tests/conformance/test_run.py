@@ -26,7 +26,7 @@ def verdicts(found, identity):
 
 def test_calibration_subjects_conform(run):
     """Correct code of each class passes 120 cases, hard ones included, and is really judged."""
-    found = run("numpy.*", cases=120)
+    found = run("numpy.*", cases=140)
     assert found.complete
     for row in summary.rows(found):
         assert row.conforms, row
@@ -35,7 +35,7 @@ def test_calibration_subjects_conform(run):
 
 def test_calibration_subjects_are_of_the_class_they_promise(run):
     """Of every class and grade there is a subject; the one-pass variance alone is far outside class A; none is slow."""
-    found = run("numpy.*", cases=120)
+    found = run("numpy.*", cases=140)
     rows = {row.id: row for row in summary.rows(found)}
     classes = {identity: row.classes for identity, row in rows.items()}
     assert classes == {
@@ -193,7 +193,7 @@ def test_same_seed_same_file(run):
 
 def test_in_process_gives_the_same_verdicts(run):
     """Debugging without a worker judges the same."""
-    assert run("numpy.*", cases=12, out="a").results == run("numpy.*", cases=12, out="b", in_process=True).results
+    assert run("numpy.*", cases=14, out="a").results == run("numpy.*", cases=12, out="b", in_process=True).results
 
 
 def test_case_files_replay_to_the_same_verdict(run, adapter, tmp_path):

@@ -129,8 +129,10 @@ NAMED = (
     Named("the moving part not unbiased", "trace", "    b = a * stored_factor(batch.n, spec, semantics)", "    b = a"),
     Named("the offset's bend forgotten", "trace", "2 * batch.kept * (1 - batch.kept) ** 2", "0 * batch.kept", "mask_offset"),
     Named("epsilon outside: root's slope of inside", "trace", '    h = s if semantics.epsilon_placement == "inside" else np.sqrt(variance)', "    h = s", "epsilon_placement"),
+    Named("the variance's mean always stopped", "trace", 'j = int(semantics.variance_mean == "differentiated")', "j = 0", "variance_mean"),
+    Named("the variance's mean never stopped", "trace", 'j = int(semantics.variance_mean == "differentiated")', "j = 1", "variance_mean"),
     Named("second order without the root's bend", "second_order", " - used_ * rate.s / step.h)", ")"),
-    Named("second order without the moving mean", "second_order", "(rate.x - rate.mu) * variance_", "rate.x * variance_"),
+    Named("second order without the moving mean", "second_order", "(rate.x - step.j * rate.mu) * variance_", "rate.x * variance_"),
     Named("second order without z's rate", "second_order", "total(g_rate * step.z + g * rate.z, axes)", "total(g_rate * step.z, axes)"),
     Named("second order without gamma's rate", "second_order", "    dx = (rate.gamma * step.f * dy - g * rate.s) / step.s", "    dx = -g * rate.s / step.s"),
 )  # fmt: skip

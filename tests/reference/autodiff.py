@@ -37,7 +37,8 @@ def forward(scenario: Any, data: Any) -> Any:
             count = w.sum(axes, keepdims=True)
             divisor = jnp.where(count == 0, 1.0, count) + (semantics.mask_offset if data.mask is not None else 0)
             mean = (w * part).sum(axes, keepdims=True) / divisor
-            variance = (w * (part - mean) ** 2).sum(axes, keepdims=True) / divisor
+            centre = jax.lax.stop_gradient(mean) if semantics.variance_mean == "stopped" else mean
+            variance = (w * (part - centre) ** 2).sum(axes, keepdims=True) / divisor
             means.append(mean)
             variances.append(variance)
             used_mean, used_variance = mean, variance

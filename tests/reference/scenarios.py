@@ -148,6 +148,8 @@ SCENARIOS = [
     Scenario("mask-ignored", Spec(), Semantics(mask="ignored"), mask="weights"),
     Scenario("mask-column", mask="column"),
     Scenario("mask-offset", Spec(), Semantics(mask="boolean", mask_offset=0.25), mask="column"),
+    Scenario("stopped", Spec(), Semantics(variance_mean="stopped")),
+    Scenario("stopped-virtual", _GHOST, Semantics(variance_mean="stopped")),
     Scenario("mask-virtual", _GHOST, mask="weights"),
     Scenario("mask-virtual-pooled", _GHOST, Semantics(virtual_statistics="pooled"), mask="weights"),
 ]

@@ -136,7 +136,7 @@ def test_accepted(spec: Spec, shape: tuple[int, ...], given: dict[str, Any]) -> 
     validate(spec, shape, **given)
 
 
-FIX = r"; use \w+='(batch|exponential|inside|tf_1_15)'$"
+FIX = r"; use \w+=('(batch|exponential|inside|tf_1_15)'|0)$"
 UNDEFINED = [
     (Spec(renorm=True), Semantics(training_statistics="moving"), "training_statistics='moving'", "renorm=True"),
     (Spec(virtual_batch_size=2), Semantics(training_statistics="moving"), "'moving'", "virtual_batch_size=2"),
@@ -145,6 +145,7 @@ UNDEFINED = [
     (Spec(renorm=True), Semantics(epsilon_placement="outside"), "epsilon_placement='outside'", "renorm=True"),
     (Spec(), Semantics(epsilon_placement="outside", moving_spread="stddev"), "'outside'", "moving_spread='stddev'"),
     (Spec(renorm=True, virtual_batch_size=2), Semantics(renorm="tf_1_7"), "renorm='tf_1_7'", "virtual_batch_size=2"),
+    (Spec(), Semantics(mask_offset=0.5, variance_mean="stopped"), "mask_offset=0.5", "variance_mean='stopped'"),
 ]
 
 
@@ -158,6 +159,8 @@ def test_undefined_combinations(spec: Spec, semantics: Semantics, value: str, ot
     validate_semantics(Spec(virtual_batch_size=2), Semantics(renorm="tf_1_7"))
     validate_semantics(Spec(renorm=True, virtual_batch_size=2), Semantics(moving_spread="stddev"))
     validate_semantics(Spec(renorm=True), Semantics(renorm="tf_1_7"))
+    validate_semantics(Spec(), Semantics(mask_offset=0.5))
+    validate_semantics(Spec(), Semantics(variance_mean="stopped"))
 
 
 def test_clipping_knows_its_keys() -> None:
