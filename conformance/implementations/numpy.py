@@ -4,7 +4,6 @@ import numpy as np
 
 _LACKS = ("forward", "second order", "mask", "renorm", "virtual batch", "adjustment")
 _CITE = "this file: the sums are written out below"
-_LACKS = ["forward", "second order", "mask", "renorm", "virtual batch", "adjustment"]
 
 
 def _statement(name, **numerics):
@@ -17,7 +16,6 @@ def _statement(name, **numerics):
         "lacks": dict.fromkeys(_LACKS, "a calibration subject: plain layers are enough to hold the bounds to"),
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
         "calibration": True,
-        "lacks": dict.fromkeys(_LACKS, "a calibration subject is a plain layer"),
         "returned": "as_used",
         "rules": [
             {

@@ -11,7 +11,7 @@ const statement = {
   packages: ["node"],
   documentation: "this file",
   conventions: { momentum: "kept", axis: "kept" },
-  supports: { dtype: ["float32"] },
+  supports: { dtype: ["float32"], start: ["given", "own"] },
   outputs: ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
   rules: [
     {
