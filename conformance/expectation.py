@@ -36,13 +36,19 @@ def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
     carried = None
     for t in range(len(plan.case.steps)):
         try:
-            _validate(plan, t, carried.state.mean.shape if carried else None)
+            _validate(plan, t, carried.state.mean.shape if carried and _keeps(plan) else None)
         except Refusal as refusal:
             yield refusal
             continue
         carried = carried or Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
         answers, carried = ({}, carried) if plan.unjudged else _answers(OneStep(plan, t), carried)
         yield answers
+
+
+def _keeps(plan: Plan) -> bool:
+    """Return whether there is anything whose size must fit the next batch: parameters, or statistics."""
+    given = any(name in plan.case.tensors for name in ("gamma", "beta", "moving_mean", "moving_variance"))
+    return given or plan.semantics.average != "none"
 
 
 def _validate(plan: Plan, t: int, kept: tuple[int, ...] | None) -> None:

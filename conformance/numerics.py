@@ -14,14 +14,15 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     variance: `two_pass`; `stable` (Welford, Chan); `fast`, E[x²] - E[x]². affine: `direct`, gamma (x - m) r + beta;
     `folded`, x * scale + shift. sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, any order at all.
-    accumulate: `wide`, float32 or wider; `input`, the input's own dtype. clamped: a fast variance is kept >= 0.
+    accumulate: `wide`, float32 or wider; `input`, the input's own dtype; `float32`, even where the input is wider.
+    clamped: a fast variance is kept >= 0.
     stored: the dtype the output is stored in, `input`, `parameters`, `statistics`, or a name.
     """
 
     variance: Literal["two_pass", "stable", "fast"] = "two_pass"
     affine: Literal["direct", "folded"] = "direct"
     sums: Literal["tree", "serial"] = "serial"
-    accumulate: Literal["wide", "input"] = "wide"
+    accumulate: Literal["wide", "input", "float32"] = "wide"
     clamped: bool = False
     stored: str = "input"
 

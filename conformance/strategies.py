@@ -294,6 +294,8 @@ def _std(recipe: Recipe) -> float:
         std *= 1e4
     if recipe.signature.dtypes.x == "float16":
         std = min(std, 3e4 / (abs(recipe.ratio) + (5e3 if recipe.pattern == "outlier" else 20)))
+    if recipe.signature.dtypes.statistics == "float16":  # a variance is stored, and must stay below it too
+        std = min(std, 100.0)
     return std
 
 

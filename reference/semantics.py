@@ -27,7 +27,8 @@ class Semantics:
         least the floor.
     renorm (BN-16, BN-18, BN-19): which batch renormalization `Spec.renorm` means; the first is Keras 2 and 3's too.
     reversed_clipping (BN-17): with rmax < rmin, rmax wins or the layer refuses.
-    virtual_batches (BN-20): row i of N rows is in group i mod N/size (strided), or i div size (contiguous).
+    virtual_batches (BN-20): row i of N rows is in group i mod N/size (strided), or i div size (contiguous), or all
+        rows are one group (ignored).
     virtual_statistics (BN-21): the moving statistics get the average of the groups' ones, those of the whole batch
         (pooled), or each group's in turn (sequential).
     indivisible_inference (BN-20): inference on rows that the virtual batch size does not divide.
@@ -58,7 +59,7 @@ class Semantics:
     epsilon_floor: float = 0.0
     renorm: Literal["tf_1_15", "tf_1_7", "paper"] = "tf_1_15"
     reversed_clipping: Literal["rmax_wins", "refused"] = "rmax_wins"
-    virtual_batches: Literal["strided", "contiguous"] = "strided"
+    virtual_batches: Literal["strided", "contiguous", "ignored"] = "strided"
     virtual_statistics: Literal["averaged", "pooled", "sequential"] = "averaged"
     indivisible_inference: Literal["refused", "accepted"] = "refused"
     adjustment: Literal["accepted", "refused"] = "accepted"

@@ -24,11 +24,17 @@ FOLDER = Path(__file__).parent
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What holds instead of the statement: fields of `Semantics` or `Numerics`, or the types it refuses with."""
+    """What holds instead of the statement: fields of `Semantics` or `Numerics`, or the types that it refuses with.
+
+    accepts: it answers what makes no sense, such as statistics of another size. wrong: its output is off by more than
+    the bound, finite, and no formula for it is known; the weakest prediction, for want of a better one.
+    """
 
     semantics: dict[str, Any] = {}
     numerics: dict[str, Any] = {}
     refuses: list[str] = []
+    accepts: bool = False
+    wrong: bool = False
 
     def rule(self, when: When, cite: str) -> Rule:
         """Return the prediction as a rule of a statement."""
@@ -73,6 +79,10 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     def changed(self, statement: Statement, *, everywhere: bool = False) -> Statement:
         """Return the statement with the prediction in it; everywhere: whatever the facts."""
         when = {} if everywhere else self.when
+        if self.predicts.wrong:
+            return statement
+        if self.predicts.accepts:
+            return msgspec.structs.replace(statement, accepts=[*statement.accepts, when])
         if self.predicts.refuses:
             facts = {fact: values for fact, values in when.items() if fact != "output"}
             refusal = Refusal(self.reason, facts, self.predicts.refuses)
@@ -110,8 +120,10 @@ def read_file(path: Path) -> list[Divergence]:
 
 def _check(path: Path, text: str, number: int, divergence: Divergence) -> None:
     p, where = divergence.predicts, f"{path}, line {_line(text, number)}"
-    if sum(map(bool, (p.semantics or p.numerics, p.refuses))) != 1:
-        raise InvalidInput(f"{where}: {divergence.id} must predict semantics or numerics, or what it refuses with")
+    if sum(map(bool, (p.semantics or p.numerics, p.refuses, p.accepts, p.wrong))) != 1:
+        raise InvalidInput(
+            f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts or wrong"
+        )
     if not divergence.link.startswith("https://") and divergence.link != "unreported":
         raise InvalidInput(f'{where}: link "{divergence.link}" is neither https://… nor "unreported"; give one of them')
     try:

@@ -88,7 +88,8 @@ NAMED = (
     # Virtual batches, adjustment, masks
     Named("groups always strided", "batches", '    if semantics.virtual_batches == "contiguous":', "    if False:", "virtual_batches"),
     Named("groups always contiguous", "batches", '    if semantics.virtual_batches == "contiguous":', "    if True:", "virtual_batches"),
-    Named("groups not put back", "batches", 'spec.virtual_batch_size is None or semantics.virtual_batches == "strided"', "True", "virtual_batches"),
+    Named("groups not put back", "batches", 'spec.virtual_batch_size is not None and semantics.virtual_batches == "contiguous"', "False", "virtual_batches"),
+    Named("groups never ignored", "batches", 'if semantics.virtual_batches != "ignored" else (x.shape[0], 1)', "if True else (x.shape[0], 1)", "virtual_batches"),
     Named("pooled variance without the means", "averages", "(variance + (mean - pooled) ** 2)", "variance", "virtual_statistics"),
     Named("sequential in one step", "averages", '    if batch.virtual and semantics.virtual_statistics == "sequential":', "    if False:", "virtual_statistics"),
     Named("pooled as averaged", "averages", '    if batch.virtual and semantics.virtual_statistics == "pooled":', "    if False:", "virtual_statistics"),

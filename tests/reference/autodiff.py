@@ -67,7 +67,8 @@ def _shape_against_x(spec: Spec, shape: tuple[int, ...]) -> list[int]:
 def _groups(scenario: Any) -> list[Any]:
     """Return one matrix for each virtual batch, which picks its rows: matrices compile once, slices each anew."""
     rows, size = scenario.shape[0], scenario.spec.virtual_batch_size or scenario.shape[0]
-    count = rows // size
+    count = 1 if scenario.semantics.virtual_batches == "ignored" else rows // size
+    size = rows // count
     strided = scenario.semantics.virtual_batches == "strided"
     numbers = [[i for i in range(rows) if (i % count if strided else i // size) == j] for j in range(count)]
     return [np.eye(rows)[picked] for picked in numbers]
