@@ -199,6 +199,7 @@ def facts(case: Case) -> dict[str, Any]:
         "dtype": case.dtypes.x,
         "parameters": case.dtypes.parameters,
         "statistics": case.dtypes.statistics,
+        "axis": list(case.spec.axis) if isinstance(case.spec.axis, tuple) else case.spec.axis,
         "layout": case.layout,
         "center": case.spec.center,
         "scale": case.spec.scale,

@@ -60,7 +60,6 @@ def validate_semantics(spec: Spec, semantics: Semantics) -> None:
     """
     moving, outside = semantics.training_statistics == "moving", semantics.epsilon_placement == "outside"
     debiased, earlier = semantics.average == "zero_debiased", semantics.renorm == "tf_1_7"
-    stopped, offset = semantics.variance_mean == "stopped", semantics.mask_offset != 0
     stddev, virtual = semantics.moving_spread == "stddev", spec.virtual_batch_size is not None
     size = f"virtual_batch_size={spec.virtual_batch_size}"
     undefined = [
@@ -71,7 +70,6 @@ def validate_semantics(spec: Spec, semantics: Semantics) -> None:
         (outside and spec.renorm, "epsilon_placement='outside'", "renorm=True", "epsilon_placement='inside'"),
         (outside and stddev, "epsilon_placement='outside'", "moving_spread='stddev'", "epsilon_placement='inside'"),
         (earlier and spec.renorm and virtual, "renorm='tf_1_7'", size, "renorm='tf_1_15'"),
-        (offset and stopped, f"mask_offset={semantics.mask_offset}", "variance_mean='stopped'", "mask_offset=0"),
     ]
     for found, value, other, fix in undefined:
         if found:
@@ -133,6 +131,9 @@ def _validate_mask(mask: Shape, shape: Shape, semantics: Semantics) -> None:
     if not any(len(mask) == len(to) and all(m in (1, n) for m, n in zip(mask, to, strict=True)) for to in allowed):
         fits = " or ".join(str(to) for to in allowed)
         raise Refusal(f"a mask of shape {mask} does not say which values of {shape} count; give one of shape {fits}")
+    if semantics.mask_offset and semantics.variance_mean == "stopped":
+        value = f"mask_offset={semantics.mask_offset}"
+        raise Refusal(f"{value} is not defined with variance_mean='stopped'; use mask_offset=0")
 
 
 def _validate_adjustment(shapes: tuple[Shape, Shape], shape: Shape, spec: Spec, semantics: Semantics | None) -> None:
