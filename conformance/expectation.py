@@ -36,7 +36,7 @@ def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
     carried = None
     for t in range(len(plan.case.steps)):
         try:
-            _validate(plan, t, carried.state.mean.shape if carried and _keeps(plan) else None)
+            _validate(plan, t, carried.state.mean.shape if carried else None)
         except Refusal as refusal:
             yield refusal
             continue
@@ -45,7 +45,7 @@ def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
         yield answers
 
 
-def _keeps(plan: Plan) -> bool:
+def keeps(plan: Plan) -> bool:
     """Return whether there is anything whose size must fit the next batch: parameters, or statistics."""
     given = any(name in plan.case.tensors for name in ("gamma", "beta", "moving_mean", "moving_variance"))
     return given or plan.semantics.average != "none"

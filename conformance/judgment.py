@@ -47,7 +47,8 @@ class _Judge:
                 continue
             facts = step_facts(self.case, t)
             documented = self.statement.refusal(facts)
-            if isinstance(expected, Refusal) and isinstance(outcome, Outputs) and self.statement.answers(facts):
+            free = self.statement.answers(facts) or not expectation.keeps(self.plan)
+            if isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
                 yield self._result(t, "INCONCLUSIVE", f"answered, and nothing says what is right: {expected}")
             elif isinstance(expected, Refusal):
                 yield self._step(t, outcome, str(expected))
