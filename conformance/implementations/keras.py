@@ -44,6 +44,11 @@ _MASKED_TWICE = {
 }
 
 
+def _ungraded(backend):
+    columns = ("gradient", "forward", "second order") if backend == "numpy" else ()
+    return dict.fromkeys(columns, "the NumPy backend has no gradients: https://keras.io/keras_3/")
+
+
 def layer(backend, **more):
     """Return the layer's statement."""
     statement = {
@@ -63,6 +68,7 @@ def layer(backend, **more):
             "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + COMMON.DERIVATIVES * (backend != "numpy") + COMMON.STATE,
+        "lacks": dict(COMMON.without(*COMMON.LACKS[2:]), **_ungraded(backend)),
         "rules": [
             {
                 "semantics": {"stored_variance": "biased", "frozen": "infer", "reversed_clipping": "refused"},
@@ -94,6 +100,7 @@ def functions(backend, **more):
             "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + COMMON.DERIVATIVES * (backend != "numpy") + ["mean", "variance"],
+        "lacks": dict(COMMON.without(*COMMON.LACKS), **_ungraded(backend)),
         "rules": [
             {
                 "semantics": {"average": "none", "frozen": "train"},

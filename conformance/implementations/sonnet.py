@@ -37,6 +37,7 @@ _STATEMENT = {
         "differentiation": _COMMON.DIFFERENTIATION,
     },
     "outputs": ["y", "moving_mean", "moving_variance"] + _COMMON.DERIVATIVES,
+    "lacks": _COMMON.without(*_COMMON.LACKS),
     "rules": [
         {
             "semantics": {"average": "zero_debiased", "initial_variance": 0.0, "frozen": "train"},

@@ -43,6 +43,7 @@ def _fused(identity, outputs, *numerics):
             "differentiation": _COMMON.DIFFERENTIATION,
         },
         "outputs": ["y", "moving_mean", "moving_variance"] + _COMMON.DERIVATIVES + outputs,
+        "lacks": _COMMON.without(*_COMMON.LACKS),
         "compiled": "+" in identity,
         "rules": [
             {
@@ -173,6 +174,7 @@ def _moments(variant):
             "mask": [False, "full", "spread"],
         },
         "outputs": ["y", "mean", "variance"] + _COMMON.DERIVATIVES,
+        "lacks": _COMMON.without(*_COMMON.LACKS[1:]),
         "compiled": bool(variant),
         "rules": [
             {

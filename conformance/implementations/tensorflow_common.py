@@ -9,9 +9,16 @@ import importlib
 
 import numpy as np
 
+LACKS = ("mask", "renorm", "virtual batch", "adjustment")
+NO_FORWARD = "tf.gradients, all that a graph of TensorFlow 1 has, is reverse"
 DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
 STATE = ["moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]  # the last with renorm
 DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"]
+
+
+def without(*columns):
+    """Return why an implementation offers nothing of these columns of the matrix: it has no argument for it."""
+    return dict.fromkeys(columns, "it has no such argument")
 
 
 def tensorflow(device):

@@ -63,6 +63,7 @@ def _statement(version, variant, rules, refusals):
         "outputs": _COMPUTED + [name for name in _COMMON.STATE if version == "1.15" or name != "moving_stddev"],
         "rules": [plain, _half(layer)] + rules,
         "refusals": refusals,
+        "lacks": dict(_COMMON.without("mask"), forward=_COMMON.NO_FORWARD),
         "compiled": True,
         "signatures": 12,
     }

@@ -43,6 +43,7 @@ def _statement(variant):
             "differentiation": ["none", "reverse", "reverse_over_reverse"],
         },
         "outputs": ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"] + _COMMON.STATE,
+        "lacks": dict(_COMMON.without("mask"), forward=_COMMON.NO_FORWARD),
         "compiled": True,
         "rules": [
             {
