@@ -14,19 +14,21 @@ from conformance.roster import EXTRAS, Entry, environments
 
 def record(entry: Entry, listing: Listing | str, versions: dict[str, str]) -> ImplementationRecord:
     """Return what a run says of an implementation; `listing` is a worker's word on it, or why there is none."""
-    statement, device = entry.statement, entry.id.split("@")[1]
-    reason = listing if isinstance(listing, str) else listing.reason
+    statement = entry.statement
+    reason, about = (listing, {}) if isinstance(listing, str) else (listing.reason, listing.about)
     packages = ("python", "numpy", *statement.packages)
     return ImplementationRecord(
         entry.id,
         statement.framework,
-        device,
+        entry.device,
         not reason,
         advice(reason, entry.environment),
         {name: found for name, found in versions.items() if name in packages},
         statement.documentation,
         statement.calibration,
         statement=msgspec.to_builtins(statement),
+        named=entry.named,
+        about=about,
     )
 
 
@@ -55,19 +57,19 @@ def is_optional(reason: str, packages: list[str]) -> bool:
     return reason.startswith(("not created", *absent))
 
 
-def check(entries: list[Entry], device: str, interpreters: dict[str, str]) -> list[ImplementationRecord]:
+def check(entries: list[Entry], interpreters: dict[str, str]) -> list[ImplementationRecord]:
     """Start each environment's worker once and return what it says of its implementations."""
     found: list[ImplementationRecord] = []
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, interpreters):
-            hosted = [entry for entry in entries if entry.environment == host.name]
-            found += _ask(host, hosted, device, Path(folder))
+            hosted = [entry for entry in entries if entry.host == host.name]
+            found += _ask(host, hosted, Path(folder))
     return found
 
 
-def _ask(host: Environment, entries: list[Entry], device: str, folder: Path) -> list[ImplementationRecord]:
+def _ask(host: Environment, entries: list[Entry], folder: Path) -> list[ImplementationRecord]:
     try:
-        worker = Worker(host, device, Limits(), folder / f"{host.name}.log")
+        worker = Worker(host, Limits(), folder / f"{host.name}.log")
     except WorkerDied as error:
         return [record(entry, str(error), {}) for entry in entries]
     worker.close()

@@ -26,6 +26,7 @@ from conformance.errors import InvalidInput
 from conformance.in_process import LocalWorker
 from conformance.item import Item
 from conformance.judgment import judge
+from conformance.machine import describe_host
 from conformance.outcome import Reply, encode_reply
 from conformance.results import ImplementationRecord, Record, Result, RunFile
 from conformance.roster import Entry, environments
@@ -46,7 +47,6 @@ class Options(msgspec.Struct, frozen=True):
     seed: int = 0
     cases: int = 475
     corpus: bool = True
-    device: str = "cpu"
     requested: bool = False
     in_process: bool = False
     interpreters: dict[str, str] = {}
@@ -121,7 +121,7 @@ class Campaign:
                 self._host_now(host, items)
 
     def _host_now(self, host: env.Environment, items: list[Item]) -> None:
-        entries = [entry for entry in self.options.entries if entry.environment == host.name]
+        entries = [entry for entry in self.options.entries if entry.host == host.name]
         try:
             worker = self._worker(host)
         except WorkerDied as error:
@@ -137,10 +137,10 @@ class Campaign:
 
     def _worker(self, host: env.Environment) -> Worker | LocalWorker:
         if self.options.in_process:
-            return LocalWorker(host, self.options.device)
+            return LocalWorker(host)
         log = self.options.out / f"{host.name}.log"
         log.write_bytes(b"")
-        return Worker(host, self.options.device, self.options.limits, log, started=self._started)
+        return Worker(host, self.options.limits, log, started=self._started)
 
     def _started(self, name: str, pid: int) -> None:
         self._write(results.WorkerRecord(name, pid))
@@ -158,7 +158,7 @@ class Campaign:
             self._listed(entry, availability.record(entry, reason, {}))
 
     def _listed(self, entry: Entry, record: ImplementationRecord) -> None:
-        self._write(msgspec.structs.replace(record, requested=self.options.requested))
+        self._write(record)
         if record.available:
             return
         named = self.options.requested or entry.environment in self.options.interpreters
@@ -241,8 +241,10 @@ class Campaign:
         o = self.options
         started = datetime.now(UTC).isoformat(timespec="seconds")
         about = version("batchnorm-conformance")
-        shard, about_host = f"{o.shard[0]}/{o.shard[1]}", env.describe_host()
-        return results.RunRecord(results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard)
+        shard, about_host = f"{o.shard[0]}/{o.shard[1]}", describe_host()
+        return results.RunRecord(
+            results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard, o.requested
+        )
 
     def _close(self) -> results.EndRecord:
         verdicts = Counter(record.verdict for record in self.records if isinstance(record, Result))

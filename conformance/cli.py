@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import campaign, env_cli, gate_cli, merge_cli, results, roster
+from conformance import campaign, env_cli, gate_cli, merge_cli, results, roster, targets
 from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
 
@@ -59,8 +59,10 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that choose implementations and say where they run."""
     for option in (
         click.option("-i", "--implementation", "patterns", multiple=True, metavar="ID",
-                     help="Id or pattern (torch.*), or PATH.py[:Class] of your own. Repeatable. Default: all."),
-        click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
+                     help="Id or pattern (torch.*, torch.*@cuda), or one of your own: PATH.py[:Class], "
+                     "package.module:Class, 'exec:PROGRAM ARGUMENTS'. Repeatable. Default: all."),
+        click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", show_default=True,
+                     help="Where an id that names no device runs."),
         click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",
                      help="Host an environment in another interpreter, to judge your own build. Repeatable."),
         click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
@@ -141,13 +143,16 @@ def _options(
     timeout: float,
     memory: float,
 ) -> campaign.Options:
+    pythons = dict(_assignment(text) for text in interpreters)
+    entries = roster.select(patterns, device, pythons.get("user", sys.executable))
+    if in_process and (apart := [entry.target for entry in entries if targets.program(entry.target)]):
+        raise InvalidInput(f"--in-process -i {apart[0]}: an executable is a process of its own; leave one of them out")
     return campaign.Options(
-        roster.select(patterns, device),
+        entries,
         out,
-        device=device,
         requested=bool(patterns),
         in_process=in_process,
-        interpreters=dict(_assignment(text) for text in interpreters),
+        interpreters=pythons,
         limits=Limits(case=timeout, memory=memory),
         command=["bnconf", *sys.argv[1:]],
     )
@@ -182,7 +187,7 @@ def _folder(path: Path) -> Path:
 
 
 @main.command()
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", show_default=True)
 @click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON", help="As for run.")
 @click.option(
     "--json", "as_json", is_flag=True, help="A list of objects with id, framework, device, available, reason."
@@ -191,7 +196,8 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
     """List the implementations under test, and whether they can run here."""
     from conformance import availability, console
 
-    found = availability.check(roster.select((), device), device, dict(_assignment(text) for text in interpreters))
+    pythons = dict(_assignment(text) for text in interpreters)
+    found = availability.check(roster.select((), device, pythons.get("user", sys.executable)), pythons)
     if as_json:
         fields = ("id", "framework", "device", "available", "reason")
         click.echo(msgspec.json.encode([{f: getattr(r, f) for f in fields} for r in found]).decode())
@@ -211,14 +217,33 @@ def matrix(folder: Path, out: Path | None, as_json: bool) -> None:
     from conformance import matrix as table
 
     run = results.read(folder)
-    statements = {e.id: e.statement for device in ("cpu", "cuda") for e in roster.select((), device)}
-    found = table.lines(run, statements)
+    found = table.lines(run)
     page = msgspec.json.encode(found).decode() if as_json else table.as_markdown(found, run).rstrip()
     if out:
         out.write_text(page + "\n")
     click.echo(str(out.resolve()) if out else page)
     if gaps := table.gaps(found):
         raise Incomplete("; ".join(gaps[:3]) + (f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""))
+
+
+@main.command()
+@click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", help="With cuda, a missing GPU counts.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with part, there, needed, found, command, …")
+def doctor(device: str, as_json: bool) -> None:
+    """Say what is missing here, the one command that adds it, and what works without it.
+
+    Exits 0 when all is there, 3 when something is missing. `bnconf implementations` starts each one as well.
+    """
+    from conformance import console
+    from conformance import doctor as parts
+
+    found = parts.examine(device)
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        console.print_parts(found)
+    if missing := [part.part for part in found if part.needed and not part.there]:
+        raise Incomplete(f"missing: {'; '.join(missing)}")
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from conformance import summary
 from conformance.campaign import Progress
+from conformance.doctor import Part
 from conformance.results import ImplementationRecord, Result, Run
 
 _SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
@@ -83,9 +85,7 @@ def print_run(run: Run, folder: Path) -> None:
     failed = [result for result in run.results if result.verdict in ("FAIL", "ERROR")]
     for result in failed[:5]:
         console.print(describe(result), highlight=False, markup=False)
-        console.print(
-            f"    bnconf replay {folder / run.cases[result.case].file} -i {result.implementation}", markup=False
-        )
+        console.print(f"    {replay_command(run, result, folder)}", markup=False)
     if len(failed) > 5:
         console.print(f"… and {len(failed) - 5} more; bnconf report {folder} shows them all", markup=False)
     if run.header.cases < SUFFICIENT:
@@ -93,6 +93,13 @@ def print_run(run: Run, folder: Path) -> None:
             f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {SUFFICIENT}"
         )
     console.print(headline(run), highlight=False, markup=False)
+
+
+def replay_command(run: Run, result: Result, folder: Path) -> str:
+    """Return what a shell takes to ask the case of a result again."""
+    return shlex.join(
+        ["bnconf", "replay", str(folder / run.cases[result.case].file), "-i", run.named(result.implementation)]
+    )
 
 
 def headline(run: Run) -> str:
@@ -169,6 +176,16 @@ def print_implementations(found: list[ImplementationRecord], console: Console) -
     for column in ("id", "framework", "device", "available", "reason or versions"):
         table.add_column(column, overflow="fold")
     for r in found:
-        versions = ", ".join(f"{k} {v}" for k, v in r.versions.items() if k not in ("python", "numpy"))
+        runs_on = r.versions | r.about
+        versions = ", ".join(f"{k} {v}" for k, v in runs_on.items() if k not in ("python", "numpy"))
         table.add_row(r.id, r.framework, r.device, "yes" if r.available else "no", r.reason or versions)
     console.print(table)
+
+
+def print_parts(found: list[Part]) -> None:
+    """Print what a doctor found, a line or two for each part."""
+    for part in found:
+        click.echo(f"{'ok     ' if part.there else 'MISSING' if part.needed else 'no     '}  {part.part}: {part.found}")
+        for name in ("command", "without"):
+            if said := getattr(part, name):
+                click.echo(f"{'':9}{'add it' if name == 'command' else 'without it'}: {said}")

@@ -59,4 +59,4 @@ def _check(name: str, python: str) -> Any:
     from conformance import availability, roster
 
     entries = [entry for entry in roster.built_in() if entry.environment == name]
-    return availability.check(entries, "cpu", {name: python})
+    return availability.check(entries, {name: python})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import queue
+import resource
 import signal
 import struct
 import subprocess
@@ -19,37 +19,16 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-import numpy as np
 
 from conformance.codec import decode
+from conformance.machine import PINNED
 from conformance.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
 
 WORKER = Path(__file__).with_name("worker.py")
+PROTOCOL = 1  # of PROTOCOL.md; worker.py, which imports nothing of ours, has it too
 WINDOW = 3  # requests in flight: judging overlaps with the worker
 LARGEST_FRAME = 1 << 32
-PINNED = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "PYTHONHASHSEED": "0",
-}
-
-
-class Environment(msgspec.Struct, frozen=True):
-    """An interpreter, the adapters it hosts and the ids wanted of them, and the variables it is started with.
-
-    python: empty where the interpreter is yet to be made by `bnconf env create`.
-    """
-
-    name: str
-    adapters: tuple[str, ...]
-    only: tuple[str, ...] = ()
-    python: str = sys.executable
-    variables: dict[str, str] = {}
+_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # workers share one GPU
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -60,22 +39,49 @@ class Limits(msgspec.Struct, frozen=True):
     memory: float = 8.0
 
 
+class Environment(msgspec.Struct, frozen=True):
+    """An interpreter, the adapters it hosts and the ids wanted of them, the device, and the variables it starts with.
+
+    python: empty where the interpreter is yet to be made by `bnconf env create`.
+    program: the command line of an executable that speaks the protocol itself; nothing is hosted for it.
+    """
+
+    name: str
+    adapters: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    python: str = sys.executable
+    variables: dict[str, str] = {}
+    device: str = "cpu"
+    program: tuple[str, ...] = ()
+
+    def command(self, limits: Limits) -> list[str]:
+        """Return the command line that starts its worker."""
+        if self.program:
+            return list(self.program)
+        if not self.python:
+            raise WorkerDied(f"not created; bnconf env create {self.name}")
+        options = ["--device", self.device, "--memory", str(limits.memory)]
+        options += [argument for identity in self.only for argument in ("--only", identity)]
+        return [self.python, str(WORKER), *options, *self.adapters]
+
+
 class Listing(msgspec.Struct, frozen=True):
-    """One implementation as its worker announced it."""
+    """One implementation as its worker announced it. about: what it runs on, beyond versions, such as the GPU."""
 
     id: str
-    available: bool
-    reason: str
     statement: dict[str, Any]
+    available: bool = True
+    reason: str = ""
+    about: dict[str, str] = {}
 
 
 class Hello(msgspec.Struct, frozen=True):
     """A worker's first frame."""
 
     protocol: int
-    pid: int
     implementations: list[Listing]
-    versions: dict[str, str]
+    versions: dict[str, str] = {}
+    pid: int = 0
 
 
 class WorkerDied(Exception):
@@ -89,16 +95,14 @@ class WorkerSilent(Exception):
 class Process:
     """One worker process: frames in, frames out, neither side ever blocking the host."""
 
-    def __init__(self, environment: Environment, device: str, limits: Limits, log: Path) -> None:
-        if not environment.python:
-            raise WorkerDied(f"not created; bnconf env create {environment.name}")
+    def __init__(self, environment: Environment, limits: Limits, log: Path) -> None:
+        command, device = environment.command(limits), environment.device
         self._path, self._log = log, log.open("ab")
-        command = [environment.python, str(WORKER), "--device", device, "--memory", str(limits.memory)]
-        command += [argument for identity in environment.only for argument in ("--only", identity)]
-        variables = os.environ | PINNED | ({"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {})
+        variables = os.environ | PINNED | {"BNCONF_DEVICE": device}
+        variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else _SHARED
         try:
             self._process = subprocess.Popen(
-                [*command, *environment.adapters],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -107,7 +111,9 @@ class Process:
             )
         except OSError as error:
             self._log.close()
-            raise WorkerDied(f"{environment.python} cannot be started: {error.strerror}") from error
+            raise WorkerDied(f"{command[0]} cannot be started: {error.strerror}") from error
+        if environment.program:
+            _limit_memory(self._process.pid, limits.memory)  # worker.py limits itself
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._in: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._write, self._read)]
@@ -178,6 +184,14 @@ class Process:
         return lines[-1][:200] if lines else "it said nothing"
 
 
+def _limit_memory(pid: int, gib: float) -> None:
+    """Make allocations beyond the limit fail in a process of somebody else's, where the system can."""
+    if sys.platform == "linux":
+        size = int(gib * 2**30)
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended already
+            resource.prlimit(pid, resource.RLIMIT_DATA, (size, size))
+
+
 def _read_frame(stream: IO[bytes]) -> bytes:
     head = stream.read(8)
     if not head:
@@ -204,18 +218,30 @@ class Request(msgspec.Struct):
         return self.encode({"request": json.dumps(asked)})
 
 
+def _hello(body: bytes) -> Hello:
+    """Return a worker's first frame; raise ValueError where it is none, or of another version of the protocol."""
+    metadata, _ = decode(body)
+    try:
+        said = json.loads(metadata["hello"])
+        spoken = said["protocol"]
+        if spoken == PROTOCOL:
+            return msgspec.convert(said, Hello)
+    except (KeyError, TypeError, json.JSONDecodeError, msgspec.ValidationError) as error:
+        raise ValueError(f"the worker's first frame is no hello: {type(error).__name__}: {error}") from error
+    raise ValueError(f"the worker speaks protocol {spoken}, this bnconf speaks {PROTOCOL}; update the older of the two")
+
+
 class Worker:
     """An environment's worker, whichever process that is at the moment."""
 
     def __init__(
         self,
         environment: Environment,
-        device: str,
         limits: Limits,
         log: Path,
         started: Callable[[str, int], None] = lambda _name, _pid: None,
     ) -> None:
-        self.environment, self.device, self.limits, self.log, self._started = environment, device, limits, log, started
+        self.environment, self.limits, self.log, self._started = environment, limits, log, started
         self._broken = False
         self.hello = self._start()
 
@@ -224,17 +250,16 @@ class Worker:
         self._process.kill()
 
     def _start(self) -> Hello:
-        self._process = Process(self.environment, self.device, self.limits, self.log)
+        self._process = Process(self.environment, self.limits, self.log)
         self._started(self.environment.name, self._process.pid)
         try:
-            metadata, _ = decode(self._process.receive(self.limits.start))
-            return msgspec.json.decode(metadata["hello"], type=Hello)
+            return _hello(self._process.receive(self.limits.start))
         except WorkerSilent:
-            reason = f"the worker did not start within {self.limits.start:g} s; see {self.log}"
-        except (WorkerDied, ValueError, KeyError, msgspec.ValidationError) as error:
-            reason = f"{error}, before it said hello; see {self.log}"
+            reason = f"the worker did not say hello within {self.limits.start:g} s"
+        except (WorkerDied, ValueError) as error:
+            reason = f"{error}, before it said hello"
         self._process.close()
-        raise WorkerDied(reason)
+        raise WorkerDied(f"{reason}; see {self.log}")
 
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Yield one reply per request and implementation; a crash or a hang costs one, and becomes its outcome."""
@@ -287,27 +312,3 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._process.close()
-
-
-def processor() -> str:
-    """Return the processor's name and the instruction sets that decide how sums are ordered, where Linux tells."""
-    with contextlib.suppress(OSError):
-        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
-        found = {key.strip(): value.strip() for key, _, value in lines}
-        flags = [flag for flag in found.get("flags", "").split() if flag.startswith(("fma", "avx", "amx", "f16c"))]
-        return f"{found.get('model name', platform.processor())} ({' '.join(flags)})"
-    return platform.processor()
-
-
-def describe_host() -> dict[str, Any]:
-    """Return what the results may depend on: platform, processor, versions, thread pins."""
-    return {
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "processor": processor(),
-        "processors": os.cpu_count(),
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "longdouble_bits": int(np.finfo(np.longdouble).nmant),
-        "pinned": PINNED,
-    }

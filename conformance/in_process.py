@@ -17,9 +17,9 @@ worker = cast("Any", _worker)  # Python 3.6 style, unannotated
 class LocalWorker:
     """Answers like `conformance.environment.Worker`; a crash or a hang is the host's own."""
 
-    def __init__(self, environment: Environment, device: str) -> None:
+    def __init__(self, environment: Environment) -> None:
         self.environment = environment
-        self._ready, listing = worker.instantiate(environment.adapters, device, environment.only)
+        self._ready, listing = worker.instantiate(environment.adapters, environment.device, environment.only)
         self.hello = msgspec.convert(worker.greeting(listing), Hello)
 
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:

@@ -14,7 +14,7 @@ from conformance.expectation import Answers, Expected
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
 from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
-from conformance.statement import Statement, step_facts
+from conformance.statement import Statement, facts, step_facts
 from reference import Refusal, Renorm, State
 from reference.precision import widened
 from reference.spec import Array, kept_shape
@@ -77,7 +77,7 @@ class _Judge:
             yield self._result(t, "INCONCLUSIVE", self.plan.unjudged, outcome="Outputs")
             return
         checks = {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
-        for output in (o for o in self.statement.outputs if o in trajectory):
+        for output in (o for o in self.statement.returns(facts(self.case)) if o in trajectory):
             yield self._array(t, output, outcome.tensors.get(output), checks)
 
     def _after(self, t: int) -> Answers:

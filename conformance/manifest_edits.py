@@ -15,10 +15,11 @@ from pathlib import Path
 import msgspec
 
 from conformance import divergences
+from conformance.console import replay_command
 from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
 from conformance.gate import Finding, GateDecision
-from conformance.gate_outputs.text import one_line, replay
+from conformance.gate_outputs.text import one_line
 from conformance.results import ImplementationRecord, Run
 
 _ENTRY = "[[divergence]]"
@@ -102,7 +103,7 @@ def _stub(finding: Finding, record: ImplementationRecord, run: Run, folder: Path
     versions = (f"{_toml(package)} = {_toml(f'=={version}')}" for package, version in sorted(record.versions.items()))
     return _STUB.format(
         says=one_line(finding.says),
-        command=replay(finding.failures[0], run, folder),
+        command=replay_command(run, finding.failures[0], folder),
         id=_toml(name),
         implementations=_toml([record.id]),
         versions=", ".join(versions),

@@ -33,7 +33,7 @@ class Line(msgspec.Struct):
     empty: dict[str, str]
 
 
-def lines(run: Run, statements: dict[str, Statement]) -> list[Line]:
+def lines(run: Run) -> list[Line]:
     """Return a line for each implementation that the run judged, in its order."""
     counts: defaultdict[str, dict[str, Counter[str]]] = defaultdict(
         lambda: {name: Counter() for name in ("judged", "failed", "dtypes", "ranks")}
@@ -42,8 +42,8 @@ def lines(run: Run, statements: dict[str, Statement]) -> list[Line]:
         generated = result.case in run.cases and run.cases[result.case].recipe
         if generated and result.verdict in ("PASS", "FAIL") and result.rho is not msgspec.UNSET:
             _count(counts[result.implementation], result, run.cases[result.case])
-    known = [record.id for record in run.implementations if record.id in statements and record.id in counts]
-    return [_line(identity, counts[identity], statements[identity]) for identity in known]
+    known = {record.id: msgspec.convert(record.statement, Statement) for record in run.implementations}
+    return [_line(identity, counts[identity], known[identity]) for identity in known if identity in counts]
 
 
 def _count(counts: dict[str, Counter[str]], result: Result, case: CaseRecord) -> None:

@@ -14,7 +14,7 @@ from conformance import results
 from conformance.errors import InvalidInput
 from conformance.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run, RunFile, answer_file
 
-_SAME = ("version", "seed", "cases")
+_SAME = ("version", "seed", "cases", "selected")
 
 
 class Shard(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ def replay(file: Path, options: Options) -> tuple[list[Result], list[str]]:
     found, missing = list[Result](), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, options.interpreters):
-            hosted = {entry.id: entry for entry in entries if entry.environment == host.name}
+            hosted = {entry.id: entry for entry in entries if entry.host == host.name}
             try:
                 worker = _worker(host, options, Path(folder) / f"{host.name}.log")
             except env.WorkerDied as error:
@@ -44,8 +44,8 @@ def replay(file: Path, options: Options) -> tuple[list[Result], list[str]]:
 
 def _worker(host: env.Environment, options: Options, log: Path) -> env.Worker | LocalWorker:
     if options.in_process:
-        return LocalWorker(host, options.device)
-    return env.Worker(host, options.device, options.limits, log)
+        return LocalWorker(host)
+    return env.Worker(host, options.limits, log)
 
 
 def _missing(hosted: dict[str, Entry], reasons: dict[str, str], options: Options) -> list[str]:

@@ -27,7 +27,7 @@ Rho = float | Literal["inf"] | None
 
 
 class RunRecord(msgspec.Struct, frozen=True, tag="run"):
-    """What was asked for, and where it ran."""
+    """What was asked for, and where it ran. selected: implementations were named, so that not all were asked."""
 
     schema: int
     version: str
@@ -37,12 +37,13 @@ class RunRecord(msgspec.Struct, frozen=True, tag="run"):
     started: str
     environment: dict[str, Any]
     shard: str = "1/1"
+    selected: bool = False
 
 
 class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     """One implementation, why it could not be judged if it could not, what it runs on, and what it promises.
 
-    requested: it was asked for by name, as all of a filtered run are.
+    about: what it runs on beyond versions, such as the GPU. named: what `-i` names it by, its id or a target.
     """
 
     id: str
@@ -55,6 +56,8 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     calibration: bool = False
     requested: bool = True
     statement: dict[str, Any] = {}
+    about: dict[str, str] = {}
+    named: str = ""
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):
@@ -212,6 +215,10 @@ class Run(msgspec.Struct):
     def complete(self) -> bool:
         """Whether the run ended by itself with everything asked for."""
         return self.end is not None and self.end.complete
+
+    def named(self, identity: str) -> str:
+        """Return what `-i` names an implementation by."""
+        return next((r.named for r in self.implementations if r.id == identity and r.named), identity)
 
     @property
     def reasons(self) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import msgspec
 
@@ -16,6 +16,8 @@ from conformance import venvs
 from conformance.environment import Environment
 from conformance.errors import InvalidInput
 from conformance.statement import Statement
+from conformance.targets import Entry as Entry
+from conformance.targets import installed, introduced, is_target, program
 
 ADAPTERS = Path(__file__).with_name("implementations")
 EXTRAS = {
@@ -29,12 +31,12 @@ EXTRAS = {
 }
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
-    "torch": (("torch.py",), {}),
+    "torch": (("torch.py", "torch_compiled.py", "torch_modules.py"), {}),
     "tensorflow": (
         ("tensorflow.py", "tf_keras.py", "tf_layers.py", "sonnet.py", "keras.py"),
         {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "1"},
     ),
-    "jax": (("flax.py", "jax.py", "jax_functions.py"), {}),
+    "jax": (("flax.py", "haiku.py", "equinox.py", "jax_functions.py"), {}),
     "onnx": (("onnx.py",), {}),
     "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
     "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),
@@ -42,79 +44,84 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "tf-1.15": (("tf1.py",), {}),
     "tf-1.7": (("tf1.py:Version17",), {}),
 }
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One implementation on one device, and the environment that hosts it."""
-
-    id: str
-    statement: Statement
-    environment: str
-    target: str
+_CPU_ONLY = ("numpy", "keras-numpy", "tf-1.15", "tf-1.7")
+DEVICES = ("cpu", "cuda")
 
 
 def built_in(device: str = "cpu") -> list[Entry]:
-    """Return the implementations that come with the suite."""
+    """Return the implementations that come with the suite and may run on a device."""
+    hosts = [name for name in _BUILT_IN if device == "cpu" or name not in _CPU_ONLY]
     return [
         entry
-        for name, (files, _) in _BUILT_IN.items()
-        for file in files
-        for entry in from_target(str(ADAPTERS / file), name, device)
+        for name in hosts
+        for file in _BUILT_IN[name][0]
+        for entry in from_file(str(ADAPTERS / file), name, device)
     ]
 
 
-def from_target(target: str, environment: str = "user", device: str = "cpu") -> list[Entry]:
-    """Return the implementations of an adapter, given as PATH.py or PATH.py:Class."""
+def from_file(target: str, environment: str, device: str = "cpu") -> list[Entry]:
+    """Return the implementations of an adapter of the suite, PATH.py or PATH.py:Class, which imports no framework."""
     path, _, name = target.partition(":")
     module = _load(Path(path))
-    classes = [getattr(module, name, None)] if name else list(getattr(module, "IMPLEMENTATIONS", []))
-    if not classes or None in classes:
-        raise InvalidInput(f"{target}: names no implementation; give PATH.py:Class, or a file with IMPLEMENTATIONS")
-    return [_entry(cls, target, environment, device) for cls in classes]
+    classes = [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
+    return [_entry(msgspec.convert(cls.statement, Statement), target, environment, device) for cls in classes]
 
 
-def _entry(cls: Any, target: str, environment: str, device: str) -> Entry:
-    try:
-        statement = msgspec.convert(cls.statement, Statement)
-    except (msgspec.ValidationError, AttributeError) as error:
-        raise InvalidInput(f"{target}: the statement of {cls.__name__} is not valid: {error}") from error
-    return Entry(f"{statement.id}@{device}", statement, environment, target)
+def _entry(statement: Statement, target: str, environment: str, device: str) -> Entry:
+    identity = f"{statement.id}@{device}"
+    return Entry(identity, statement.on(device), environment, target, identity)
 
 
 def _load(path: Path) -> ModuleType:
     """Import an adapter by path; adapters import their framework only when they are instantiated."""
-    name = f"_adapter_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise InvalidInput(f"{path}: no such adapter; give the path of a Python file")
+    spec = importlib.util.spec_from_file_location(f"_adapter_{path.stem}", path)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InvalidInput(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
+    spec.loader.exec_module(module)
     return module
 
 
-def select(patterns: tuple[str, ...], device: str = "cpu") -> list[Entry]:
-    """Return the implementations that the patterns name; all that come with the suite where there is none.
+def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.executable) -> list[Entry]:
+    """Return the implementations that the patterns name; the whole roster where there is none.
 
-    A pattern is an id, with or without its device, may hold * and ?, or is the path of an adapter.
+    A pattern is an id, with or without its device, and may hold * and ?; or it names a user's own (see `targets`),
+    which `python` hosts. A pattern with no device means `device`.
     """
-    entries = built_in(device)
-    if not patterns:
-        return entries
+    known = _Roster(device, python)
     chosen: dict[str, Entry] = {}
-    for pattern in patterns:
-        is_path = ".py" in pattern
-        found = from_target(pattern, device=device) if is_path else [e for e in entries if _named(e.id, pattern)]
-        if not found:
-            raise InvalidInput(_unknown(pattern, [e.id for e in entries]))
-        chosen.update((entry.id, entry) for entry in found)
+    for pattern in patterns or ("*",):
+        found = introduced(pattern, device, python) if is_target(pattern) else known.named(pattern)
+        for entry in found:
+            _add(chosen, entry)
     return list(chosen.values())
 
 
-def _named(identity: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(identity, pattern) or fnmatch.fnmatchcase(identity.split("@", maxsplit=1)[0], pattern)
+def _add(chosen: dict[str, Entry], entry: Entry) -> None:
+    there = chosen.setdefault(entry.id, entry)
+    if there.target != entry.target:
+        raise InvalidInput(f"{entry.target}: calls itself {entry.id}, as {there.target} does; give one another id")
+
+
+class _Roster:
+    """What comes with the suite and what installed packages add, read once for each device."""
+
+    def __init__(self, device: str, python: str) -> None:
+        self._device, self._python = device, python
+
+    @functools.cache  # noqa: B019 - a command makes one
+    def on(self, device: str) -> list[Entry]:
+        """Return what may run on a device."""
+        return [*built_in(device), *installed(device, self._python)]
+
+    def named(self, pattern: str) -> list[Entry]:
+        """Return what a pattern names; raise `InvalidInput` where that is nothing."""
+        name, at, place = pattern.partition("@")
+        devices = fnmatch.filter(DEVICES, place) if at else [self._device]
+        found = [e for d in devices for e in self.on(d) if fnmatch.fnmatchcase(e.statement.id, name)]
+        if not found:
+            raise InvalidInput(_unknown(pattern, [e.id for e in self.on(self._device)]))
+        return found
 
 
 def _unknown(pattern: str, known: list[str]) -> str:
@@ -124,15 +131,18 @@ def _unknown(pattern: str, known: list[str]) -> str:
 
 def environments(entries: list[Entry], interpreters: dict[str, str]) -> list[Environment]:
     """Return the environments that host these implementations; `interpreters` overrides their Python."""
-    names = list(dict.fromkeys(entry.environment for entry in entries))
     unknown = set(interpreters) - {*_BUILT_IN, "user"}
     if unknown:
         raise InvalidInput(f"--env {min(unknown)}: no such environment; use one of {[*_BUILT_IN, 'user']}")
-    return [_environment(name, [e for e in entries if e.environment == name], interpreters) for name in names]
+    names = dict.fromkeys(entry.host for entry in entries)
+    return [_environment(name, [e for e in entries if e.host == name], interpreters) for name in names]
 
 
-def _environment(name: str, hosted: list[Entry], interpreters: dict[str, str]) -> Environment:
+def _environment(host: str, hosted: list[Entry], interpreters: dict[str, str]) -> Environment:
+    name, device = hosted[0].environment, hosted[0].device
     targets, ids = tuple(dict.fromkeys(entry.target for entry in hosted)), tuple(entry.id for entry in hosted)
+    if command := program(targets[0]):
+        return Environment(host, program=command, device=device)
     variables = _BUILT_IN[name][1] if name in _BUILT_IN else {}
     python = venvs.python(name) if name in venvs.RECIPES else sys.executable
-    return Environment(name, targets, ids, interpreters.get(name, python), variables)
+    return Environment(host, targets, ids, interpreters.get(name, python), variables, device)

@@ -7,7 +7,7 @@ ones win. A `when` maps a fact to the values it may have: `{"rank": [4], "mode":
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -20,12 +20,16 @@ When = dict[str, list[Any]]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured."""
+    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured.
+
+    absent: outputs that it does not return there, such as gradients of a frozen layer's parameters.
+    """
 
     cite: str
     when: When = {}
     semantics: dict[str, Any] = {}
     numerics: dict[str, Any] = {}
+    absent: tuple[str, ...] = ()
 
 
 class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,15 +43,16 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one implementation promises.
 
-    id: `framework.entry(+variant)*`. packages: the modules whose versions identify it. conventions: how its native
-    arguments differ from the neutral `Spec`. supports: facts a case must have to be asked at all. modes: the modes it
-    has; a step of another mode leaves it as it is, and nothing is judged. outputs: what it returns. compiled: it pays
-    for each new static signature, so it gets the pooled ones only, and of those no more than `signatures`. returned:
-    batch statistics are returned `as_used` in the output, or may be `rounded` on the way out. lacks: why it offers
-    none of a column of the matrix (see `offers`).
+    id: `framework.entry(+variant)*`, of letters, digits and `._+-`. packages: the modules whose versions identify it.
+    conventions: how its native arguments differ from the neutral `Spec`. supports: facts a case must have to be asked
+    at all. modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged. outputs: what
+    it returns. compiled: it pays for each new static signature, so it gets the pooled ones only, and of those no more
+    than `signatures`. lacks: why it offers none of a column of the matrix (see `offers`). calibration: it is there to
+    test the suite. returned: batch statistics are returned `as_used` in the output, or may be `rounded` on the way
+    out. device: where it runs, which the host fills in; a `when` may name it beside the facts of the case.
     """
 
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+-]+$")]
     packages: list[str]
     documentation: str
     conventions: dict[str, str]
@@ -61,6 +66,15 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signatures: int = 16
     calibration: bool = False
     returned: Literal["rounded", "as_used"] = "rounded"
+    device: str = "cpu"
+
+    def on(self, device: str) -> Statement:
+        """Return what is promised on a device."""
+        return msgspec.structs.replace(self, device=device)
+
+    def holds(self, when: When, facts: dict[str, Any]) -> bool:
+        """Return whether a rule or a refusal applies here."""
+        return matches(when, facts | {"device": self.device})
 
     @property
     def framework(self) -> str:
@@ -69,7 +83,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def semantics(self, facts: dict[str, Any]) -> Semantics:
         """Return the semantics promised for a case."""
-        fields = [rule.semantics for rule in self.rules if matches(rule.when, facts)]
+        fields = [rule.semantics for rule in self.rules if self.holds(rule.when, facts)]
         return msgspec.convert({k: v for f in fields for k, v in f.items()}, Semantics)
 
     def numerics(self, facts: dict[str, Any], mode: str, output: str) -> Numerics:
@@ -77,9 +91,14 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         asked = facts | {"mode": mode, "output": output}
         fields: dict[str, Any] = {"stored": _STORED.get(output, "input")}
         for rule in self.rules:
-            if matches(rule.when, asked):
+            if self.holds(rule.when, asked):
                 fields |= rule.numerics
         return msgspec.convert(fields, Numerics)
+
+    def returns(self, facts: dict[str, Any]) -> list[str]:
+        """Return the outputs promised for a case."""
+        absent = {name for rule in self.rules if matches(rule.when, facts) for name in rule.absent}
+        return [output for output in self.outputs if output not in absent]
 
     def offers(self, column: str) -> bool:
         """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""
@@ -93,6 +112,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def unsupported(self, facts: dict[str, Any]) -> str:
         """Return why a case cannot be asked, empty where it can."""
+        facts = facts | {"device": self.device}
         for fact, allowed in (_ORDINARY | self.supports).items():
             if facts.get(fact) not in allowed:
                 return f"{fact} is {facts.get(fact)}; supported: {', '.join(str(value) for value in allowed)}"
@@ -100,11 +120,12 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def refusal(self, facts: dict[str, Any]) -> Refusal | None:
         """Return the documented refusal that a step runs into."""
-        return next((r for r in self.refusals if matches(r.when, facts)), None)
+        return next((r for r in self.refusals if self.holds(r.when, facts)), None)
 
 
 # What a case may ask beyond this, a statement must say that it supports.
 _ORDINARY: When = {
+    "start": ["given"],
     "differentiation": ["none", "reverse"],
     "sites": [1],
     "init_mode": ["train"],
@@ -161,7 +182,8 @@ def facts(case: Case) -> dict[str, Any]:
     """Return the facts about a case that statements and divergences may speak of.
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
-    differentiation, mask: see the functions of that name. updates: whether the update ops run in every step.
+    start: whether parameters and statistics are `given`, or some are the implementation's `own`. differentiation, mask:
+    see the functions of that name. updates: whether the update ops run in every step.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -176,6 +198,7 @@ def facts(case: Case) -> dict[str, Any]:
         "scale": case.spec.scale,
         "affine": _AFFINE[case.spec.center, case.spec.scale],
         "trainable": case.spec.trainable,
+        "start": "given" if _is_given(case) else "own",
         "differentiation": differentiation(case),
         "sites": case.actions.sites,
         "init_mode": case.actions.init_mode,
@@ -201,6 +224,11 @@ def channel(kept: tuple[int, ...], rank: int) -> str:
     if kept == (1,):
         return "second"
     return "last" if kept == (rank - 1,) else "other"
+
+
+def _is_given(case: Case) -> bool:
+    asked = {"gamma": case.spec.scale, "beta": case.spec.center, "moving_mean": True, "moving_variance": True}
+    return all(name in case.tensors for name, wanted in asked.items() if wanted)
 
 
 def differentiation(case: Case) -> str:

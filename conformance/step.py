@@ -10,7 +10,7 @@ import numpy as np
 from conformance import carried, renorm_bounds
 from conformance.bounds import Affine, Bounds, Used
 from conformance.carried import Carried
-from conformance.numerics import Numerics
+from conformance.numerics import Numerics, finfo
 from conformance.question import Plan
 from conformance.renorm_bounds import Near, exact
 from reference.batch_norm import spread
@@ -81,19 +81,27 @@ class OneStep:
         """Return what normalizes this step: the batch's statistics, or the moving ones."""
         if self.training and self.semantics.training_statistics == "batch":
             return self._of_batch
-        state = self.after(before) if self.training else before
-        return self.used(carried.debiased(self.bounds("moving_mean"), state, self.spec, self.semantics))
+        state, bounds = self.after(before) if self.training else before, self.bounds("moving_mean")
+        kept = finfo(self.plan.dtype(bounds.numerics))
+        return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
 
     def _of_batch(self, output: str) -> Used:
         bounds = self.bounds(output)
         e_mean = bounds.e_mean(self.batch)
         return bounds.used(self.batch.mean, self.batch.variance, e_mean, bounds.e_variance(self.batch, e_mean))
 
-    def used(self, state: Carried) -> Normalizing:
-        """Return what normalizes when statistics of this state do."""
+    def used(self, state: Carried, kept: float = 1.0) -> Normalizing:
+        """Return what normalizes when statistics of this state do; arithmetic coarser than their unit rounds them."""
         arrays = (state.state.mean, state.state.variance, state.errors.mean, state.errors.variance)
-        spread_out = [self.align(a) for a in arrays]
-        return lambda output: self.bounds(output).used(*spread_out)
+        mean, variance, e_mean, e_variance = (self.align(a) for a in arrays)
+
+        def rounded(output: str) -> Used:
+            bounds = self.bounds(output)
+            u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
+            e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny
+            return bounds.used(mean, variance, e_mean_taken, e_variance + u * (variance + e_variance) + tiny)
+
+        return rounded
 
     # --- the output ----------------------------------------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 """The worker: hosts the implementations of one environment and answers frames on stdin/stdout.
 
-    python worker.py [--memory GIB] [--device cpu] ADAPTER.py[:Class] …
+    python worker.py [--memory GIB] [--device cpu] ADAPTER.py[:Class]|package.module[:Class] …
 
 Started by path, with Python 3.6 or later and NumPy; imports nothing of the host. `conformance/PROTOCOL.md` is the
 contract; this file is one way to keep it.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -163,14 +164,24 @@ def _laid_out(array, layout):
 
 
 def load(target, loaded={}):  # noqa: B006 - the default is the memory of what was loaded
-    """Return the implementation classes of an adapter, given as PATH.py or PATH.py:Class."""
-    path, _, name = target.partition(":")
-    if path not in loaded:
-        spec = importlib.util.spec_from_file_location("adapter_" + os.path.basename(path)[:-3], path)
-        loaded[path] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded[path])
-    module = loaded[path]
-    return [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
+    """Return the implementation classes of an adapter, a file or a module by its dotted name: all, or that :Class."""
+    place, _, name = target.partition(":")
+    if place not in loaded:
+        loaded[place] = _by_path(place) if place.endswith(".py") else _by_name(place)
+    return [getattr(loaded[place], name)] if name else list(loaded[place].IMPLEMENTATIONS)
+
+
+def _by_path(path):
+    spec = importlib.util.spec_from_file_location("adapter_" + os.path.basename(path)[:-3], path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _by_name(name):
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # as `python -m` would have it
+    return importlib.import_module(name)
 
 
 def run(implementation, case):
@@ -202,15 +213,26 @@ def instantiate(targets, device, only=()):
     ready, listing = {}, []
     for target in targets:
         for cls in load(target):
-            identity, reason = "%s@%s" % (cls.statement["id"], device), ""
+            identity, reason, about = "%s@%s" % (cls.statement["id"], device), "", {}
             if only and identity not in only:
                 continue
             try:
                 ready[identity] = cls(device)
+                about = dict(machine(device), **getattr(ready[identity], "about", dict)())
             except Exception as error:
                 reason = "%s: %s" % (type(error).__name__, str(error).splitlines()[0] if str(error) else "")
-            listing.append({"id": identity, "available": not reason, "reason": reason, "statement": cls.statement})
+            listed = {"id": identity, "available": not reason, "reason": reason, "about": about}
+            listing.append(dict(listed, statement=cls.statement))
     return ready, listing
+
+
+def machine(device):
+    """Return what a device says of itself without a framework: the GPU's driver."""
+    path = "/proc/driver/nvidia/version"
+    if device == "cpu" or not os.path.exists(path):
+        return {}
+    with open(path) as lines:
+        return {"driver": lines.readline().partition(":")[2].strip()}
 
 
 def greeting(listing):

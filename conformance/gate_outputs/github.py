@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from conformance.console import replay_command
 from conformance.gate import Finding, GateDecision
 from conformance.gate_outputs.checks import table
-from conformance.gate_outputs.text import SHOWN, one_line, replay
+from conformance.gate_outputs.text import SHOWN, one_line
 from conformance.results import Run
 
 LIMIT = 1 << 20
@@ -49,7 +50,7 @@ def _fitting(parts: Iterable[str], room: int) -> tuple[list[str], bool]:
 
 
 def _section(finding: Finding, run: Run, folder: Path) -> str:
-    commands = [html.escape(replay(failure, run, folder)) for failure in finding.failures[:SHOWN]]
+    commands = [html.escape(replay_command(run, failure, folder)) for failure in finding.failures[:SHOWN]]
     block = f"\n  <pre>{'&#10;'.join(commands)}</pre>\n" if commands else ""
     return f"- **{finding.kind}** {_text(one_line(finding.says))}\n{block}"
 

@@ -1,13 +1,13 @@
-"""The decision in plain lines, and what every other format shares: one safe line, and the command that replays."""
+"""The decision in plain lines, and what every other format shares: one safe line."""
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from pathlib import Path
 
+from conformance.console import replay_command
 from conformance.gate import Finding, GateDecision
-from conformance.results import Result, Run
+from conformance.results import Run
 
 SHOWN = 3
 """How many failures of a finding are shown with their commands."""
@@ -27,15 +27,9 @@ def as_text(decision: GateDecision, run: Run, folder: Path, *, first: bool = Fal
 
 def _lines(finding: Finding, run: Run, folder: Path) -> list[str]:
     lines = [f"{finding.kind.upper()} {one_line(finding.says)}"]
-    lines += [f"    step {r.step} {r.mode}: {replay(r, run, folder)}" for r in finding.failures[:SHOWN]]
+    lines += [f"    step {r.step} {r.mode}: {replay_command(run, r, folder)}" for r in finding.failures[:SHOWN]]
     more = len(finding.failures) - SHOWN
     return [*lines, f"    and {more} more"] if more > 0 else lines
-
-
-def replay(result: Result, run: Run, folder: Path) -> str:
-    """Return what a shell takes to ask the case of a failure again."""
-    case = folder / run.cases[result.case].file
-    return shlex.join(["bnconf", "replay", str(case), "-i", result.implementation])
 
 
 def one_line(text: str) -> str:

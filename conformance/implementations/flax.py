@@ -8,10 +8,12 @@ import functools
 import importlib.util
 import pathlib
 
+import numpy as np
+
 _LINEN = "https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm"
 _NNX = "https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/normalization.html#flax.nnx.BatchNorm"
 _STATS = "flax/linen/normalization.py, _compute_stats and _normalize"
-_DTYPES = ["float32", "float64", "float16", "bfloat16"]
+_WHERE = {"mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
 
 
 def _sibling(name):
@@ -29,13 +31,33 @@ _JAX = _sibling("jax")
 # --- linen --------------------------------------------------------------------------------------------------------
 
 
-def _linen(variant, cite, signatures=16, **numerics):
-    made = _JAX.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, {"dtype": _DTYPES}, {}, **numerics)
-    made["signatures"] = signatures
-    halves = {"dtype": _DTYPES[2:], "mode": ["train"], "output": ["dx"]}
+def _linen(variant, cite, **numerics):
+    made = _JAX.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, _JAX.MASKS, _WHERE, **numerics)
+    halves = {"dtype": _JAX.HALF, "mode": ["train"], "output": ["dx"]}
     cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
     made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
+    made["rules"].append(_float32_statistics("flax/linen/normalization.py: batch_stats are float32"))
     return made
+
+
+def _native_half():
+    cite = _LINEN + ": force_float32_reductions"
+    made = _linen("+native_half+jit", cite, variance="fast", clamped=True, accumulate="input")
+    supports = {"dtype": _JAX.HALF, "differentiation": _JAX.ONCE}
+    lacks = dict(
+        made["lacks"], **dict.fromkeys(("forward", "second order", "mask"), "no case of a half input asks for it")
+    )
+    return dict(made, supports=supports, rules=made["rules"][:1], lacks=lacks)
+
+
+def _float32_statistics(cite):
+    """Return the rule that statistics of half precision are kept in float32."""
+    when = {"statistics": _JAX.HALF, "output": ["moving_mean"]}
+    return {"when": when, "numerics": {"stored": "float32"}, "cite": cite}
+
+
+def _at_least_float32(array):
+    return array.astype(np.promote_types(array.dtype, np.float32))
 
 
 class Linen(_JAX.Jitted):
@@ -43,7 +65,7 @@ class Linen(_JAX.Jitted):
 
     package = "flax.linen"
     statement = _linen("+jit", _STATS, variance="fast", clamped=True)
-    fast = True
+    fast = forced = True
 
     def module(self, case, training):
         """Return a function of epsilon that makes the module; its dtype is that of y, halves compute in float32."""
@@ -57,16 +79,17 @@ class Linen(_JAX.Jitted):
             use_bias=case.beta is not None,
             use_scale=case.gamma is not None,
             use_fast_variance=self.fast,
+            force_float32_reductions=self.forced,
         )
 
     def layer(self, case, training):
         """Return the function to jit."""
         module = self.module(case, training)
 
-        def call(parameters, state, x, epsilon):
+        def call(parameters, state, x, epsilon, mask=None):
             named = _JAX.present(scale=parameters.get("dgamma"), bias=parameters.get("dbeta"))
             variables = {"params": named, "batch_stats": state}
-            y, new = module(epsilon=epsilon).apply(variables, x, mutable=["batch_stats"])
+            y, new = module(epsilon=epsilon).apply(variables, x, mask=mask, mutable=["batch_stats"])
             return y, new["batch_stats"]
 
         return call
@@ -77,7 +100,8 @@ class Linen(_JAX.Jitted):
         if len(state) < 2:
             own = self.module(case, True)().init(self.jax.random.key(0), case.steps[0].x)
             state = dict(own["batch_stats"], **state)
-        return {name: array.reshape(case.kept) for name, array in state.items()}
+        kept = _at_least_float32 if self.forced else np.asarray
+        return {name: kept(array).reshape(case.kept) for name, array in state.items()}
 
     def moving(self, state):
         """Return the moving mean and variance."""
@@ -91,25 +115,23 @@ class LinenTwoPass(Linen):
     fast = False
 
 
-class LinenEager(Linen):
-    """`flax.linen.BatchNorm` as it comes, not jitted: JAX compiles each operation for each shape."""
+class LinenNativeHalf(Linen):
+    """`flax.linen.BatchNorm` with force_float32_reductions=False: a half input's statistics are of its dtype."""
 
-    statement = _linen("", _STATS, signatures=4, variance="fast", clamped=True)
-
-    def compiled(self, case, step):
-        """Return the function for the step, not jitted."""
-        return self.differentiated(self.layer(case, step.training))
+    statement = _native_half()
+    forced = False
 
 
 # --- nnx ----------------------------------------------------------------------------------------------------------
 
 
 def _nnx(variant, cite, **numerics):
-    supports = {"dtype": _DTYPES, "several_axes": [False]}
-    made = _JAX.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, {}, **numerics)
-    halves = {"dtype": _DTYPES[2:], "output": ["y", "dx", "dgamma", "dbeta"]}
+    supports = dict(_JAX.MASKS, several_axes=[False])
+    made = _JAX.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, _WHERE, **numerics)
+    halves = {"dtype": _JAX.HALF, "output": ["y", "dx", "dgamma", "dbeta"]}
     cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
     made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
+    made["rules"].append(_float32_statistics("flax/nnx/nn/normalization.py: mean and var are float32"))
     return made
 
 
@@ -140,12 +162,12 @@ class Nnx(_JAX.Jitted):
     def layer(self, case, training):
         """Return the function to jit; the module lives inside the trace."""
 
-        def call(parameters, state, x, epsilon):
+        def call(parameters, state, x, epsilon, mask=None):
             module = self.module(case, epsilon=epsilon, use_running_average=not training)
             variables = {"dgamma": module.scale, "dbeta": module.bias, "mean": module.mean, "var": module.var}
             for name, array in list(parameters.items()) + list(state.items()):
-                variables[name].set_value(array)
-            y = module(x)
+                variables[name].set_value(self.jax.numpy.asarray(array))  # a NumPy array would be updated in place
+            y = module(x, mask=mask)
             return y, {"mean": module.mean.get_value(), "var": module.var.get_value()}
 
         return call
@@ -156,7 +178,7 @@ class Nnx(_JAX.Jitted):
         if len(state) < 2:
             module = self.module(case)
             state = dict({"mean": module.mean.get_value(), "var": module.var.get_value()}, **state)
-        return state
+        return {name: _at_least_float32(array) for name, array in state.items()}
 
     def moving(self, state):
         """Return the moving mean and variance."""
@@ -170,4 +192,4 @@ class NnxTwoPass(Nnx):
     fast = False
 
 
-IMPLEMENTATIONS = [Linen, LinenTwoPass, LinenEager, Nnx, NnxTwoPass]
+IMPLEMENTATIONS = [Linen, LinenTwoPass, LinenNativeHalf, Nnx, NnxTwoPass, _JAX.eager(Linen), _JAX.eager(Nnx)]

@@ -28,10 +28,13 @@ def _sibling(name):
 _JAX = _sibling("jax")
 
 
-def _statement(identity, page, cite, modes, **numerics):
-    supports = {"dtype": ["float32", "float64"]}
-    made = _JAX.stated(identity, page, "reduced", cite, supports, {"average": "none"}, **numerics)
-    return dict(made, packages=["jax", "jaxlib"], outputs=["y", "dx", "dgamma", "dbeta"], modes=modes)
+def _statement(identity, page, cite, modes, supports=(), **numerics):
+    semantics = {"average": "none", "mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
+    made = _JAX.stated(identity, page, "reduced", cite, dict(supports), semantics, **numerics)
+    made["rules"] += _JAX.halves(_SOURCE + "_src/nn/functions.py: jnp.mean of x in its own dtype")
+    if "infer" not in modes:
+        made["lacks"]["infer"] = "it has no inference: it always normalizes by the batch"
+    return dict(made, packages=["jax", "jaxlib"], outputs=_JAX.GRADIENTS + _JAX.TANGENTS, modes=modes)
 
 
 class Standardize(_JAX.Jitted):
@@ -43,6 +46,7 @@ class Standardize(_JAX.Jitted):
         _STANDARDIZE,
         _STANDARDIZE + ': algorithm="fast"; clipped to 0 in ' + _SOURCE + "_src/nn/functions.py",
         ["train", "infer"],
+        _JAX.MASKS,
         variance="fast",
         clamped=True,
     )
@@ -56,8 +60,8 @@ class Standardize(_JAX.Jitted):
         """Return the function to jit."""
         axes = tuple(case.native["axis"])
 
-        def call(parameters, state, x, epsilon):
-            used = {} if training else {"mean": state[0], "variance": state[1]}
+        def call(parameters, state, x, epsilon, mask=None):
+            used = {"where": mask} if training else {"mean": state[0], "variance": state[1]}
             z = self.library.standardize(x, axes, epsilon=epsilon, **dict(self.chosen, **used))
             return z * parameters.get("dgamma", 1) + parameters.get("dbeta", 0), state
 
@@ -82,6 +86,7 @@ class StandardizeTwoPass(Standardize):
         _STANDARDIZE,
         _STANDARDIZE + ': algorithm="stable"',
         ["train", "infer"],
+        _JAX.MASKS,
         variance="two_pass",
     )
     chosen = (("algorithm", "stable"),)
@@ -121,3 +126,4 @@ class Stax(Standardize):
 
 
 IMPLEMENTATIONS = [Standardize, StandardizeTwoPass, Stax]
+IMPLEMENTATIONS += [_JAX.eager(cls) for cls in (Standardize, Stax)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+_LACKS = ("forward", "second order", "mask", "renorm", "virtual batch", "adjustment")
 _CITE = "this file: the sums are written out below"
 
 
@@ -11,7 +12,8 @@ def _statement(name, **numerics):
         "packages": ["numpy"],
         "documentation": "https://github.com/numpy/numpy (conformance/implementations/numpy.py)",
         "conventions": {"momentum": "kept", "axis": "kept"},
-        "supports": {"dtype": ["float32", "float64"]},
+        "supports": {"dtype": ["float32", "float64"], "start": ["given", "own"]},
+        "lacks": dict.fromkeys(_LACKS, "a calibration subject: plain layers are enough to hold the bounds to"),
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
         "calibration": True,
         "returned": "as_used",
@@ -69,10 +71,19 @@ class TwoPass(object):
             return array
         return array.reshape([-1 if i in case.axis else 1 for i in range(case.rank)])
 
+    def total(self, array):
+        """Return the sum over the averaged axes, which keep size 1; NumPy adds along an outer axis row by row."""
+        return array.sum(self.axes, keepdims=True)
+
+    def mean(self, array):
+        """Return the mean over the averaged axes."""
+        total = self.total(array)
+        return total / array.dtype.type(array.size / total.size)
+
     def moments(self, x):
         """Return mean and variance."""
-        mean = x.mean(self.axes, keepdims=True)
-        return mean, np.square(x - mean).mean(self.axes, keepdims=True)
+        mean = self.mean(x)
+        return mean, self.mean(np.square(x - mean))
 
     def affine(self, x, mean, r, gamma, beta):
         """Return the normalized, scaled and shifted input."""
@@ -84,7 +95,7 @@ class TwoPass(object):
     def gradients(self, step, mean, r, gamma):
         """Return dx, dgamma and dbeta."""
         z, dy = (step.x - mean) * r, step.dy
-        dgamma, dbeta = (dy * z).sum(self.axes, keepdims=True), dy.sum(self.axes, keepdims=True)
+        dgamma, dbeta = self.total(dy * z), self.total(dy)
         if not step.training:
             return gamma * r * dy, dgamma, dbeta
         n = dy.dtype.type(dy.size / dbeta.size)
@@ -105,8 +116,86 @@ class Fast(TwoPass):
 
     def moments(self, x):
         """Return mean and variance."""
-        mean = x.mean(self.axes, keepdims=True)
-        return mean, np.maximum(np.square(x).mean(self.axes, keepdims=True) - mean * mean, 0)
+        mean = self.mean(x)
+        return mean, np.maximum(self.mean(np.square(x)) - mean * mean, 0)
 
 
-IMPLEMENTATIONS = [TwoPass, Folded, Fast]
+class Pairwise(TwoPass):
+    """Two passes, direct, every sum a balanced tree: class A, grade T."""
+
+    statement = _statement("pairwise", variance="two_pass", affine="direct", sums="tree")
+
+    def total(self, array):
+        """Return the sum, neighbours added to each other until one is left."""
+        terms = self.rows(array)
+        while len(terms) > 1:
+            if len(terms) % 2:
+                terms = np.concatenate([terms, np.zeros_like(terms[:1])])
+            terms = terms[0::2] + terms[1::2]
+        return self.kept(terms[0], array)
+
+    def rows(self, array):
+        """Return the array as rows, one for each value that is averaged over."""
+        inner = [size for i, size in enumerate(array.shape) if i not in self.axes]
+        return np.moveaxis(array, self.axes, range(len(self.axes))).reshape([-1] + inner)
+
+    def kept(self, row, array):
+        """Return a row with the averaged axes of the array, of size 1, in it again."""
+        return row.reshape([1 if i in self.axes else size for i, size in enumerate(array.shape)])
+
+
+class Welford(Pairwise):
+    """Welford's running mean and variance, value by value in each lane, lanes merged by Chan's rule: class A."""
+
+    statement = _statement("welford", variance="stable", affine="direct")
+    lanes = 1
+
+    def total(self, array):
+        """Return the sum as NumPy makes it."""
+        return TwoPass.total(self, array)
+
+    def moments(self, x):
+        """Return mean and variance."""
+        rows = self.rows(x)
+        counts, means, squares = self.running(rows)
+        while len(means) > 1:
+            counts, means, squares = self.merged(counts, means, squares)
+        return self.kept(means[0], x), self.kept(squares[0] / x.dtype.type(len(rows)), x)
+
+    def running(self, rows):
+        """Return count, mean and sum of squared deviations of each lane; lane i has every lanes-th row from i on."""
+        lanes, one = min(self.lanes, len(rows)), rows.dtype.type(1)
+        mean, square, count = np.zeros_like(rows[:lanes]), np.zeros_like(rows[:lanes]), np.zeros(lanes, rows.dtype)
+        for start in range(0, len(rows), lanes):
+            x = rows[start : start + lanes]
+            some = slice(len(x))  # the last rows may not fill the lanes
+            count[some] += one
+            deviation = x - mean[some]
+            mean[some] += deviation / _column(count[some], x)
+            square[some] += deviation * (x - mean[some])
+        return count, mean, square
+
+    @staticmethod
+    def merged(count, mean, square):
+        """Return half as many lanes, each of two neighbours; an odd one out is merged with nothing."""
+        if len(mean) % 2:
+            count, mean, square = [np.concatenate([a, np.zeros_like(a[:1])]) for a in (count, mean, square)]
+        together, apart = count[0::2] + count[1::2], mean[1::2] - mean[0::2]
+        share = _column(count[1::2] / together, apart)
+        square = square[0::2] + square[1::2] + apart * apart * _column(count[0::2], apart) * share
+        return together, mean[0::2] + apart * share, square
+
+
+class WelfordInLanes(Welford):
+    """The same in 32 lanes side by side, as vectorized code has it."""
+
+    statement = _statement("welford+lanes", variance="stable", affine="direct")
+    lanes = 32
+
+
+def _column(counts, like):
+    """Return one number per lane, shaped to broadcast against the lanes."""
+    return counts.reshape([-1] + [1] * (like.ndim - 1))
+
+
+IMPLEMENTATIONS = [TwoPass, Folded, Fast, Pairwise, Welford, WelfordInLanes]

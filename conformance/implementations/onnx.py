@@ -16,6 +16,15 @@ _EVALUATOR = "https://github.com/onnx/onnx/blob/v1.23.2/onnx/reference/ops/op_ba
 _BIASED = "; %s: ReduceVar refers to the population variance, momentum is kept" % _DOCS
 _FOLDED = {"variance": "two_pass", "affine": "folded", "sums": "serial"}
 _DIRECT = {"variance": "two_pass", "affine": "direct", "sums": "serial"}
+_LACKS = {
+    "gradient": "the operator has no gradients",
+    "forward": "the operator has no derivatives",
+    "second order": "the operator has no derivatives",
+    "mask": "the operator has no such input",
+    "renorm": "the operator has no such attribute",
+    "virtual batch": "the operator has no such attribute",
+    "adjustment": "the operator has no such attribute",
+}
 _OUTPUTS = ["y", "moving_mean", "moving_variance"]
 
 
@@ -27,10 +36,11 @@ def _statement(identity, cite, numerics, modes, outputs, ranks=(2, 3, 4, 5), dty
         "packages": sorted({"onnx", identity.split(".")[0]}),
         "documentation": _DOCS,
         "conventions": {"momentum": "kept", "axis": "fixed"},
-        "supports": {"rank": list(ranks), "dtype": list(dtypes), "channel": ["second"]},
+        "supports": {"rank": list(ranks), "dtype": list(dtypes), "channel": ["second"], "start": ["given", "own"]},
         "modes": modes,
         "outputs": outputs,
         "rules": [{"cite": cite + _BIASED, "semantics": semantics, "numerics": numerics}],
+        "lacks": dict(_LACKS, **({} if "train" in modes else {"train": "it infers only"})),
     }
 
 
@@ -141,17 +151,19 @@ class _Evaluator(_Operator):
 _LEVELS = {"": "ENABLE_ALL", "+disabled": "DISABLE_ALL", "+basic": "ENABLE_BASIC", "+extended": "ENABLE_EXTENDED"}
 
 
-def _dtypes(opset):
-    """Return the dtypes of x with float32 parameters: since opset 15 the two may differ."""
-    return ["float32", "float16"] if opset >= 15 else ["float32"]
-
-
 def _runtime(opset, level, outputs, variant=""):
     """Return a class of ONNX Runtime on the operator."""
     identity = "onnxruntime.BatchNormalization+opset%d%s%s" % (opset, variant, level)
     modes = ["train", "infer"] if opset >= 14 else ["infer"]
-    made = _statement(identity, _KERNEL, _FOLDED, modes, outputs, dtypes=_dtypes(opset))
+    made = _statement(identity, _KERNEL, _FOLDED, modes, outputs, dtypes=["float32", "float16"])
+    made["refusals"] = [_one_dtype(modes)] if opset < 15 else []
     return type("Runtime", (_Runtime,), {"statement": made, "opset": opset, "level": _LEVELS[level]})
+
+
+def _one_dtype(modes):
+    """Return the refusal of parameters in another dtype than x."""
+    when = {"dtype": ["float16"], "parameters": ["float32"], "mode": modes}
+    return {"when": when, "error": ["Fail"], "cite": _DOCS + ": before version 15 scale and B have the type T of X"}
 
 
 def _convolved(level):
@@ -165,12 +177,15 @@ def _evaluator(opset):
     """Return a class of the reference evaluator; before opset 14 it is the output count that says training."""
     modes, outputs = (["train", "infer"], _OUTPUTS) if opset >= 14 else (["infer"], ["y"])
     identity = "onnx.reference.BatchNormalization+opset%d" % opset
-    made = _statement(identity, _EVALUATOR, _DIRECT, modes, outputs, dtypes=_dtypes(opset))
+    dtypes = ["float32", "float16", "bfloat16"] if opset >= 15 else ["float32"]  # it lets pass what is no model before
+    made = _statement(identity, _EVALUATOR, _DIRECT, modes, outputs, dtypes=dtypes)
+    halves = {"when": {"dtype": dtypes[1:]}, "numerics": {"accumulate": "input"}, "cite": _EVALUATOR + ": NumPy on x"}
+    made["rules"].append(halves)
     return type("Evaluator", (_Evaluator,), {"statement": made, "opset": opset})
 
 
-IMPLEMENTATIONS = [_runtime(9, "", ["y"]), _runtime(14, "", _OUTPUTS)]
-IMPLEMENTATIONS += [_runtime(15, level, _OUTPUTS) for level in _LEVELS]
-IMPLEMENTATIONS += [_runtime(15, level, ["y"], "+y_only") for level in _LEVELS]
+IMPLEMENTATIONS = [_runtime(9, level, ["y"]) for level in _LEVELS]
+IMPLEMENTATIONS += [_runtime(opset, level, _OUTPUTS) for opset in (14, 15) for level in _LEVELS]
+IMPLEMENTATIONS += [_runtime(opset, level, ["y"], "+y_only") for opset in (14, 15) for level in _LEVELS]
 IMPLEMENTATIONS += [_convolved(level) for level in _LEVELS]
 IMPLEMENTATIONS += [_evaluator(opset) for opset in (9, 14, 15)]

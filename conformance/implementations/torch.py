@@ -1,46 +1,78 @@
-"""PyTorch: `torch.nn.functional.batch_norm`, the modules built on it, and what compiles, exports and transforms it.
+"""PyTorch: `torch.nn.functional.batch_norm`, what it is made of, and what `torch.func` makes of it.
 
-https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
+Derivatives of the function as it comes: gradients by autograd, second ones by autograd over autograd or by dual
+numbers through autograd, forward ones by dual numbers.
+https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
 """
 
 import importlib
 
 import numpy as np
 
-_DOCS = "https://docs.pytorch.org/docs/stable/"
-_FUNCTIONAL = _DOCS + "generated/torch.nn.functional.batch_norm.html"
-_MODULE = _DOCS + "generated/torch.nn.%s.html"
+DOCS = "https://docs.pytorch.org/docs/stable/"
+_FUNCTIONAL = DOCS + "generated/torch.nn.functional.batch_norm.html"
+_NATIVE = "https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/native_functions.yaml"
+_VMAP = "generated/torch.func.vmap.html; https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/functorch/"
 _ONE_VALUE = "https://github.com/pytorch/pytorch/issues/4534: Expected more than 1 value per channel when training"
-_ALL = ["float32", "float64", "float16", "bfloat16"]
-_WIDE = ["float32", "float64"]
+_CUDA = {
+    "when": {"device": ["cuda"]},
+    "numerics": {"variance": "fast", "affine": "folded", "sums": "serial"},
+    "cite": "not measured yet. aten/src/ATen/native/cuda/Normalization.cuh: Welford per thread, merged in a tree, and "
+    "direct; where cuDNN is taken nothing is documented but accuracy losses (native/cudnn/BatchNorm.cpp), so that the "
+    "least is promised. No epsilon floor: a smaller one than CUDNN_BN_MIN_EPSILON, 0.0 since cuDNN 8, goes elsewhere",
+}
+_MANUAL = "torch/csrc/autograd/FunctionsManual.cpp: batch_norm_jvp and batchnorm_double_backward subtract the mean"
+_NONE = dict.fromkeys(
+    ("mask", "renorm", "virtual batch", "adjustment"), "torch's batch normalization has no such argument"
+)
+_ROUNDED = (
+    "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu_update_stats_template: mean and invstd are stored in the "
+    "dtype of the parameters; the sums are of float32, which is less than a tree's depth of half precision"
+)
+ALL = ["float32", "float64", "float16", "bfloat16"]
+GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
+TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
+ONCE = ["none", "reverse"]
+EVERY_MODE = ONCE + ["forward", "reverse_over_reverse", "forward_over_reverse"]
 
 
-def _statement(entry, page, cite="", ranks=(2, 3, 4, 5), dtypes=_ALL, supports=(), **fields):
+def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiation=EVERY_MODE, **fields):
+    """Return a statement: unbiased, never frozen, folded, any order of sums, but for what is said."""
     cite = cite or page + ": the running variance is unbiased; numerics measured on CPU"
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **fields.pop("semantics", {}))
     numerics = dict({"variance": "stable", "affine": "folded", "sums": "serial"}, **fields.pop("numerics", {}))
+    tangents = {"when": {"output": TANGENTS}, "numerics": {"affine": "direct"}, "cite": _MANUAL}
+    halves = {
+        "when": {"parameters": ALL[2:]},
+        "numerics": {"accumulate": "input", "sums": "tree"},
+        "cite": _ROUNDED,
+    }
+    rules = [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents, halves]
+    supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
+    supported["start"] = ["given", "own"]
     statement = {
         "id": "torch.%s" % entry,
         "packages": ["torch"],
         "documentation": page,
         "conventions": {"momentum": "updated", "axis": "fixed"},
-        "supports": dict(
-            {"rank": list(ranks), "dtype": dtypes, "channel": ["second"], "virtual": [False]}, **dict(supports)
-        ),
-        "rules": [{"semantics": semantics, "numerics": numerics, "cite": cite}],
-        "refusals": _refusals("ValueError"),
+        "supports": dict(supported, **dict(supports)),
+        "outputs": GRADIENTS + [o for o in TANGENTS if differentiation != ONCE],
+        "rules": rules + [_CUDA] + fields.pop("rules", []),
+        "refusals": refusals("ValueError"),
+        "lacks": dict(_NONE, **fields.pop("lacks", {})),
     }
     return dict(statement, **fields)
 
 
-def _refusals(error):
+def refusals(error):
+    """Return the refusal to train on one value per channel, with the exception type that it arrives as."""
     return [{"when": {"n": ["1"], "mode": ["train"]}, "error": [error], "cite": _ONE_VALUE}]
 
 
 class Functional(object):
     """`torch.nn.functional.batch_norm`, with running statistics passed in and updated in place."""
 
-    statement = _statement("F.batch_norm", _FUNCTIONAL)
+    statement = stated("F.batch_norm", _FUNCTIONAL)
 
     def __init__(self, device):
         self.torch = importlib.import_module("torch")
@@ -49,6 +81,14 @@ class Functional(object):
             raise RuntimeError("torch %s finds no CUDA device" % self.torch.__version__)
         self.device = device
         self.batch_norm = self.prepared(self.torch.nn.functional.batch_norm)
+
+    def about(self):
+        """Return the GPU, and the versions and flags that decide what it computes."""
+        if self.device == "cpu":
+            return {}
+        cudnn, name = self.torch.backends.cudnn, self.torch.cuda.get_device_name(0)
+        found = {"gpu": name, "cuda": self.torch.version.cuda, "cudnn": cudnn.version(), "tf32": cudnn.allow_tf32}
+        return {key: str(value) for key, value in found.items()}
 
     def prepared(self, function):
         """Return the function to call."""
@@ -91,15 +131,45 @@ class Functional(object):
         call, gamma, beta, mean, variance = self.build(case)
         for step in case.steps:
             x = self.tensor(step.x).requires_grad_(step.dy is not None)
-            out = dict(call(x, step.training), moving_mean=mean, moving_variance=variance)
-            if step.dy is not None:
-                named = _present(dx=x, dgamma=gamma, dbeta=beta)
-                grads = self.torch.autograd.grad(out["y"], list(named.values()), self.tensor(step.dy))
-                out.update(zip(named, grads))
+            named = present(dx=x, dgamma=gamma, dbeta=beta)
+            free = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+            out = dict(self.step(call, step, x, free), moving_mean=mean, moving_variance=variance)
             yield {name: self.array(tensor) for name, tensor in out.items()}
 
+    def step(self, call, step, x, free):
+        """Return the named outputs of one step with what it asks of their derivatives; free: what has a gradient."""
+        if not step.forward and step.second != "forward_over_reverse":
+            return self.differentiated(call, step, x, free)
+        numbers = self.torch.autograd.forward_ad
+        with numbers.dual_level():
+            out = self.differentiated(call, step, numbers.make_dual(x, self.tensor(step.tangent)), free)
+            return self.parted({name: numbers.unpack_dual(tensor) for name, tensor in out.items()})
 
-def _present(**tensors):
+    def differentiated(self, call, step, x, free):
+        """Return the named outputs of one step with their gradients, and the gradients of dx where it asks for them."""
+        out, again = call(x, step.training), step.second == "reverse"
+        if step.dy is not None:
+            out.update(self.gradients(out["y"], free, self.tensor(step.dy), again))
+        if again:
+            second = self.gradients(out["dx"], free, self.tensor(step.tangent))
+            out.update((name + "_tangent", tensor) for name, tensor in second.items())
+        return out
+
+    def gradients(self, output, free, cotangent, again=False):
+        """Return the named gradients of sum(output * cotangent), zero where nothing depends on a tensor."""
+        if not output.requires_grad:  # dx of inference without gamma is a constant
+            return {name: tensor * 0 for name, tensor in free.items()}
+        options = {"create_graph": again, "allow_unused": True, "materialize_grads": True}
+        return dict(zip(free, self.torch.autograd.grad(output, list(free.values()), cotangent, **options)))
+
+    def parted(self, pairs):
+        """Return the tangents of the outputs beside their values; one without a tangent does not depend on x."""
+        tangents = {n + "_tangent": p.primal * 0 if p.tangent is None else p.tangent for n, p in pairs.items()}
+        return dict({name: pair.primal for name, pair in pairs.items()}, **tangents)
+
+
+def present(**tensors):
+    """Return the tensors that there are."""
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
@@ -112,11 +182,12 @@ def _bfloat16():
 class Native(Functional):
     """`torch.native_batch_norm`, which also returns the batch's mean; it does not refuse a single value per channel."""
 
-    statement = _statement(
+    statement = stated(
         "native_batch_norm",
-        "https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/native_functions.yaml",
+        _NATIVE,
         "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu: returns (y, save_mean, save_invstd)",
-        outputs=["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean"],
+        semantics={"single_value": "nan"},
+        outputs=GRADIENTS + TANGENTS + ["mean"],
         refusals=[],
     )
 
@@ -128,34 +199,42 @@ class Native(Functional):
         def call(x, training):
             args = (x, gamma, beta, mean, variance, training, momentum, epsilon)
             y, saved, _ = self.torch.native_batch_norm(*args)
-            return _present(y=y, mean=saved if training else None)
+            return present(y=y, mean=saved if training else None)
 
         return call, gamma, beta, mean, variance
 
 
-class Script(Functional):
-    """`torch.nn.functional.batch_norm` compiled by TorchScript."""
+class Vmap(Functional):
+    """`torch.nn.functional.batch_norm` under `torch.func.vmap`: of the case's batch and of its mirror image."""
 
-    statement = _statement(
-        "F.batch_norm+script", _DOCS + "generated/torch.jit.script.html", refusals=_refusals("Error")
-    )
+    statement = stated("F.batch_norm+vmap", DOCS + _VMAP + "BatchRulesNorm.cpp: batch_norm_batch_rule")
 
     def prepared(self, function):
-        """Return the scripted function."""
-        return self.torch.jit.script(function)
+        """Return a function of the two batches at once that gives the output for the first."""
+        torch = self.torch
+
+        def call(x, mean, variance, gamma, beta, *constants):
+            states = [torch.stack([state, state]) for state in (mean, variance)]
+            both = torch.func.vmap(lambda x, m, v: function(x, m, v, gamma, beta, *constants))
+            y = both(torch.stack([x, -x.detach()]), *states)
+            for state, new in zip((mean, variance), states):
+                state.copy_(new[0])
+            return y[0]
+
+        return call
 
 
 class Func(Functional):
-    """`torch.nn.functional.batch_norm` under `torch.func.vjp`; the running statistics go in and come out as values."""
+    """`torch.nn.functional.batch_norm` under `vjp` and `jvp`; the running statistics go in and come out as values."""
 
-    statement = _statement("F.batch_norm+func", _DOCS + "generated/torch.func.vjp.html")
+    statement = stated("F.batch_norm+func", DOCS + "generated/torch.func.vjp.html")
 
     def run(self, case):
         """Yield the outputs of each step."""
         gamma, beta, mean, variance = self.variables(case)
         constants = case.native["momentum"], case.native["epsilon"]
         for step in case.steps:
-            named = _present(dx=self.tensor(step.x), dgamma=gamma, dbeta=beta)
+            named = present(dx=self.tensor(step.x), dgamma=gamma, dbeta=beta)
 
             def forward(values, state=(mean, variance), training=step.training):
                 m, v = [tensor.clone() for tensor in state]
@@ -167,171 +246,46 @@ class Func(Functional):
             out = {"y": y, "moving_mean": mean, "moving_variance": variance}
             if step.dy is not None:
                 out.update(pullback(self.tensor(step.dy))[0])
+            out.update(self.tangents(lambda values, forward=forward: forward(values)[0], values, step))
             yield {name: self.array(tensor) for name, tensor in out.items()}
 
+    def tangents(self, forward, values, step):
+        """Return what a step asks for along the tangent of x."""
+        func = self.torch.func
+        if step.forward:
+            _, tangent = func.jvp(lambda x: forward(dict(values, dx=x)), (values["dx"],), (self.tensor(step.tangent),))
+            return {"y_tangent": tangent}
+        if not step.second:
+            return {}
+        dy, along = self.tensor(step.dy), self.tensor(step.tangent)
+        found = self.second(lambda values: func.vjp(forward, values)[1](dy)[0], values, along, step.second)
+        return {name + "_tangent": tensor for name, tensor in found.items()}
 
-class Compile(Functional):
-    """`torch.nn.functional.batch_norm` compiled by inductor for each static signature and epsilon."""
+    def second(self, gradients, values, along, mode):
+        """Return the derivatives of `gradients`, a function of `values`, along a tangent of x."""
+        if mode == "reverse":
+            return self.torch.func.grad(lambda values: (gradients(values)["dx"] * along).sum())(values)
+        return self.torch.func.jvp(lambda x: gradients(dict(values, dx=x)), (values["dx"],), (along,))[1]
 
-    statement = _statement(
-        "F.batch_norm+compile",
-        _DOCS + "generated/torch.compile.html",
-        "torch/_decomp/decompositions.py, native_batch_norm_helper: (x - mean) * rstd * weight + bias",
-        numerics={"affine": "direct"},
-        compiled=True,
-        signatures=3,
-        refusals=_refusals("TorchRuntimeError"),
+
+class Hessian(Func):
+    """Second derivatives by whole matrices, times the tangent: `jacfwd` or `jacrev` of the gradients, by `vmap`."""
+
+    statement = stated(
+        "F.batch_norm+hessian",
+        DOCS + "generated/torch.func.hessian.html",
+        differentiation=["reverse_over_reverse", "forward_over_reverse"],
+        lacks={"forward": "it makes matrices of derivatives"},
     )
 
-    def prepared(self, function):
-        """Return the compiled function, which may never fall back to eager execution."""
-        importlib.import_module("torch._dynamo").config.recompile_limit = 1000
-        return self.torch.compile(function, fullgraph=True, dynamic=False)
+    def second(self, gradients, values, along, mode):
+        """Return the derivatives of `gradients` along a tangent of x, which the rows of the matrices are summed by."""
+        over = self.torch.func.jacrev if mode == "reverse" else self.torch.func.jacfwd
+        wanted = [
+            name for name in values if name != "dbeta"
+        ]  # without gamma, jacrev of dbeta is an error in torch 2.13
+        matrices = over(lambda x: {n: t for n, t in gradients(dict(values, dx=x)).items() if n in wanted})(values["dx"])
+        return {name: self.torch.tensordot(m, along, along.dim()) for name, m in matrices.items()}
 
 
-class Export(Functional):
-    """`torch.nn.functional.batch_norm` through `torch.export`, one program for each static signature and epsilon."""
-
-    statement = _statement("F.batch_norm+export", _DOCS + "export.html", compiled=True)
-
-    def prepared(self, function):
-        """Return a function that runs the exported program of its arguments."""
-        layers, programs = _layer(self.torch, function), {}
-
-        def call(*tensors_and_constants):
-            tensors, constants = tensors_and_constants[:5], tensors_and_constants[5:]
-            key = tuple((t.shape, t.stride(), t.dtype) if t is not None else None for t in tensors) + constants
-            if key not in programs:
-                programs[key] = self.exported(layers(*constants), tensors)
-            return programs[key](*tensors)
-
-        return call
-
-    def exported(self, layer, tensors):
-        """Return the exported program as a module."""
-        return self.torch.export.export(layer, tensors).module()
-
-
-class Decomposed(Export):
-    """The exported program after its decomposition into core ATen operators, made to run and not to train."""
-
-    statement = _statement(
-        "F.batch_norm+export+decomposed",
-        _DOCS + "export.html",
-        compiled=True,
-        signatures=4,
-        outputs=["y", "moving_mean", "moving_variance"],
-    )
-
-    def exported(self, layer, tensors):
-        """Return the decomposed program as a module."""
-        return self.torch.export.export(layer, tensors).run_decompositions().module()
-
-    def run(self, case):
-        """Yield the outputs of each step, without gradients."""
-        for step in case.steps:
-            step.dy = None
-        return super(Decomposed, self).run(case)
-
-
-def _layer(torch, function):
-    """Return a module class that calls the function with the constants given to it."""
-
-    class Layer(torch.nn.Module):
-        def __init__(self, *constants):
-            super().__init__()
-            self.constants = constants
-
-        def forward(self, x, mean, variance, gamma, beta):
-            return function(x, mean, variance, gamma, beta, *self.constants)
-
-    return Layer
-
-
-# --- modules ------------------------------------------------------------------------------------------------------
-
-
-class _Module(Functional):
-    """A `torch.nn` module, its parameters and buffers set from the case."""
-
-    def layer(self, case):
-        """Return the module."""
-        cls = getattr(self.torch.nn, self.statement["id"].split(".")[-1].split("+")[0])
-        return cls(case.kept[0], **self.options(case))
-
-    def options(self, case):
-        """Return what the module is made with, but for its size."""
-        options = {"eps": case.native["epsilon"], "momentum": case.native["momentum"], "affine": case.gamma is not None}
-        return dict(options, dtype=getattr(self.torch, case.dtypes["statistics"]), device=self.device)
-
-    def loaded(self, case):
-        """Return the module with the case's parameters and statistics in it."""
-        layer = self.layer(case)
-        pairs = [(layer.weight, case.gamma), (layer.bias, case.beta)]
-        pairs += [(layer.running_mean, case.mean), (layer.running_var, case.variance)]
-        with self.torch.no_grad():
-            for target, array in pairs:
-                if target is not None and array is not None:
-                    target.copy_(self.tensor(array))
-        return layer
-
-    def build(self, case):
-        """Return (call, gamma, beta, mean, variance); the last two are the module's buffers."""
-        layer = self.loaded(case)
-
-        def call(x, training):
-            return {"y": layer.train(training)(x)}
-
-        return call, layer.weight, layer.bias, layer.running_mean, layer.running_var
-
-
-class _Lazy(_Module):
-    """A lazy module: a first input, which it infers from and keeps nothing of, tells it its size."""
-
-    def layer(self, case):
-        """Return the module, which has become an ordinary one."""
-        layer = getattr(self.torch.nn, self.statement["id"].split(".")[-1])(**self.options(case)).eval()
-        with self.torch.no_grad():
-            layer(self.tensor(case.steps[0].x))
-        return layer
-
-
-class Folded(_Module):
-    """`torch.nn.BatchNorm2d` folded into the 1x1 convolution before it, which is the identity; inference only."""
-
-    statement = _statement(
-        "nn.BatchNorm2d+eval_fold",
-        _DOCS + "generated/torch.nn.utils.fuse_conv_bn_eval.html",
-        "torch/nn/utils/fusion.py, fuse_conv_bn_weights: weight * gamma * r and (bias - mean) * r * gamma + beta",
-        ranks=[4],
-        dtypes=_WIDE,
-        supports={"affine": ["both", "none"]},
-        semantics={"average": "none"},
-        modes=["infer"],
-        outputs=["y", "dx"],
-    )
-
-    def run(self, case):
-        """Yield the outputs of each step, nothing for training."""
-        bn = self.loaded(case).eval()
-        conv = self.torch.nn.Conv2d(case.kept[0], case.kept[0], 1, bias=False, dtype=bn.running_mean.dtype).eval()
-        self.torch.nn.init.dirac_(conv.weight)
-        layer = self.torch.nn.utils.fusion.fuse_conv_bn_eval(conv.to(self.device), bn)
-        for step in case.steps:
-            x = self.tensor(step.x).requires_grad_(step.dy is not None)
-            out = {} if step.training else {"y": layer(x)}
-            if out and step.dy is not None:
-                (out["dx"],) = self.torch.autograd.grad(out["y"], [x], self.tensor(step.dy))
-            yield {name: self.array(tensor) for name, tensor in out.items()}
-
-
-def _module(base, entry, ranks):
-    made = _statement("nn." + entry, _MODULE % entry, "", ranks, _WIDE, {"affine": ["both", "none"]})
-    return type(entry, (base,), {"statement": made})
-
-
-_RANKS = {"BatchNorm1d": [2, 3], "BatchNorm2d": [4], "BatchNorm3d": [5]}
-
-IMPLEMENTATIONS = [Functional, Native, Script, Func, Export, Decomposed, Compile, Folded]
-IMPLEMENTATIONS += [_module(_Module, entry, ranks) for entry, ranks in _RANKS.items()]
-IMPLEMENTATIONS += [_module(_Lazy, "Lazy" + entry, ranks) for entry, ranks in _RANKS.items()]
+IMPLEMENTATIONS = [Functional, Native, Vmap, Func, Hessian]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
-from conformance import summary, worker
+from conformance import bounds, case, environment, outcome, statement, summary, worker
+from conformance.codec import case_from_json, check
+from reference import Spec
 
 ROOT = Path(__file__).parents[2]
 PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "node_modules"} & set(p.parts)]
@@ -31,6 +37,41 @@ def test_the_hex_of_the_protocol_is_a_frame():
     metadata, tensors = worker.decode(frame[8:])
     assert (metadata, tensors["0.x"].tolist()) == ({"case": "{}"}, [[1.0], [3.0]])
     assert worker.encode(metadata, tensors) == frame[8:]
+
+
+def test_the_conversation_of_the_protocol_is_one():
+    """The example hello, case and reply are read by the host as it reads a worker's, the request is as it is sent."""
+    text = (ROOT / "conformance" / "PROTOCOL.md").read_text()
+    hello, request, asked, reply = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    said = environment._hello(worker.encode({"hello": json.dumps(hello)}, {}))
+    promised = msgspec.convert(said.implementations[0].statement, statement.Statement)
+    assert said.implementations[0].id == f"{promised.id}@cpu"
+    sent = environment.Request(request["id"], lambda extra: extra["request"].encode(), request["implementations"])
+    assert json.loads(sent.body()) == request
+    question = case_from_json(json.dumps(asked), {"0.x": np.zeros((5, 3), np.float32)})
+    check(question)
+    assert {"schema": case.SCHEMA, **case.question(question)} == asked
+    answered = outcome.decode_reply(worker.encode({"reply": json.dumps(reply)}, {"0.y": np.zeros((5, 3), np.float32)}))
+    assert list(answered.outcomes[0].tensors) == ["y"]
+    assert (answered.request, answered.implementation) == (request["id"], request["implementations"][0])
+
+
+def test_both_sides_and_the_page_agree_on_the_version():
+    """The host, worker.py and PROTOCOL.md are of one version."""
+    text = (ROOT / "conformance" / "PROTOCOL.md").read_text()
+    assert text.startswith(f"# The worker protocol, version {environment.PROTOCOL}\n")
+    assert worker.PROTOCOL == environment.PROTOCOL
+
+
+def test_the_protocol_names_every_field():
+    """No field of what host and worker send each other goes without a word on it."""
+    text = (ROOT / "conformance" / "PROTOCOL.md").read_text()
+    sent = (environment.Hello, environment.Listing, statement.Statement, statement.Rule, statement.Refusal)
+    asked = (case.Case, case.Step, case.Dtypes, case.Actions, case.Derivative)
+    answered = (outcome.Reply, bounds.Numerics)
+    fields = {name for kind in sent + asked + answered for name in kind.__struct_fields__} - {"tensors"}
+    fields |= {field.name for field in dataclasses.fields(Spec)}
+    assert {name for name in fields if f"`{name}`" not in text} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -53,9 +53,11 @@ def test_wheel_holds_every_file(wheel: zipfile.ZipFile):
 
 
 def test_wheel_has_the_command_and_the_licence(wheel: zipfile.ZipFile):
-    """The wheel installs `bnconf` and carries the Apache licence."""
+    """The wheel installs `bnconf` and the pytest plugin, and carries the Apache licence."""
     info = f"batchnorm_conformance-{VERSION}.dist-info"
-    assert "bnconf = conformance.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    points = wheel.read(f"{info}/entry_points.txt").decode()
+    assert "[console_scripts]\nbnconf = conformance.cli:main" in points
+    assert "[pytest11]\nbnconf = conformance.pytest_plugin" in points
     assert "Apache License" in wheel.read(f"{info}/licenses/LICENSE").decode()
 
 

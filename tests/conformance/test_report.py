@@ -39,11 +39,14 @@ def test_report_lists_every_implementation_with_a_rho(run, tmp_path):
     """The table has a row for each, the verdict in words, and the path is returned."""
     found = run("numpy.*", cases=12)
     html = write(found, tmp_path / "out" / "report.html").read_text()
-    for name in ("numpy.two_pass@cpu", "numpy.folded@cpu", "numpy.fast@cpu"):
+    for name in (record.id for record in found.implementations):
         row = re.search(rf'<tr><th scope="row">{re.escape(name)}</th>.*?</tr>', html, re.DOTALL)
         assert row
         assert re.search(r"<td>0\.\d+ ✓</td>", row[0])
-    assert "<strong>3 of 3\nimplementations conform</strong>" in html
+    assert (
+        f"<strong>{len(found.implementations)} of {len(found.implementations)}\nimplementations conform</strong>"
+        in html
+    )
 
 
 def test_report_needs_no_network_and_no_script(run):
@@ -84,6 +87,7 @@ def test_nothing_compared_is_not_called_a_departure(run):
 
 def test_incomplete_runs_say_so(run, tmp_path):
     """An environment that did not start is in the headline and in the table."""
-    html = render(run("numpy.*", cases=6, interpreters={"numpy": str(tmp_path / "none")}))
+    found = run("numpy.*", cases=6, interpreters={"numpy": str(tmp_path / "none")})
+    html = render(found)
     assert "<strong>Incomplete.</strong>" in html
-    assert html.count("not judged") == 3
+    assert html.count("not judged") == len(found.implementations) > 0

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from conformance import results, summary
+from conformance.codec import read_case
 from conformance.environment import Limits
 from conformance.errors import InvalidInput
 
@@ -25,11 +26,29 @@ def verdicts(found, identity):
 
 def test_calibration_subjects_conform(run):
     """Correct code of each class passes 120 cases, hard ones included, and is really judged."""
-    found = run("numpy.*", cases=120)
+    found = run("numpy.*", cases=140)
     assert found.complete
     for row in summary.rows(found):
         assert row.conforms, row
         assert 0.1 < summary.as_number(row.outputs["y train"].rho) <= 1
+
+
+def test_calibration_subjects_are_of_the_class_they_promise(run):
+    """Of every class and grade there is a subject; the one-pass variance alone is far outside class A; none is slow."""
+    found = run("numpy.*", cases=140)
+    rows = {row.id: row for row in summary.rows(found)}
+    classes = {identity: row.classes for identity, row in rows.items()}
+    assert classes == {
+        "numpy.two_pass@cpu": ["A·S"],
+        "numpy.folded@cpu": ["A′·S"],
+        "numpy.fast@cpu": ["B·S"],
+        "numpy.pairwise@cpu": ["A·T"],
+        "numpy.welford@cpu": ["A·S"],
+        "numpy.welford+lanes@cpu": ["A·S"],
+    }
+    assert {i for i, row in rows.items() if summary.as_number(row.class_a) > 2} == {"numpy.fast@cpu"}
+    assert summary.as_number(rows["numpy.fast@cpu"].class_a) > 100
+    assert max(found.end.cpu[identity] / row.cases for identity, row in rows.items()) < 0.005
 
 
 @pytest.mark.parametrize(
@@ -73,6 +92,32 @@ def test_fault_costs_one_case_and_nobody_else(run, adapter, fault, outcome, says
     assert {r.case for r in failed} <= rank_two
     alone = run("numpy.two_pass", cases=14, out="alone")
     assert verdicts(found, "faulty.fine@cpu") == verdicts(alone, "numpy.two_pass@cpu")
+    assert found.complete
+
+
+def test_the_fault_drill_leaves_the_others_byte_for_byte(run, adapter, tmp_path):
+    """Every fault at once, in the worker of a neighbour that is fine: each is a verdict, and nobody else's changes.
+
+    The others' results are the same bytes as in a run without a fault, and each case that failed can be read back.
+    """
+    faults = {"Segfault": "Crashed", "Hang": "TimedOut", "Garbage": "Crashed", "Exhaust": "Crashed"}
+    faults |= {"WrongShape": "", "WrongDtype": "", "Nothing": "", "Early": ""}
+    drilled = [adapter(f"faulty:{name}") for name in faults]
+    limits = Limits(case=5, memory=1)
+    found = run(*drilled, adapter("faulty:Fine"), "numpy.*", cases=14, limits=limits)
+    alone = run(adapter("faulty:Fine"), "numpy.*", cases=14, out="alone")
+    said = {
+        i.id: {r.outcome for r in found.results if r.verdict == "FAIL" and r.implementation == i.id}
+        for i in found.implementations
+    }
+    failed = {identity: outcomes for identity, outcomes in said.items() if outcomes}
+    names = {"WrongShape": "wrong_shape", "WrongDtype": "wrong_dtype"}
+    assert failed == {f"faulty.{names.get(n, n.lower())}@cpu": {outcome} for n, outcome in faults.items()}
+    others = {i.id for i in alone.implementations}
+    lines = [msgspec.json.encode(r) for r in found.results if r.implementation in others]
+    assert lines == [msgspec.json.encode(r) for r in alone.results]
+    for case in {r.case for r in found.results if r.verdict == "FAIL"}:
+        read_case(tmp_path / "run" / found.cases[case].file)
     assert found.complete
 
 
@@ -148,7 +193,7 @@ def test_same_seed_same_file(run):
 
 def test_in_process_gives_the_same_verdicts(run):
     """Debugging without a worker judges the same."""
-    assert run("numpy.*", cases=12, out="a").results == run("numpy.*", cases=12, out="b", in_process=True).results
+    assert run("numpy.*", cases=14, out="a").results == run("numpy.*", cases=12, out="b", in_process=True).results
 
 
 def test_case_files_replay_to_the_same_verdict(run, adapter, tmp_path):

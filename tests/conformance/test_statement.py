@@ -1,4 +1,4 @@
-"""What a statement limits: modes, and the number of signatures."""
+"""What a statement limits: modes, outputs, precision, and the number of signatures."""
 
 from __future__ import annotations
 
@@ -22,3 +22,21 @@ def test_expensive_implementation_gets_few_signatures(run, adapter):
     assert len(plain) == 2
     assert 1 <= len(featured) <= 2
     assert not [c for c in others if c.recipe["signature"] in signatures]
+
+
+def test_absent_output_is_not_missed_where_a_rule_says_so(run, adapter):
+    """dgamma is judged of layers that are not frozen only, and nothing fails."""
+    found = run(adapter("limited:Forgetful"), cases=95)
+    features = {r.case: found.cases[r.case].recipe.get("signature", {}).get("feature", "") for r in found.results}
+    judged = {(features[r.case] == "frozen", r.output) for r in found.results if r.verdict == "PASS"}
+    assert {(True, "dbeta"), (False, "dgamma"), (True, "dx")} <= judged
+    assert (True, "dgamma") not in judged
+    assert "FAIL" not in {r.verdict for r in found.results}
+
+
+def test_arithmetic_in_half_precision_may_round_the_statistics_it_takes(run, adapter):
+    """Inference in float16 by float32 statistics is within the bounds of its class."""
+    found = run(adapter("limited:Narrow"), cases=285)
+    verdicts = [r.verdict for r in found.results if r.output == "y"]
+    assert verdicts.count("PASS") > 20
+    assert "FAIL" not in verdicts

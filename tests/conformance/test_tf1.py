@@ -40,7 +40,7 @@ CREATED = pytest.mark.skipif(
 def ask(tmp_path_factory):
     """Ask cases of TensorFlow 1.15's worker, each of one implementation; return the outcomes of each."""
     (host,) = roster.environments(roster.select((f"{NAME}*",)), {})
-    worker = Worker(host, "cpu", Limits(), tmp_path_factory.mktemp("tf-1.15") / "log")
+    worker = Worker(host, Limits(), tmp_path_factory.mktemp("tf-1.15") / "log")
 
     def go(*questions):
         requests = [Request(i, functools.partial(encode_case, c), [name]) for i, (c, name) in enumerate(questions)]

@@ -109,6 +109,7 @@ Exit = _make("exit", _exit)
 WrongShape = _make("wrong_shape", lambda out: dict(out, y=out["y"][:1]))
 WrongDtype = _make("wrong_dtype", lambda out: dict(out, y=out["y"].astype(np.float16)))
 Missing = _make("missing", lambda out: {k: v for k, v in out.items() if k != "y"})
+Nothing = _make("nothing", lambda out: {})
 NotFinite = _make("not_finite", lambda out: dict(out, y=out["y"] * np.nan))
 Complex = _make("complex", lambda out: dict(out, y=out["y"] + 0j))
 

@@ -43,6 +43,7 @@ class Subject(object):
             "renorm": _ALL,
             "adjustment": _ALL,
             "cumulative": _ALL,
+            "start": ["given", "own"],
         },
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"]
         + ["moving_stddev", "renorm_mean", "renorm_stddev", "y_tangent", "dx_tangent", "dgamma_tangent"],

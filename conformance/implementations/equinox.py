@@ -1,0 +1,105 @@
+"""equinox: `equinox.nn.BatchNorm` in its two modes, jitted and not.
+
+https://docs.kidger.site/equinox/api/nn/normalisation/#equinox.nn.BatchNorm
+"""
+
+import functools
+import importlib.util
+import pathlib
+import warnings
+
+_EQUINOX = "https://docs.kidger.site/equinox/api/nn/normalisation/#equinox.nn.BatchNorm"
+
+
+def _sibling(name):
+    """Return the adapter of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location("adapter_%s_for_equinox" % name, str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_JAX = _sibling("jax")
+
+
+_ONE_DTYPE = {
+    "when": {"dtype": _JAX.HALF, "statistics": ["float32"], "mode": ["train"]},
+    "error": ["TypeError"],
+    "cite": "https://docs.jax.dev/en/latest/_autosummary/jax.lax.select.html: the cases, which are the batch's "
+    "statistics and the running ones, must have the same dtype",
+}
+
+
+def _equinox(kind, cite, **semantics):
+    identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
+    supports = {"channel": ["second"], "affine": ["both", "none"]}
+    made = _JAX.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
+    made["rules"] += _JAX.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
+    return dict(made, refusals=[_ONE_DTYPE] if kind == "ema" else [])
+
+
+class EquinoxEma(_JAX.Jitted):
+    """`equinox.nn.BatchNorm(mode="ema")`, the examples under `jax.vmap`."""
+
+    package, kind = "equinox", "ema"
+    statement = _equinox(
+        "ema",
+        "training uses the running statistics too; the first batch is copied; initial values are uninitialized zeros",
+        average="first_batch",
+        training_statistics="moving",
+        initial_variance=0.0,
+    )
+
+    def __init__(self, device):
+        super(EquinoxEma, self).__init__(device)
+        warnings.filterwarnings("ignore", "A JAX array is being set as static")  # epsilon, and it stays inside a trace
+
+    def made(self, case, training):
+        """Return a function of epsilon that makes (layer, state)."""
+        return functools.partial(
+            self.library.nn.make_with_state(self.library.nn.BatchNorm),
+            case.kept[0],
+            "batch",
+            channelwise_affine=case.gamma is not None,
+            momentum=case.native["momentum"],
+            inference=not training,
+            dtype=case.dtypes["statistics"],
+            mode=self.kind,
+        )
+
+    def layer(self, case, training):
+        """Return the function to jit."""
+        made = self.made(case, training)
+
+        def call(parameters, state, x, epsilon):
+            layer, _ = made(epsilon)
+            if parameters:
+                values = parameters["dgamma"], parameters["dbeta"]
+                layer = self.library.tree_at(lambda tree: (tree.weight, tree.bias), layer, values)
+            return self.jax.vmap(layer, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(x, state)
+
+        return call
+
+    def initial(self, case):
+        """Return the State."""
+        layer, state = self.made(case, True)()
+        self.index = getattr(layer, self.kind + "_state_index")
+        own = zip((case.mean, case.variance), state.get(self.index))
+        return state.set(self.index, tuple(b if a is None else a for a, b in own))
+
+    def moving(self, state):
+        """Return the moving mean and variance."""
+        return state.get(self.index)
+
+
+class EquinoxBatch(EquinoxEma):
+    """`equinox.nn.BatchNorm(mode="batch")`, the examples under `jax.vmap`."""
+
+    kind = "batch"
+    statement = _equinox(
+        "batch", "debiased by 1 - momentum**t; biased, though documented as unbiased", average="zero_debiased"
+    )
+
+
+IMPLEMENTATIONS = [EquinoxEma, EquinoxBatch, _JAX.eager(EquinoxEma), _JAX.eager(EquinoxBatch)]

@@ -1,0 +1,80 @@
+"""dm-haiku: `haiku.BatchNorm`, jitted and not.
+
+https://dm-haiku.readthedocs.io/en/latest/api.html#batchnorm
+"""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+
+_HAIKU = "https://dm-haiku.readthedocs.io/en/latest/api.html#batchnorm"
+
+
+def _sibling(name):
+    """Return the adapter of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location("adapter_%s_for_haiku" % name, str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_JAX = _sibling("jax")
+
+
+class Haiku(_JAX.Jitted):
+    """`haiku.BatchNorm`; its moving statistics are the `hidden` of its two ExponentialMovingAverage."""
+
+    package = "haiku"
+    statement = _JAX.stated(
+        "haiku.BatchNorm+jit",
+        _HAIKU,
+        "reduced",
+        "haiku/_src/batch_norm.py, BatchNorm; haiku/_src/moving_averages.py, ExponentialMovingAverage",
+        {},
+        {"average": "zero_debiased", "initial_variance": 0.0},
+        variance="fast",
+    )
+    statement["rules"] += _JAX.halves("haiku/_src/batch_norm.py: jnp.mean of x in its own dtype")
+
+    def shape(self, case):
+        """Return the shape in which the library keeps parameters and statistics."""
+        return _JAX.full(case)
+
+    def transformed(self, case, training):
+        """Return the layer as a pair of pure functions of x and epsilon."""
+        axis, decay = case.native["axis"], case.native["momentum"]
+        scale, offset = case.gamma is not None, case.beta is not None
+
+        def call(x, epsilon):
+            return self.library.BatchNorm(scale, offset, decay, epsilon, axis=axis, name="layer")(x, training)
+
+        return self.library.transform_with_state(call)
+
+    def layer(self, case, training):
+        """Return the function to jit."""
+        transformed = self.transformed(case, training)
+
+        def call(parameters, state, x, epsilon):
+            named = _JAX.present(scale=parameters.get("dgamma"), offset=parameters.get("dbeta"))
+            return transformed.apply({"layer": named}, state, None, x, epsilon)
+
+        return call
+
+    def initial(self, case):
+        """Return the state of a training-mode init; statistics of the case become hidden and average, counter 0."""
+        state, given = {}, _JAX.present(mean=case.mean, var=case.variance)
+        if len(given) < 2:
+            _, state = self.transformed(case, True).init(None, case.steps[0].x, case.native["epsilon"])
+        for name, array in given.items():
+            values = dict.fromkeys(("hidden", "average"), array.reshape(_JAX.full(case)))
+            state["layer/~/%s_ema" % name] = dict(values, counter=np.zeros((), np.int32))
+        return state
+
+    def moving(self, state):
+        """Return the moving mean and variance."""
+        return [state["layer/~/%s_ema" % name]["hidden"] for name in ("mean", "var")]
+
+
+IMPLEMENTATIONS = [Haiku, _JAX.eager(Haiku)]

@@ -1,0 +1,128 @@
+"""PyTorch's compilers on `torch.nn.functional.batch_norm`: TorchScript, inductor, and `torch.export`.
+
+https://docs.pytorch.org/docs/stable/generated/torch.compile.html
+"""
+
+import importlib
+import importlib.util
+import pathlib
+
+
+def _sibling(name):
+    """Return the adapter of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location("adapter_%s_for_compilers" % name, str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_TORCH = _sibling("torch")
+_DOCS = _TORCH.DOCS
+_ONCE = {"differentiation": _TORCH.ONCE, "supports": {"trainable": [True]}}  # each program takes seconds to make
+_NOT_TWICE = _DOCS + "torch.compiler_faq.html: AOTAutograd has no double backward"
+_SAVED = {
+    "when": {"dtype": _TORCH.ALL[2:], "mode": ["train"], "output": ["dx", "dgamma"]},
+    "numerics": {"accumulate": "input", "sums": "tree"},
+    "cite": "torch/_decomp/decompositions.py, native_batch_norm_helper: on CPU save_mean and save_rstd, which the "
+    "gradients are made of, are cast to the dtype of x",
+}
+_TRAINING = "decomposition makes a program for inference: torch.export's run_decompositions is of the forward graph"
+
+
+class Script(_TORCH.Functional):
+    """`torch.nn.functional.batch_norm` compiled by TorchScript."""
+
+    statement = _TORCH.stated(
+        "F.batch_norm+script", _DOCS + "generated/torch.jit.script.html", refusals=_TORCH.refusals("Error")
+    )
+
+    def prepared(self, function):
+        """Return the scripted function."""
+        return self.torch.jit.script(function)
+
+
+class Compile(_TORCH.Functional):
+    """`torch.nn.functional.batch_norm` compiled by inductor for each static signature and epsilon."""
+
+    statement = _TORCH.stated(
+        "F.batch_norm+compile",
+        _DOCS + "generated/torch.compile.html",
+        "torch/_decomp/decompositions.py, native_batch_norm_helper: (x - mean) * rstd * weight + bias",
+        numerics={"affine": "direct"},
+        compiled=True,
+        signatures=3,
+        lacks={"forward": _NOT_TWICE, "second order": _NOT_TWICE},
+        rules=[_SAVED],
+        refusals=_TORCH.refusals("TorchRuntimeError"),
+        **_ONCE,
+    )
+
+    def prepared(self, function):
+        """Return the compiled function, which may never fall back to eager execution."""
+        importlib.import_module("torch._dynamo").config.recompile_limit = 1000
+        return self.torch.compile(function, fullgraph=True, dynamic=False)
+
+
+class Export(_TORCH.Functional):
+    """`torch.nn.functional.batch_norm` through `torch.export`, one program for each static signature and epsilon."""
+
+    statement = _TORCH.stated("F.batch_norm+export", _DOCS + "export.html", compiled=True)
+
+    def prepared(self, function):
+        """Return a function that runs the exported program of its arguments."""
+        layers, programs = _layer(self.torch, function), {}
+
+        def call(*tensors_and_constants):
+            tensors, constants = tensors_and_constants[:5], tensors_and_constants[5:]
+            key = tuple((t.shape, t.stride(), t.dtype) if t is not None else None for t in tensors) + constants
+            if key not in programs:
+                programs[key] = self.exported(layers(*constants), tensors)
+            return programs[key](*tensors)
+
+        return call
+
+    def exported(self, layer, tensors):
+        """Return the exported program as a module."""
+        return self.torch.export.export(layer, tensors).module()
+
+
+class Decomposed(Export):
+    """The exported program after its decomposition into core ATen operators, made to run and not to train."""
+
+    statement = _TORCH.stated(
+        "F.batch_norm+export+decomposed",
+        _DOCS + "export.html",
+        compiled=True,
+        signatures=4,
+        outputs=["y", "moving_mean", "moving_variance"],
+        lacks=dict.fromkeys(("gradient", "forward", "second order"), _TRAINING),
+        **_ONCE,
+    )
+
+    def exported(self, layer, tensors):
+        """Return the decomposed program as a module."""
+        return self.torch.export.export(layer, tensors).run_decompositions().module()
+
+    def run(self, case):
+        """Yield the outputs of each step, without gradients."""
+        for step in case.steps:
+            step.dy = None
+        return super(Decomposed, self).run(case)
+
+
+def _layer(torch, function):
+    """Return a module class that calls the function with the constants given to it."""
+
+    class Layer(torch.nn.Module):
+        def __init__(self, *constants):
+            super().__init__()
+            self.constants = constants
+
+        def forward(self, x, mean, variance, gamma, beta):
+            return function(x, mean, variance, gamma, beta, *self.constants)
+
+    return Layer
+
+
+IMPLEMENTATIONS = [Script, Export, Decomposed, Compile]

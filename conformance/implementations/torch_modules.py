@@ -1,0 +1,126 @@
+"""PyTorch's modules: `torch.nn.BatchNorm1d` to 3d, the lazy ones, their TorchScript, and one folded into a convolution.
+
+https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
+"""
+
+import importlib.util
+import pathlib
+
+
+def _sibling(name):
+    """Return the adapter of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location("adapter_%s_for_modules" % name, str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_TORCH = _sibling("torch")
+_DOCS = _TORCH.DOCS
+_MODULE = _DOCS + "generated/torch.nn.%s.html"
+_LINEAR = "a convolution is linear in x"
+_FROZEN = (
+    _DOCS + "notes/autograd.html#setting-requires-grad: no gradient of what does not require it; buffers still move"
+)
+
+
+class _Module(_TORCH.Functional):
+    """A `torch.nn` module, its parameters and buffers set from the case."""
+
+    def layer(self, case):
+        """Return the module."""
+        return getattr(self.torch.nn, self.entry)(case.kept[0], **self.options(case))
+
+    def options(self, case):
+        """Return what the module is made with, but for its size."""
+        options = {"eps": case.native["epsilon"], "momentum": case.native["momentum"], "affine": case.gamma is not None}
+        return dict(options, dtype=getattr(self.torch, case.dtypes["statistics"]), device=self.device)
+
+    def loaded(self, case):
+        """Return the module with the case's parameters and statistics in it."""
+        layer = self.layer(case).requires_grad_(case.spec["trainable"])
+        pairs = [(layer.weight, case.gamma), (layer.bias, case.beta)]
+        pairs += [(layer.running_mean, case.mean), (layer.running_var, case.variance)]
+        with self.torch.no_grad():
+            for target, array in pairs:
+                if target is not None and array is not None:
+                    target.copy_(self.tensor(array))
+        return layer
+
+    def build(self, case):
+        """Return (call, gamma, beta, mean, variance); the last two are the module's buffers."""
+        layer = self.loaded(case)
+
+        def call(x, training):
+            return {"y": layer.train(training)(x)}
+
+        return call, layer.weight, layer.bias, layer.running_mean, layer.running_var
+
+
+class _Lazy(_Module):
+    """A lazy module: a first input, which it infers from and keeps nothing of, tells it its size."""
+
+    def layer(self, case):
+        """Return the module, which has become an ordinary one."""
+        layer = getattr(self.torch.nn, self.entry)(**self.options(case)).eval()
+        with self.torch.no_grad():
+            layer(self.tensor(case.steps[0].x))
+        return layer
+
+
+class Folded(_Module):
+    """`torch.nn.BatchNorm2d` folded into the 1x1 convolution before it, which is the identity; inference only."""
+
+    statement = _TORCH.stated(
+        "nn.BatchNorm2d+eval_fold",
+        _DOCS + "generated/torch.nn.utils.fuse_conv_bn_eval.html",
+        "torch/nn/utils/fusion.py, fuse_conv_bn_weights: weight * gamma * r and (bias - mean) * r * gamma + beta",
+        ranks=[4],
+        supports={"affine": ["both", "none"], "dtype": ["float32", "float64"]},
+        differentiation=_TORCH.ONCE,
+        semantics={"average": "none"},
+        modes=["infer"],
+        lacks={"train": "what is folded only infers", **dict.fromkeys(("forward", "second order"), _LINEAR)},
+        outputs=["y", "dx"],
+    )
+    entry = "BatchNorm2d"
+
+    def run(self, case):
+        """Yield the outputs of each step, nothing for training."""
+        bn = self.loaded(case).eval()
+        conv = self.torch.nn.Conv2d(case.kept[0], case.kept[0], 1, bias=False, dtype=bn.running_mean.dtype).eval()
+        self.torch.nn.init.dirac_(conv.weight)
+        layer = self.torch.nn.utils.fusion.fuse_conv_bn_eval(conv.to(self.device), bn)
+        for step in case.steps:
+            x = self.tensor(step.x).requires_grad_(step.dy is not None)
+            out = {} if step.training else self.step(lambda x, _training: {"y": layer(x)}, step, x, {"dx": x})
+            yield {name: self.array(tensor) for name, tensor in out.items()}
+
+
+class _Scripted(_Module):
+    """A module compiled by TorchScript."""
+
+    def loaded(self, case):
+        """Return the module with the case's parameters and statistics in it."""
+        return self.torch.jit.script(super(_Scripted, self).loaded(case))
+
+
+def _module(base, entry, ranks, variant="", error="ValueError"):
+    supports = {"affine": ["both", "none"], "cumulative": [False, True]}
+    frozen = {"when": {"trainable": [False]}, "absent": ["dgamma", "dbeta"], "cite": _FROZEN}
+    options = {"refusals": _TORCH.refusals(error), "rules": [frozen]}
+    if ranks == [5]:
+        options["differentiation"] = [mode for mode in _TORCH.EVERY_MODE if mode != "forward"]
+        options["lacks"] = {"forward": "asked of the other ranks; no case of rank 5 asks for it"}
+    identity, page = "nn.%s%s" % (entry, variant), _MODULE % entry
+    made = _TORCH.stated(identity, page, "", ranks, supports, **options)
+    return type(entry, (base,), {"statement": made, "entry": entry})
+
+
+_RANKS = {"BatchNorm1d": [2, 3], "BatchNorm2d": [4], "BatchNorm3d": [5]}
+
+IMPLEMENTATIONS = [Folded]
+IMPLEMENTATIONS += [_module(_Module, entry, ranks) for entry, ranks in _RANKS.items()]
+IMPLEMENTATIONS += [_module(_Lazy, "Lazy" + entry, ranks) for entry, ranks in _RANKS.items()]
+IMPLEMENTATIONS += [_module(_Scripted, entry, ranks, "+script", "Error") for entry, ranks in _RANKS.items()]

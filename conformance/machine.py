@@ -1,0 +1,47 @@
+"""What results may depend on beside the frameworks: the machine, and the threads that workers are held to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PINNED = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "PYTHONHASHSEED": "0",
+}
+
+
+def processor() -> str:
+    """Return the processor's name and the instruction sets that decide how sums are ordered, where Linux tells."""
+    with contextlib.suppress(OSError):
+        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+        found = {key.strip(): value.strip() for key, _, value in lines}
+        flags = [flag for flag in found.get("flags", "").split() if flag.startswith(("fma", "avx", "amx", "f16c"))]
+        return f"{found.get('model name', platform.processor())} ({' '.join(flags)})"
+    return platform.processor()
+
+
+def describe_host() -> dict[str, Any]:
+    """Return what the results may depend on: platform, processor, versions, thread pins."""
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "processor": processor(),
+        "processors": os.cpu_count(),
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "longdouble_bits": int(np.finfo(np.longdouble).nmant),
+        "pinned": PINNED,
+    }

@@ -1,0 +1,130 @@
+"""A user's own implementations: an adapter's path, a class's dotted name, an executable, an installed package.
+
+Nothing of theirs is imported here: a worker hosts them, and its hello says what they promise.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import msgspec
+
+from conformance.environment import Environment, Hello, Limits, Listing, Worker, WorkerDied
+from conformance.errors import Incomplete, InvalidInput
+from conformance.statement import Statement
+
+GROUP = "bnconf.implementations"  # the entry points of installed packages
+EXEC = "exec:"
+START = Limits().start
+_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One implementation on one device, the environment that hosts it, its target there, and what `-i` names it by."""
+
+    id: str
+    statement: Statement
+    environment: str
+    target: str
+    named: str
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self.id.rpartition("@")[2]
+
+    @property
+    def host(self) -> str:
+        """The name of the worker that hosts it: the environment, and the device where that is not the CPU."""
+        return self.environment if self.device == "cpu" else f"{self.environment}@{self.device}"
+
+
+def is_target(pattern: str) -> bool:
+    """Return whether this names something of a user's own rather than an id.
+
+    >>> [is_target(p) for p in ("mine.py", "mine.py:Mine", "pkg.mod:Mine", "exec:./mine --fast", "torch.*@cuda")]
+    [True, True, True, True, False]
+    """
+    is_file = pattern.partition(":")[0].endswith(".py")
+    return is_file or pattern.startswith(EXEC) or bool(_CLASS.fullmatch(pattern))
+
+
+def introduced(target: str, device: str = "cpu", python: str = sys.executable, start: float = START) -> list[Entry]:
+    """Start the worker that hosts a target, within seconds, and return the implementations that its hello announces."""
+    path = Path(target.partition(":")[0])
+    if path.suffix == ".py" and not path.is_file():
+        raise InvalidInput(f"-i {target}: {path}: no such adapter; give the path of a Python file")
+    hello = _hello(target, device, python, Limits(start=start))
+    entries = [_entry(target, listing, device) for listing in hello.implementations]
+    if target.startswith(EXEC):  # a worker of its own
+        entries = [msgspec.structs.replace(e, environment=f"exec-{entries[0].statement.id}") for e in entries]
+    here = [entry for entry in entries if entry.device == device]
+    if not here:
+        said = ", ".join(entry.id for entry in entries) or "none at all"
+        raise Incomplete(f"-i {target}: announces no implementation on {device}, but {said}")
+    return here
+
+
+def program(target: str) -> tuple[str, ...]:
+    """Return the command line that an `exec:` target names, nothing for another; check that it can be started."""
+    if not target.startswith(EXEC):
+        return ()
+    try:
+        words = shlex.split(target.removeprefix(EXEC))
+    except ValueError as error:
+        raise InvalidInput(f"-i {target}: {error}; quote it as a shell would have it") from error
+    if not words:
+        raise InvalidInput(f"-i {target}: names no program; give one, such as exec:./mine or 'exec:node mine.js'")
+    if shutil.which(words[0]) is None:
+        there = Path(words[0]).exists()
+        fix = f"is not executable; chmod +x {words[0]}" if there else "no such program; give its path"
+        raise InvalidInput(f"-i {target}: {words[0]}: {fix}")
+    return tuple(words)
+
+
+def _hello(target: str, device: str, python: str, limits: Limits) -> Hello:
+    command = program(target)
+    host = Environment("user", () if command else (target,), python=python, device=device, program=command)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        try:
+            worker = Worker(host, limits, log)
+        except WorkerDied as error:
+            reason = str(error).removesuffix(f"; see {log}")  # which is gone in a moment
+            if command:
+                raise Incomplete(f"-i {target}: {reason}") from error
+            rule = "give PATH.py[:Class] or package.module:Class, a class with a `statement`"
+            raise InvalidInput(f"-i {target}: names no implementation: {reason}; {rule}") from error
+        worker.close()
+    return worker.hello
+
+
+def _entry(target: str, listing: Listing, device: str) -> Entry:
+    try:
+        statement = msgspec.convert(listing.statement, Statement)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"-i {target}: the statement of {listing.id} is not valid: {error}") from error
+    base, _, place = listing.id.rpartition("@")
+    if base != statement.id:
+        raise InvalidInput(f"-i {target}: announces {listing.id}; its statement says {statement.id}@{device}")
+    return Entry(listing.id, statement.on(place), "user", target, target)
+
+
+def installed(device: str, python: str = sys.executable) -> Iterator[Entry]:
+    """Yield what installed packages add to the roster; one that cannot be loaded stays in it, and is not available."""
+    for point in entry_points(group=GROUP):
+        try:
+            found = introduced(point.value, device, python)
+        except (InvalidInput, Incomplete):  # its worker will say why
+            name = re.sub(r"[^\w.+-]", "-", point.name)
+            stated = Statement(id=name, packages=[], documentation="", conventions={})
+            found = [Entry(f"{name}@{device}", stated.on(device), f"user-{name}", point.value, "")]
+        for entry in found:
+            yield msgspec.structs.replace(entry, named=entry.id)

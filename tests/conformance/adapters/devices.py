@@ -1,0 +1,48 @@
+"""An implementation on two devices: on `cuda` its epsilon has a floor, its variance is E[x²]-E[x]², and it says so."""
+
+import importlib.util
+import os
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_PATH = os.path.join(_HERE, "..", "..", "..", "conformance", "implementations", "numpy.py")
+_SPEC = importlib.util.spec_from_file_location("calibration", os.path.normpath(_PATH))
+calibration = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(calibration)
+
+FLOOR = 1e-4
+_PLAIN = calibration.TwoPass.statement
+_ELSEWHERE = {
+    "when": {"device": ["cuda"]},
+    "semantics": {"epsilon_floor": FLOOR},
+    "numerics": {"variance": "fast", "clamped": True},
+    "cite": "this file",
+}
+
+
+class Both(object):
+    """Two passes on the CPU, one elsewhere."""
+
+    statement = dict(_PLAIN, id="devices.both", rules=_PLAIN["rules"] + [_ELSEWHERE])
+
+    def __init__(self, device):
+        self.device = device
+        self.inner = calibration.TwoPass("cpu") if device == "cpu" else calibration.Fast("cpu")
+
+    def about(self):
+        """Return what it runs on."""
+        return {"gpu": "made of paper", "tf32": "off"} if self.device == "cuda" else {}
+
+    def run(self, case):
+        """Yield what the device computes."""
+        if self.device == "cuda":
+            case.native["epsilon"] = max(case.native["epsilon"], FLOOR)
+        return self.inner.run(case)
+
+
+class Silent(Both):
+    """The same, without a word about the other device."""
+
+    statement = dict(_PLAIN, id="devices.silent")
+
+
+IMPLEMENTATIONS = [Both, Silent]
