@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from conformance import baseline as _baseline
+from conformance import summary
 from conformance.baseline import Baseline
 from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
@@ -152,7 +153,7 @@ def _unexplained(explanations: list[Explanation]) -> Iterator[Finding]:
 
 def _says(kind: Kind, implementation: str, output: str, failures: tuple[Result, ...], about: tuple[str, ...]) -> str:
     worst = failures[0]
-    size = f"worst ρ = {worst.rho}" if worst.rho is not msgspec.UNSET else worst.reason
+    size = f"worst ρ = {summary.show(worst.rho)}" if worst.rho is not msgspec.UNSET else worst.reason
     counted = f"{implementation} {output}: {len(failures)} failures in {len({r.case for r in failures})} cases, {size}"
     return {
         "changed": f"{counted}; not as {', '.join(about)} predicts",

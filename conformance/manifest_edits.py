@@ -25,8 +25,7 @@ from conformance.results import ImplementationRecord, Run
 _ENTRY = "[[divergence]]"
 _NEW = "# Known divergences; conformance/divergences/__init__.py says what an entry holds.\n"
 _STUB = """
-# {says}
-# {command}
+{says}
 [[divergence]]
 id = {id}
 implementations = {implementations}
@@ -50,11 +49,9 @@ def patch(manifests: Path, decision: GateDecision, run: Run, known: list[Diverge
     texts = {path.name: path.read_text() for path in sorted(manifests.glob("*.toml"))}
     edited = {name: _edited(manifests / name, text, decision, run) for name, text in texts.items()}
     names = {divergence.id for divergence in known}
-    for finding in decision.findings:
-        record = records.get(finding.implementation)
-        if finding.kind == "unexplained" and record:
-            name = f"{record.framework}.toml"
-            edited[name] = edited.get(name, _NEW) + _stub(finding, record, run, folder, names)
+    for identity, findings in _unexplained(decision):
+        name = f"{records[identity].framework}.toml"
+        edited[name] = edited.get(name, _NEW) + _stub(findings, records[identity], run, folder, names)
     return "".join(_diff(name, texts.get(name), text) for name, text in sorted(edited.items()))
 
 
@@ -95,19 +92,26 @@ def _commented(block: list[str], divergence: Divergence, decision: GateDecision)
     return [*(comment for comment in comments if comment not in block), *block]
 
 
-def _stub(finding: Finding, record: ImplementationRecord, run: Run, folder: Path, names: set[str]) -> str:
-    """Return an entry about a finding without what only a person can say; its id is new, and added to names."""
-    ids = (f"{record.id}-{finding.output}{suffix}" for suffix in _suffixes())
+def _unexplained(decision: GateDecision) -> Iterator[tuple[str, list[Finding]]]:
+    """Yield what nothing explains, by implementation: often one cause shows in several outputs."""
+    found = [finding for finding in decision.findings if finding.kind == "unexplained"]
+    for identity, findings in itertools.groupby(found, key=lambda finding: finding.implementation):
+        yield identity, list(findings)
+
+
+def _stub(findings: list[Finding], record: ImplementationRecord, run: Run, folder: Path, names: set[str]) -> str:
+    """Return an entry about findings without what only a person can say; its id is new, and added to names."""
+    ids = (f"{record.id}{suffix}" for suffix in _suffixes())
     name = next(identity for identity in ids if identity not in names)
     names.add(name)
-    versions = (f"{_toml(package)} = {_toml(f'=={version}')}" for package, version in sorted(record.versions.items()))
+    packages = [package for package in record.statement.get("packages", ()) if package in record.versions]
+    lines = [line for f in findings for line in (one_line(f.says), replay_command(run, f.failures[0], folder))]
     return _STUB.format(
-        says=one_line(finding.says),
-        command=replay_command(run, finding.failures[0], folder),
+        says="\n".join(f"# {line}" for line in lines),
         id=_toml(name),
         implementations=_toml([record.id]),
-        versions=", ".join(versions),
-        outputs=_toml([finding.output]),
+        versions=", ".join(f"{_toml(package)} = {_toml(f'=={record.versions[package]}')}" for package in packages),
+        outputs=_toml([finding.output for finding in findings]),
         since=run.header.started[:10],
     )
 

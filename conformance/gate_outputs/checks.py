@@ -58,7 +58,7 @@ def table(decision: GateDecision, run: Run, folder: Path) -> list[Check]:
         key, before = (check.implementation, check.group), found.get((check.implementation, check.group))
         if before and before.state in ("failed", "error"):
             worst: State = "error" if "error" in (before.state, check.state) else "failed"
-            says, commands = before.says + check.says, before.commands + check.commands
+            says, commands = before.says + check.says, tuple(dict.fromkeys(before.commands + check.commands))
             found[key] = msgspec.structs.replace(before, state=worst, says=says, commands=commands)
         else:
             found[key] = check

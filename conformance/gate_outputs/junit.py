@@ -21,7 +21,7 @@ def as_junit(decision: GateDecision, run: Run, folder: Path) -> str:
     for implementation, found in groupby(checks, key=lambda check: check.implementation):
         root.append(_suite(implementation, list(found), run.header.started))
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8").decode() + "\n"
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
 
 
 def _suite(implementation: str, checks: list[Check], started: str) -> ET.Element:
