@@ -15,11 +15,10 @@ from pathlib import Path
 import msgspec
 
 from conformance import divergences
-from conformance.console import replay_command
 from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
 from conformance.gate import Finding, GateDecision
-from conformance.gate_outputs.text import one_line
+from conformance.gate_outputs.text import command, one_line
 from conformance.results import ImplementationRecord, Run
 
 _ENTRY = "[[divergence]]"
@@ -105,7 +104,7 @@ def _stub(findings: list[Finding], record: ImplementationRecord, run: Run, folde
     name = next(identity for identity in ids if identity not in names)
     names.add(name)
     packages = [package for package in record.statement.get("packages", ()) if package in record.versions]
-    lines = [line for f in findings for line in (one_line(f.says), replay_command(run, f.failures[0], folder))]
+    lines = [line for f in findings for line in (one_line(f.says), command(run, f.failures[0], folder))]
     return _STUB.format(
         says="\n".join(f"# {line}" for line in lines),
         id=_toml(name),

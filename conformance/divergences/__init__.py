@@ -34,9 +34,16 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     numerics: dict[str, Any] = {}
     refuses: list[str] = []
 
-    def rule(self, when: When, cite: str) -> Rule:
-        """Return the prediction as a rule of a statement."""
-        return Rule(cite, when, self.semantics, self.numerics)
+    def rules(self, when: When, cite: str) -> list[Rule]:
+        """Return the prediction as rules of a statement.
+
+        Semantics hold for a whole case, since what a step does decides what later ones start from; numerics for a mode
+        and an output. What `when` says beyond that is for `Divergence.covers` to hold results to.
+        """
+        return [
+            Rule(cite, _without(when, "output", "mode", "update", "n"), semantics=self.semantics),
+            Rule(cite, _without(when, "update", "n"), numerics=self.numerics),
+        ]
 
 
 class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"review_by": "review-by"}):
@@ -78,10 +85,13 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         """Return the statement with the prediction in it; everywhere: whatever the facts."""
         when = {} if everywhere else self.when
         if self.predicts.refuses:
-            facts = {fact: values for fact, values in when.items() if fact != "output"}
-            refusal = Refusal(self.reason, facts, self.predicts.refuses)
+            refusal = Refusal(self.reason, _without(when, "output"), self.predicts.refuses)
             return msgspec.structs.replace(statement, refusals=[refusal, *statement.refusals])
-        return msgspec.structs.replace(statement, rules=[*statement.rules, self.predicts.rule(when, self.reason)])
+        return msgspec.structs.replace(statement, rules=[*statement.rules, *self.predicts.rules(when, self.reason)])
+
+
+def _without(when: When, *facts: str) -> When:
+    return {fact: values for fact, values in when.items() if fact not in facts}
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

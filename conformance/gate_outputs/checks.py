@@ -9,9 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from conformance.console import replay_command
 from conformance.gate import Finding, GateDecision
-from conformance.gate_outputs.text import SHOWN, one_line
+from conformance.gate_outputs.text import SHOWN, command, one_line
 from conformance.results import Result, Run
 
 State = Literal["passed", "known", "not judged", "failed", "error"]
@@ -98,7 +97,7 @@ def _red(decision: GateDecision, run: Run, folder: Path) -> Iterator[Check]:
             continue
         state: State = "error" if finding.kind in ("fault", "incomplete") else "failed"
         for name, failures in _groups(finding).items():
-            commands = tuple(replay_command(run, failure, folder) for failure in failures[:SHOWN])
+            commands = tuple(command(run, failure, folder) for failure in failures[:SHOWN])
             yield Check(finding.implementation or RUN, name, state, (one_line(finding.says),), commands)
 
 

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from conformance.console import replay_command
 from conformance.gate import Finding, GateDecision
 from conformance.gate_outputs.checks import table
-from conformance.gate_outputs.text import SHOWN, one_line
+from conformance.gate_outputs.text import SHOWN, command, one_line
 from conformance.results import Run
 
 LIMIT = 1 << 20
@@ -50,7 +49,7 @@ def _fitting(parts: Iterable[str], room: int) -> tuple[list[str], bool]:
 
 
 def _section(finding: Finding, run: Run, folder: Path) -> str:
-    commands = [html.escape(replay_command(run, failure, folder)) for failure in finding.failures[:SHOWN]]
+    commands = [html.escape(command(run, failure, folder)) for failure in finding.failures[:SHOWN]]
     block = f"\n  <pre>{'&#10;'.join(commands)}</pre>\n" if commands else ""
     return f"- **{finding.kind}** {_text(one_line(finding.says))}\n{block}"
 
@@ -61,7 +60,7 @@ def _rows(decision: GateDecision, run: Run, folder: Path) -> Iterator[str]:
         counts.setdefault(check.implementation, Counter())[check.state] += 1
     yield f"\n| checks of | {' | '.join(_STATES)} |\n|---|{'---:|' * len(_STATES)}\n"
     for identity, states in counts.items():
-        yield f"| {_text(identity)} | {' | '.join(str(states[state] or '') for state in _STATES)} |\n"
+        yield f"| {_text(one_line(identity))} | {' | '.join(str(states[state] or '') for state in _STATES)} |\n"
 
 
 def _text(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from conformance.gate import GateDecision
 from conformance.gate_outputs.checks import Check, State, table
+from conformance.gate_outputs.text import one_line
 from conformance.results import Run
 
 _TAGS: dict[State, str] = {"known": "skipped", "not judged": "skipped", "failed": "failure", "error": "error"}
@@ -19,7 +20,7 @@ def as_junit(decision: GateDecision, run: Run, folder: Path) -> str:
     seconds = run.end.seconds if run.end else 0.0
     root = ET.Element("testsuites", _counts(checks) | {"name": "bnconf gate", "time": f"{seconds:.3f}"})
     for implementation, found in groupby(checks, key=lambda check: check.implementation):
-        root.append(_suite(implementation, list(found), run.header.started))
+        root.append(_suite(one_line(implementation), list(found), run.header.started))
     ET.indent(root)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
 

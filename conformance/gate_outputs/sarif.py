@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from conformance.console import replay_command
 from conformance.gate import Finding, GateDecision
-from conformance.gate_outputs.text import SHOWN, one_line
+from conformance.gate_outputs.text import SHOWN, command, one_line
 from conformance.results import FILE, Run
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -54,7 +53,7 @@ def as_sarif(decision: GateDecision, run: Run, folder: Path) -> str:
 
 def _result(finding: Finding, run: Run, folder: Path) -> dict[str, Any]:
     level = "error" if finding.status else "note" if finding.kind == "version changed" else "warning"
-    lines = [one_line(finding.says), *(replay_command(run, failure, folder) for failure in finding.failures[:SHOWN])]
+    lines = [one_line(finding.says), *(command(run, failure, folder) for failure in finding.failures[:SHOWN])]
     file = run.cases[finding.failures[0].case].file if finding.failures else FILE
     about = (finding.kind, finding.implementation, finding.output, *finding.divergences)
     return {**_about(finding.kind, level, "\n".join(lines), file), "partialFingerprints": {"bnconf/v1": _hash(about)}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conformance.console import replay_command
 from conformance.gate import Finding, GateDecision
-from conformance.results import Run
+from conformance.results import Result, Run
 
 SHOWN = 3
 """How many failures of a finding are shown with their commands."""
@@ -27,9 +27,14 @@ def as_text(decision: GateDecision, run: Run, folder: Path, *, first: bool = Fal
 
 def _lines(finding: Finding, run: Run, folder: Path) -> list[str]:
     lines = [f"{finding.kind.upper()} {one_line(finding.says)}"]
-    lines += [f"    step {r.step} {r.mode}: {replay_command(run, r, folder)}" for r in finding.failures[:SHOWN]]
+    lines += [f"    step {r.step} {r.mode}: {command(run, r, folder)}" for r in finding.failures[:SHOWN]]
     more = len(finding.failures) - SHOWN
     return [*lines, f"    and {more} more"] if more > 0 else lines
+
+
+def command(run: Run, failure: Result, folder: Path) -> str:
+    """Return what a shell takes to ask the case of a failure again, as one safe line."""
+    return one_line(replay_command(run, failure, folder))
 
 
 def one_line(text: str) -> str:

@@ -62,6 +62,16 @@ def test_a_deviation_as_predicted_is_green(run, adapter, manifest, gate):
     assert verdict(result).startswith("green (0): conformant, or every deviation is explained")
 
 
+@pytest.mark.parametrize("when", ['output = ["moving_variance"]', 'mode = ["train"]', 'n = ["many"]'])
+def test_what_is_predicted_of_some_results_explains_those_and_no_other(run, adapter, manifest, gate, when):
+    """Semantics change a whole case, so a prediction about one output or mode explains its results; others spread."""
+    run(adapter(BIASED), cases=SEVERAL_RANKS)
+    result = gate("--divergences", manifest(when=f"{{ {when} }}"))
+    assert "explained: biased" in result.stdout
+    assert "CHANGED" not in result.stdout
+    assert ("SPREAD" in result.stdout) == ("many" not in when)
+
+
 def test_drill_new_failure(run, adapter, gate, tmp_path):
     """What no divergence speaks of exits 1, and is shown with a command that asks the case again."""
     run(adapter(BIASED))
