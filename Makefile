@@ -48,7 +48,7 @@ report: $(RUN_READY) ## judge every implementation, write the HTML report, print
 
 test: $(DEV_READY) ## run the tests on two processes (EXTRAS; PYTEST_ARGS for one file or one test)
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 check: lint types layers spelling worker-syntax versions test ## run everything that CI runs
 	@echo "All checks passed."

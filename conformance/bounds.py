@@ -132,6 +132,9 @@ class Bounds:
         A mask's zeros are exact, and its divisor is a sum that is rounded once more.
         """
         e = self.g(4 if batch.observed.shares is None else 5) * batch.mean_abs + 3 * self.units.smallest
+        e = (
+            e + self.units.taken_u * batch.max_abs
+        )  # each value is off by that, and so may be its distance from the mean
         return self.vacuous(e, self.n * batch.mean_abs)
 
     def e_variance(self, batch: Batch, e_mean: Array) -> Array:
@@ -144,7 +147,7 @@ class Bounds:
             q = variance + batch.mean**2
             e = self.g(5) * q + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u) + 3 * u * batch.mean**2
             return self.vacuous((e + 6 * tiny + u * variance) / (1 - u), self.n * q)
-        moved = e_mean**2 + 2 * batch.lost * e_mean
+        moved = e_mean**2 + 2 * batch.lost * e_mean + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
         e = self.g(7) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
         if self.numerics.variance == "stable":  # a running mean, each as good as one of max|x|; 1 + √2 < 2.42
             e_running = self.g(4) * batch.max_abs + 3 * tiny

@@ -45,7 +45,7 @@ class Options(msgspec.Struct, frozen=True):
     entries: list[Entry]
     out: Path
     seed: int = 0
-    cases: int = 475
+    cases: int = 380
     corpus: bool = True
     requested: bool = False
     in_process: bool = False
@@ -261,10 +261,11 @@ class Campaign:
 
 
 def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signature]:
-    """Return the pooled signatures that an implementation supports: of either kind no more than it can pay for."""
+    """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature."""
     found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(i.facts))
-    plain, featured = ([s for s in found if bool(s.feature) == has] for has in (False, True))
-    return plain[: statement.signatures] + featured[: statement.signatures]
+    plain = [signature for signature in found if not signature.feature]
+    featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
+    return plain[: statement.signatures] + list(featured.values())[: statement.signatures]
 
 
 def resumable(options: Options, header: results.RunRecord) -> list[Result]:

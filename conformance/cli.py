@@ -16,7 +16,7 @@ from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
 
 OUT = Path("reports/latest")
-PROFILES = {"smoke": 95, "default": 475, "thorough": 1900}  # 1, 5 and 20 cases per cell
+PROFILES = {"smoke": 95, "default": 380, "thorough": 1900}  # 1, 4 and 20 cases per cell
 
 
 class _Group(click.Group):

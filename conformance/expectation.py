@@ -45,6 +45,12 @@ def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
         yield answers
 
 
+def keeps(plan: Plan) -> bool:
+    """Return whether there is anything whose size must fit the next batch: parameters, or statistics."""
+    given = any(name in plan.case.tensors for name in ("gamma", "beta", "moving_mean", "moving_variance"))
+    return given or plan.semantics.average != "none"
+
+
 def _validate(plan: Plan, t: int, kept: tuple[int, ...] | None) -> None:
     mask, adjustment = plan.question.mask(t), plan.question.adjustment(t)
     validate(

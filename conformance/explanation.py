@@ -70,8 +70,11 @@ class _Answer:
     def _explanation(self, result: Result, about: list[Divergence], predicted: dict[Any, str]) -> Explanation:
         covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
         if covering:
-            return Explanation(result, "explained" if _passes(predicted, result) else "changed", covering)
-        spread = tuple(d.id for d in about if _passes(self._verdicts([d], everywhere=True), result))
+            off = isinstance(result.rho, float) and any(d.predicts.wrong for d in about if d.id in covering)
+            return Explanation(result, "explained" if off or _passes(predicted, result) else "changed", covering)
+        spread = tuple(
+            d.id for d in about if not d.predicts.wrong and _passes(self._verdicts([d], everywhere=True), result)
+        )
         return Explanation(result, "spread" if spread else "unexplained", spread)
 
     def _verdicts(self, about: list[Divergence], *, everywhere: bool = False) -> dict[Any, str]:

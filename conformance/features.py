@@ -90,20 +90,24 @@ _RENORM: dict[str, dict[str, Any]] = {
 _VIRTUAL: dict[str, dict[str, Any]] = {str(size): {"virtual_batch_size": size} for size in (2, 4)}
 _BOTH: dict[str, dict[str, Any]] = {name: {**_VIRTUAL["4"], **fields} for name, fields in _RENORM.items()}
 _DIVISIBLE = (4, 8, 16, 64, 128)
+_SEVERAL = (4, 6, 8, 9, 16, 33, 64, 128)  # enough rows for a mask to leave some and take some
 _COMMON = ("rank 2, axis 1", "rank 4, axis 1", "rank 4, axis -1")
 
 FEATURES: dict[str, Feature] = {
     "mask": Feature(
-        ("rank 2, axis 1", "rank 3, axis -1", "rank 4, axis 1", "rank 4, axis -1"), ("full", "spread"), add=_masks
+        ("rank 2, axis 1", "rank 3, axis -1", "rank 4, axis 1", "rank 4, axis -1"),
+        ("full", "spread"),
+        add=_masks,
+        first=_SEVERAL,
     ),
-    "mask without last": Feature(("rank 3, axis -1", "rank 4, axis -1"), ("without_last",), add=_masks),
+    "mask without last": Feature(("rank 3, axis -1", "rank 4, axis -1"), ("without_last",), add=_masks, first=_SEVERAL),
     "renorm": Feature((*_COMMON, "rank 3, axis 1"), tuple(_RENORM), _RENORM),
     "virtual": Feature(
         ("rank 2, axis 1", "rank 3, axis -1", "rank 4, axis -1"), tuple(_VIRTUAL), _VIRTUAL, first=_DIVISIBLE
     ),
     "virtual renorm": Feature(("rank 2, axis 1",), tuple(_BOTH), _BOTH, first=_DIVISIBLE),
     "adjustment": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_adjustment),
-    "forward": Feature((*_COMMON, "rank 3, axis 1"), ("forward",), add=_derivative(1)),
+    "forward": Feature((*_COMMON, "rank 5, axis 1"), ("forward",), add=_derivative(1)),
     "second order": Feature(
         (*_COMMON, "rank 3, axis 1", "rank 5, axis 1"), ("reverse", "forward_over_reverse"), add=_derivative(2)
     ),

@@ -45,8 +45,12 @@ class _Judge:
             if outcome is None and all(isinstance(o, Outputs) for o in self.reply.outcomes):
                 yield self._result(t, "FAIL", "it stopped answering, and said nothing")
                 continue
-            documented = self.statement.refusal(step_facts(self.case, t))
-            if isinstance(expected, Refusal):
+            facts = step_facts(self.case, t)
+            documented = self.statement.refusal(facts)
+            free = self.statement.answers(facts) or not expectation.keeps(self.plan)
+            if isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
+                yield self._result(t, "INCONCLUSIVE", f"answered, and nothing says what is right: {expected}")
+            elif isinstance(expected, Refusal):
                 yield self._step(t, outcome, str(expected))
             elif documented or not isinstance(outcome, Outputs):
                 promised = f"{' or '.join(documented.error)}, {documented.cite}" if documented else ""

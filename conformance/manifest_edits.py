@@ -31,7 +31,7 @@ implementations = {implementations}
 versions = {{ {versions} }}
 when = {{ output = {outputs} }}
 kind = "" # defect, precision or unsupported
-predicts = {{}} # semantics, numerics or refuses: what holds there instead of the statement
+predicts = {{}} # what holds there instead of the statement
 rule = "" # of reference/README.md
 reason = "" # a sentence
 link = "" # https://…, or unreported

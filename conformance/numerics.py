@@ -14,14 +14,15 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     variance: `two_pass`; `stable` (Welford, Chan); `fast`, E[x²] - E[x]². affine: `direct`, gamma (x - m) r + beta;
     `folded`, x * scale + shift. sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, any order at all.
-    accumulate: `wide`, float32 or wider; `input`, the input's own dtype. clamped: a fast variance is kept >= 0.
+    accumulate: `wide`, float32 or wider; `input`, the input's own dtype; `float32`, even where the input is wider.
+    clamped: a fast variance is kept >= 0.
     stored: the dtype the output is stored in, `input`, `parameters`, `statistics`, or a name.
     """
 
     variance: Literal["two_pass", "stable", "fast"] = "two_pass"
     affine: Literal["direct", "folded"] = "direct"
     sums: Literal["tree", "serial"] = "serial"
-    accumulate: Literal["wide", "input"] = "wide"
+    accumulate: Literal["wide", "input", "float32"] = "wide"
     clamped: bool = False
     stored: str = "input"
 
@@ -37,7 +38,10 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Units:
-    """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output."""
+    """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output.
+
+    taken_u: what inputs are rounded by when arithmetic coarser than their own dtype takes them in, 0 otherwise.
+    """
 
     u: float
     smallest: float
@@ -45,10 +49,14 @@ class Units:
     stored_u: float
     stored_quantum: float
     stored_largest: float
+    taken_u: float = 0.0
 
     @classmethod
-    def of(cls, arithmetic: str, stored: str) -> Units:
-        """Return the units for arithmetic in one dtype and storage in another; storing at no less costs nothing."""
+    def of(cls, arithmetic: str, stored: str, taken: str = "bfloat16") -> Units:
+        """Return the units for arithmetic in one dtype, storage in another, and input of a third.
+
+        Storing at no less costs nothing, nor does taking in what is no wider.
+        """
         info, out = finfo(arithmetic), finfo(stored)
         rounds = float(out.eps) > float(info.eps)
         return cls(
@@ -58,6 +66,7 @@ class Units:
             float(out.eps) / 2 if rounds else 0.0,
             float(out.smallest_subnormal) / 2 if rounds else 0.0,
             float(out.max),
+            float(info.eps) / 2 if float(finfo(taken).eps) < float(info.eps) else 0.0,
         )
 
 

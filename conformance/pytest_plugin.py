@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from conformance.targets import Entry
 
 _OUTPUTS = {
-    "gradients": {"dx", "dgamma", "dbeta"},
-    "moving_statistics": {"moving_mean", "moving_variance"},
+    "gradients": {"dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"},
+    "moving_statistics": {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"},
     "batch_statistics": {"mean", "variance"},
 }
 _OUTCOMES = "outcomes"  # what is refused, and what crashes, hangs or stops answering
@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options; each may be given in pytest's configuration file too, and the first two to the mark."""
     group = parser.getgroup("bnconf", "conformance of batch normalization")
     for name, about in (
-        ("cases", "how many cases to ask of each implementation (default 475)"),
+        ("cases", "how many cases to ask of each implementation (default 380)"),
         ("seed", "decides every case (default 0)"),
         ("out", "folder for runs and case files (default: in pytest's cache)"),
     ):
@@ -69,7 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("bnconf")
     if mark is None or "bnconf_check" not in metafunc.fixturenames:
         return
-    seed, cases = (_number(metafunc.config, mark, name, default) for name, default in (("seed", 0), ("cases", 475)))
+    seed, cases = (_number(metafunc.config, mark, name, default) for name, default in (("seed", 0), ("cases", 380)))
     checks = [Check(entry, group, seed, cases) for entry in _entries(mark) for group in _groups(entry)]
     metafunc.parametrize("bnconf_check", checks, ids=[f"{c.entry.id}-{c.group}" for c in checks], indirect=True)
 

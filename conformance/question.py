@@ -166,7 +166,8 @@ class Plan:
     def _units(self, numerics: Numerics) -> Units:
         x = self.case.dtypes.x
         wide = "float64" if x == "float64" else "float32"
-        return Units.of(wide if numerics.accumulate == "wide" else x, self.dtype(numerics))
+        arithmetic = {"wide": wide, "input": x, "float32": "float32"}[numerics.accumulate]
+        return Units.of(arithmetic, self.dtype(numerics), x)
 
     def dtype(self, numerics: Numerics) -> str:
         """Return the dtype that an output is promised in."""

@@ -55,12 +55,12 @@ def built_in(device: str = "cpu") -> list[Entry]:
         entry
         for name in hosts
         for file in _BUILT_IN[name][0]
-        for entry in from_file(str(ADAPTERS / file), name, device)
+        for entry in from_target(str(ADAPTERS / file), name, device)
     ]
 
 
-def from_file(target: str, environment: str, device: str = "cpu") -> list[Entry]:
-    """Return the implementations of an adapter of the suite, PATH.py or PATH.py:Class, which imports no framework."""
+def from_target(target: str, environment: str = "user", device: str = "cpu") -> list[Entry]:
+    """Return the implementations of an adapter that imports no framework, PATH.py or PATH.py:Class."""
     path, _, name = target.partition(":")
     module = _load(Path(path))
     classes = [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)

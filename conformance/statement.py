@@ -47,9 +47,10 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conventions: how its native arguments differ from the neutral `Spec`. supports: facts a case must have to be asked
     at all. modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged. outputs: what
     it returns. compiled: it pays for each new static signature, so it gets the pooled ones only, and of those no more
-    than `signatures`. lacks: why it offers none of a column of the matrix (see `offers`). calibration: it is there to
-    test the suite. returned: batch statistics are returned `as_used` in the output, or may be `rounded` on the way
-    out. device: where it runs, which the host fills in; a `when` may name it beside the facts of the case.
+    than `signatures`. accepts: where it answers what makes no sense, such as statistics of another size. lacks: why
+    it offers none of a column of the matrix (see `offers`). calibration: it is there to test the suite. returned:
+    batch statistics are returned `as_used` in the output, or may be `rounded` on the way out. device: where it runs,
+    which the host fills in; a `when` may name it beside the facts of the case.
     """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+-]+$")]
@@ -61,6 +62,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outputs: tuple[str, ...] = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
     rules: list[Rule] = []
     refusals: list[Refusal] = []
+    accepts: list[When] = []
     lacks: dict[str, str] = {}
     compiled: bool = False
     signatures: int = 16
@@ -117,6 +119,10 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if facts.get(fact) not in allowed:
                 return f"{fact} is {facts.get(fact)}; supported: {', '.join(str(value) for value in allowed)}"
         return ""
+
+    def answers(self, facts: dict[str, Any]) -> bool:
+        """Return whether a step that makes no sense may be answered: in a mode that it lacks, or where it says so."""
+        return facts["mode"] not in self.modes or any(matches(when, facts) for when in self.accepts)
 
     def refusal(self, facts: dict[str, Any]) -> Refusal | None:
         """Return the documented refusal that a step runs into."""
@@ -193,6 +199,7 @@ def facts(case: Case) -> dict[str, Any]:
         "dtype": case.dtypes.x,
         "parameters": case.dtypes.parameters,
         "statistics": case.dtypes.statistics,
+        "axis": list(case.spec.axis) if isinstance(case.spec.axis, tuple) else case.spec.axis,
         "layout": case.layout,
         "center": case.spec.center,
         "scale": case.spec.scale,

@@ -98,7 +98,7 @@ class OneStep:
         def rounded(output: str) -> Used:
             bounds = self.bounds(output)
             u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
-            e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny
+            e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny + bounds.units.taken_u * self.batch.max_abs
             return bounds.used(mean, variance, e_mean_taken, e_variance + u * (variance + e_variance) + tiny)
 
         return rounded
@@ -120,13 +120,13 @@ class OneStep:
 
     def affine(self, before: Carried) -> Affine:
         """Return the map from z to y: gamma and beta, after what renorm and adjustment do."""
-        beta, zero = self.question.parameters.beta, np.zeros((), self.question.dtype)
+        beta, zero, units = self.question.parameters.beta, np.zeros((), self.question.dtype), self.bounds("y").units
         shift = zero if beta is None else self.align(beta)
+        gamma, beta = (Near(value, units.taken_u * np.abs(value)) for value in (self.gamma, shift))
         inner = self.inner(before)
         if inner is None:
-            return Affine(self.gamma, shift, zero, zero)
-        u, gamma = self.bounds("y").units.u, exact(self.gamma)
-        scale, moved = gamma.times(inner[0], u), gamma.times(inner[1], u).plus(exact(shift), u)
+            return Affine(gamma.value, beta.value, gamma.error, beta.error)
+        scale, moved = gamma.times(inner[0], units.u), gamma.times(inner[1], units.u).plus(beta, units.u)
         return Affine(scale.value, moved.value, scale.error, moved.error)
 
     def inner(self, before: Carried) -> tuple[Near, Near] | None:

@@ -124,27 +124,32 @@ def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
     while len(unique := list(dict.fromkeys(found[1:]))) < count:
         found = _draw(recipe(cell), (run_seed, *filter(None, cell)), budget)
         budget *= 2
-    shared = pool(run_seed).get((cell.placement, cell.precision, cell.feature))
+    shared = pool(run_seed).get(_named(cell), [])
     return [_numbered(r, i, shared) for i, r in enumerate(unique[:count])]
 
 
-def _numbered(recipe: Recipe, number: int, shared: Signature | None) -> Recipe:
-    """Number a cell's recipes; those with an even number take the pooled signature, where the cell has one."""
-    if number % 2 or shared is None:
+def _numbered(recipe: Recipe, number: int, shared: list[Signature]) -> Recipe:
+    """Number a cell's recipes; those with an even number take a pooled signature in turn, where the cell has any."""
+    if number % 2 or not shared:
         return msgspec.structs.replace(recipe, number=number)
-    return msgspec.structs.replace(recipe, number=number, signature=shared, pooled=True)
+    return msgspec.structs.replace(recipe, number=number, signature=shared[number // 2 % len(shared)], pooled=True)
 
 
 @functools.cache
-def pool(run_seed: int) -> dict[tuple[str, str, str], Signature]:
+def pool(run_seed: int) -> dict[tuple[str, ...], list[Signature]]:
     """Return the pooled signatures by placement, precision and feature.
 
-    There are `POOL_SIZE` plain ones, float32 first, and one for the first placement of each feature.
+    There are `POOL_SIZE` plain ones, float32 first; and for the first placement of each feature, and for rank 4 with
+    the channels last, which fused kernels want, one for each of its variants.
     """
-    slots = [Cell(placement, "easy", precision) for precision in PRECISION for placement in PLACEMENTS][:POOL_SIZE]
-    slots += [Cell(feature.placements[0], feature=name) for name, feature in FEATURES.items()]
-    drawn = {cell: _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1] for cell in slots}
-    return {(cell.placement, cell.precision, cell.feature): found for cell, found in drawn.items()}
+    slots = [Cell(placement, precision=precision) for precision in PRECISION for placement in PLACEMENTS][:POOL_SIZE]
+    found = {_named(cell): _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1:] for cell in slots}
+    for name, feature in FEATURES.items():
+        for placement in {feature.placements[0], "rank 4, axis -1"} & set(feature.placements):
+            cell = Cell(placement, feature=name)
+            drawn = _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1]
+            found[_named(cell)] = [msgspec.structs.replace(drawn, variant=variant) for variant in feature.variants]
+    return found
 
 
 def _named(cell: Cell) -> tuple[str, ...]:
@@ -294,6 +299,8 @@ def _std(recipe: Recipe) -> float:
         std *= 1e4
     if recipe.signature.dtypes.x == "float16":
         std = min(std, 3e4 / (abs(recipe.ratio) + (5e3 if recipe.pattern == "outlier" else 20)))
+    if recipe.signature.dtypes.statistics == "float16":  # a variance is stored, and must stay below it too
+        std = min(std, 100.0)
     return std
 
 

@@ -85,7 +85,7 @@ def split(x: Array, spec: Spec, semantics: Semantics) -> Array:
     size = spec.virtual_batch_size
     if size is None:
         return x
-    groups = x.shape[0] // size
+    size, groups = (size, x.shape[0] // size) if semantics.virtual_batches != "ignored" else (x.shape[0], 1)
     if semantics.virtual_batches == "contiguous":
         return x.reshape(groups, size, *x.shape[1:]).swapaxes(0, 1)
     return x.reshape(size, groups, *x.shape[1:])
@@ -98,8 +98,8 @@ def join(parts: Array, shape: tuple[int, ...], spec: Spec, semantics: Semantics)
     >>> join(split(np.arange(6), spec, semantics), (6,), spec, semantics).tolist()
     [0, 1, 2, 3, 4, 5]
     """
-    strided = spec.virtual_batch_size is None or semantics.virtual_batches == "strided"
-    return (parts if strided else parts.swapaxes(0, 1)).reshape(shape)
+    contiguous = spec.virtual_batch_size is not None and semantics.virtual_batches == "contiguous"
+    return (parts.swapaxes(0, 1) if contiguous else parts).reshape(shape)
 
 
 def averaged_axes(spec: Spec, rank: int) -> tuple[int, ...]:

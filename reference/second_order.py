@@ -16,8 +16,10 @@ This is the forward derivative of y, m and v. Backwards, with the unprimed lines
     M'.  = -sum(g.)                  U'. = -sum(g. z + g z.) / (2h) - U' h. / h
     m'.  = a M'.                     v'. = b U'.
     mu'. = k m'. + c (mu. v' + mu v'.)                                V'. = k v'.
-    x'.  = g. + w (mu'. + 2 (X - mu.) V' + 2 (x - mu) V'.)
+    x'.  = g. + w (mu'. + 2 (X - j mu.) V' + 2 (x - mu) V'.)
     gamma'. = sum(y' f z.)           beta'. = 0
+
+j = 1; 0 where the mean inside the variance is stopped, a constant to differentiation (BN-29).
 
 x'. along (X, 0, 0) is the Hessian of sum(y * dy) times X. All three along (X, C, B) are what differentiating the
 gradients again gives, in either mode, because the Hessian is symmetric. The gradient is linear in dy, so that along
@@ -175,5 +177,5 @@ def _through_statistics(step: Trace, rate: _Forwards, g: Array, g_rate: Array, v
     mean_rate = -step.a * total(g_rate, axes)
     variance_rate = step.b * (-total(g_rate * step.z + g * rate.z, axes) / h2 - used_ * rate.s / step.h)
     mu_rate = step.k * mean_rate + step.c * (rate.mu * variance_ + step.mu * variance_rate)
-    through_variance = (rate.x - rate.mu) * variance_ + step.deviation * variance_rate
+    through_variance = (rate.x - step.j * rate.mu) * variance_ + step.deviation * variance_rate
     return step.w * (mu_rate + 2 * step.k * through_variance)

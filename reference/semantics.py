@@ -27,7 +27,8 @@ class Semantics:
         least the floor.
     renorm (BN-16, BN-18, BN-19): which batch renormalization `Spec.renorm` means; the first is Keras 2 and 3's too.
     reversed_clipping (BN-17): with rmax < rmin, rmax wins or the layer refuses.
-    virtual_batches (BN-20): row i of N rows is in group i mod N/size (strided), or i div size (contiguous).
+    virtual_batches (BN-20): row i of N rows is in group i mod N/size (strided), or i div size (contiguous), or all
+        rows are one group (ignored).
     virtual_statistics (BN-21): the moving statistics get the average of the groups' ones, those of the whole batch
         (pooled), or each group's in turn (sequential).
     indivisible_inference (BN-20): inference on rows that the virtual batch size does not divide.
@@ -39,6 +40,7 @@ class Semantics:
     single_value (BN-24): one value to average: N/(N-1) is taken as 1, or is NaN, or training is refused.
     empty_batch (BN-25): no value to average: the state becomes NaN, or stays (`keep`), or training is refused.
     zero_epsilon (BN-4): whether training with epsilon = 0 is refused.
+    variance_mean (BN-29): the mean inside the variance is differentiated too, or `stopped` there: a constant.
     parameter_dtype, statistics_dtype, output_dtype (BN-26): what gamma and beta, the moving statistics and the
         output are stored in.
     """
@@ -57,7 +59,7 @@ class Semantics:
     epsilon_floor: float = 0.0
     renorm: Literal["tf_1_15", "tf_1_7", "paper"] = "tf_1_15"
     reversed_clipping: Literal["rmax_wins", "refused"] = "rmax_wins"
-    virtual_batches: Literal["strided", "contiguous"] = "strided"
+    virtual_batches: Literal["strided", "contiguous", "ignored"] = "strided"
     virtual_statistics: Literal["averaged", "pooled", "sequential"] = "averaged"
     indivisible_inference: Literal["refused", "accepted"] = "refused"
     adjustment: Literal["accepted", "refused"] = "accepted"
@@ -68,6 +70,7 @@ class Semantics:
     single_value: Literal["factor_1", "nan", "refused"] = "factor_1"
     empty_batch: Literal["nan", "keep", "refused"] = "nan"
     zero_epsilon: Literal["accepted", "refused"] = "accepted"
+    variance_mean: Literal["differentiated", "stopped"] = "differentiated"
     parameter_dtype: Storage = "at_least_float32"
     statistics_dtype: Storage = "at_least_float32"
     output_dtype: Storage = "input"

@@ -18,8 +18,8 @@ from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
 class Trace:
     """One step, laid out as `batch.x`, statistics with the averaged axes of size 1; the names are in `gradients`.
 
-    deviation: x - mu, 0 where a mask says not to look. constant: the statistics used do not depend on x, and none of
-    the batch is returned.
+    deviation: x - mu, 0 where a mask says not to look. j: 0 where the mean inside the variance is stopped. constant:
+    the statistics used do not depend on x, and none of the batch is returned.
     """
 
     batch: Batch
@@ -36,6 +36,7 @@ class Trace:
     c: Array
     a: Any
     b: Any
+    j: int
     constant: bool
 
 
@@ -70,9 +71,10 @@ def trace_training(
     h = s if semantics.epsilon_placement == "inside" else np.sqrt(variance)
     z = (batch.x - mean) / s
     w = 1 / batch.n if batch.shares is None else batch.shares
+    j = int(semantics.variance_mean == "differentiated")
     k, c = batch.kept, 2 * batch.kept * (1 - batch.kept) ** 2
     gamma = _gamma(parameters, batch, spec)
-    return Trace(batch, gamma, z, f * z + shift, f, s, h, mu, batch.counted - mu, w, k, c, a, b, constant=False)
+    return Trace(batch, gamma, z, f * z + shift, f, s, h, mu, batch.counted - mu, w, k, c, a, b, j, constant=False)
 
 
 def trace_inference(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics) -> Trace:
@@ -83,7 +85,7 @@ def trace_inference(x: Array, parameters: Parameters, state: State, spec: Spec, 
     s = spread(batch.align(used.variance, spec), spec, semantics)
     z = (x - batch.align(used.mean, spec)) / s
     gamma = _gamma(parameters, batch, spec)
-    return Trace(batch, gamma, z, z, one, s, s, zero, x, one, one, zero, 0, 0, constant=True)
+    return Trace(batch, gamma, z, z, one, s, s, zero, x, one, one, zero, 0, 0, 1, constant=True)
 
 
 def _gamma(parameters: Parameters, batch: Batch, spec: Spec) -> Array:

@@ -131,6 +131,9 @@ def _validate_mask(mask: Shape, shape: Shape, semantics: Semantics) -> None:
     if not any(len(mask) == len(to) and all(m in (1, n) for m, n in zip(mask, to, strict=True)) for to in allowed):
         fits = " or ".join(str(to) for to in allowed)
         raise Refusal(f"a mask of shape {mask} does not say which values of {shape} count; give one of shape {fits}")
+    if semantics.mask_offset and semantics.variance_mean == "stopped":
+        value = f"mask_offset={semantics.mask_offset}"
+        raise Refusal(f"{value} is not defined with variance_mean='stopped'; use mask_offset=0")
 
 
 def _validate_adjustment(shapes: tuple[Shape, Shape], shape: Shape, spec: Spec, semantics: Semantics | None) -> None:

@@ -28,11 +28,17 @@ FOLDER = Path(__file__).parent
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What holds instead of the statement: fields of `Semantics` or `Numerics`, or the types it refuses with."""
+    """What holds instead of the statement: fields of `Semantics` or `Numerics`, or the types that it refuses with.
+
+    accepts: it answers what makes no sense, such as statistics of another size. wrong: its output is off by more than
+    the bound, finite, and no formula for it is known; the weakest prediction, for want of a better one.
+    """
 
     semantics: dict[str, Any] = {}
     numerics: dict[str, Any] = {}
     refuses: list[str] = []
+    accepts: bool = False
+    wrong: bool = False
 
     def rules(self, when: When, cite: str) -> list[Rule]:
         """Return the prediction as rules of a statement.
@@ -84,6 +90,10 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     def changed(self, statement: Statement, *, everywhere: bool = False) -> Statement:
         """Return the statement with the prediction in it; everywhere: whatever the facts."""
         when = {} if everywhere else self.when
+        if self.predicts.wrong:
+            return statement
+        if self.predicts.accepts:
+            return msgspec.structs.replace(statement, accepts=[*statement.accepts, when])
         if self.predicts.refuses:
             refusal = Refusal(self.reason, _without(when, "output"), self.predicts.refuses)
             return msgspec.structs.replace(statement, refusals=[refusal, *statement.refusals])
@@ -126,8 +136,10 @@ def _check(where: str, divergence: Divergence) -> None:
     p = divergence.predicts
     if empty := [name for name in ("id", "rule", "reason", "owner") if not getattr(divergence, name).strip()]:
         raise InvalidInput(f"{where}: {empty[0]} of {divergence.id or 'a divergence'} is empty; fill it in")
-    if sum(map(bool, (p.semantics or p.numerics, p.refuses))) != 1:
-        raise InvalidInput(f"{where}: {divergence.id} must predict semantics or numerics, or what it refuses with")
+    if sum(map(bool, (p.semantics or p.numerics, p.refuses, p.accepts, p.wrong))) != 1:
+        raise InvalidInput(
+            f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts or wrong"
+        )
     if not divergence.link.startswith("https://") and divergence.link != "unreported":
         raise InvalidInput(f'{where}: link "{divergence.link}" is neither https://… nor "unreported"; give one of them')
     try:

@@ -47,7 +47,7 @@ def _native_half():
     lacks = dict(
         made["lacks"], **dict.fromkeys(("forward", "second order", "mask"), "no case of a half input asks for it")
     )
-    return dict(made, supports=supports, rules=made["rules"][:1], lacks=lacks)
+    return dict(made, supports=supports, rules=made["rules"][:2], lacks=lacks)
 
 
 def _float32_statistics(cite):

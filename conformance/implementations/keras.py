@@ -4,11 +4,24 @@ TensorFlow and PyTorch are eager, NumPy has no gradients; for JAX see keras_jax.
 https://keras.io/api/layers/normalization_layers/batch_normalization/
 """
 
-import importlib
+import functools
+import importlib.util
 import os
+import pathlib
 
 import numpy as np
 
+
+def _sibling(name):
+    """Return the module of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location(name + "_for_keras", str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+COMMON = _sibling("tensorflow_common")
 _DOCS = "https://keras.io/api/layers/normalization_layers/batch_normalization/"
 _OPS = "https://keras.io/api/ops/nn/#batchnormalization-function"
 _SOURCE = "https://github.com/keras-team/keras/blob/v3.15.1/keras/src/"
@@ -18,46 +31,76 @@ _NUMERICS = {
     "tensorflow": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
     "torch": {"variance": "fast", "affine": "direct", "sums": "serial"},
     "numpy": {"variance": "fast", "affine": "folded", "sums": "serial"},
+    "jax": {"variance": "two_pass", "affine": "folded", "sums": "tree"},
 }
-_GRADIENTS = ["dx", "dgamma", "dbeta"]
+_MASKED = {
+    "semantics": {"mask": "boolean", "mask_rank": "without_last", "mask_offset": 1e-7},
+    "cite": _LAYER + " raises for a mask of the input's rank; _moments adds backend.epsilon()",
+}
+_MASKED_TWICE = {
+    "when": {"mask": ["without_last"]},
+    "numerics": {"variance": "two_pass"},
+    "cite": _LAYER.replace("call", "_moments") + ": square(inputs - mean), on every backend",
+}
 
 
-def _layer(backend):
-    return {
+def _ungraded(backend):
+    columns = ("gradient", "forward", "second order") if backend == "numpy" else ()
+    return dict.fromkeys(columns, "the NumPy backend has no gradients: https://keras.io/keras_3/")
+
+
+def layer(backend, **more):
+    """Return the layer's statement."""
+    statement = {
         "id": "keras.BatchNormalization+" + backend,
         "packages": ["keras"] + [backend] * (backend != "numpy"),
         "documentation": _DOCS,
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64", "float16", "bfloat16"],
             "statistics": ["float32", "float64", "float16", "bfloat16"],
             "several_axes": [False],
-            "cumulative": [False],
-            "virtual": [False],
+            "mask": [False, "full", "spread", "without_last"],
+            "renorm": [False, True],
+            "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
+            "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
-        "outputs": ["y"] + _GRADIENTS * (backend != "numpy") + ["moving_mean", "moving_variance"],
+        "outputs": ["y"] + COMMON.DERIVATIVES * (backend != "numpy") + COMMON.STATE,
+        "lacks": dict(COMMON.without(*COMMON.LACKS[2:]), **_ungraded(backend)),
         "rules": [
-            {"semantics": {"stored_variance": "biased", "frozen": "infer"}, "cite": _LAYER},
+            {
+                "semantics": {"stored_variance": "biased", "frozen": "infer", "reversed_clipping": "refused"},
+                "cite": _LAYER + ", __init__",
+            },
+            _MASKED,
             {"numerics": _NUMERICS[backend], "cite": _NN % backend},
+            _MASKED_TWICE,
         ],
     }
+    return dict(statement, **more)
 
 
-def _functions(backend):
-    return {
+def functions(backend, **more):
+    """Return the functions' statement."""
+    statement = {
         "id": "keras.ops.batch_normalization+" + backend,
         "packages": ["keras"] + [backend] * (backend != "numpy"),
         "documentation": _OPS,
         "conventions": {"axis": "reduced"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],
             "several_axes": [False],
-            "virtual": [False],
+            "cumulative": [False, True],
+            "updates": [True, False],
+            "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
-        "outputs": ["y"] + _GRADIENTS * (backend != "numpy") + ["mean", "variance"],
+        "outputs": ["y"] + COMMON.DERIVATIVES * (backend != "numpy") + ["mean", "variance"],
+        "lacks": dict(COMMON.without(*COMMON.LACKS), **_ungraded(backend)),
         "rules": [
             {
                 "semantics": {"average": "none", "frozen": "train"},
@@ -66,10 +109,11 @@ def _functions(backend):
             }
         ],
     }
+    return dict(statement, **more)
 
 
 class _Keras(object):
-    """Keras on one backend; a mixin per backend has `backend`, `prepare(device)` and `derived(call, sources, dy)`."""
+    """Keras on one backend; a mixin per backend has `backend`, `prepare(device)` and `derived`."""
 
     def __init__(self, device):
         os.environ.setdefault("KERAS_BACKEND", self.backend)
@@ -83,11 +127,12 @@ class _Keras(object):
         """Return the backend's tensor."""
         return None if array is None else self.keras.ops.convert_to_tensor(array, dtype=array.dtype.name)
 
-    def answered(self, call, x, gamma, beta, dy):
-        """Return y and the gradients of what there is of x, gamma and beta, by name."""
-        named = [(n, a) for n, a in (("dx", x), ("dgamma", gamma), ("dbeta", beta)) if a is not None]
-        y, gradients = self.derived(call, [a for _, a in named], self.tensor(dy))
-        return dict(zip([n for n, _ in named], gradients), y=y)
+    def answered(self, call, x, gamma, beta, step):
+        """Return what `call(x)` gives by name, and the derivatives by what there is of x, gamma and beta."""
+        named = (("dx", x), ("dgamma", gamma), ("dbeta", beta))
+        sources = {name: tensor for name, tensor in named if tensor is not None}
+        dy, tangent = self.tensor(step.dy), self.tensor(step.tangent)
+        return self.derived(call, sources, dy, tangent, step.forward, step.second)
 
     def arrays(self, out):
         """Return NumPy copies."""
@@ -99,34 +144,40 @@ class _Layer(_Keras):
 
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
-        same = case.dtypes["x"] == case.dtypes["parameters"]
-        layer = self.keras.layers.BatchNormalization(
-            axis=case.spec["axis"] if isinstance(case.spec["axis"], int) else case.axis[0],
-            momentum=case.native["momentum"],
-            epsilon=case.native["epsilon"],
-            center=case.spec["center"],
-            scale=case.spec["scale"],
-            trainable=case.spec["trainable"],
-            dtype=case.dtypes["x"] if same else "mixed_" + case.dtypes["x"],
-        )
+        make = functools.partial(self.keras.layers.BatchNormalization, **arguments(case))
+        layer = make()
         layer.build(case.steps[0].x.shape)
-        variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
-        for variable, array in zip(variables, (case.gamma, case.beta, case.mean, case.variance)):
-            if array is not None:
-                variable.assign(array)
-        return layer
+        for name, array in COMMON.initial(case).items():
+            getattr(layer, name).assign(array)
+        return COMMON.round_trip(case, layer, make)
 
     def run(self, case):
         """Yield the outputs of each step; gradients of a frozen layer's variables too."""
-        layer = self.build(case)
+        layer, names = self.build(case), COMMON.STATE[: 5 if case.spec["renorm"] else 2]
         gamma, beta = [None if v is None else v.value for v in (layer.gamma, layer.beta)]
         for step in case.steps:
-            out = self.step(layer, step, self.tensor(step.x), gamma, beta)
-            yield self.arrays(dict(out, moving_mean=layer.moving_mean, moving_variance=layer.moving_variance))
+            out = self.step(layer, step, gamma, beta)
+            yield self.arrays(dict(out, **{name: getattr(layer, name) for name in names}))
 
-    def step(self, layer, step, x, gamma, beta):
+    def step(self, layer, step, gamma, beta):
         """Return what one call gives."""
-        return self.answered(lambda: layer(x, training=step.training), x, gamma, beta, step.dy)
+        mask = self.tensor(step.mask)
+
+        def call(x):
+            return {"y": layer(x, training=step.training, mask=mask)}
+
+        return self.answered(call, self.tensor(step.x), gamma, beta, step)
+
+
+def arguments(case):
+    """Return the layer's arguments; parameters of the input's own half precision are a policy of that name."""
+    spec, same = case.spec, case.dtypes["x"] == case.dtypes["parameters"]
+    given = {name: spec[name] for name in ("center", "scale", "trainable", "renorm", "renorm_momentum")}
+    given.update(case.native, axis=spec["axis"] if isinstance(spec["axis"], int) else case.axis[0])
+    if spec["renorm"]:
+        limits = spec["renorm_clipping"] or {}
+        given["renorm_clipping"] = {name: limit for name, limit in limits.items() if limit is not None}
+    return dict(given, dtype=case.dtypes["x"] if same else "mixed_" + case.dtypes["x"])
 
 
 class _Functions(_Keras):
@@ -143,14 +194,14 @@ class _Functions(_Keras):
 
     def step(self, case, step, gamma, beta, used):
         """Return what one call gives."""
-        ops, x, found = self.keras.ops, self.tensor(step.x), {}
+        ops = self.keras.ops
 
-        def call():
+        def call(x):
             mean, variance = ops.moments(x, case.native["axis"]) if step.training else used
-            found.update({"mean": mean, "variance": variance} if step.training else {})
-            return ops.batch_normalization(x, mean, variance, case.axis[0], beta, gamma, case.native["epsilon"])
+            y = ops.batch_normalization(x, mean, variance, case.axis[0], beta, gamma, case.native["epsilon"])
+            return dict({"mean": mean, "variance": variance} if step.training else {}, y=y)
 
-        return dict(self.answered(call, x, gamma, beta, step.dy), **found)
+        return self.answered(call, self.tensor(step.x), gamma, beta, step)
 
 
 # --- backends -----------------------------------------------------------------------------------------------------
@@ -163,22 +214,11 @@ class _TensorFlow(object):
 
     def prepare(self, device):
         """Import TensorFlow."""
-        if device != "cpu":
-            raise ValueError("this adapter runs TensorFlow on cpu, not on %s" % device)
-        self.tf = importlib.import_module("tensorflow")
-        try:
-            self.tf.config.threading.set_intra_op_parallelism_threads(1)
-            self.tf.config.threading.set_inter_op_parallelism_threads(1)
-            self.tf.config.set_visible_devices([], "GPU")
-        except RuntimeError:
-            pass  # already in use: another adapter of this process has set them
+        self.tf = COMMON.tensorflow(device)
 
-    def derived(self, call, sources, dy):
-        """Return the call's output and its gradients."""
-        with self.tf.GradientTape() as tape:
-            tape.watch(sources)
-            y = call()
-        return y, () if dy is None else tape.gradient(y, sources, dy)
+    def derived(self, call, sources, *asked):
+        """Return the call's outputs and the derivatives."""
+        return COMMON.differentiated(self.tf, lambda: call(sources["dx"]), sources, *asked)
 
 
 class _Torch(object):
@@ -193,12 +233,38 @@ class _Torch(object):
         if device != ("cuda" if self.torch.cuda.is_available() else "cpu"):
             raise RuntimeError("torch %s makes Keras run on another device than %s" % (self.torch.__version__, device))
 
-    def derived(self, call, sources, dy):
-        """Return the call's output and its gradients."""
-        for source in sources:
+    def derived(self, call, sources, dy, tangent, forward, second):
+        """Return the call's outputs and the derivatives, those along the tangent by dual numbers."""
+        for source in sources.values():
             source.requires_grad_()
-        y = call()
-        return y, () if dy is None else self.torch.autograd.grad(y, sources, dy)
+        along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
+        if not along:
+            return self.reverse(call, sources, dy, tangent if second else None)
+        duals = self.torch.autograd.forward_ad
+        with duals.dual_level():
+            out = self.reverse(call, dict(sources, dx=duals.make_dual(sources["dx"], tangent)), dy, None)
+            pairs = {name: duals.unpack_dual(out[name]) for name in along if name in out}
+        out.update((name + "_tangent", _or_zeros(pair.tangent, pair.primal)) for name, pair in pairs.items())
+        return out
+
+    def reverse(self, call, sources, dy, tangent):
+        """Return the call's outputs and the gradients; where there is a tangent, those of <dx, tangent> too."""
+        out, grad = call(sources["dx"]), self.torch.autograd.grad
+        if dy is not None:
+            gradients = grad(out["y"], list(sources.values()), dy, create_graph=tangent is not None)
+            out.update(zip(sources, gradients))
+        if tangent is not None:
+            again = {name: source for name, source in sources.items() if name != "dbeta"}
+            twice = [None] * len(again)
+            if out["dx"].requires_grad:  # there is nothing but dy in it where a layer without gamma infers
+                twice = grad(out["dx"], list(again.values()), tangent, allow_unused=True)
+            out.update((n + "_tangent", _or_zeros(g, again[n])) for n, g in zip(again, twice))
+        return out
+
+
+def _or_zeros(tensor, like):
+    """Return the derivative; None where nothing depends on what it is by."""
+    return like.detach() * 0 if tensor is None else tensor
 
 
 class _NumPy(object):
@@ -211,20 +277,20 @@ class _NumPy(object):
         if device != "cpu":
             raise ValueError("NumPy has no device %s" % device)
 
-    def derived(self, call, _sources, _dy):
-        """Return the call's output."""
-        return call(), ()
+    def derived(self, call, sources, *_asked):
+        """Return the call's outputs."""
+        return call(sources["dx"])
 
 
 def _made(name, backend, kind, statement):
     return type(name, (backend, kind), {"statement": statement(backend.backend), "__doc__": kind.__doc__})
 
 
-TensorFlow = _made("TensorFlow", _TensorFlow, _Layer, _layer)
-TensorFlowFunctions = _made("TensorFlowFunctions", _TensorFlow, _Functions, _functions)
-Torch = _made("Torch", _Torch, _Layer, _layer)
-TorchFunctions = _made("TorchFunctions", _Torch, _Functions, _functions)
-NumPy = _made("NumPy", _NumPy, _Layer, _layer)
-NumPyFunctions = _made("NumPyFunctions", _NumPy, _Functions, _functions)
+TensorFlow = _made("TensorFlow", _TensorFlow, _Layer, layer)
+TensorFlowFunctions = _made("TensorFlowFunctions", _TensorFlow, _Functions, functions)
+Torch = _made("Torch", _Torch, _Layer, layer)
+TorchFunctions = _made("TorchFunctions", _Torch, _Functions, functions)
+NumPy = _made("NumPy", _NumPy, _Layer, layer)
+NumPyFunctions = _made("NumPyFunctions", _NumPy, _Functions, functions)
 
 IMPLEMENTATIONS = [TensorFlow, TensorFlowFunctions]  # in the process that has KERAS_BACKEND=tensorflow

@@ -6,45 +6,31 @@ https://keras.io/api/layers/normalization_layers/batch_normalization/
 """
 
 import contextlib
-import importlib
+import importlib.util
 import os
+import pathlib
 
 import numpy as np
 
+
+def _sibling(name):
+    """Return the module of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location(name + "_for_keras_jax", str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_KERAS = _sibling("keras")
 _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never lets go of one
-_SOURCE = "https://github.com/keras-team/keras/blob/v3.15.1/keras/src/"
-_LAYER = _SOURCE + "layers/normalization/batch_normalization.py: call"
-_NN = _SOURCE + "backend/jax/nn.py: moments, batch_normalization"
-_DTYPES = ["float32", "float64"]
-
-
-def _statement(entry, page, axis, dtypes, semantics, outputs, cite):
-    return {
-        "id": "keras.%s+jax+jit" % entry,
-        "packages": ["keras", "jax", "jaxlib"],
-        "documentation": page,
-        "conventions": {"momentum": "kept", "axis": axis},
-        "supports": {
-            "dtype": dtypes,
-            "parameters": dtypes,
-            "statistics": dtypes,
-            "several_axes": [False],
-            "cumulative": [False],
-            "virtual": [False],
-        },
-        "outputs": ["y", "dx", "dgamma", "dbeta"] + outputs,
-        "compiled": True,
-        "rules": [
-            {"semantics": semantics, "cite": cite},
-            {"numerics": {"variance": "two_pass", "affine": "folded", "sums": "tree"}, "cite": _NN},
-        ],
-    }
+_JITTED = {"packages": ["keras", "jax", "jaxlib"], "compiled": True}
 
 
 class _Jitted(object):
-    """One jitted function per signature. Subclasses define `function(case, step)` of (sources, state, epsilon).
+    """One jitted function per signature. Subclasses define `function(case, step)` of (sources, state, mask, epsilon).
 
-    It gives (y, the new state, the other outputs by name).
+    It gives (the outputs by name, the new state).
     """
 
     def __init__(self, device):
@@ -69,76 +55,96 @@ class _Jitted(object):
         """Yield the outputs of each step."""
         named = (("dgamma", case.gamma), ("dbeta", case.beta))
         parameters = {name: array for name, array in named if array is not None}
-        one = np.ones(case.kept, case.dtypes["statistics"])
-        state = [0 * one if case.mean is None else case.mean, one if case.variance is None else case.variance]
+        state = self.initial(case)
         for step in case.steps:
             with self.mode(case):
                 sources, call = dict(parameters, dx=step.x), self.compiled(case, step)
-                state, out = call(sources, state, step.dy, case.native["epsilon"])
+                out, state = call(sources, state, step.mask, case.native["epsilon"], step.dy, step.tangent)
                 yield {name: np.array(array) for name, array in out.items()}
+
+    def initial(self, case):
+        """Return the first state, in the order in which the layer keeps it."""
+        given, one = _KERAS.COMMON.initial(case), np.ones(case.kept, case.dtypes["statistics"])
+        names = _KERAS.COMMON.STATE[: 5 if case.spec["renorm"] else 2]
+        return [given.get(name, 0 * one if name.endswith("mean") else one) for name in names]
 
     def compiled(self, case, step):
         """Return the jitted function for the step's signature."""
-        signature = case.signature(step)
+        spec, clipping = case.spec, case.spec["renorm_clipping"] or {}
+        renorm = (spec["renorm"], spec["renorm_momentum"]) + tuple(sorted(clipping.items()))
+        signature = case.signature(step) + renorm
         if signature not in self.jitted:
             if len(self.jitted) >= _SIGNATURES:
                 self.jitted.clear()
                 self.jax.clear_caches()
-            self.jitted[signature] = self.jax.jit(self.differentiated(self.function(case, step)))
+            self.jitted[signature] = self.jax.jit(self.differentiated(self.function(case, step), step))
         return self.jitted[signature]
 
-    def differentiated(self, function):
-        """Return a function that gives (state, outputs); no gradients where dy is None."""
+    def differentiated(self, function, step):
+        """Return a function that gives (outputs, the new state), with the derivatives that the step asks for."""
+        along = ["y"] * step.forward + ["dx", "dgamma"] * (step.second == "forward_over_reverse")
 
-        def call(sources, state, dy, epsilon):
-            def forward(sources):
-                y, new, out = function(sources, state, epsilon)
-                return y, (new, out)
+        def call(sources, state, mask, epsilon, dy, tangent):
+            def reverse(sources):
+                return _reverse(self.jax, lambda values: function(values, state, mask, epsilon), sources, dy)
 
-            y, pullback, (new, out) = self.jax.vjp(forward, sources, has_aux=True)
-            return new, dict({} if dy is None else pullback(dy)[0], y=y, **out)
+            if along:
+                return _along(self.jax, reverse, sources, tangent, along)
+            return _reverse_again(self.jax, reverse, sources, tangent) if step.second else reverse(sources)
 
         return call
+
+
+def _reverse(jax, function, sources, dy):
+    """Return the function's outputs and the gradients where there is a dy, and the new state."""
+
+    def of_y(sources):
+        out, new = function(sources)
+        return out["y"], (out, new)
+
+    _, pullback, (out, new) = jax.vjp(of_y, sources, has_aux=True)
+    return dict(out, **({} if dy is None else pullback(dy)[0])), new
+
+
+def _along(jax, function, sources, tangent, names):
+    """Return what the function gives, and the derivatives of these outputs along a tangent of x."""
+
+    def of_x(x):
+        return function(dict(sources, dx=x))
+
+    out, rates, new = jax.jvp(of_x, (sources["dx"],), (tangent,), has_aux=True)
+    return dict(out, **{name + "_tangent": rates[name] for name in names if name in out}), new
+
+
+def _reverse_again(jax, function, sources, tangent):
+    """Return what the function gives, and the gradients of <dx, tangent>."""
+
+    def of_dx(sources):
+        out, new = function(sources)
+        return out["dx"], (out, new)
+
+    _, pullback, (out, new) = jax.vjp(of_dx, sources, has_aux=True)
+    twice = pullback(tangent)[0]
+    return dict(out, **{name + "_tangent": twice[name] for name in ("dx", "dgamma") if name in twice}), new
 
 
 class Layer(_Jitted):
     """`keras.layers.BatchNormalization` by `stateless_call`."""
 
-    statement = _statement(
-        "BatchNormalization",
-        "https://keras.io/api/layers/normalization_layers/batch_normalization/",
-        "kept",
-        _DTYPES + ["float16", "bfloat16"],
-        {"stored_variance": "biased", "frozen": "infer"},
-        ["moving_mean", "moving_variance"],
-        _LAYER,
-    )
-
-    def layer(self, case):
-        """Return a built layer."""
-        same = case.dtypes["x"] == case.dtypes["parameters"]
-        layer = self.keras.layers.BatchNormalization(
-            axis=case.spec["axis"] if isinstance(case.spec["axis"], int) else case.axis[0],
-            momentum=case.native["momentum"],
-            center=case.spec["center"],
-            scale=case.spec["scale"],
-            trainable=case.spec["trainable"],
-            dtype=case.dtypes["x"] if same else "mixed_" + case.dtypes["x"],
-        )
-        layer.build(case.steps[0].x.shape)
-        return layer
+    statement = _KERAS.layer("jax", id="keras.BatchNormalization+jax+jit", **_JITTED)
 
     def function(self, case, step):
         """Return the function to jit; a frozen layer's gamma and beta are among what is not trainable."""
-        layer = self.layer(case)
+        layer = self.keras.layers.BatchNormalization(**_KERAS.arguments(case))
+        layer.build(case.steps[0].x.shape)
 
-        def call(sources, state, epsilon):
+        def call(sources, state, mask, epsilon):
             layer.epsilon = epsilon
             parameters = [sources[name] for name in ("dgamma", "dbeta") if name in sources]
             trainable, others = (parameters, state) if case.spec["trainable"] else ([], parameters + state)
-            y, others = layer.stateless_call(trainable, others, sources["dx"], training=step.training)
-            state = others[-2:]
-            return y, state, {"moving_mean": state[0], "moving_variance": state[1]}
+            y, others = layer.stateless_call(trainable, others, sources["dx"], training=step.training, mask=mask)
+            new = others[-len(state) :]
+            return dict(zip(_KERAS.COMMON.STATE, new), y=y), new
 
         return call
 
@@ -146,25 +152,17 @@ class Layer(_Jitted):
 class Functions(_Jitted):
     """`keras.ops.moments` and `keras.ops.batch_normalization`; inference by the case's own statistics."""
 
-    statement = _statement(
-        "ops.batch_normalization",
-        "https://keras.io/api/ops/nn/#batchnormalization-function",
-        "reduced",
-        _DTYPES,
-        {"average": "none", "frozen": "train"},
-        ["mean", "variance"],
-        _NN,
-    )
+    statement = _KERAS.functions("jax", id="keras.ops.batch_normalization+jax+jit", **_JITTED)
 
     def function(self, case, step):
         """Return the function to jit."""
         ops, axes, axis = self.keras.ops, case.native["axis"], case.axis[0]
 
-        def call(sources, state, epsilon):
+        def call(sources, state, _mask, epsilon):
             x, gamma, beta = [sources.get(name) for name in ("dx", "dgamma", "dbeta")]
             mean, variance = ops.moments(x, axes) if step.training else state
             y = ops.batch_normalization(x, mean, variance, axis, beta, gamma, epsilon)
-            return y, state, {"mean": mean, "variance": variance} if step.training else {}
+            return dict({"mean": mean, "variance": variance} if step.training else {}, y=y), state
 
         return call
 

@@ -3,26 +3,41 @@
 https://sonnet.readthedocs.io/en/latest/api.html#batchnorm
 """
 
-import importlib
+import importlib.util
+import pathlib
 
 import numpy as np
 
+
+def _sibling(name):
+    """Return the module of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location(name + "_for_sonnet", str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_COMMON = _sibling("tensorflow_common")
 _SOURCE = "https://github.com/google-deepmind/sonnet/blob/v2.0.2/sonnet/src/"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
 _FUSED = {"rank": [4], "channel": ["last"]}
+_LIKE_X = ("y", "dx", "y_tangent", "dx_tangent")
 _STATEMENT = {
     "id": "sonnet.BatchNorm",
     "packages": ["sonnet", "tensorflow"],
     "documentation": "https://sonnet.readthedocs.io/en/latest/api.html#batchnorm",
     "conventions": {"momentum": "kept", "axis": "fixed"},
     "supports": {
+        "start": ["given", "own"],
         "channel": ["second", "last"],
         "dtype": ["float32", "float64"],
         "parameters": ["float32", "float64"],
         "statistics": ["float32", "float64"],
-        "cumulative": [False],
-        "virtual": [False],
+        "differentiation": _COMMON.DIFFERENTIATION,
     },
+    "outputs": ["y", "moving_mean", "moving_variance"] + _COMMON.DERIVATIVES,
+    "lacks": _COMMON.without(*_COMMON.LACKS),
     "rules": [
         {
             "semantics": {"average": "zero_debiased", "initial_variance": 0.0, "frozen": "train"},
@@ -54,7 +69,7 @@ class BatchNorm(object):
     statement = _STATEMENT
 
     def __init__(self, device):
-        self.tf = _tensorflow(device)
+        self.tf = _COMMON.tensorflow(device)
         self.sonnet = importlib.import_module("sonnet")
 
     def build(self, case):
@@ -78,43 +93,25 @@ class BatchNorm(object):
     def run(self, case):
         """Yield the outputs of each step."""
         layer = self.build(case)
-        absent = [n for n, a in (("dgamma", case.gamma), ("dbeta", case.beta)) if a is None]
+        absent = ["dgamma", "dgamma_tangent"] * (case.gamma is None) + ["dbeta"] * (case.beta is None)
         for step in case.steps:
             out = self.call(layer, step)
             out.update(moving_mean=_hidden(layer.moving_mean), moving_variance=_hidden(layer.moving_variance))
             arrays = {name: np.array(tensor) for name, tensor in out.items() if name not in absent}
-            yield {name: a if name in ("y", "dx") else a.reshape(case.kept) for name, a in arrays.items()}
+            yield {name: a if name in _LIKE_X else a.reshape(case.kept) for name, a in arrays.items()}
 
     def call(self, layer, step):
-        """Return y, and the gradients that the step asks for."""
+        """Return y, and the derivatives that the step asks for."""
         x = self.tf.constant(step.x)
-        sources = [x, layer.scale, layer.offset]
-        with self.tf.GradientTape() as tape:
-            tape.watch(sources)
-            y = layer(x, is_training=step.training)
-        if step.dy is None:
-            return {"y": y}
-        gradients = tape.gradient(y, sources, self.tf.constant(step.dy))
-        return dict(zip(("dx", "dgamma", "dbeta"), gradients), y=y)
+        sources = {"dx": x, "dgamma": layer.scale, "dbeta": layer.offset}
+        return _COMMON.differentiated(
+            self.tf, lambda: {"y": layer(x, is_training=step.training)}, sources, **_COMMON.asked(self.tf, step)
+        )
 
 
 def _hidden(average):
     """Return the variable of an ExponentialMovingAverage that is not debiased."""
     return next(variable for variable in average.variables if "hidden" in variable.name)
-
-
-def _tensorflow(device):
-    """Return TensorFlow, on the CPU and on one thread."""
-    if device != "cpu":
-        raise ValueError("this adapter runs TensorFlow on cpu, not on %s" % device)
-    tf = importlib.import_module("tensorflow")
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:
-        pass  # already in use: another adapter of this process has set them
-    return tf
 
 
 IMPLEMENTATIONS = [BatchNorm]

@@ -3,7 +3,8 @@
 https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3
 """
 
-import importlib
+import importlib.util
+import pathlib
 
 import numpy as np
 
@@ -11,6 +12,18 @@ _DOCS = "https://www.tensorflow.org/api_docs/python/tf/"
 _SOURCE = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/"
 _KERNEL = _SOURCE + "core/kernels/fused_batch_norm_op.cc"
 _EXPANDER = "https://github.com/openxla/xla/blob/main/xla/service/batchnorm_expander.cc"
+
+
+def _sibling(name):
+    """Return the module of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location(name + "_for_tensorflow", str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_COMMON = _sibling("tensorflow_common")
 _FORMATS = {(4, (1,)): "NCHW", (4, (3,)): "NHWC", (5, (1,)): "NCDHW", (5, (4,)): "NDHWC"}
 
 
@@ -21,15 +34,16 @@ def _fused(identity, outputs, *numerics):
         "documentation": _DOCS + identity[len("tf.") :].split("+")[0].replace(".", "/"),
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": {
+            "start": ["given", "own"],
             "rank": [4, 5],
             "channel": ["second", "last"],
             "dtype": ["float32", "float16", "bfloat16"],
             "parameters": ["float32"],
             "statistics": ["float32"],
-            "cumulative": [False],
-            "virtual": [False],
+            "differentiation": _COMMON.DIFFERENTIATION,
         },
-        "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"] + outputs,
+        "outputs": ["y", "moving_mean", "moving_variance"] + _COMMON.DERIVATIVES + outputs,
+        "lacks": _COMMON.without(*_COMMON.LACKS),
         "compiled": "+" in identity,
         "rules": [
             {
@@ -53,23 +67,21 @@ class FusedBatchNormV3(object):
     statement = _fused("tf.raw_ops.FusedBatchNormV3", ["mean", "variance"], _CENTERED)
 
     def __init__(self, device):
-        self.tf = _tensorflow(device)
+        self.tf = _COMMON.tensorflow(device)
 
     def run(self, case):
         """Yield the outputs of each step; on CPU the reserve spaces are the batch's mean and biased variance."""
         scale, offset = self.given(case, "gamma", 1), self.given(case, "beta", 0)
         mean, variance = self.given(case, "mean", 0), self.given(case, "variance", 1)
-        absent = [n for n, a in (("dgamma", case.gamma), ("dbeta", case.beta)) if a is None]
+        absent = ["dgamma", "dgamma_tangent"] * (case.gamma is None) + ["dbeta"] * (case.beta is None)
         asked = [name for name in self.statement["outputs"] if name not in absent]
         attributes = {"epsilon": case.native["epsilon"], "exponential_avg_factor": case.native["momentum"]}
         attributes["data_format"] = _FORMATS[case.rank, case.axis]
         for step in case.steps:
-            x, dy = [None if a is None else self.tf.constant(a) for a in (step.x, step.dy)]
-            outputs, gradients = self.call(x, dy, scale, offset, mean, variance, training=step.training, **attributes)
-            out = dict(zip(("dx", "dgamma", "dbeta"), gradients), y=outputs[0])
+            x, derivatives = self.tf.constant(step.x), _COMMON.asked(self.tf, step)
+            out = self.call(derivatives, x, scale, offset, mean, variance, training=step.training, **attributes)
             if step.training:
-                mean, variance = outputs[1:3]
-                out.update(zip(("mean", "variance"), outputs[3:]))
+                mean, variance = out["moving_mean"], out["moving_variance"]
             out.update(moving_mean=mean, moving_variance=variance)
             yield {name: np.array(tensor) for name, tensor in out.items() if name in asked}
 
@@ -78,15 +90,18 @@ class FusedBatchNormV3(object):
         array = getattr(case, name)
         return self.tf.constant(np.full(case.kept, default, np.float32) if array is None else array)
 
-    def call(self, x, dy, scale, offset, mean, variance, training, **attributes):
-        """Return y, the new moving statistics and the batch's, and the gradients of x, scale and offset."""
-        with self.tf.GradientTape() as tape:
-            tape.watch([x, scale, offset])
+    def call(self, derivatives, x, scale, offset, mean, variance, training, **attributes):
+        """Return the outputs of a step by name; in training the new moving statistics, and the batch's, among them."""
+
+        def forward():
             outputs = self.op(
                 x=x, scale=scale, offset=offset, mean=mean, variance=variance, is_training=training, **attributes
             )
-        gradients = () if dy is None else tape.gradient(outputs[0], (x, scale, offset), dy)
-        return outputs[:5], gradients
+            names = ("y", "moving_mean", "moving_variance", "mean", "variance")
+            return dict(zip(names if training else names[:1], outputs))
+
+        sources = {"dx": x, "dgamma": scale, "dbeta": offset}
+        return _COMMON.differentiated(self.tf, forward, sources, **derivatives)
 
     def op(self, **arguments):
         """Return y, the new moving statistics and the batch's."""
@@ -149,30 +164,35 @@ def _moments(variant):
         "documentation": _DOCS + "nn/batch_normalization",
         "conventions": {"axis": "reduced"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],
-            "virtual": [False],
+            "cumulative": [False, True],
+            "updates": [True, False],
+            "differentiation": _COMMON.DIFFERENTIATION,
+            "mask": [False, "full", "spread"],
         },
-        "outputs": ["y", "dx", "dgamma", "dbeta", "mean", "variance"],
+        "outputs": ["y", "mean", "variance"] + _COMMON.DERIVATIVES,
+        "lacks": _COMMON.without(*_COMMON.LACKS[1:]),
         "compiled": bool(variant),
         "rules": [
             {
                 "semantics": {"average": "none", "frozen": "train"},
                 "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
-                "cite": _SOURCE + "python/ops/nn_impl.py: moments, batch_normalization",
+                "cite": _SOURCE + "python/ops/nn_impl.py: moments, weighted_moments (of a mask), batch_normalization",
             }
         ],
     }
 
 
 class Moments(object):
-    """`tf.nn.batch_normalization` by `tf.nn.moments` in training, by the case's own statistics in inference."""
+    """`tf.nn.batch_normalization` by `tf.nn.moments`, or `tf.nn.weighted_moments`; inference by the case's own."""
 
     statement = _moments("")
 
     def __init__(self, device):
-        self.tf = _tensorflow(device)
+        self.tf = _COMMON.tensorflow(device)
 
     def run(self, case):
         """Yield the outputs of each step; what the case keeps has the averaged axes too, with size 1."""
@@ -183,24 +203,31 @@ class Moments(object):
         given.setdefault("variance", self.tf.ones(spread, case.dtypes["statistics"]))
         epsilon = self.tf.constant(case.native["epsilon"], case.dtypes["x"])
         for step in case.steps:
-            x, dy = [None if a is None else self.tf.constant(a) for a in (step.x, step.dy)]
-            out = self.call(x, dy, given, epsilon, tuple(case.native["axis"]), step.training)
-            whole = ["y", "dx"] if len(case.axis) == 1 else list(out)
+            x, derivatives = self.tf.constant(step.x), _COMMON.asked(self.tf, step)
+            weights = None if step.mask is None else self.tf.constant(step.mask, x.dtype)
+            out = self.call(derivatives, x, weights, given, epsilon, tuple(case.native["axis"]), step.training)
+            whole = ["y", "dx", "y_tangent", "dx_tangent"] if len(case.axis) == 1 else list(out)
             yield {n: np.array(a) if n in whole else np.ravel(a) for n, a in out.items()}
 
-    def call(self, x, dy, given, epsilon, axes, training):
-        """Return the outputs of a step."""
-        gamma, beta, used, out = given.get("gamma"), given.get("beta"), (given["mean"], given["variance"]), {}
-        sources = [(n, v) for n, v in (("dx", x), ("dgamma", gamma), ("dbeta", beta)) if v is not None]
-        with self.tf.GradientTape() as tape:
-            tape.watch([tensor for _, tensor in sources])
+    def call(self, derivatives, x, weights, given, epsilon, axes, training):
+        """Return the outputs of a step by name."""
+        gamma, beta = given.get("gamma"), given.get("beta")
+
+        def forward():
+            used, found = (given["mean"], given["variance"]), {}
             if training:
-                used = out["mean"], out["variance"] = self.tf.nn.moments(x, axes, keepdims=True)
-            out["y"] = self.tf.nn.batch_normalization(x, used[0], used[1], beta, gamma, epsilon)
-        if dy is not None:
-            gradients = tape.gradient(out["y"], [tensor for _, tensor in sources], dy)
-            out.update(zip([name for name, _ in sources], gradients))
-        return out
+                used = found["mean"], found["variance"] = self.moments(x, axes, weights)
+            return dict(found, y=self.tf.nn.batch_normalization(x, used[0], used[1], beta, gamma, epsilon))
+
+        named = (("dx", x), ("dgamma", gamma), ("dbeta", beta))
+        sources = {name: tensor for name, tensor in named if tensor is not None}
+        return _COMMON.differentiated(self.tf, forward, sources, **derivatives)
+
+    def moments(self, x, axes, weights):
+        """Return the batch's statistics."""
+        if weights is None:
+            return self.tf.nn.moments(x, axes, keepdims=True)
+        return self.tf.nn.weighted_moments(x, axes, weights, keepdims=True)
 
 
 class GraphMoments(Moments):
@@ -221,20 +248,6 @@ class CompiledMoments(Moments):
     def __init__(self, device):
         Moments.__init__(self, device)
         self.call = self.tf.function(self.call, jit_compile=True)
-
-
-def _tensorflow(device):
-    """Return TensorFlow, on the CPU and on one thread."""
-    if device != "cpu":
-        raise ValueError("this adapter runs TensorFlow on cpu, not on %s" % device)
-    tf = importlib.import_module("tensorflow")
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:
-        pass  # already in use: another adapter of this process has set them
-    return tf
 
 
 IMPLEMENTATIONS = [FusedBatchNormV3, Graph, Compiled, FunctionV1, Moments, GraphMoments, CompiledMoments]

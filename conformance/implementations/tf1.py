@@ -3,16 +3,26 @@
 Each version lives in an environment of its own: `bnconf env create tf-1.15`. All that is not fed is static, as in the
 programs of its time: a graph and a session per layer, kept for the next case that asks for the same one, and in it one
 call of the function per kind of step, all in one scope. The update ops run with y, where the step says so.
-What becomes of each of the function's 25 parameters is in `tf-1.15.md`.
+What becomes of each of the function's 24 parameters is in `tf-1.15.md`.
 https://github.com/tensorflow/docs/blob/r1.15/site/en/api_docs/python/tf/layers/batch_normalization.md
 """
 
 import collections
-import importlib
+import importlib.util
 import json
+import pathlib
 
-import numpy as np
 
+def _sibling(name):
+    """Return the module of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location(name + "_for_tf1", str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_COMMON = _sibling("tensorflow_common")
 _KEPT = 32  # layers with an open session; a graph weighs about a megabyte
 _SOURCE = "https://github.com/tensorflow/tensorflow/blob/v%s/tensorflow/%s"
 _LAYER = {
@@ -21,7 +31,7 @@ _LAYER = {
 }
 _KERNEL = _SOURCE % ("1.15.5", "core/kernels/fused_batch_norm_op.cc")
 _FUSED = {"rank": [4], "virtual": [False], "renorm": [False], "adjustment": [False]}
-_GRADIENTS = ["y", "dx", "dgamma", "dbeta"]
+_COMPUTED = ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"]
 
 
 def _statement(version, variant, rules, refusals):
@@ -39,6 +49,7 @@ def _statement(version, variant, rules, refusals):
         "batch_normalization.md",
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64", "float16"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],
@@ -47,9 +58,12 @@ def _statement(version, variant, rules, refusals):
             "virtual": [False, True],
             "renorm": [False, True],
             "adjustment": [False, True],
+            "differentiation": ["none", "reverse", "reverse_over_reverse"],
         },
+        "outputs": _COMPUTED + [name for name in _COMMON.STATE if version == "1.15" or name != "moving_stddev"],
         "rules": [plain, _half(layer)] + rules,
         "refusals": refusals,
+        "lacks": dict(_COMMON.without("mask"), forward=_COMMON.NO_FORWARD),
         "compiled": True,
         "signatures": 12,
     }
@@ -57,7 +71,7 @@ def _statement(version, variant, rules, refusals):
 
 def _half(layer):
     """Return the rule of half precision: the moments are taken in float32, the rest is computed in float16."""
-    when = {"dtype": ["float16"], "output": _GRADIENTS}
+    when = {"dtype": ["float16"], "output": _COMPUTED}
     cite = layer + ": call casts mean, variance, offset and scale to inputs.dtype"
     return {"when": when, "numerics": {"accumulate": "input"}, "cite": cite}
 
@@ -115,7 +129,7 @@ class Function(object):
 
     def layer(self, case):
         """Return the layer of a case's static configuration, as new or as an earlier case left it."""
-        static = [case.spec, case.dtypes["x"], case.kept, case.actions["unknown_sizes"], _adjusted(case) is None]
+        static = [case.spec, case.dtypes["x"], case.kept, case.actions["unknown_sizes"], _COMMON.adjusted(case) is None]
         key = json.dumps(static, sort_keys=True)
         if key not in self.layers:
             self.layers[key] = Layer(self.tf, self.arguments(case), self.flag)
@@ -126,25 +140,11 @@ class Function(object):
 
     def arguments(self, case):
         """Return the function's arguments, but for the input, `training` and `adjustment`."""
-        spec, axis = case.spec, case.native["axis"]
-        arguments = {name: spec[name] for name in ("center", "scale", "trainable", "renorm", "renorm_momentum")}
-        arguments.update(axis=list(axis) if isinstance(axis, (list, tuple)) else axis, fused=self.fused)
-        arguments.update(momentum=case.native["momentum"], virtual_batch_size=spec["virtual_batch_size"])
-        arguments["epsilon"] = case.native["epsilon"]
-        if spec["renorm"]:
-            limits = spec["renorm_clipping"] or {}
-            arguments["renorm_clipping"] = {name: limit for name, limit in limits.items() if limit is not None}
-            # sqrt(epsilon) of a Python float is float32, and TensorFlow refuses to compare it with float64
-            arguments["epsilon"] = np.dtype(case.dtypes["parameters"]).type(case.native["epsilon"])
-        return arguments
+        return dict(_COMMON.arguments(case), fused=self.fused)
 
     def initial(self, case):
-        """Return the variables' first values by name; renorm begins at the moving statistics."""
-        given = {"gamma": case.gamma, "beta": case.beta}
-        given.update(moving_mean=case.mean, moving_variance=case.variance, renorm_mean=case.mean)
-        if case.variance is not None:
-            given["moving_stddev"] = given["renorm_stddev"] = np.sqrt(case.variance)
-        return given
+        """Return the variables' first values by name."""
+        return _COMMON.initial(case)
 
 
 class Layer(object):
@@ -161,10 +161,11 @@ class Layer(object):
         unknown = case.actions["unknown_sizes"]
         shape = tuple(None if i in unknown else size for i, size in enumerate(step.x.shape))
         mode = "either" if self.flag == "placeholder" else step.training
-        key = (step.site, shape, mode, step.dy is not None, [a.shape for a in _adjusted(case) or ()])
+        adjusted = _COMMON.adjusted(case)
+        key = (step.site, shape, mode, step.dy is not None, step.second, [a.shape for a in adjusted or ()])
         if str(key) not in self.calls:
             with self.graph.as_default():
-                self.calls[str(key)] = self.build(shape, case.dtypes["x"], step, _adjusted(case))
+                self.calls[str(key)] = self.build(shape, case.dtypes["x"], step, adjusted)
         return self.calls[str(key)]
 
     def build(self, shape, dtype, step, adjusted):
@@ -183,7 +184,8 @@ class Layer(object):
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[known:]
         if step.dy is None:
             return fed, {"y": y}, updates
-        fed["dy"] = tf.placeholder(dtype, shape)
+        for name in ["dy"] + ["tangent"] * bool(step.second):
+            fed[name] = tf.placeholder(dtype, shape)
         return fed, dict(self.gradients(y, fed), y=y), updates
 
     def training(self, training):
@@ -195,9 +197,9 @@ class Layer(object):
     def gradients(self, y, fed):
         """Return the gradients by name, of a layer that is frozen too."""
         variables = self.variables()
-        sources = [("dx", fed["x"]), ("dgamma", variables.get("gamma")), ("dbeta", variables.get("beta"))]
-        names, sources = zip(*[(name, source) for name, source in sources if source is not None])
-        return dict(zip(names, self.tf.gradients(y, list(sources), fed["dy"])))
+        named = (("dx", fed["x"]), ("dgamma", variables.get("gamma")), ("dbeta", variables.get("beta")))
+        sources = collections.OrderedDict((name, source) for name, source in named if source is not None)
+        return _COMMON.graph_gradients(self.tf, y, sources, fed["dy"], fed.get("tangent"))
 
     def variables(self):
         """Return the variables by name."""
@@ -206,30 +208,18 @@ class Layer(object):
     def load(self, values):
         """Initialize every variable, to the given value where there is one, as `Variable.load` does."""
         ops = {name: variable.initializer for name, variable in self.variables().items()}
-        given = {ops[name].inputs[1]: a for name, a in values.items() if name in ops and a is not None}
+        given = {ops[name].inputs[1]: a for name, a in values.items()}
         self.session.run(list(ops.values()), given)
 
     def run(self, call, case, step):
         """Return the outputs of a step and the state after it; only a training step runs update ops, see tf-1.15.md."""
         fed, asked, updates = call
-        values = {"x": step.x, "dy": step.dy, "training": step.training}
-        values.update(zip(("scale", "bias"), _adjustment(case, step.index) or _adjusted(case) or ()))
+        values = {"x": step.x, "dy": step.dy, "tangent": step.tangent, "training": step.training}
+        values.update(zip(("scale", "bias"), step.adjustment or _COMMON.adjusted(case) or ()))
         feed = {placeholder: values[name] for name, placeholder in fed.items()}
         out, _ = self.session.run([asked, updates if step.update and step.training else []], feed)
         state = self.session.run({n: v for n, v in self.variables().items() if n not in ("gamma", "beta")})
         return dict(out, **state)
-
-
-def _adjustment(case, t):
-    """Return what the adjustment gives in a step, None where it gives nothing."""
-    arrays = [case.own("%d.adjustment_%s" % (t, name)) for name in ("scale", "bias")]
-    return None if arrays[0] is None else arrays
-
-
-def _adjusted(case):
-    """Return what the adjustment gives first; None where the layer has none."""
-    given = (_adjustment(case, step.index) for step in case.steps)
-    return next((arrays for arrays in given if arrays is not None), None)
 
 
 class Tensor(Function):
@@ -275,6 +265,10 @@ class Version17(Function):
             _not_in_half(rank=[4], channel=["other", "several"]),
         ],
     )
+
+    def initial(self, case):
+        """Return the variables' first values by name; those of renorm are all 0."""
+        return {name: array for name, array in _COMMON.initial(case).items() if name not in _COMMON.STATE[2:]}
 
 
 def _tensorflow(device, version):

@@ -4,24 +4,49 @@ https://github.com/keras-team/tf-keras
 """
 
 import functools
-import importlib
+import importlib.util
+import pathlib
 
 import numpy as np
 
+
+def _sibling(name):
+    """Return the module of this folder with that name."""
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    spec = importlib.util.spec_from_file_location(name + "_for_tf_keras", str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_COMMON = _sibling("tensorflow_common")
 _FOLDER = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/layers/normalization/"
 _SOURCE = _FOLDER + "batch_normalization.py"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
 _FUSED = {
-    "when": {"rank": [4, 5], "channel": ["second", "last"], "dtype": ["float32", "float16", "bfloat16"]},
-    "semantics": {"stored_variance": "unbiased"},
+    "when": {
+        "rank": [4, 5],
+        "channel": ["second", "last"],
+        "dtype": ["float32", "float16", "bfloat16"],
+        "renorm": [False],
+        "virtual": [False],
+        "adjustment": [False],
+    },
+    "semantics": {"stored_variance": "unbiased", "mask": "ignored"},
     "numerics": {"affine": "direct"},
-    "cite": _SOURCE + ": build and _raise_if_fused_cannot_be_used; Bessel's correction in " + _KERNEL,
+    "cite": _SOURCE + ": build, _raise_if_fused_cannot_be_used, and the warning in _fused_batch_norm that the mask is "
+    "ignored; Bessel's correction in " + _KERNEL,
 }
 
 
 def _statement(variant, *rules, **more):
     plain = {
-        "semantics": {"stored_variance": "biased", "frozen": "infer", "fraction_dtype": "float32"},
+        "semantics": {
+            "stored_variance": "biased",
+            "frozen": "infer",
+            "fraction_dtype": "float32",
+            "indivisible_inference": "accepted",
+        },
         "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
         "cite": _SOURCE + ": call, and tf.convert_to_tensor(1.0 - momentum) in _assign_moving_average",
     }
@@ -31,12 +56,18 @@ def _statement(variant, *rules, **more):
         "documentation": "https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/BatchNormalization",
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
+            "start": ["given", "own"],
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],
-            "cumulative": [False],
-            "virtual": [False],
+            "mask": [False, "full", "spread", "without_last"],
+            "renorm": [False, True],
+            "virtual": [False, True],
+            "adjustment": [False, True],
+            "round_trip": ["none", "config", "state"],
+            "differentiation": _COMMON.DIFFERENTIATION,
         },
+        "outputs": ["y"] + _COMMON.STATE + _COMMON.DERIVATIVES,
         "rules": [plain] + list(rules),
     }
     statement.update(more)
@@ -50,7 +81,7 @@ class BatchNormalization(object):
     chosen = ()
 
     def __init__(self, device):
-        self.tf = _tensorflow(device)
+        self.tf = _COMMON.tensorflow(device)
         self.keras = importlib.import_module("tf_keras")
 
     def layer(self):
@@ -59,52 +90,43 @@ class BatchNormalization(object):
 
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
-        layer = self.layer()(
-            axis=case.native["axis"],
-            momentum=case.native["momentum"],
-            epsilon=case.native["epsilon"],
-            center=case.spec["center"],
-            scale=case.spec["scale"],
-            trainable=case.spec["trainable"],
-            dtype=case.dtypes["x"],
-            **dict(self.chosen),
-        )
+        arguments = dict(_COMMON.arguments(case), dtype=case.dtypes["x"], **dict(self.chosen))
+        if _COMMON.adjusted(case):
+            arguments["adjustment"] = lambda _shape: self.adjustment
+        make = functools.partial(self.layer(), **arguments)
+        layer = make()
         layer.build(case.steps[0].x.shape)
-        variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
-        for variable, array in zip(variables, (case.gamma, case.beta, case.mean, case.variance)):
-            if array is not None:
-                variable.assign(array)
-        return layer
+        for name, array in _COMMON.initial(case).items():
+            getattr(layer, name).assign(array)
+        return _COMMON.round_trip(case, layer, make)
 
     def run(self, case):
         """Yield the outputs of each step."""
         layer = self.build(case)
-        call = self.prepared(layer)
+        call, state = self.prepared(layer), _COMMON.STATE[: 5 if case.spec["renorm"] else 2]
         for step in case.steps:
-            x, dy = [None if a is None else self.tf.constant(a) for a in (step.x, step.dy)]
-            out = call(x, dy, self.flag(step.training))
-            out.update(moving_mean=layer.moving_mean, moving_variance=layer.moving_variance)
+            named = (("x", step.x), ("mask", step.mask), ("adjustment", step.adjustment or _COMMON.adjusted(case)))
+            tensors = {name: self.tf.nest.map_structure(self.tf.constant, a) for name, a in named if a is not None}
+            out = call(_COMMON.asked(self.tf, step), self.flag(step.training), **tensors)
+            out.update((name, getattr(layer, name)) for name in state)
             yield {name: np.array(tensor) for name, tensor in out.items()}
 
     def prepared(self, layer):
-        """Return the function of (x, dy, training) that makes a step."""
+        """Return the function of (derivatives, training, tensors by name) that makes a step."""
         return functools.partial(self.call, layer)
 
     def flag(self, training):
         """Return `training` as the layer is given it."""
         return training
 
-    def call(self, layer, x, dy, training):
-        """Return y, and the gradients where there is a dy; a frozen layer's variables are watched too."""
-        sources = [(n, v) for n, v in (("dx", x), ("dgamma", layer.gamma), ("dbeta", layer.beta)) if v is not None]
-        with self.tf.GradientTape() as tape:
-            for _, source in sources:
-                tape.watch(source)
-            y = layer(x, training=training)
-        if dy is None:
-            return {"y": y}
-        gradients = tape.gradient(y, [source for _, source in sources], dy)
-        return dict(zip([name for name, _ in sources], gradients), y=y)
+    def call(self, layer, derivatives, training, x, mask=None, adjustment=None):
+        """Return the outputs of a step by name; a frozen layer's variables are differentiated too."""
+        self.adjustment = adjustment
+        named = (("dx", x), ("dgamma", layer.gamma), ("dbeta", layer.beta))
+        sources = {name: source for name, source in named if source is not None}
+        return _COMMON.differentiated(
+            self.tf, lambda: {"y": layer(x, training=training, mask=mask)}, sources, **derivatives
+        )
 
 
 class NotFused(BatchNormalization):
@@ -157,20 +179,6 @@ class Graph(BatchNormalization):
     def flag(self, training):
         """Return a tensor."""
         return self.tf.constant(training)
-
-
-def _tensorflow(device):
-    """Return TensorFlow, on the CPU and on one thread."""
-    if device != "cpu":
-        raise ValueError("this adapter runs TensorFlow on cpu, not on %s" % device)
-    tf = importlib.import_module("tensorflow")
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:
-        pass  # already in use: another adapter of this process has set them
-    return tf
 
 
 IMPLEMENTATIONS = [BatchNormalization, NotFused, Synchronized, Version1, Graph]

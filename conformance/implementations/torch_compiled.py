@@ -21,12 +21,6 @@ _TORCH = _sibling("torch")
 _DOCS = _TORCH.DOCS
 _ONCE = {"differentiation": _TORCH.ONCE, "supports": {"trainable": [True]}}  # each program takes seconds to make
 _NOT_TWICE = _DOCS + "torch.compiler_faq.html: AOTAutograd has no double backward"
-_SAVED = {
-    "when": {"dtype": _TORCH.ALL[2:], "mode": ["train"], "output": ["dx", "dgamma"]},
-    "numerics": {"accumulate": "input", "sums": "tree"},
-    "cite": "torch/_decomp/decompositions.py, native_batch_norm_helper: on CPU save_mean and save_rstd, which the "
-    "gradients are made of, are cast to the dtype of x",
-}
 _TRAINING = "decomposition makes a program for inference: torch.export's run_decompositions is of the forward graph"
 
 
@@ -53,7 +47,6 @@ class Compile(_TORCH.Functional):
         compiled=True,
         signatures=3,
         lacks={"forward": _NOT_TWICE, "second order": _NOT_TWICE},
-        rules=[_SAVED],
         refusals=_TORCH.refusals("TorchRuntimeError"),
         **_ONCE,
     )

@@ -110,9 +110,6 @@ def _module(base, entry, ranks, variant="", error="ValueError"):
     supports = {"affine": ["both", "none"], "cumulative": [False, True]}
     frozen = {"when": {"trainable": [False]}, "absent": ["dgamma", "dbeta"], "cite": _FROZEN}
     options = {"refusals": _TORCH.refusals(error), "rules": [frozen]}
-    if ranks == [5]:
-        options["differentiation"] = [mode for mode in _TORCH.EVERY_MODE if mode != "forward"]
-        options["lacks"] = {"forward": "asked of the other ranks; no case of rank 5 asks for it"}
     identity, page = "nn.%s%s" % (entry, variant), _MODULE % entry
     made = _TORCH.stated(identity, page, "", ranks, supports, **options)
     return type(entry, (base,), {"statement": made, "entry": entry})

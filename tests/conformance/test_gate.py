@@ -151,7 +151,7 @@ def test_drill_unreached_mandatory_cell(run, gate):
         ({"predicts": '{ semantics = { stored = "biased" } }'}, r'no semantics is called "stored"'),
         ({"predicts": '{ semantics = { stored_variance = "b" } }'}, r"what biased predicts is not valid: Invalid enum"),
         ({"predicts": '{ numerics = { sums = "some" } }'}, r"what biased predicts is not valid: Invalid enum"),
-        ({"predicts": "{}"}, r"biased must predict semantics or numerics, or what it refuses with"),
+        ({"predicts": "{}"}, r"biased must predict one thing: semantics or numerics"),
     ],
 )
 def test_drill_malformed_manifest(run, manifest, gate, changes, says):

@@ -11,11 +11,11 @@ from conformance.expectation import trajectory
 from conformance.judgment import judge
 from conformance.outcome import Crashed, Outputs, Refused, Reply, TimedOut
 from conformance.question import Plan, Question
-from conformance.roster import ADAPTERS, from_file
+from conformance.roster import ADAPTERS, from_target
 from conformance.statement import Refusal, Rule, facts
 from reference import Spec
 
-STATEMENT = from_file(str(ADAPTERS / "numpy.py"), "numpy")[0].statement
+STATEMENT = from_target(str(ADAPTERS / "numpy.py"))[0].statement
 
 
 def exact(case):

@@ -15,23 +15,23 @@ from conformance.features import FEATURES
 from conformance.statement import differentiation, mask
 
 SMALL = strategies.cases(0, 60)
-DEFAULT = strategies.cases(5, 475)
+DEFAULT = strategies.cases(5, 380)
 
 
 def test_a_default_run_reaches_every_cell_and_repeats_no_case():
-    """475 cases: 95 of 95 cells with five each, 475 different ids."""
-    assert Counter(recipe.cell for recipe, _ in DEFAULT) == {str(cell): 5 for cell in strategies.CELLS}
-    assert len({case_id(case) for _, case in DEFAULT}) == 475 == 5 * len(strategies.CELLS)
+    """380 cases: 95 of 95 cells with four each, 380 different ids."""
+    assert Counter(recipe.cell for recipe, _ in DEFAULT) == {str(cell): 4 for cell in strategies.CELLS}
+    assert len({case_id(case) for _, case in DEFAULT}) == 380 == 4 * len(strategies.CELLS)
 
 
 def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatures():
-    """The pool is small, and large enough; each feature adds one signature of its own."""
+    """The pool is small, and large enough; each feature adds a few of its own."""
     pooled = [(recipe, case) for recipe, case in DEFAULT if recipe.pooled]
     plain = [recipe for recipe, _ in pooled if not recipe.signature.feature]
     assert len(plain) >= 60
     assert len({recipe.signature for recipe in plain}) <= strategies.POOL_SIZE == 16
     assert {r.signature.feature for r, _ in pooled} == {"", *FEATURES}
-    assert len({r.signature for r, _ in pooled if r.signature.feature}) == len(FEATURES)
+    assert len(FEATURES) <= len({r.signature for r, _ in pooled if r.signature.feature}) < 3 * len(FEATURES)
     for recipe, case in pooled:
         assert {case.x(t).shape for t in range(len(case.steps))} == {recipe.signature.shape}
 
@@ -50,7 +50,7 @@ def test_cases_are_the_same_in_another_process_and_under_another_hash_seed():
 
 def test_cases_are_pinned():
     """The first cases of seed 0 are what they were; a change here changes everyone's cases, and is to be announced."""
-    assert [case_id(case) for _, case in SMALL[:3]] == ["034287ab02e95a33", "b8c96576f0968571", "8d2176cefc414878"]
+    assert [case_id(case) for _, case in SMALL[:3]] == ["034287ab02e95a33", "9d727af6691c7d09", "8d2176cefc414878"]
 
 
 def test_fewer_cases_are_spread_over_cells():

@@ -88,7 +88,8 @@ NAMED = (
     # Virtual batches, adjustment, masks
     Named("groups always strided", "batches", '    if semantics.virtual_batches == "contiguous":', "    if False:", "virtual_batches"),
     Named("groups always contiguous", "batches", '    if semantics.virtual_batches == "contiguous":', "    if True:", "virtual_batches"),
-    Named("groups not put back", "batches", 'spec.virtual_batch_size is None or semantics.virtual_batches == "strided"', "True", "virtual_batches"),
+    Named("groups not put back", "batches", 'spec.virtual_batch_size is not None and semantics.virtual_batches == "contiguous"', "False", "virtual_batches"),
+    Named("groups never ignored", "batches", 'if semantics.virtual_batches != "ignored" else (x.shape[0], 1)', "if True else (x.shape[0], 1)", "virtual_batches"),
     Named("pooled variance without the means", "averages", "(variance + (mean - pooled) ** 2)", "variance", "virtual_statistics"),
     Named("sequential in one step", "averages", '    if batch.virtual and semantics.virtual_statistics == "sequential":', "    if False:", "virtual_statistics"),
     Named("pooled as averaged", "averages", '    if batch.virtual and semantics.virtual_statistics == "pooled":', "    if False:", "virtual_statistics"),
@@ -129,8 +130,10 @@ NAMED = (
     Named("the moving part not unbiased", "trace", "    b = a * stored_factor(batch.n, spec, semantics)", "    b = a"),
     Named("the offset's bend forgotten", "trace", "2 * batch.kept * (1 - batch.kept) ** 2", "0 * batch.kept", "mask_offset"),
     Named("epsilon outside: root's slope of inside", "trace", '    h = s if semantics.epsilon_placement == "inside" else np.sqrt(variance)', "    h = s", "epsilon_placement"),
+    Named("the variance's mean always stopped", "trace", 'j = int(semantics.variance_mean == "differentiated")', "j = 0", "variance_mean"),
+    Named("the variance's mean never stopped", "trace", 'j = int(semantics.variance_mean == "differentiated")', "j = 1", "variance_mean"),
     Named("second order without the root's bend", "second_order", " - used_ * rate.s / step.h)", ")"),
-    Named("second order without the moving mean", "second_order", "(rate.x - rate.mu) * variance_", "rate.x * variance_"),
+    Named("second order without the moving mean", "second_order", "(rate.x - step.j * rate.mu) * variance_", "rate.x * variance_"),
     Named("second order without z's rate", "second_order", "total(g_rate * step.z + g * rate.z, axes)", "total(g_rate * step.z, axes)"),
     Named("second order without gamma's rate", "second_order", "    dx = (rate.gamma * step.f * dy - g * rate.s) / step.s", "    dx = -g * rate.s / step.s"),
 )  # fmt: skip

@@ -37,7 +37,8 @@ def forward(scenario: Any, data: Any) -> Any:
             count = w.sum(axes, keepdims=True)
             divisor = jnp.where(count == 0, 1.0, count) + (semantics.mask_offset if data.mask is not None else 0)
             mean = (w * part).sum(axes, keepdims=True) / divisor
-            variance = (w * (part - mean) ** 2).sum(axes, keepdims=True) / divisor
+            centre = jax.lax.stop_gradient(mean) if semantics.variance_mean == "stopped" else mean
+            variance = (w * (part - centre) ** 2).sum(axes, keepdims=True) / divisor
             means.append(mean)
             variances.append(variance)
             used_mean, used_variance = mean, variance
@@ -66,7 +67,8 @@ def _shape_against_x(spec: Spec, shape: tuple[int, ...]) -> list[int]:
 def _groups(scenario: Any) -> list[Any]:
     """Return one matrix for each virtual batch, which picks its rows: matrices compile once, slices each anew."""
     rows, size = scenario.shape[0], scenario.spec.virtual_batch_size or scenario.shape[0]
-    count = rows // size
+    count = 1 if scenario.semantics.virtual_batches == "ignored" else rows // size
+    size = rows // count
     strided = scenario.semantics.virtual_batches == "strided"
     numbers = [[i for i in range(rows) if (i % count if strided else i // size) == j] for j in range(count)]
     return [np.eye(rows)[picked] for picked in numbers]

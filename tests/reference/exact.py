@@ -72,7 +72,7 @@ class Layer:
     def group(self, index: Key) -> int:
         """Return the virtual batch of an element."""
         size, rows = self.spec.virtual_batch_size, self.scenario.shape[0]
-        if size is None:
+        if size is None or self.semantics.virtual_batches == "ignored":
             return 0
         return index[0] % (rows // size) if self.semantics.virtual_batches == "strided" else index[0] // size
 

@@ -132,6 +132,7 @@ SCENARIOS = [
     Scenario("renorm-paper-rmin", replace(_RENORM, renorm_clipping=_LIMITS), Semantics(renorm="paper")),
     Scenario("virtual", _GHOST, shape=(8, 3)),
     Scenario("virtual-contiguous", _GHOST, Semantics(virtual_batches="contiguous"), shape=(8, 3)),
+    Scenario("virtual-ignored", _GHOST, Semantics(virtual_batches="ignored"), shape=(8, 3)),
     Scenario("virtual-axes", replace(_GHOST, axis=(1, -1), virtual_batch_size=2), shape=(4, 3, 2, 2)),
     Scenario("virtual-axis-1", replace(_GHOST, axis=1), shape=(8, 3, 2)),
     Scenario("virtual-pooled", _GHOST, Semantics(virtual_statistics="pooled")),
@@ -148,6 +149,8 @@ SCENARIOS = [
     Scenario("mask-ignored", Spec(), Semantics(mask="ignored"), mask="weights"),
     Scenario("mask-column", mask="column"),
     Scenario("mask-offset", Spec(), Semantics(mask="boolean", mask_offset=0.25), mask="column"),
+    Scenario("stopped", Spec(), Semantics(variance_mean="stopped")),
+    Scenario("stopped-virtual", _GHOST, Semantics(variance_mean="stopped")),
     Scenario("mask-virtual", _GHOST, mask="weights"),
     Scenario("mask-virtual-pooled", _GHOST, Semantics(virtual_statistics="pooled"), mask="weights"),
 ]

@@ -46,6 +46,11 @@ def gradients(scenario: Any, data: Any, x: Array | None = None, parameters: Para
     return train_gradients(x, data.dy, parameters, data.state, scenario.spec, scenario.semantics, **given)
 
 
+def holds_constant(scenario: Any) -> bool:
+    """Return whether the derivative takes for constant what a difference moves: renorm's r and d, a stopped mean."""
+    return scenario.spec.renorm or scenario.semantics.variance_mean == "stopped"
+
+
 def objective(scenario: Any, data: Any, x: Array, parameters: Parameters) -> Any:
     """Return what `gradients` differentiates, from the forward step; renorm's r and d move with x here."""
     step = train(x, parameters, data.state, scenario.spec, scenario.semantics, **options(scenario, data))
@@ -94,8 +99,8 @@ def test_second_order_matches_autodiff(differentiated: Any, helper: Any) -> None
 def test_gradients_match_finite_differences(scenario: Any) -> None:
     """The gradient along a random direction is the central difference of the step itself, to 1e-6."""
     data = scenario.draw(np.longdouble)
-    if scenario.spec.renorm:  # r and d are constants of the derivative, not of the difference
-        assert scenario.name.startswith(("renorm", "virtual-renorm", "adjusted-renorm"))
+    if holds_constant(scenario):
+        assert scenario.name.startswith(("renorm", "virtual-renorm", "adjusted-renorm", "stopped"))
         return
     got = gradients(scenario, data)
     expected = (got.dx * data.tangent).sum()
@@ -111,7 +116,7 @@ def test_gradients_match_finite_differences(scenario: Any) -> None:
 def test_second_order_matches_finite_differences(scenario: Any) -> None:
     """Second derivatives agree with central differences of the gradients in float64 to 1e-6, for random cotangents."""
     data = scenario.draw()
-    if scenario.spec.renorm:
+    if holds_constant(scenario):
         return
     given = {**options(scenario, data), "dmean": data.dmean, "dvariance": data.dvariance}
     step = (data.parameters, data.state, scenario.spec, scenario.semantics)
@@ -127,7 +132,7 @@ def test_second_order_matches_finite_differences(scenario: Any) -> None:
 def test_forward_derivatives_match_finite_differences(scenario: Any) -> None:
     """The forward derivatives of the output and of the returned statistics are central differences of the step."""
     data = scenario.draw()
-    if scenario.spec.renorm:
+    if holds_constant(scenario):
         return
     step, h = (data.state, scenario.spec, scenario.semantics), 1e-5
     given = options(scenario, data)

@@ -52,6 +52,12 @@ REFUSED: list[tuple[Spec, tuple[int, ...], dict[str, Any], str]] = [
         "axis=-1 needs parameters and moving statistics of shape (3,), but they have (4,); axis names the axis that",
     ),
     (Spec(), (4, 3), {"mask": (3, 4)}, "a mask of shape (3, 4) does not say which values of (4, 3) count; give one"),
+    (
+        Spec(),
+        (4, 3),
+        {"mask": (4, 3), "semantics": Semantics(mask_offset=0.5, variance_mean="stopped")},
+        "mask_offset=0.5 is not defined with variance_mean='stopped'; use mask_offset=0",
+    ),
     (Spec(), (4, 3), {"mask": (3,)}, "give one of shape (4, 3) or (4,)"),
     (Spec(), (4, 3), {"mask": (4, 3, 1)}, "a mask of shape (4, 3, 1)"),
     (Spec(), (4, 3), {"mask": (4,), "semantics": Semantics(mask_rank="full")}, "a mask of shape (4,)"),
@@ -120,6 +126,9 @@ ACCEPTED: list[tuple[Spec, tuple[int, ...], dict[str, Any]]] = [
     (Spec(renorm_clipping=Clipping(rmin=2.0)), (4, 3), {"semantics": Semantics(reversed_clipping="refused")}),
     (Spec(renorm_clipping=Clipping(rmax=0.0)), (4, 3), {"semantics": Semantics(reversed_clipping="refused")}),
     (Spec(renorm=True), (4, 3), {"semantics": Semantics()}),
+    (Spec(), (4, 3), {"mask": (4, 3), "semantics": Semantics(variance_mean="stopped")}),
+    (Spec(), (4, 3), {"mask": (4, 3), "semantics": Semantics(mask_offset=0.5)}),
+    (Spec(), (4, 3), {"semantics": Semantics(mask_offset=0.5, variance_mean="stopped")}),
 ]
 
 

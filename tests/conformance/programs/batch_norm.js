@@ -11,7 +11,7 @@ const statement = {
   packages: ["node"],
   documentation: "this file",
   conventions: { momentum: "kept", axis: "kept" },
-  supports: { dtype: ["float32"] },
+  supports: { dtype: ["float32"], start: ["given", "own"] },
   outputs: ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
   rules: [
     {
@@ -63,6 +63,7 @@ function* answers(question, tensors) {
   let mean = given("moving_mean", 0), variance = given("moving_variance", 1);
   for (const [t, step] of steps.entries()) {
     const x = tensors[`${t}.x`], dy = tensors[`${t}.dy`], training = step.mode === "train";
+    if (kept.some((a) => x.shape[a] !== sizes[a])) throw new RangeError(`step ${t} has other channels than step 0`);
     const owner = channels(x.shape, kept), out = {};
     const put = (name, like, data) => (out[name] = { shape: like, data: Float32Array.from(data) });
     let used = { mean, variance };

@@ -1,0 +1,130 @@
+"""What the adapters of TensorFlow share: its import, the arguments of its layers, derivatives.
+
+Loaded by path; no implementation is in here.
+https://www.tensorflow.org/guide/advanced_autodiff
+https://www.tensorflow.org/api_docs/python/tf/autodiff/ForwardAccumulator
+"""
+
+import importlib
+
+import numpy as np
+
+LACKS = ("mask", "renorm", "virtual batch", "adjustment")
+NO_FORWARD = "tf.gradients, all that a graph of TensorFlow 1 has, is reverse"
+DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
+STATE = ["moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]  # the last with renorm
+DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"]
+
+
+def without(*columns):
+    """Return why an implementation offers nothing of these columns of the matrix: it has no argument for it."""
+    return dict.fromkeys(columns, "it has no such argument")
+
+
+def tensorflow(device):
+    """Return TensorFlow, on the CPU and on one thread."""
+    if device != "cpu":
+        raise ValueError("this adapter runs TensorFlow on cpu, not on %s" % device)
+    tf = importlib.import_module("tensorflow")
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:
+        pass  # already in use: another adapter of this process has set them
+    return tf
+
+
+def arguments(case):
+    """Return the arguments that the layers of TensorFlow 1 and tf_keras have in common, but for `adjustment`."""
+    spec, axis = case.spec, case.native["axis"]
+    names = ("center", "scale", "trainable", "renorm", "renorm_momentum", "virtual_batch_size")
+    given = dict({name: spec[name] for name in names}, **case.native)
+    given["axis"] = list(axis) if isinstance(axis, (list, tuple)) else axis
+    if spec["renorm"]:
+        limits = spec["renorm_clipping"] or {}
+        given["renorm_clipping"] = {name: limit for name, limit in limits.items() if limit is not None}
+        # sqrt(epsilon) of a Python float is float32, and TensorFlow refuses to compare it with float64
+        given["epsilon"] = np.dtype(case.dtypes["parameters"]).type(case.native["epsilon"])
+    return given
+
+
+def initial(case):
+    """Return what the case gives of a layer's variables, by name; renorm begins at the moving statistics."""
+    given = {"gamma": case.gamma, "beta": case.beta, "moving_mean": case.mean, "moving_variance": case.variance}
+    if case.spec["renorm"]:
+        stddev = None if case.variance is None else np.sqrt(case.variance)
+        given.update(renorm_mean=case.mean, moving_stddev=stddev, renorm_stddev=stddev)
+    return {name: array for name, array in given.items() if array is not None}
+
+
+def round_trip(case, layer, make):
+    """Return the layer; where the case asks, one rebuilt from its configuration, or one made anew, with its weights."""
+    how = case.actions["round_trip"]
+    if how == "none":
+        return layer
+    other = type(layer).from_config(layer.get_config()) if how == "config" else make()
+    other.build(case.steps[0].x.shape)
+    other.set_weights(layer.get_weights())
+    return other
+
+
+def adjusted(case):
+    """Return what the adjustment gives first; None where the layer has none."""
+    return next((step.adjustment for step in case.steps if step.adjustment is not None), None)
+
+
+def asked(tf, step):
+    """Return the arrays that a step's derivatives need, as tensors, and what is static about them."""
+    arrays = {"dy": step.dy, "tangent": step.tangent if step.forward or step.second else None}
+    tensors = {name: None if a is None else tf.constant(a) for name, a in arrays.items()}
+    return dict(tensors, forward=step.forward, second=step.second)
+
+
+def differentiated(tf, call, sources, dy, tangent, forward, second):
+    """Return the outputs of `call()`, `y` among them, and the derivatives asked for, by name.
+
+    sources: what to differentiate with respect to, by the name of its gradient: `dx`, and what there is of `dgamma` and
+    `dbeta`. dy: the cotangent of y. tangent: of x. forward: of y too. second: how to differentiate the gradients again.
+    """
+    along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
+    if not along:
+        return _reverse_twice(tf, call, sources, dy, tangent, second)
+    with tf.autodiff.ForwardAccumulator(sources["dx"], tangent) as accumulator:
+        out = _reverse_twice(tf, call, sources, dy, tangent, second)
+    for name in (name for name in along if name in out):
+        out[name + "_tangent"] = accumulator.jvp(out[name], tf.UnconnectedGradients.ZERO)
+    return out
+
+
+def _reverse_twice(tf, call, sources, dy, tangent, second):
+    """Return the outputs and the gradients; with `reverse` over them, those of <dx, tangent> too."""
+    if second != "reverse":
+        return _reverse(tf, call, sources, dy)
+    again = [name for name in ("dx", "dgamma") if name in sources]
+    with tf.GradientTape() as tape:
+        tape.watch([sources[name] for name in again])
+        out = _reverse(tf, call, sources, dy)
+    gradients = tape.gradient(out["dx"], [sources[name] for name in again], tangent, tf.UnconnectedGradients.ZERO)
+    out.update(zip([name + "_tangent" for name in again], gradients))
+    return out
+
+
+def _reverse(tf, call, sources, dy):
+    """Return the outputs, and the gradients where there is a dy."""
+    if dy is None:
+        return call()
+    with tf.GradientTape() as tape:
+        tape.watch(list(sources.values()))
+        out = call()
+    return dict(zip(sources, tape.gradient(out["y"], list(sources.values()), dy)), **out)
+
+
+def graph_gradients(tf, y, sources, dy, tangent):
+    """Return the gradients of a graph's y by name; where there is a tangent of x, those of <dx, tangent> too."""
+    found = dict(zip(sources, tf.gradients(y, list(sources.values()), dy)))
+    if tangent is not None:
+        again = {name: source for name, source in sources.items() if name != "dbeta"}
+        for name, gradient in zip(again, tf.gradients(found["dx"], list(again.values()), tangent)):
+            found[name + "_tangent"] = tf.zeros_like(again[name]) if gradient is None else gradient
+    return found
