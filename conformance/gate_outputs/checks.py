@@ -16,14 +16,13 @@ from conformance.results import Result, Run
 State = Literal["passed", "known", "not judged", "failed", "error"]
 RUN = "run"  # stands for an implementation in checks of the run as a whole
 
-_OUTPUTS = {
-    "gradients": {"dx", "dgamma", "dbeta"},
-    "tangents": {"y_tangent", "dx_tangent", "dgamma_tangent"},
-    "moving_statistics": {"moving_mean", "moving_variance"},
-    "renorm_statistics": {"moving_stddev", "renorm_mean", "renorm_stddev"},
+OUTPUTS = {
+    "gradients": {"dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"},
+    "moving_statistics": {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"},
     "batch_statistics": {"mean", "variance"},
 }
-_OUTCOMES = "outcomes"  # what is refused, and what crashes, hangs or stops answering
+OUTCOMES = "outcomes"  # what is refused, and what crashes, hangs or stops answering
+DIVERGENCES = "divergences"  # whether what is known of an implementation is up to date
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -36,7 +35,7 @@ class Check(msgspec.Struct, frozen=True):
     commands: tuple[str, ...] = ()
 
 
-_OF_RUN = (Check(RUN, "complete", "passed"), Check(RUN, "divergences", "passed"))
+_OF_RUN = (Check(RUN, "complete", "passed"), Check(RUN, DIVERGENCES, "passed"))
 
 
 def group(result: Result) -> str:
@@ -47,7 +46,7 @@ def group(result: Result) -> str:
     """
     if result.output == "y":
         return f"y_{result.mode}"
-    return next((name for name, outputs in _OUTPUTS.items() if result.output in outputs), _OUTCOMES)
+    return next((name for name, outputs in OUTPUTS.items() if result.output in outputs), OUTCOMES)
 
 
 def table(decision: GateDecision, run: Run, folder: Path) -> list[Check]:
@@ -108,4 +107,4 @@ def _groups(finding: Finding) -> dict[str, list[Result]]:
         found.setdefault(group(failure), []).append(failure)
     if finding.kind == "incomplete":
         return {"available" if finding.implementation else "complete": []}
-    return found or {"divergences": []}
+    return found or {DIVERGENCES: []}
