@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from conformance.item import Item
 from conformance.judgment import judge
 from conformance.machine import describe_host
 from conformance.outcome import Reply, encode_reply
-from conformance.results import CaseRecord, ImplementationRecord, Record, Result, RunFile
+from conformance.results import ImplementationRecord, Record, Result, RunFile
 from conformance.roster import Entry, environments
 from conformance.statement import Statement
 
@@ -251,33 +251,13 @@ class Campaign:
         if self._stop.is_set():
             self._incomplete("the run was interrupted")
         if not verdicts["PASS"] + verdicts["FAIL"] and not self.reasons:
-            self._incomplete("nothing was compared")
+            self._incomplete(results.NOTHING)
         seconds = round(time.monotonic() - self._began, 3)
         cpu = {name: round(value, 3) for name, value in sorted(self.cpu.items())}
         end = results.EndRecord(not self.reasons, sorted(self.reasons), seconds, cpu, dict(sorted(verdicts.items())))
         self._write(end)
-        self._file.finish(sorted(self.records, key=self._order()))
+        self._file.finish(results.ordered(self.records, [entry.id for entry in self.options.entries]))
         return end
-
-    def _order(self) -> Callable[[Record], tuple[int, ...]]:
-        """Return a sort key: equal runs give equal files, whichever worker was faster."""
-        kinds = [results.RunRecord, results.WorkerRecord, ImplementationRecord, CaseRecord, Result, results.EndRecord]
-        cases = {record.case: record.index for record in self.records if isinstance(record, CaseRecord)}
-        ids = {entry.id: i for i, entry in enumerate(self.options.entries)}
-
-        def key(record: Record) -> tuple[int, ...]:
-            kind = kinds.index(type(record))
-            match record:
-                case Result():
-                    return kind, cases[record.case], ids[record.implementation], record.step
-                case CaseRecord():
-                    return kind, record.index
-                case ImplementationRecord():
-                    return kind, ids[record.id]
-                case _:
-                    return (kind,)
-
-        return key
 
 
 def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signature]:

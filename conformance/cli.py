@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import campaign, env_cli, gate_cli, results, roster, targets
+from conformance import campaign, env_cli, gate_cli, merge_cli, results, roster, targets
 from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
 
@@ -267,3 +267,4 @@ def replay(file: Path, as_json: bool, **common: Any) -> None:
 
 main.add_command(env_cli.env)
 main.add_command(gate_cli.gate)
+main.add_command(merge_cli.merge)

@@ -23,6 +23,7 @@ import msgspec
 from conformance.codec import decode
 from conformance.machine import PINNED
 from conformance.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
+from conformance.worker import MARK
 
 WORKER = Path(__file__).with_name("worker.py")
 PROTOCOL = 1  # of PROTOCOL.md; worker.py, which imports nothing of ours, has it too
@@ -98,6 +99,7 @@ class Process:
     def __init__(self, environment: Environment, limits: Limits, log: Path) -> None:
         command, device = environment.command(limits), environment.device
         self._path, self._log = log, log.open("ab")
+        self._begins = self._log.tell()
         variables = os.environ | PINNED | {"BNCONF_DEVICE": device}
         variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else _SHARED
         try:
@@ -180,7 +182,10 @@ class Process:
         return "the worker closed its output"
 
     def _last_words(self) -> str:
-        lines = [line.strip() for line in self._path.read_text(errors="replace").splitlines() if line.strip()]
+        """Return the last line that it wrote on the question in hand; what it said of others explains nothing."""
+        written = self._path.read_bytes()[self._begins :].decode(errors="replace").splitlines()
+        marks = [n for n, line in enumerate(written, 1) if line.startswith(MARK)]
+        lines = [line.strip() for line in written[marks[-1] if marks else 0 :] if line.strip()]
         return lines[-1][:200] if lines else "it said nothing"
 
 

@@ -43,13 +43,14 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
     found: list[Explanation] = []
     questions: dict[str, Question] = {}
     for (case, implementation), results in sorted(failures.items()):
-        about = [d for d in known if d.concerns(records[implementation])]
-        if not about:
+        record = records.get(implementation)  # an interrupted run may have lost it
+        about = [d for d in known if record and d.concerns(record)]
+        if not record or not about:
             found += [Explanation(result, "unexplained") for result in results]
             continue
         if case not in questions:
             questions = {case: Question(read_case(folder / run.cases[case].file)[0])}
-        found += _Answer(folder, records[implementation], questions[case], results).explained(about)
+        found += _Answer(folder, record, questions[case], results).explained(about)
     return found
 
 

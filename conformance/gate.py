@@ -11,10 +11,12 @@ from typing import Literal
 import msgspec
 
 from conformance import baseline as _baseline
+from conformance import summary
 from conformance.baseline import Baseline
 from conformance.divergences import Divergence
+from conformance.errors import InvalidInput
 from conformance.explanation import Explanation, explain
-from conformance.results import CaseRecord, ImplementationRecord, Result, Run
+from conformance.results import NOTHING, CaseRecord, ImplementationRecord, Result, Run
 from conformance.strategies import CELLS
 
 Kind = Literal[
@@ -58,10 +60,16 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class GateDecision(msgspec.Struct, frozen=True):
-    """What the gate decided, and why. explained: failures that behave as predicted."""
+    """What the gate decided, and why.
+
+    implementations: those it speaks of. explained: failures that behave as predicted. reasons: of known divergences,
+    by their ids.
+    """
 
     findings: list[Finding]
     explained: list[Explanation]
+    implementations: list[str]
+    reasons: dict[str, str]
     judged: int
     passed: int
 
@@ -77,11 +85,6 @@ class GateDecision(msgspec.Struct, frozen=True):
         counts = f"{self.judged} judged arrays, {len(self.explained)} explained deviations"
         return f"{'green' if self.status == 0 else 'red'} ({self.status}): {_SAYS[self.status]}; {counts}"
 
-    def only(self, patterns: tuple[str, ...]) -> GateDecision:
-        """Return what it says of these implementations, and of the run as a whole; all of it without patterns."""
-        kept = [f for f in self.findings if not patterns or not f.implementation or _named(f.implementation, patterns)]
-        return msgspec.structs.replace(self, findings=kept)
-
 
 def _named(identity: str, patterns: tuple[str, ...]) -> bool:
     names = (identity, identity.partition("@")[0])
@@ -89,20 +92,48 @@ def _named(identity: str, patterns: tuple[str, ...]) -> bool:
 
 
 def decide(
-    folder: Path, run: Run, known: list[Divergence], base: Baseline | None = None, today: date | None = None
+    folder: Path,
+    run: Run,
+    known: list[Divergence],
+    base: Baseline | None = None,
+    today: date | None = None,
+    only: tuple[str, ...] = (),
 ) -> GateDecision:
-    """Return the decision on a run; today: the day that review dates are held to."""
-    explanations = explain(folder, run, known)
+    """Return the decision on a run; today: the day that review dates are held to; only: ids or patterns of interest.
+
+    What is about the run as a whole counts whatever is of interest: that it was interrupted, or left a cell empty.
+    """
+    chosen = _chosen(run, only)
+    explanations = explain(folder, chosen, known)
     findings = [
         *_unexplained(explanations),
-        *_incomplete(run),
-        *_vanished(run, known),
-        *_expired(run, known, today or datetime.now(UTC).date()),
-        *_against(run, base),
+        *_incomplete(run, chosen),
+        *_vanished(chosen, known),
+        *_expired(chosen, known, today or datetime.now(UTC).date()),
+        *_against(chosen, base),
     ]
     explained = [e for e in explanations if e.kind == "explained"]
-    judged = [r for r in run.results if r.rho is not msgspec.UNSET]
-    return GateDecision(findings, explained, len(judged), sum(r.verdict == "PASS" for r in judged))
+    judged = [r for r in chosen.results if r.rho is not msgspec.UNSET]
+    return GateDecision(
+        findings,
+        explained,
+        [record.id for record in chosen.implementations],
+        {d.id: f"{d.reason} ({d.link})" for d in known},
+        len(judged),
+        sum(r.verdict == "PASS" for r in judged),
+    )
+
+
+def _chosen(run: Run, only: tuple[str, ...]) -> Run:
+    """Return the run with the implementations of these names only; all of it without names."""
+    ids = [record.id for record in run.implementations]
+    if stray := [pattern for pattern in only if not any(_named(identity, (pattern,)) for identity in ids)]:
+        raise InvalidInput(f"--only {stray[0]}: no implementation of this run is called so; it holds {', '.join(ids)}")
+    return msgspec.structs.replace(
+        run,
+        implementations=[record for record in run.implementations if not only or _named(record.id, only)],
+        results=[result for result in run.results if not only or _named(result.implementation, only)],
+    )
 
 
 def _unexplained(explanations: list[Explanation]) -> Iterator[Finding]:
@@ -122,7 +153,7 @@ def _unexplained(explanations: list[Explanation]) -> Iterator[Finding]:
 
 def _says(kind: Kind, implementation: str, output: str, failures: tuple[Result, ...], about: tuple[str, ...]) -> str:
     worst = failures[0]
-    size = f"worst ρ = {worst.rho}" if worst.rho is not msgspec.UNSET else worst.reason
+    size = f"worst ρ = {summary.show(worst.rho)}" if worst.rho is not msgspec.UNSET else worst.reason
     counted = f"{implementation} {output}: {len(failures)} failures in {len({r.case for r in failures})} cases, {size}"
     return {
         "changed": f"{counted}; not as {', '.join(about)} predicts",
@@ -131,11 +162,15 @@ def _says(kind: Kind, implementation: str, output: str, failures: tuple[Result, 
     }.get(kind, counted)
 
 
-def _incomplete(run: Run) -> Iterator[Finding]:
+def _incomplete(run: Run, chosen: Run) -> Iterator[Finding]:
+    """Yield what is missing; a filtered run may leave cells empty, and a shard does."""
+    ids, wanted = ([record.id for record in part.implementations] for part in (run, chosen))
     for reason in run.reasons if not run.complete else ():
-        yield Finding("incomplete", reason)
-    if not any(result.verdict in ("PASS", "FAIL") for result in run.results):
-        yield Finding("incomplete", "nothing was compared")
+        about = next((identity for identity in ids if reason.startswith(f"{identity} ")), "")
+        if not about or about in wanted:
+            yield Finding("incomplete", reason, about)
+    if not any(result.verdict in ("PASS", "FAIL") for result in chosen.results):
+        yield Finding("incomplete", NOTHING)
     if run.header.cases >= len(CELLS) and run.header.shard == "1/1" and not run.header.selected:
         for cell in unreached(run):
             yield Finding("incomplete", f"mandatory cell not reached: {cell}")

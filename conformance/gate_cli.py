@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+import os
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import click
 import msgspec
 
 from conformance import baseline as _baseline
-from conformance import divergences, results
-from conformance.gate import Finding, GateDecision, decide
+from conformance import divergences, manifest_edits, results
+from conformance.errors import InvalidInput
+from conformance.gate import GateDecision, decide
+from conformance.gate_outputs import ctrf, github, junit, sarif, text
 
-_SHOWN = 3
+_File = click.Path(path_type=Path, dir_okay=False)
+_FORMATS: dict[str, Callable[[GateDecision, results.Run, Path], str]] = {
+    "junit": junit.as_junit,
+    "sarif": sarif.as_sarif,
+    "ctrf": ctrf.as_ctrf,
+    "summary": github.as_summary,
+}
 
 
 @click.command()
@@ -24,15 +34,19 @@ _SHOWN = 3
     default=divergences.FOLDER,
     help="Folder of manifests. Default: the one that comes with the suite.",
 )
-@click.option("--baseline", type=click.Path(path_type=Path), help="Baseline to compare with, a JSON lines file.")
-@click.option(
-    "--write-baseline", type=click.Path(path_type=Path), help="Write the run's own baseline there, and decide."
-)
+@click.option("--baseline", type=_File, help="Baseline to compare with, a JSON lines file.")
+@click.option("--write-baseline", type=_File, help="Write the run's own baseline there, and decide.")
 @click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The day that review dates are held to.")
 @click.option("--only", multiple=True, metavar="ID", help="Findings about these implementations only. Repeatable.")
 @click.option("--fail-fast", is_flag=True, help="Show the first finding that makes it red, and stop.")
 @click.option("--exit-zero", is_flag=True, help="Report, and exit 0 whatever is found.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON.")
+@click.option("--update", is_flag=True, help="Print proposed edits of the manifests as a patch, and change nothing.")
+@click.option("--junit", type=_File, help="Write JUnit XML there.")
+@click.option("--sarif", type=_File, help="Write SARIF 2.1.0 there.")
+@click.option("--ctrf", type=_File, help="Write CTRF JSON there.")
+@click.option("--summary", type=_File, help="Write Markdown there; in GitHub Actions the step's summary has it too.")
+@click.option("--annotations/--no-annotations", default=None, help="GitHub annotations. Default: in GitHub Actions.")
 @click.pass_context
 def gate(
     ctx: click.Context,
@@ -45,44 +59,44 @@ def gate(
     fail_fast: bool,
     exit_zero: bool,
     as_json: bool,
+    update: bool,
+    annotations: bool | None,
+    **files: Path | None,
 ) -> None:
     """Decide whether a run may pass: what fails must be known, and behave as is known of it.
 
     Exits 0 when all conforms or is explained; 1 for what nothing explains; 2 for invalid input; 3 when the run is
     incomplete; 4 when a known divergence has vanished or is due for review; 5 for a fault of bnconf.
     """
-    run = results.read(folder)
+    run, folder = results.read(folder), folder if folder.is_dir() else folder.parent
     base = _baseline.read(baseline) if baseline else None
-    day: date | None = today.date() if today else None
-    decision = decide(folder, run, divergences.read(manifests), base, day).only(only)
+    known = divergences.read(manifests)
+    decision = decide(folder, run, known, base, today.date() if today else None, only)
     if write_baseline:
         click.echo(f"baseline: {_baseline.write(run, write_baseline)}", err=True)
-    click.echo(
-        as_text(decision, folder, run, first=fail_fast) if not as_json else msgspec.json.encode(decision).decode()
-    )
+    _write(decision, run, folder, files)
+    if annotations or (annotations is None and os.environ.get("GITHUB_ACTIONS") == "true"):
+        click.echo(github.as_annotations(decision), err=True, nl=False)
+    if update:
+        click.echo(manifest_edits.patch(manifests, decision, run, known, folder), nl=False)
+    shown = text.as_text(decision, run, folder, first=fail_fast)
+    click.echo(msgspec.json.encode(decision).decode() if as_json else shown, err=update)
     ctx.exit(0 if exit_zero else decision.status)
 
 
-def as_text(decision: GateDecision, folder: Path, run: results.Run, *, first: bool = False) -> str:
-    """Return the decision in plain lines, the verdict last; each failure ends with the command that replays it."""
-    red = [finding for finding in decision.findings if finding.status]
-    shown = red[:1] if first else decision.findings
-    lines = [line for finding in shown for line in _lines(finding, folder, run)]
-    return "\n".join([*lines, *_explained(decision), decision.verdict])
+def _write(decision: GateDecision, run: results.Run, folder: Path, files: dict[str, Path | None]) -> None:
+    """Write the files that were asked for, and append to the summary of GitHub's step where there is one."""
+    for name, path in files.items():
+        if path:
+            _save(name, path, _FORMATS[name](decision, run, folder), "w")
+    if step := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _save("summary", Path(step), github.as_summary(decision, run, folder), "a")
 
 
-def _lines(finding: Finding, folder: Path, run: results.Run) -> list[str]:
-    lines = [f"{finding.kind.upper()} {finding.says}"]
-    for result in finding.failures[:_SHOWN]:
-        case = folder / run.cases[result.case].file
-        lines.append(f"    step {result.step} {result.mode}: bnconf replay {case} -i {result.implementation}")
-    more = len(finding.failures) - _SHOWN
-    return [*lines, f"    and {more} more"] if more > 0 else lines
-
-
-def _explained(decision: GateDecision) -> list[str]:
-    counts: dict[str, int] = {}
-    for explanation in decision.explained:
-        for name in explanation.divergences:
-            counts[name] = counts.get(name, 0) + 1
-    return [f"explained: {name} ({count} failures)" for name, count in sorted(counts.items())]
+def _save(option: str, path: Path, content: str, mode: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(content)
+    except OSError as error:
+        raise InvalidInput(f"--{option} {path}: cannot be written ({error.strerror}); name a file that can") from error

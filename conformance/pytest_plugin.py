@@ -6,7 +6,9 @@
 
 That is one test for each implementation that the mark names, as `bnconf run -i` names them, and each group of checks.
 The cases of an implementation are asked once, by whichever of its tests comes first; xdist's other processes wait for
-that and read the run. Without the mark nothing happens, and nothing of the suite is imported.
+that and read the run. With known divergences (`divergences`) each test is held to them as by `bnconf gate`: a failure
+as predicted is an xfail with the reason, and one more test fails where a prediction has vanished. Without the mark
+nothing happens, and nothing of the suite is imported.
 """
 
 from __future__ import annotations
@@ -16,39 +18,40 @@ import fcntl
 import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
-    from conformance.results import Result, Run
+    from conformance.gate_outputs.checks import Check as Decided
+    from conformance.results import Run
     from conformance.targets import Entry
 
-_OUTPUTS = {
-    "gradients": {"dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"},
-    "moving_statistics": {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"},
-    "batch_statistics": {"mean", "variance"},
-}
-_OUTCOMES = "outcomes"  # what is refused, and what crashes, hangs or stops answering
 _RUNS = pytest.StashKey[dict[tuple[str, int, int], tuple["Run", Path]]]()
+_DECIDED = pytest.StashKey[dict[tuple[str, int, int, str], list["Decided"]]]()
 _SESSION = pytest.StashKey[str]()  # the same in all of xdist's processes
 
 
 class Check(NamedTuple):
-    """What one test asks: an implementation, one group of its checks, and which cases."""
+    """What one test asks: an implementation, one group of its checks, which cases, and the folder of what is known."""
 
     entry: Entry
     group: str
     seed: int
     cases: int
+    known: str
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options; each may be given in pytest's configuration file too, and the first two to the mark."""
+    """Add the options; each may be given in pytest's configuration file too, and all but the last to the mark."""
     group = parser.getgroup("bnconf", "conformance of batch normalization")
     for name, about in (
         ("cases", "how many cases to ask of each implementation (default 380)"),
         ("seed", "decides every case (default 0)"),
+        (
+            "divergences",
+            "folder of known divergences, or `suite` for those of the suite: what they predict is an xfail",
+        ),
         ("out", "folder for runs and case files (default: in pytest's cache)"),
     ):
         group.addoption(f"--bnconf-{name}", metavar=name.upper(), help=about)
@@ -58,9 +61,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark."""
     config.addinivalue_line(
-        "markers", "bnconf(*implementations, cases, seed): hold these, named as for `bnconf run -i`, to the reference"
+        "markers",
+        "bnconf(*implementations, cases, seed, divergences): "
+        "hold these, named as for `bnconf run -i`, to the reference",
     )
-    config.stash[_RUNS] = {}
+    config.stash[_RUNS], config.stash[_DECIDED] = {}, {}
     config.stash[_SESSION] = getattr(config, "workerinput", {}).get("testrunuid", uuid.uuid4().hex)
 
 
@@ -70,7 +75,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if mark is None or "bnconf_check" not in metafunc.fixturenames:
         return
     seed, cases = (_number(metafunc.config, mark, name, default) for name, default in (("seed", 0), ("cases", 380)))
-    checks = [Check(entry, group, seed, cases) for entry in _entries(mark) for group in _groups(entry)]
+    known = _known(metafunc.config, mark)
+    checks = [
+        Check(entry, group, seed, cases, known)
+        for entry in _entries(mark)
+        for group in _groups(entry, decided=bool(known))
+    ]
     metafunc.parametrize("bnconf_check", checks, ids=[f"{c.entry.id}-{c.group}" for c in checks], indirect=True)
 
 
@@ -88,25 +98,45 @@ def _entries(mark: pytest.Mark) -> list[Entry]:
         raise pytest.Collector.CollectError(str(error)) from error
 
 
-def _number(config: pytest.Config, mark: pytest.Mark, name: str, default: int) -> int:
+def _option(config: pytest.Config, mark: pytest.Mark, name: str, default: Any) -> Any:
     """Return an option: from the command line, else from the mark, else from the configuration file."""
     given = (config.getoption(f"bnconf_{name}"), mark.kwargs.get(name), config.getini(f"bnconf_{name}"))
-    found = next((value for value in given if value not in (None, "")), default)
+    return next((value for value in given if value not in (None, "")), default)
+
+
+def _number(config: pytest.Config, mark: pytest.Mark, name: str, default: int) -> int:
+    found = _option(config, mark, name, default)
     if not str(found).isdecimal() or (name == "cases" and int(found) < 1):
         raise pytest.Collector.CollectError(f"bnconf {name} is {found}; give a whole number, such as {default}")
     return int(found)
 
 
-def _groups(entry: Entry) -> list[str]:
-    """Return the groups of checks that an implementation's statement has outputs for."""
+def _known(config: pytest.Config, mark: pytest.Mark) -> str:
+    """Return the folder of known divergences, empty where none is asked for; its manifests are valid."""
+    found = _option(config, mark, "divergences", "")
+    if not found:
+        return ""
+    from conformance import divergences
+    from conformance.errors import InvalidInput
+
+    folder = divergences.FOLDER if found == "suite" else config.rootpath / found
+    if not folder.is_dir():
+        raise pytest.Collector.CollectError(f"bnconf divergences is {found}; give a folder of manifests, or `suite`")
+    try:
+        divergences.read(folder)
+    except InvalidInput as error:
+        raise pytest.Collector.CollectError(str(error)) from error
+    return str(folder)
+
+
+def _groups(entry: Entry, *, decided: bool) -> list[str]:
+    """Return the groups of checks that an implementation's statement has outputs for, and one of what is known."""
+    from conformance.gate_outputs.checks import DIVERGENCES, OUTCOMES, OUTPUTS
+
     promised = entry.statement
     y = [f"y_{mode}" for mode in promised.modes if "y" in promised.outputs]
-    return [*y, *(group for group, outputs in _OUTPUTS.items() if outputs & set(promised.outputs)), _OUTCOMES]
-
-
-def _group(result: Result) -> str:
-    found = next((group for group, outputs in _OUTPUTS.items() if result.output in outputs), _OUTCOMES)
-    return f"y_{result.mode}" if result.output == "y" else found
+    groups = [group for group, outputs in OUTPUTS.items() if outputs & set(promised.outputs)]
+    return [*y, *groups, OUTCOMES, *([DIVERGENCES] if decided else [])]
 
 
 @pytest.fixture
@@ -118,10 +148,28 @@ def bnconf_check(request: pytest.FixtureRequest) -> Callable[[], None]:
 
     def hold() -> None:
         run, folder = _run(request.config, check)
+        decided = _decided(request.config, run, folder, check) if check.known and run.complete else []
+        red = [line for d in decided if d.state in ("failed", "error") for line in (*d.says, *d.commands)]
+        if problem := "\n".join(red):
+            pytest.fail(problem, pytrace=False)
+        if expected := "; ".join(line for d in decided if d.state == "known" for line in d.says):
+            pytest.xfail(expected)  # strict: where it vanished, the check of what is known fails
         if problem := _problem(run, folder, check.group):
             pytest.fail(problem, pytrace=False)
 
     return hold
+
+
+def _decided(config: pytest.Config, run: Run, folder: Path, check: Check) -> list[Decided]:
+    """Return what the gate decided of a group of checks, given what is known."""
+    from conformance import divergences
+    from conformance.gate import decide
+    from conformance.gate_outputs.checks import table
+
+    key, known = (check.entry.id, check.seed, check.cases, check.known), config.stash[_DECIDED]
+    if key not in known:
+        known[key] = table(decide(folder, run, divergences.read(Path(check.known))), run, folder)
+    return [decided for decided in known[key] if decided.group == check.group]
 
 
 def _run(config: pytest.Config, check: Check) -> tuple[Run, Path]:
@@ -172,13 +220,14 @@ def _folder(config: pytest.Config) -> Path:
 def _problem(run: Run, folder: Path, group: str) -> str:
     """Return what is wrong in one group of checks, empty where nothing is."""
     from conformance import console, summary
+    from conformance.gate_outputs import checks
 
     if not run.complete:
         return "; ".join(run.reasons)
-    found = [result for result in run.results if _group(result) == group]
+    found = [result for result in run.results if checks.group(result) == group]
     failed = [result for result in found if result.verdict in ("FAIL", "ERROR")]
     if not failed:
-        compared = group == _OUTCOMES or any(result.verdict == "PASS" for result in found)
+        compared = group in (checks.OUTCOMES, checks.DIVERGENCES) or any(result.verdict == "PASS" for result in found)
         return "" if compared else f"{group}: nothing was compared in {len(run.cases)} cases; ask more of them"
     worst = max(failed, key=lambda result: summary.as_number(result.rho))
     count = (

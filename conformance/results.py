@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,6 +19,8 @@ from conformance.errors import InvalidInput
 
 SCHEMA = 1
 FILE = "run.jsonl"
+NOTHING = "nothing was compared"
+"""Why a run without a PASS or a FAIL is incomplete."""
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNSUPPORTED", "ERROR"]
 Rho = float | Literal["inf"] | None
@@ -140,6 +143,28 @@ def answer_file(case: str, implementation: str) -> str:
     """
     slug = re.sub(r"[^\w.+@-]", "_", implementation)
     return f"answers/{case}.{slug}.safetensors"
+
+
+def ordered(records: Iterable[Record], implementations: Sequence[str]) -> list[Record]:
+    """Return the records of a run in a stable order: equal runs give equal files, whichever worker was faster."""
+    records = list(records)
+    kinds = [RunRecord, WorkerRecord, ImplementationRecord, CaseRecord, Result, EndRecord]
+    cases = {record.case: record.index for record in records if isinstance(record, CaseRecord)}
+    ids = {identity: n for n, identity in enumerate(implementations)}
+
+    def key(record: Record) -> tuple[int, ...]:
+        kind = kinds.index(type(record))
+        match record:
+            case Result():
+                return kind, cases[record.case], ids.get(record.implementation, len(ids)), record.step
+            case CaseRecord():
+                return kind, record.index
+            case ImplementationRecord():
+                return kind, ids[record.id]
+            case _:
+                return (kind,)
+
+    return sorted(records, key=key)
 
 
 class RunFile:

@@ -19,6 +19,7 @@ import traceback
 import numpy as np
 
 PROTOCOL = 1
+MARK = "== "  # opens a line of the log: the question that the lines after it are about
 _DTYPES = {"BOOL": "bool", "I32": "int32", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 _DTYPES["F64"] = "float64"
 _CODES = {name: code for code, name in _DTYPES.items()}
@@ -258,6 +259,8 @@ def replies(body, ready):
     metadata, tensors = decode(body)
     request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
     for identity in request["implementations"]:
+        sys.stderr.write("%s%s, request %d\n" % (MARK, identity, request["id"]))  # whose words the next lines are
+        sys.stderr.flush()
         yield answer(ready[identity], identity, request["id"], fields, tensors)
 
 

@@ -7,6 +7,7 @@ same answer passes under the changed statement, by the same bounds.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import tomllib
 from datetime import date
@@ -16,9 +17,12 @@ from typing import Any, Literal
 import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from conformance import corpus
 from conformance.errors import InvalidInput
+from conformance.numerics import Numerics
 from conformance.results import ImplementationRecord
-from conformance.statement import Refusal, Rule, Statement, When, matches
+from conformance.statement import Refusal, Rule, Statement, When, matches, step_facts
+from reference import Semantics
 
 FOLDER = Path(__file__).parent
 
@@ -36,9 +40,16 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepts: bool = False
     wrong: bool = False
 
-    def rule(self, when: When, cite: str) -> Rule:
-        """Return the prediction as a rule of a statement."""
-        return Rule(cite, when, self.semantics, self.numerics)
+    def rules(self, when: When, cite: str) -> list[Rule]:
+        """Return the prediction as rules of a statement.
+
+        Semantics hold for a whole case, since what a step does decides what later ones start from; numerics for a mode
+        and an output. What `when` says beyond that is for `Divergence.covers` to hold results to.
+        """
+        return [
+            Rule(cite, _without(when, "output", "mode", "update", "n"), semantics=self.semantics),
+            Rule(cite, _without(when, "update", "n"), numerics=self.numerics),
+        ]
 
 
 class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"review_by": "review-by"}):
@@ -84,10 +95,13 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         if self.predicts.accepts:
             return msgspec.structs.replace(statement, accepts=[*statement.accepts, when])
         if self.predicts.refuses:
-            facts = {fact: values for fact, values in when.items() if fact != "output"}
-            refusal = Refusal(self.reason, facts, self.predicts.refuses)
+            refusal = Refusal(self.reason, _without(when, "output"), self.predicts.refuses)
             return msgspec.structs.replace(statement, refusals=[refusal, *statement.refusals])
-        return msgspec.structs.replace(statement, rules=[*statement.rules, self.predicts.rule(when, self.reason)])
+        return msgspec.structs.replace(statement, rules=[*statement.rules, *self.predicts.rules(when, self.reason)])
+
+
+def _without(when: When, *facts: str) -> When:
+    return {fact: values for fact, values in when.items() if fact not in facts}
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,12 +128,14 @@ def read_file(path: Path) -> list[Divergence]:
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{path}, {_place(text, str(error))}: {error}; see conformance/divergences") from error
     for n, divergence in enumerate(found):
-        _check(path, text, n, divergence)
+        _check(f"{path}, line {_line(text, n)}, column 1", divergence)
     return found
 
 
-def _check(path: Path, text: str, number: int, divergence: Divergence) -> None:
-    p, where = divergence.predicts, f"{path}, line {_line(text, number)}"
+def _check(where: str, divergence: Divergence) -> None:
+    p = divergence.predicts
+    if empty := [name for name in ("id", "rule", "reason", "owner") if not getattr(divergence, name).strip()]:
+        raise InvalidInput(f"{where}: {empty[0]} of {divergence.id or 'a divergence'} is empty; fill it in")
     if sum(map(bool, (p.semantics or p.numerics, p.refuses, p.accepts, p.wrong))) != 1:
         raise InvalidInput(
             f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts or wrong"
@@ -131,6 +147,28 @@ def _check(path: Path, text: str, number: int, divergence: Divergence) -> None:
             SpecifierSet(wanted)
     except InvalidSpecifier as error:
         raise InvalidInput(f'{where}: {error}; give a PEP 440 specifier such as ">=2.0,<3"') from error
+    _check_names(where, divergence)
+
+
+def _check_names(where: str, divergence: Divergence) -> None:
+    """Raise for a name that means nothing: it would never hold, and nobody would know."""
+    cases = {named.name: named.case for named in corpus.read()}
+    facts = {*step_facts(next(iter(cases.values())), 0), "output"}
+    for what, given, known in (
+        ("witness", [divergence.witness], cases),
+        ("fact", divergence.when, facts),
+        ("semantics", divergence.predicts.semantics, {field.name for field in dataclasses.fields(Semantics)}),
+        ("numerics", divergence.predicts.numerics, set(Numerics.__struct_fields__)),
+    ):
+        if stray := [name for name in given if name not in known]:
+            raise InvalidInput(
+                f'{where}: {divergence.id}: no {what} is called "{stray[0]}"; use one of {", ".join(sorted(known))}'
+            )
+    try:
+        msgspec.convert(divergence.predicts.semantics, Semantics)
+        msgspec.convert(divergence.predicts.numerics, Numerics)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{where}: what {divergence.id} predicts is not valid: {error}") from error
 
 
 def _place(text: str, message: str) -> str:

@@ -39,13 +39,42 @@ def run(tmp_path: Path) -> Callable[..., results.Run]:
 
     def go(*patterns: str, cases: int = 8, out: str = "run", **options: Any) -> results.Run:
         limits = options.pop("limits", Limits(case=60, memory=4))
-        options.setdefault("corpus", False)
+        options = {"corpus": False, "requested": True, **options}
         folder = tmp_path / out
-        chosen = Options(select(patterns), folder, cases=cases, requested=True, limits=limits, **options)
+        chosen = Options(select(patterns), folder, cases=cases, limits=limits, **options)
         Campaign(chosen, Progress()).run()
         return results.read(folder)
 
     return go
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[..., Path]:
+    """Write a manifest of one divergence, the variance that `wrong:BiasedForUnbiased` stores, and return its folder.
+
+    Keyword arguments are fields that change, as TOML.
+    """
+
+    def write(**changes: str) -> Path:
+        fields = {
+            "id": '"biased"',
+            "implementations": '["wrong.biased_for_unbiased@*"]',
+            "kind": '"defect"',
+            "predicts": '{ semantics = { stored_variance = "biased" } }',
+            "rule": '"BN-4"',
+            "reason": '"It stores the biased variance"',
+            "link": '"unreported"',
+            "owner": '"tests"',
+            "since": "2026-01-01",
+            "review-by": "2099-01-01",
+            "witness": '"features-by-batch-axis-0"',
+        } | {name.replace("_", "-"): value for name, value in changes.items()}
+        lines = ["# What is known", "[[divergence]]", *(f"{name} = {value}" for name, value in fields.items())]
+        (tmp_path / "known").mkdir(exist_ok=True)
+        (tmp_path / "known" / "wrong.toml").write_text("\n".join(lines) + "\n")
+        return tmp_path / "known"
+
+    return write
 
 
 @pytest.fixture

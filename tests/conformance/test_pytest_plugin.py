@@ -170,3 +170,44 @@ def test_the_readmes_three_lines_are_enough(outside, pytester):
     (pytester.path / "mypackage" / "module.py").write_text(implementation)
     result = outside(text="import pytest\n" + three_lines.replace("{", "{{").replace("}", "}}"))
     result.assert_outcomes(passed=len(GROUPS) - 2)  # it returns neither gradients nor the batch's statistics
+
+
+@pytest.mark.parametrize("given", ["ini", "option", "mark"])
+def test_known_divergences_are_expected_failures(outside, manifest, given):
+    """What is known and as predicted is an xfail with its reason, wherever it is given; the rest passes."""
+    known = str(manifest())
+    text = TESTS.replace("cases=14", f"cases=14, divergences={known!r}") if given == "mark" else TESTS
+    options = [f"--bnconf-divergences={known}"] if given == "option" else []
+    ini = f"bnconf_divergences = {known}" if given == "ini" else ""
+    result = outside("wrong:BiasedForUnbiased", arguments=["-rx", *options], text=text, ini=ini)
+    result.assert_outcomes(xfailed=3, passed=len(GROUPS) + 1 - 3)
+    result.stdout.fnmatch_lines(
+        ["XFAIL *moving_statistics* biased: It stores the biased variance (unreported); * failures"]
+    )
+
+
+def test_an_expected_failure_that_vanished_fails(outside, manifest):
+    """Where the witness of a divergence passes, the test of what is known fails and says what to do."""
+    known = manifest(implementations='["faulty.*"]')
+    result = outside("faulty:Fine", arguments=[f"--bnconf-divergences={known}"])
+    result.assert_outcomes(failed=1, passed=len(GROUPS))
+    result.stdout.fnmatch_lines(["*biased: faulty.fine@cpu now passes its witness*remove or narrow it*"])
+
+
+def test_what_is_not_as_predicted_fails(outside, manifest):
+    """A failure that a divergence does not predict is no xfail, and comes with the command that asks again."""
+    known = manifest(predicts='{ semantics = { average = "zero_debiased" } }')
+    result = outside("wrong:BiasedForUnbiased", arguments=[f"--bnconf-divergences={known}"])
+    result.assert_outcomes(failed=3, passed=len(GROUPS) + 1 - 3)
+    result.stdout.fnmatch_lines(["*moving_variance*not as biased predicts", "bnconf replay *"])
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [("nowhere", "*bnconf divergences is nowhere; give a folder*"), ("known", "*defekt*")]
+)
+def test_manifests_that_cannot_be_read_are_one_clear_error(outside, manifest, pytester, value, says):
+    """A folder that does not exist, or a manifest that is not valid, is named when tests are collected."""
+    (pytester.path / "known").mkdir()
+    text = (manifest(kind='"defekt"') / "wrong.toml").read_text()
+    (pytester.path / "known" / "wrong.toml").write_text(text)
+    outside("faulty:Fine", arguments=[f"--bnconf-divergences={value}"]).stdout.fnmatch_lines([says])
