@@ -30,7 +30,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retrie
 
 .DEFAULT_GOAL := help
 .PHONY: help report test check lint types layers spelling worker-syntax versions \
-	prove-reference format hooks install clean
+	prove-reference prove-gate format hooks install clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -85,6 +85,10 @@ prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (t
 	@$(BIN)/coverage report --show-missing --fail-under=100
 	@echo "Mutating reference/"
 	@$(BIN)/python tests/mutants/reference_mutants.py --jobs $(JOBS)
+
+prove-gate: $(RUN_READY) ## gate ten seeds, and one of them twice (CASES; GATE_ARGS such as -i 'torch.*')
+	@echo "Gating ten seeds; runs go to reports/prove-gate/"
+	@$(BIN)/python tests/benchmarks/prove_gate.py $(if $(CASES),--cases $(CASES)) $(GATE_ARGS)
 
 format: $(DEV_READY) ## let ruff mend and format
 	@$(BIN)/ruff check --fix
