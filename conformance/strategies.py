@@ -140,7 +140,7 @@ def pool(run_seed: int) -> dict[tuple[str, ...], list[Signature]]:
     """Return the pooled signatures by placement, precision and feature.
 
     There are `POOL_SIZE` plain ones, float32 first; and for the first placement of each feature, and for rank 4 with
-    the channels last, which fused kernels want, one for each of its variants.
+    the channels last, which fused kernels want in float32, one for each of its variants.
     """
     slots = [Cell(placement, precision=precision) for precision in PRECISION for placement in PLACEMENTS][:POOL_SIZE]
     found = {_named(cell): _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1:] for cell in slots}
@@ -148,6 +148,8 @@ def pool(run_seed: int) -> dict[tuple[str, ...], list[Signature]]:
         for placement in {feature.placements[0], "rank 4, axis -1"} & set(feature.placements):
             cell = Cell(placement, feature=name)
             drawn = _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1]
+            if placement != feature.placements[0] and not feature.halves:
+                drawn = msgspec.structs.replace(drawn, dtypes=Dtypes())
             found[_named(cell)] = [msgspec.structs.replace(drawn, variant=variant) for variant in feature.variants]
     return found
 
