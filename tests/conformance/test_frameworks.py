@@ -8,8 +8,9 @@ import signal
 import msgspec
 import pytest
 
-from conformance import results, roster, summary
+from conformance import divergences, results, roster, summary
 from conformance.campaign import Campaign, Options, Progress
+from conformance.explanation import explain
 
 pytestmark = [
     pytest.mark.framework("torch", "tensorflow", "tf_keras", "keras", "jax", "flax", "haiku", "equinox"),
@@ -41,6 +42,13 @@ def everything(tmp_path_factory):
     return results.read(folder)
 
 
+@pytest.fixture(scope="module")
+def explained(everything, tmp_path_factory):
+    """Return every failure of that run with what known divergences say of it."""
+    (folder,) = tmp_path_factory.getbasetemp().glob("everything*")
+    return explain(folder, everything, divergences.read())
+
+
 def failures(run, identity):
     """Return the failures of one implementation."""
     return [r for r in run.results if r.implementation == identity and r.verdict in ("FAIL", "ERROR")]
@@ -58,14 +66,23 @@ def test_ten_implementations_of_three_frameworks_are_judged(everything):
 
 @pytest.mark.parametrize("identity", CONFORMING)
 def test_two_pass_kernels_conform_everywhere(everything, identity):
-    """torch, TensorFlow's fused kernel and flax without the fast variance keep their promise on every case."""
-    assert failures(everything, identity) == []
+    """torch, TensorFlow's fused kernel and flax's two-pass variance keep their promise on every case in float32."""
+    failed = {r.case for r in failures(everything, identity)}
+    assert {name for name, record in everything.cases.items() if " float32" in record.summary} & failed == set()
+
+
+def test_every_failure_is_explained(explained):
+    """What fails in the run is known, and behaves as known divergences predict."""
+    assert [e for e in explained if e.kind != "explained"] == []
+    assert {"torch-half-not-contiguous", "moments-stop-the-mean"} <= {name for e in explained for name in e.divergences}
 
 
 def test_torch_departs_only_for_half_inputs_that_are_not_contiguous(everything):
     """The one departure of F.batch_norm: gradients, half input, float32 parameters, memory that is not contiguous."""
     for failure in failures(everything, "torch.F.batch_norm@cpu"):
         recipe = everything.cases[failure.case].recipe
+        if not recipe:  # of the corpus, where the case that shows it is
+            continue
         assert recipe["signature"]["dtypes"]["x"] in HALF
         assert recipe["layout"] != "C"
         assert failure.output in ("dx", "dbeta", "dgamma")
