@@ -73,6 +73,16 @@ def versions_changed(run: Run, base: Baseline) -> Iterator[tuple[str, str, str]]
             yield record.id, _listed(old, differ), _listed(record.versions, differ)
 
 
+def behaviour_changed(run: Run, base: Baseline) -> Iterator[tuple[str, str]]:
+    """Yield what fails and did not in the baseline, or the other way round: implementation, and output in words."""
+    before = {(line.implementation, line.output): line.failed for line in base.lines if line.failed}
+    now = {(line.implementation, line.output): line.failed for line in of(run) if line.failed}
+    judged = {(line.implementation, line.output) for line in of(run)}
+    yield from ((identity, f"{output} fails now") for identity, output in sorted(now.keys() - before.keys()))
+    gone = (before.keys() - now.keys()) & judged
+    yield from ((identity, f"{output} fails no longer") for identity, output in sorted(gone))
+
+
 def _listed(versions: dict[str, str], names: list[str]) -> str:
     return ", ".join(f"{name} {versions.get(name, 'absent')}" for name in names)
 

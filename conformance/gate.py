@@ -210,8 +210,10 @@ def _against(run: Run, base: Baseline | None) -> Iterator[Finding]:
     """Yield what is different from the baseline and not wrong: less precise inside the bound, another version."""
     if base is None:
         return
+    behaviour = list(_baseline.behaviour_changed(run, base))
     for identity, before, now in _baseline.versions_changed(run, base):
-        yield Finding("version changed", f"{identity}: {before} in the baseline, {now} now", identity)
+        changed = "; ".join(says for about, says in behaviour if about == identity) or "nothing else fails or passes"
+        yield Finding("version changed", f"{identity}: {before} in the baseline, {now} now; {changed}", identity)
     for identity, output, before, now in _baseline.worsened(run, base):
         says = f"{identity} {output}: worst ρ {before:.3g} in the baseline, {now:.3g} now, still inside the bound"
         yield Finding("worse", says, identity, output)

@@ -270,15 +270,20 @@ def test_a_larger_error_inside_the_bound_is_a_warning(run, gate, tmp_path):
     assert "0.001 in the baseline" in result.stdout
 
 
-def test_another_version_than_in_the_baseline_is_shown(run, gate, tmp_path):
-    """A framework that was upgraded is named with both versions."""
-    run("numpy.two_pass")
+def test_another_version_than_in_the_baseline_is_shown(run, adapter, gate, tmp_path):
+    """A framework that was upgraded is named with both versions, and with what fails now and did not, or no longer."""
+    run("numpy.two_pass", adapter(BIASED))
     path = tmp_path / "baseline.jsonl"
     gate("--write-baseline", path)
     _changed(path, versions={"numpy": "1.0", "python": "3.11"})
-    result = gate("--baseline", path)
-    assert result.exit_code == 0
-    assert re.search(r"VERSION CHANGED numpy.two_pass@cpu: numpy 1.0, python 3.11 in the baseline", result.stdout)
+    upgraded = "VERSION CHANGED numpy.two_pass@cpu: numpy 1.0, python 3.11 in the baseline, "
+    found = gate("--baseline", path, "--only", "numpy.*")
+    assert found.exit_code == 0
+    assert re.search(f"{upgraded}.* now; nothing else fails or passes\n", found.stdout)
+    _changed(path, failed=0)
+    assert "; moving_variance fails now; y infer fails now\n" in gate("--baseline", path).stdout
+    _changed(path, failed=1)
+    assert re.search(f"{upgraded}.* now; .*dbeta infer fails no longer", gate("--baseline", path).stdout)
 
 
 def test_the_decision_depends_on_the_run_alone(run, adapter, manifest, tmp_path):
