@@ -108,25 +108,26 @@ class FusedBatchNormV3(object):
         return self.tf.raw_ops.FusedBatchNormV3(**arguments)
 
 
+_ONE_PASS = (
+    {
+        "numerics": {"variance": "fast", "affine": "direct", "sums": "serial"},
+        "cite": _EXPANDER + ": HandleBatchNormTraining, E[X^2] - E^2[X], which may be negative",
+    },
+    {
+        "when": {"mode": ["infer"], "output": ["y"]},
+        "numerics": {"affine": "folded"},
+        "cite": _EXPANDER + ": HandleBatchNormInference, true_scale and true_shift",
+    },
+)
+
+
 class Compiled(FusedBatchNormV3):
     """The same op under `tf.function(jit_compile=True)`: its attributes, epsilon among them, are static.
 
     Its batch statistics are left out: XLA contracts x - sum/n to one rounding, so y is not that of the rounded mean.
     """
 
-    statement = _fused(
-        "tf.raw_ops.FusedBatchNormV3+xla",
-        [],
-        {
-            "numerics": {"variance": "fast", "affine": "direct", "sums": "serial"},
-            "cite": _EXPANDER + ": HandleBatchNormTraining, E[X^2] - E^2[X], which may be negative",
-        },
-        {
-            "when": {"mode": ["infer"], "output": ["y"]},
-            "numerics": {"affine": "folded"},
-            "cite": _EXPANDER + ": HandleBatchNormInference, true_scale and true_shift",
-        },
-    )
+    statement = _fused("tf.raw_ops.FusedBatchNormV3+xla", [], *_ONE_PASS)
 
     def __init__(self, device):
         FusedBatchNormV3.__init__(self, device)
@@ -155,6 +156,26 @@ class FunctionV1(FusedBatchNormV3):
             mean = variance = None
         function = self.tf.compat.v1.nn.fused_batch_norm
         return function(x, scale, offset, mean, variance, is_training=is_training, **dict(attributes, **kept))
+
+
+class GraphV1(FunctionV1):
+    """The same function in a `tf.function`."""
+
+    statement = _fused("tf.compat.v1.nn.fused_batch_norm+graph", [], _CENTERED)
+
+    def __init__(self, device):
+        FunctionV1.__init__(self, device)
+        self.call = self.tf.function(self.call)
+
+
+class CompiledV1(FunctionV1):
+    """The same function under `tf.function(jit_compile=True)`."""
+
+    statement = _fused("tf.compat.v1.nn.fused_batch_norm+xla", [], *_ONE_PASS)
+
+    def __init__(self, device):
+        FunctionV1.__init__(self, device)
+        self.call = self.tf.function(self.call, jit_compile=True)
 
 
 def _moments(variant):
@@ -250,4 +271,5 @@ class CompiledMoments(Moments):
         self.call = self.tf.function(self.call, jit_compile=True)
 
 
-IMPLEMENTATIONS = [FusedBatchNormV3, Graph, Compiled, FunctionV1, Moments, GraphMoments, CompiledMoments]
+IMPLEMENTATIONS = [FusedBatchNormV3, Graph, Compiled, FunctionV1, GraphV1, CompiledV1]
+IMPLEMENTATIONS += [Moments, GraphMoments, CompiledMoments]
