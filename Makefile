@@ -79,7 +79,7 @@ versions: $(DEV_READY) ## pyproject.toml is valid, installed versions agree with
 	@$(BIN)/validate-pyproject pyproject.toml
 	@$(BIN)/python -m pip check
 
-prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (ten minutes)
+prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (a quarter of an hour)
 	@echo "Measuring branch coverage of reference/"
 	@$(BIN)/coverage run --branch --source=reference -m pytest -q tests/reference reference
 	@$(BIN)/coverage report --show-missing --fail-under=100
