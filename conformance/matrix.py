@@ -90,8 +90,11 @@ def as_markdown(table: list[Line], run: Run) -> str:
     rows = [_row(line, notes) for line in table]
     body = "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
     said = "\n".join(f"{number}. {reason}" for reason, number in notes.items())
-    versions = {name: found for record in run.implementations for name, found in sorted(record.versions.items())}
-    listed = ", ".join(f"{name} {found}" for name, found in sorted(versions.items()))
+    versions: defaultdict[str, set[str]] = defaultdict(set)  # environments may have different ones
+    for record in run.implementations:
+        for name, found in record.versions.items():
+            versions[name].add(found)
+    listed = ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items()))
     return _PAGE.format(body=body, notes=said, seed=run.header.seed, cases=run.header.cases, versions=listed)
 
 

@@ -99,6 +99,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def returns(self, facts: dict[str, Any]) -> list[str]:
         """Return the outputs promised for a case."""
+        facts = facts | {"device": self.device}
         absent = {name for rule in self.rules if matches(rule.when, facts) for name in rule.absent}
         return [output for output in self.outputs if output not in absent]
 

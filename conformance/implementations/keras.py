@@ -77,6 +77,7 @@ def layer(backend, **more):
             _MASKED,
             {"numerics": _NUMERICS[backend], "cite": _NN % backend},
             _MASKED_TWICE,
+            COMMON.CUDA,
         ],
     }
     return dict(statement, **more)
@@ -106,7 +107,8 @@ def functions(backend, **more):
                 "semantics": {"average": "none", "frozen": "train"},
                 "numerics": _NUMERICS[backend],
                 "cite": _NN % backend,
-            }
+            },
+            COMMON.CUDA,
         ],
     }
     return dict(statement, **more)

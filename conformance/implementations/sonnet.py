@@ -51,6 +51,7 @@ _STATEMENT = {
             "numerics": {"affine": "direct"},
             "cite": _SOURCE + "batch_norm.py: _initialize; Bessel's correction in " + _KERNEL,
         },
+        _COMMON.CUDA,
     ],
     "refusals": [
         {

@@ -51,7 +51,8 @@ def _fused(identity, outputs, *numerics):
                 "cite": _KERNEL + ": rest_size_adjust; nothing here is frozen",
             }
         ]
-        + list(numerics),
+        + list(numerics)
+        + [_COMMON.CUDA],
     }
 
 
@@ -202,7 +203,8 @@ def _moments(variant):
                 "semantics": {"average": "none", "frozen": "train"},
                 "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
                 "cite": _SOURCE + "python/ops/nn_impl.py: moments, weighted_moments (of a mask), batch_normalization",
-            }
+            },
+            _COMMON.CUDA,
         ],
     }
 

@@ -68,7 +68,7 @@ def _statement(variant, *rules, **more):
             "differentiation": _COMMON.DIFFERENTIATION,
         },
         "outputs": ["y"] + _COMMON.STATE + _COMMON.DERIVATIVES,
-        "rules": [plain] + list(rules),
+        "rules": [plain] + list(rules) + [_COMMON.CUDA],
     }
     statement.update(more)
     return statement

@@ -70,6 +70,7 @@ def _statement(variant):
                 "numerics": {"affine": "direct"},
                 "cite": _LAYER + ": build and _fused_can_be_used; Bessel's correction in " + _KERNEL,
             },
+            _COMMON.CUDA,
         ],
     }
 
