@@ -31,9 +31,10 @@ _CUDA = {
 
 
 def stated(identity, page, axis, cite, supports, semantics, **numerics):
-    """Return a jitted implementation's statement: biased, never frozen, direct, tree sums, but for what is said."""
+    """Return a jitted one's statement: biased, never frozen, direct, any order of sums, but for what is said."""
     semantics = dict({"stored_variance": "biased", "frozen": "train"}, **semantics)
-    numerics = dict({"affine": "direct", "sums": "tree"}, **numerics)
+    cite += "; https://openxla.org/xla/operation_semantics#reduce: a reduction adds in any order"
+    numerics = dict({"affine": "direct", "sums": "serial"}, **numerics)
     lacks = ("renorm", "virtual batch", "adjustment") + (() if "mask" in supports else ("mask",))
     return {
         "id": identity,
