@@ -254,16 +254,20 @@ class Version17(Function):
     """TensorFlow 1.7, whose renorm is another algorithm, which starts from nothing and debiases."""
 
     version = "1.7"
-    statement = _statement(
-        "1.7",
-        "",
-        [_fused("1.7"), {"semantics": {"renorm": "tf_1_7"}, "cite": _LAYER["1.7"] + ": mixed_renorm_mean"}],
-        [
-            _NO_NCHW,
-            _NO_FLOAT64,
-            _not_in_half(rank=[1, 2, 3, 5]),
-            _not_in_half(rank=[4], channel=["other", "several"]),
-        ],
+    # virtual batches with renorm run where one group is the whole batch, which nobody defined
+    statement = dict(
+        _statement(
+            "1.7",
+            "",
+            [_fused("1.7"), {"semantics": {"renorm": "tf_1_7"}, "cite": _LAYER["1.7"] + ": mixed_renorm_mean"}],
+            [
+                _NO_NCHW,
+                _NO_FLOAT64,
+                _not_in_half(rank=[1, 2, 3, 5]),
+                _not_in_half(rank=[4], channel=["other", "several"]),
+            ],
+        ),
+        accepts=[{"virtual": [True], "renorm": [True]}],
     )
 
     def initial(self, case):
