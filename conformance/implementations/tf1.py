@@ -34,7 +34,7 @@ _FUSED = {"rank": [4], "virtual": [False], "renorm": [False], "adjustment": [Fal
 _COMPUTED = ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"]
 
 
-def _statement(version, variant, rules, refusals):
+def _statement(version, variant, rules, refusals, accepts=()):
     """Return the statement of a variant: what every path promises, then what the given rules add."""
     layer = _LAYER[version]
     plain = {
@@ -63,6 +63,7 @@ def _statement(version, variant, rules, refusals):
         "outputs": _COMPUTED + [name for name in _COMMON.STATE if version == "1.15" or name != "moving_stddev"],
         "rules": [plain, _half(layer)] + rules,
         "refusals": refusals,
+        "accepts": list(accepts),
         "lacks": dict(_COMMON.without("mask"), forward=_COMMON.NO_FORWARD),
         "compiled": True,
         "signatures": 12,
@@ -254,19 +255,17 @@ class Version17(Function):
     """TensorFlow 1.7, whose renorm is another algorithm, which starts from nothing and debiases."""
 
     version = "1.7"
-    # virtual batches with renorm run where one group is the whole batch, which nobody defined
-    statement = dict(
-        _statement(
-            "1.7",
-            "",
-            [_fused("1.7"), {"semantics": {"renorm": "tf_1_7"}, "cite": _LAYER["1.7"] + ": mixed_renorm_mean"}],
-            [
-                _NO_NCHW,
-                _NO_FLOAT64,
-                _not_in_half(rank=[1, 2, 3, 5]),
-                _not_in_half(rank=[4], channel=["other", "several"]),
-            ],
-        ),
+    statement = _statement(
+        "1.7",
+        "",
+        [_fused("1.7"), {"semantics": {"renorm": "tf_1_7"}, "cite": _LAYER["1.7"] + ": mixed_renorm_mean"}],
+        [
+            _NO_NCHW,
+            _NO_FLOAT64,
+            _not_in_half(rank=[1, 2, 3, 5]),
+            _not_in_half(rank=[4], channel=["other", "several"]),
+        ],
+        # these run where one group is the whole batch, and nobody said what they mean
         accepts=[{"virtual": [True], "renorm": [True]}],
     )
 
