@@ -106,7 +106,7 @@ class Campaign:
         items = [Item(i, origin, case) for i, (origin, case) in enumerate(drawn)]
         for item in filter(self._is_in_shard, items):
             record = item.record()
-            (self.options.out / record.file).write_bytes(encode_case(item.case))
+            (self.options.out / record.file).write_bytes(encode_case(item.case, sealed=True))
             self._write(record)
         return items
 

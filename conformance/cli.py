@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import campaign, env_cli, gate_cli, merge_cli, results, roster, targets
-from conformance.environment import Limits
+from conformance import campaign, case_cli, env_cli, gate_cli, merge_cli, results, roster
+from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
 
 OUT = Path("reports/latest")
@@ -55,28 +54,8 @@ def main(debug: bool) -> None:
     """
 
 
-def _common(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that choose implementations and say where they run."""
-    for option in (
-        click.option("-i", "--implementation", "patterns", multiple=True, metavar="ID",
-                     help="Id or pattern (torch.*, torch.*@cuda), or one of your own: PATH.py[:Class], "
-                     "package.module:Class, 'exec:PROGRAM ARGUMENTS'. Repeatable. Default: all."),
-        click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", show_default=True,
-                     help="Where an id that names no device runs."),
-        click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",
-                     help="Host an environment in another interpreter, to judge your own build. Repeatable."),
-        click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
-        click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
-                     help="Seconds for one case and implementation."),
-        click.option("--memory", type=click.FloatRange(min=0.1), default=8.0, show_default=True,
-                     help="GiB that one worker may allocate."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
 @main.command()
-@_common
+@implementations_and_limits
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides every case.")
 @click.option(
     "--profile",
@@ -113,7 +92,7 @@ def run(
     from conformance import console
 
     options = msgspec.structs.replace(
-        _options(out, **common),
+        chosen(out, **common),
         seed=seed,
         cases=cases or PROFILES[profile],
         corpus=corpus,
@@ -134,42 +113,11 @@ def run(
         )
 
 
-def _options(
-    out: Path,
-    patterns: tuple[str, ...],
-    device: str,
-    interpreters: tuple[str, ...],
-    in_process: bool,
-    timeout: float,
-    memory: float,
-) -> campaign.Options:
-    pythons = dict(_assignment(text) for text in interpreters)
-    entries = roster.select(patterns, device, pythons.get("user", sys.executable))
-    if in_process and (apart := [entry.target for entry in entries if targets.program(entry.target)]):
-        raise InvalidInput(f"--in-process -i {apart[0]}: an executable is a process of its own; leave one of them out")
-    return campaign.Options(
-        entries,
-        out,
-        requested=bool(patterns),
-        in_process=in_process,
-        interpreters=pythons,
-        limits=Limits(case=timeout, memory=memory),
-        command=["bnconf", *sys.argv[1:]],
-    )
-
-
 def _shard(text: str) -> tuple[int, int]:
     number, _, shards = text.partition("/")
     if not (number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards)):
         raise InvalidInput(f"--shard {text}: must be K/N with K from 1 to N, for example 2/4")
     return int(number), int(shards)
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, found, python = text.partition("=")
-    if not found or not python:
-        raise InvalidInput(f"--env {text}: must be NAME=PYTHON, for example torch=/opt/mine/bin/python")
-    return name, python
 
 
 @main.command()
@@ -196,7 +144,7 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
     """List the implementations under test, and whether they can run here."""
     from conformance import availability, console
 
-    pythons = dict(_assignment(text) for text in interpreters)
+    pythons = dict(assignment(text) for text in interpreters)
     found = availability.check(roster.select((), device, pythons.get("user", sys.executable)), pythons)
     if as_json:
         fields = ("id", "framework", "device", "available", "reason")
@@ -246,25 +194,9 @@ def doctor(device: str, as_json: bool) -> None:
         raise Incomplete(f"missing: {'; '.join(missing)}")
 
 
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@_common
-@click.option("--json", "as_json", is_flag=True, help="Print every result as JSON.")
-def replay(file: Path, as_json: bool, **common: Any) -> None:
-    """Ask one saved case again and print every judgment.
-
-    Exits 1 where an implementation fails it, 3 where one that was asked for is missing.
-    """
-    from conformance import console, replaying
-
-    found, missing = replaying.replay(file, _options(OUT, **common))
-    console.print_results(found, as_json=as_json)
-    if missing:
-        raise Incomplete("; ".join(missing))
-    if any(result.verdict in ("FAIL", "ERROR") for result in found):
-        raise click.exceptions.Exit(1)
-
-
+main.add_command(case_cli.explain)
+main.add_command(case_cli.export)
+main.add_command(case_cli.replay)
 main.add_command(env_cli.env)
 main.add_command(gate_cli.gate)
 main.add_command(merge_cli.merge)

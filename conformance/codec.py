@@ -1,12 +1,14 @@
 """Cases and outcomes as safetensors buffers: the same bytes on the wire and on disk.
 
 The format is an 8-byte length, a JSON header and a buffer (https://huggingface.co/docs/safetensors). The metadata
-holds the `case` as JSON, its schema inside; a request adds a key of its own, which is no part of the case.
+holds the `case` as JSON, its schema inside; a request adds a key of its own, which is no part of the case. A file may
+hold answers too, tensors named `reply.…`, and is sealed with a checksum of all that is in it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -23,6 +25,8 @@ from conformance.errors import InvalidInput
 from reference import Spec, validate
 from reference.spec import Array, kept_shape
 
+REPLY = "reply."
+_SEAL = "sha256"
 _NAMES = {
     "BOOL": np.dtype(bool),
     "I32": np.dtype(np.int32),
@@ -51,16 +55,55 @@ def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
     return metadata, tensors
 
 
-def encode_case(case: Case, extra: dict[str, str] | None = None) -> bytes:
-    """Return a case as bytes, always the same; `extra` metadata is carried along and is no part of the question."""
+def encode_case(
+    case: Case, extra: dict[str, str] | None = None, replies: dict[str, Array] | None = None, *, sealed: bool = False
+) -> bytes:
+    """Return a case as bytes, always the same; `extra` metadata and `replies` are carried along.
+
+    sealed: with a checksum, so that a file that was altered is noticed.
+    """
     text = json.dumps({"schema": SCHEMA} | question(case), sort_keys=True)
-    return encode({"case": text} | (extra or {}), case.tensors)
+    metadata, tensors = {"case": text} | (extra or {}), case.tensors | (replies or {})
+    return (
+        _sorted(encode(metadata | {_SEAL: _digest(metadata, tensors)}, tensors))
+        if sealed
+        else encode(metadata, tensors)
+    )
+
+
+def _sorted(body: bytes) -> bytes:
+    """Return a buffer with its metadata in order: safetensors writes it in another one in each process."""
+    (length,) = struct.unpack_from("<Q", body)
+    header = json.loads(body[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + body[8 + length :]
 
 
 def decode_case(body: bytes) -> tuple[Case, dict[str, str]]:
-    """Return a case and the metadata that is no part of it."""
+    """Return a case and the metadata that is no part of it; raise ValueError where it is none, or was altered."""
     metadata, tensors = decode(body)
-    return case_from_json(metadata.pop("case", "{}"), tensors), metadata
+    seal = metadata.pop(_SEAL, None)
+    if seal not in (None, _digest(metadata, tensors)):
+        raise ValueError("its contents do not match its checksum: it was altered or damaged")
+    own = {name: array for name, array in tensors.items() if not name.startswith(REPLY)}
+    return case_from_json(metadata.pop("case", "{}"), own), metadata
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, Array]) -> str:
+    """Return the SHA-256 of metadata and tensors, whatever their order."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def read_tensors(path: Path, prefix: str) -> dict[str, Array]:
+    """Return the tensors of a file whose names begin so, without that beginning; raise ValueError where it is none."""
+    tensors = decode(path.read_bytes())[1]
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
 
 
 def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:

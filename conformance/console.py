@@ -18,6 +18,7 @@ from rich.table import Table
 from conformance import summary
 from conformance.campaign import Progress
 from conformance.doctor import Part
+from conformance.explaining import Off, Place
 from conformance.results import ImplementationRecord, Result, Run
 
 _SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
@@ -159,15 +160,32 @@ def as_json(run: Run) -> str:
     ).decode()
 
 
-def print_results(found: list[Result], *, as_json: bool) -> None:
-    """Print every result of a replay."""
-    if as_json:
-        click.echo(msgspec.json.encode(found).decode())
-        return
-    for result in found:
-        click.echo(describe(result))
-    counts = {v: sum(r.verdict == v for r in found) for v in ("PASS", "FAIL", "INCONCLUSIVE", "ERROR")}
-    click.echo(", ".join(f"{n} {v}" for v, n in counts.items() if n) or "no implementation supports this case")
+def print_places(name: str, places: list[Place]) -> None:
+    """Print what happened in a case, output by output; outputs in which nobody fails in a line."""
+    click.echo(f"case {name}")
+    for place in places:
+        failing = [off for off in place.deviations if off.verdict in ("FAIL", "ERROR")]
+        click.echo(f"step {place.step} {place.mode} {place.output}: {len(failing)} of {len(place.deviations)} fail")
+        for off in failing:
+            click.echo(f"  {off.implementation}: {_off(off)}")
+        if failing:
+            for n, camp in enumerate(place.camps, 1):
+                click.echo(f"  camp {n}: {', '.join(camp)}")
+
+
+def _off(off: Off) -> str:
+    """Return how far off an implementation is, in words."""
+    if off.worst is None:
+        return off.reason
+    worst, channel = off.worst, off.channel
+    said = (
+        f"ρ = {summary.show(off.rho)} at {worst.index} ({worst.check}): expected {worst.expected}, got {worst.got}, "
+        f"bound {worst.bound}"
+    )
+    if channel is None:
+        return said
+    conditioning = "constant" if channel.conditioning is None else f"mean/deviation {channel.conditioning:.4g}"
+    return f"{said}; channel of {channel.n} values, mean {channel.mean:.6g}, {conditioning}"
 
 
 def print_implementations(found: list[ImplementationRecord], console: Console) -> None:

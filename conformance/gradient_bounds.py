@@ -33,7 +33,8 @@ class GradientBounds:
     def e_mean_dyz(self) -> Array:
         """The mean of dy·z, z = (x - m) r; n times it bounds dgamma.
 
-        With m̂ and r̂: mean(dy (x - m̂) r̂) = (r̂/r) (mean(dy z) - r (m̂ - m) mean(dy)), then the roundings of the sum.
+        With m̂ and r̂: mean(dy (x - m̂) r̂) = (r̂/r) (mean(dy z) - r (m̂ - m) mean(dy)), then the roundings of the sum. The
+        sum may be taken before r is multiplied in, and overflow where r is small.
         """
         b, dy, used, mean = self.bounds, self.dy, self.used, self.batch.average
         r, e_r, e_m, tiny = used.r, used.e_r, used.e_mean, b.units.smallest
@@ -43,7 +44,7 @@ class GradientBounds:
         growth = 1 + e_r / r
         e = (b.g(6) * (t + r * e_m * size) + r * e_m * (c1 + b.g(4) * size)) * growth + c2 * e_r / r
         e = e + mean(self.e_dy * (np.abs(z) + r * e_m)) * growth
-        peak = b.n * t
+        peak = b.n * np.maximum(t, t / r + e_m * size)
         if self._through_x:
             dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size
             e, peak = e + r * growth * b.g(5) * dyx, np.maximum(peak, b.n * dyx)

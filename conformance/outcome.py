@@ -48,8 +48,8 @@ class Reply(msgspec.Struct, frozen=True):
     cpu: float = 0.0
 
 
-def encode_reply(reply: Reply) -> bytes:
-    """Return a reply as a frame's body: what `decode_reply` reads."""
+def split_reply(reply: Reply) -> tuple[Reply, dict[str, Array]]:
+    """Return a reply without its arrays, and these by step and name: `0.y`."""
     tensors = {
         f"{t}.{name}": array
         for t, outcome in enumerate(reply.outcomes)
@@ -57,22 +57,32 @@ def encode_reply(reply: Reply) -> bytes:
         for name, array in outcome.tensors.items()
     }
     bare = tuple(Outputs() if isinstance(outcome, Outputs) else outcome for outcome in reply.outcomes)
-    text = msgspec.json.encode(msgspec.structs.replace(reply, outcomes=bare)).decode()
-    return encode({"reply": text}, tensors)
+    return msgspec.structs.replace(reply, outcomes=bare), tensors
+
+
+def join_reply(bare: Reply, tensors: dict[str, Array]) -> Reply:
+    """Return a reply with its arrays; the reverse of `split_reply`."""
+    outcomes = tuple(
+        Outputs(_of_step(tensors, t)) if isinstance(outcome, Outputs) else outcome
+        for t, outcome in enumerate(bare.outcomes)
+    )
+    return msgspec.structs.replace(bare, outcomes=outcomes)
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return a reply as a frame's body: what `decode_reply` reads."""
+    bare, tensors = split_reply(reply)
+    return encode({"reply": msgspec.json.encode(bare).decode()}, tensors)
 
 
 def decode_reply(body: bytes) -> Reply:
     """Return the reply in a frame's body; raise ValueError where it is none."""
     metadata, tensors = decode(body)
     try:
-        reply = msgspec.convert(json.loads(metadata["reply"]), Reply)
+        bare = msgspec.convert(json.loads(metadata["reply"]), Reply)
     except (KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
         raise ValueError(f"not a reply: {error}") from error
-    outcomes = tuple(
-        Outputs(_of_step(tensors, t)) if isinstance(outcome, Outputs) else outcome
-        for t, outcome in enumerate(reply.outcomes)
-    )
-    return msgspec.structs.replace(reply, outcomes=outcomes)
+    return join_reply(bare, tensors)
 
 
 def _of_step(tensors: dict[str, Array], t: int) -> dict[str, Array]:

@@ -199,15 +199,17 @@ def test_in_process_gives_the_same_verdicts(run):
 def test_case_files_replay_to_the_same_verdict(run, adapter, tmp_path):
     """Every case of a run is on disk, and asking one again gives the same results."""
     from conformance.campaign import Options
-    from conformance.replaying import replay
+    from conformance.codec import read_case
+    from conformance.replaying import ask
     from conformance.roster import select
 
     found = run(adapter("wrong:EpsilonOutside"), cases=6)
-    for record in found.cases.values():
-        options = Options(select((adapter("wrong:EpsilonOutside"),)), tmp_path)
-        again, missing = replay(tmp_path / "run" / record.file, options)
-        assert missing == []
-        assert again == [r for r in found.results if r.case == record.case and r.verdict != "UNSUPPORTED"]
+    options = Options(select((adapter("wrong:EpsilonOutside"),)), tmp_path)
+    cases = [read_case(tmp_path / "run" / record.file)[0] for record in found.cases.values()]
+    for record, again in zip(found.cases.values(), ask(cases, options), strict=True):
+        assert again.missing == {}
+        judged = [result for answer in again.answers for result in answer.results]
+        assert judged == [r for r in found.results if r.case == record.case and r.verdict != "UNSUPPORTED"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -39,7 +39,7 @@ def _hang(out):
 def _exhaust(out):
     hoard = []
     while True:
-        hoard.append(np.ones(1 << 24))
+        hoard.append(np.empty(1 << 24))  # the limit counts what is allocated, touched or not
 
 
 def _print(out):

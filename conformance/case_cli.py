@@ -1,0 +1,178 @@
+"""`bnconf replay`, `bnconf explain` and `bnconf export`: what is done with single cases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from conformance import console, explaining, recording, replaying, results, roster
+from conformance.campaign import Options
+from conformance.cli_options import chosen, implementations_and_limits
+from conformance.errors import Incomplete, InvalidInput
+from conformance.machine import describe_host
+from conformance.recording import Answer, Recording
+
+_Path = click.Path(path_type=Path)
+_RUN = Path("reports/latest")
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    """What became of one answer, as `--json` prints it."""
+
+    file: str
+    case: str
+    implementation: str
+    status: str
+    results: tuple[results.Result, ...] = ()
+    reason: str = ""
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=_Path, metavar="FILE…")
+@implementations_and_limits
+@click.option("--recorded", is_flag=True, help="Judge the recorded answers again; asks nobody and needs no framework.")
+@click.option("--save", type=_Path, metavar="FOLDER", help="Write what was answered there, one recording a case.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="A list of objects with file, case, implementation, status, results."
+)
+def replay(
+    files: tuple[Path, ...], recorded: bool, save: Path | None, as_json: bool, patterns: tuple[str, ...], **common: Any
+) -> None:
+    """Ask saved cases again, and say FIXED, STILL FAILING, CHANGED or CANNOT RUN where an answer was recorded.
+
+    FILE is a case, a recording, a run's folder (its failures are asked again), or a folder of case files and
+    recordings. Without -i those are asked whose answers were recorded, or everybody.
+
+    Exits 1 where an implementation fails, 3 where one that was asked for is missing.
+    """
+    wanted = [part for path in files for part in recording.read(path)]
+    if recorded:
+        lines = [line for part in wanted for line in _judged_again(part, patterns)]
+    else:
+        lines = _asked_again(wanted, patterns, save, common)
+    _show(lines, as_json=as_json)
+    if missing := dict.fromkeys(line.reason for line in lines if line.status == "CANNOT RUN"):
+        raise Incomplete("; ".join(missing))
+    if any(map(recording.failed, (result for line in lines for result in line.results))):
+        raise click.exceptions.Exit(1)
+
+
+def _judged_again(part: Recording, patterns: tuple[str, ...]) -> list[_Line]:
+    if not any(answer.reply for answer in part.answers):
+        raise InvalidInput(f"{part.name}: holds no recorded answer; leave out --recorded, or record one with --save")
+    named = {entry.id for entry in roster.select(patterns)} if patterns else None
+    before = {answer.record.id: answer.results for answer in part.answers}
+    return [
+        _line(part, answer, before)
+        for answer in replaying.judged_again(part)
+        if named is None or answer.record.id in named
+    ]
+
+
+def _asked_again(
+    wanted: list[Recording], patterns: tuple[str, ...], save: Path | None, common: dict[str, Any]
+) -> list[_Line]:
+    """Ask, those of the same implementations together, so that each environment starts once."""
+    groups: dict[tuple[str, ...], list[Recording]] = {}
+    for part in wanted:
+        groups.setdefault(tuple(answer.record.id for answer in part.answers), []).append(part)
+    lines: list[_Line] = []
+    for parts in groups.values():
+        options, gone = (chosen(_RUN, patterns, **common), {}) if patterns else _recorded(parts[0], common)
+        for part, asked in zip(parts, replaying.ask([part.case for part in parts], options), strict=True):
+            lines += _lines(part, asked, options, gone)
+            if save:
+                kept = Recording(part.name, part.case, tuple(asked.answers), describe_host(), part.extra)
+                recording.write(kept, save / f"{part.name}.safetensors")
+    return lines
+
+
+def _recorded(part: Recording, common: dict[str, Any]) -> tuple[Options, dict[str, str]]:
+    """Return options that choose who answered, everybody where nobody did, and why some of them cannot be chosen."""
+    options, gone = chosen(_RUN, (), **common), dict[str, str]()
+    entries: list[roster.Entry] = [] if part.answers else options.entries
+    for answer in part.answers:
+        try:
+            entries += chosen(_RUN, (answer.record.named or answer.record.id,), **common).entries
+        except (InvalidInput, Incomplete) as error:
+            gone[answer.record.id] = f"{answer.record.id}: {error}"
+    return msgspec.structs.replace(options, entries=entries, requested=bool(part.answers)), gone
+
+
+def _lines(part: Recording, asked: replaying.Asked, options: Options, gone: dict[str, str]) -> list[_Line]:
+    before = {answer.record.id: answer.results for answer in part.answers}
+    missing = gone | asked.missing
+    told = {answer.record.id for answer in asked.answers} | missing.keys()
+    for entry in options.entries:
+        if entry.id in before and entry.id not in told:
+            missing[entry.id] = f"{entry.id} does not support case {part.id} any more"
+    cannot = [_Line(part.name, part.id, name, "CANNOT RUN", reason=reason) for name, reason in missing.items()]
+    return [_line(part, answer, before) for answer in asked.answers] + cannot
+
+
+def _line(part: Recording, answer: Answer, before: dict[str, tuple[results.Result, ...]]) -> _Line:
+    status = replaying.word(answer.results, before.get(answer.record.id))
+    return _Line(part.name, part.id, answer.record.id, status, answer.results)
+
+
+def _show(lines: list[_Line], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(lines).decode())
+        return
+    for line in lines:
+        if line.status == "CANNOT RUN":
+            continue
+        many = len({other.case for other in lines}) > 1
+        for result in line.results:
+            if not many or recording.failed(result):
+                click.echo(console.describe(result))
+        click.echo(f"{line.status}: {line.implementation}, {line.file}")
+    counts = Counter(line.status for line in lines)
+    click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) or "no implementation supports this case")
+
+
+@click.command()
+@click.argument("case", metavar="CASE-ID|FILE")
+@click.option("--run", "folder", type=_Path, default=_RUN, show_default=True, help="The run that has the case.")
+@implementations_and_limits
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with step, output, deviations, camps.")
+def explain(case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], **common: Any) -> None:
+    """Say which output, step and element of a case is off, by how much, and who agrees with whom.
+
+    Of a CASE-ID the run tells; of a FILE what it recorded, and with -i, or where it recorded nothing, what is answered
+    now.
+    """
+    part = _one(case, folder)
+    if patterns or not part.answers:
+        asked = replaying.ask([part.case], chosen(_RUN, patterns, **common))[0]
+        part = msgspec.structs.replace(part, answers=tuple(asked.answers))
+    places = explaining.explain(part)
+    if as_json:
+        click.echo(msgspec.json.encode(places).decode())
+    else:
+        console.print_places(part.name, places)
+
+
+def _one(case: str, folder: Path) -> Recording:
+    path = Path(case)
+    if path.is_dir():
+        raise InvalidInput(f"{case}: is a folder; name one file of it, or a case with --run {case}")
+    return next(recording.read(path) if path.exists() else recording.of_run(folder, case))
+
+
+@click.command()
+@click.argument("folder", type=_Path, default=_RUN)
+@click.argument("cases", nargs=-1, metavar="[CASE-ID]…")
+@click.option("--out", type=_Path, required=True, metavar="FOLDER", help="Where to write, one recording a case.")
+def export(folder: Path, cases: tuple[str, ...], out: Path) -> None:
+    """Write cases of a run as recordings: the case, the answers that fail, every verdict, the environment.
+
+    Without a CASE-ID, every case that somebody fails. A folder of recordings is a regression suite: `bnconf replay`.
+    """
+    parts = [p for case in cases for p in recording.of_run(folder, case)] if cases else recording.of_run(folder)
+    written = [recording.write(part, out / f"{part.name}.safetensors") for part in parts]
+    click.echo(f"{out.resolve()}: {len(written)} recordings")

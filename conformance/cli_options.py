@@ -1,0 +1,66 @@
+"""Options that several commands have: which implementations, where they run, and within which limits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from conformance import campaign, roster, targets
+from conformance.environment import Limits
+from conformance.errors import InvalidInput
+
+
+def implementations_and_limits(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose implementations and say where they run."""
+    for option in (
+        click.option("-i", "--implementation", "patterns", multiple=True, metavar="ID",
+                     help="Id or pattern (torch.*, torch.*@cuda), or one of your own: PATH.py[:Class], "
+                     "package.module:Class, 'exec:PROGRAM ARGUMENTS'. Repeatable. Default: all."),
+        click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", show_default=True,
+                     help="Where an id that names no device runs."),
+        click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",
+                     help="Host an environment in another interpreter, to judge your own build. Repeatable."),
+        click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
+        click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
+                     help="Seconds for one case and implementation."),
+        click.option("--memory", type=click.FloatRange(min=0.1), default=8.0, show_default=True,
+                     help="GiB that one worker may allocate."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def chosen(
+    out: Path,
+    patterns: tuple[str, ...],
+    device: str,
+    interpreters: tuple[str, ...],
+    in_process: bool,
+    timeout: float,
+    memory: float,
+) -> campaign.Options:
+    """Return what the options choose, as a run takes it; raise `InvalidInput` where they name nothing known."""
+    pythons = dict(assignment(text) for text in interpreters)
+    entries = roster.select(patterns, device, pythons.get("user", sys.executable))
+    if in_process and (apart := [entry.target for entry in entries if targets.program(entry.target)]):
+        raise InvalidInput(f"--in-process -i {apart[0]}: an executable is a process of its own; leave one of them out")
+    return campaign.Options(
+        entries,
+        out,
+        requested=bool(patterns),
+        in_process=in_process,
+        interpreters=pythons,
+        limits=Limits(case=timeout, memory=memory),
+        command=["bnconf", *sys.argv[1:]],
+    )
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """Return the two sides of NAME=PYTHON."""
+    name, found, python = text.partition("=")
+    if not found or not python:
+        raise InvalidInput(f"--env {text}: must be NAME=PYTHON, for example torch=/opt/mine/bin/python")
+    return name, python
