@@ -10,7 +10,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import campaign, case_cli, env_cli, gate_cli, merge_cli, results, roster
+from conformance import campaign, case_cli, env_cli, gate_cli, merge_cli, recall_cli, results, roster
 from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
 
@@ -200,3 +200,4 @@ main.add_command(case_cli.replay)
 main.add_command(env_cli.env)
 main.add_command(gate_cli.gate)
 main.add_command(merge_cli.merge)
+main.add_command(recall_cli.command)

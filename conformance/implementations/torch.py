@@ -186,7 +186,7 @@ class Native(Functional):
         "native_batch_norm",
         _NATIVE,
         "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu: returns (y, save_mean, save_invstd)",
-        semantics={"single_value": "nan"},
+        semantics={"single_value": "nan", "empty_batch": "refused"},
         outputs=GRADIENTS + TANGENTS + ["mean"],
         refusals=[],
     )

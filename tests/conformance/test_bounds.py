@@ -110,7 +110,7 @@ def test_a_momentum_near_one_widens_the_trajectory_not_the_step():
 
 
 def test_gamma_and_beta_are_rounded_when_they_are_taken_in():
-    """Arithmetic in half rounds float32 parameters first, whatever the input's dtype; arithmetic in float32 does not."""
+    """Arithmetic in half rounds float32 parameters first, whatever x is; arithmetic in float32 does not."""
     assert Units.of("float16", "float16", "float16", "float32").parameters_u == 2.0**-11
     assert Units.of("float16", "float16", "float16", "float16").parameters_u == 0
     assert Units.of("float32", "float16", "float16", "float32").parameters_u == 0
