@@ -11,9 +11,12 @@ keep the averaged axes with size 1. Gradients are in `gradient_bounds`, renorm i
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,9 +24,10 @@ from conformance.numerics import Numerics, Units
 from reference import batches
 from reference.batch_norm import moments
 from reference.own_error import Roundings, error_of_mean, error_of_variance
-from reference.precision import summation_depth, widened
+from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
 
+_T = TypeVar("_T")
 _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w)
 
 
@@ -35,6 +39,7 @@ class Batch:
     averaged axes of size 1.
     mean, variance: what is returned and normalizes, after a mask's offset. inside: where a value counts, 1 without a
     mask. lost: the part of the mean that an offset in the mask's denominator takes away, 0 without.
+    known: what formulas gave for it, which all who promise the same share.
     """
 
     shape: tuple[int, ...]
@@ -49,6 +54,7 @@ class Batch:
     max_abs: Array
     inside: Array
     lost: Array
+    known: dict[tuple[Bounds, str], Any] = field(default_factory=dict[Any, Any], repr=False, compare=False)
 
     @classmethod
     def of(cls, observed: batches.Batch, shape: tuple[int, ...] | None = None) -> Batch:
@@ -82,15 +88,24 @@ class Batch:
         """The axes averaged over."""
         return self.observed.axes
 
-    @property
+    @cached_property
     def divisor(self) -> Array:
         """What sums are divided by: n, or 1 where nothing counts."""
         return np.where(self.n == 0, 1, self.n)
 
+    @cached_property
+    def own_errors(self) -> tuple[Array, Array]:
+        """How far the reference's own mean and variance may be off, computed in the dtype of `x`."""
+        by = Roundings.of(self.count, self.x.dtype.type, weighted=self.observed.shares is not None)
+        own_mean = error_of_mean(self.mean, self.mean_abs, self.mean_deviation, by)
+        own_mean = own_mean + 2 * by.u * np.abs(self.mean) * (self.lost > 0)  # the offset's factor, and its product
+        return own_mean, error_of_variance(self.variance, self.mean_deviation, own_mean, by)
+
     def average(self, values: Array) -> Array:
-        """Return the sum over the axes, divided by n: what gradients are made of."""
-        values = np.broadcast_to(values, np.broadcast_shapes(values.shape, self.x.shape))
-        return batches.total(values, self.axes) / self.divisor
+        """Return the sum over the axes, divided by n: what gradients' bounds are made of, in any order of adding."""
+        if values.shape != self.x.shape:
+            values = np.broadcast_to(values, np.broadcast_shapes(values.shape, self.x.shape))
+        return np.add.reduce(values, self.axes, keepdims=True, initial=0) / self.divisor
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,19 @@ class Affine:
     e_shift: Array
 
 
+def _once(formula: Callable[[Bounds, Batch], _T]) -> Callable[[Bounds, Batch], _T]:
+    """Remember what a formula gives for a batch."""
+
+    @functools.wraps(formula)
+    def remembered(bounds: Bounds, batch: Batch) -> _T:
+        key = bounds, formula.__name__
+        if key not in batch.known:
+            batch.known[key] = formula(bounds, batch)
+        return batch.known[key]
+
+    return remembered
+
+
 class Bounds:
     """The formulas for one way of computing; `n` is the number of summands of each mean."""
 
@@ -126,6 +154,7 @@ class Bounds:
 
     # --- statistics ----------------------------------------------------------------------------------------------
 
+    @_once
     def e_mean(self, batch: Batch) -> Array:
         """A sum of n terms, 1/n rounded, n itself rounded, the product rounded: depth + 4.
 
@@ -137,12 +166,13 @@ class Bounds:
         )  # each value is off by that, and so may be its distance from the mean
         return self.vacuous(e, self.n * batch.mean_abs)
 
-    def e_variance(self, batch: Batch, e_mean: Array) -> Array:
+    @_once
+    def e_variance(self, batch: Batch) -> Array:
         """Two passes make the mean's error second order: sum (x - m̂)² = n V + n (m - m̂)².
 
         A mask's offset moves the mean by `lost` from where the deviations add up to 0, and leaves 2 lost |m - m̂|.
         """
-        u, tiny, variance = self.units.u, self.units.smallest, batch.variance
+        u, tiny, variance, e_mean = self.units.u, self.units.smallest, batch.variance, self.e_mean(batch)
         if self.numerics.variance == "fast":
             q = variance + batch.mean**2
             e = self.g(5) * q + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u) + 3 * u * batch.mean**2
@@ -196,6 +226,11 @@ class Bounds:
         u = self.units.u
         return e_variance + u * self.epsilon + u * (variance + self.epsilon + e_variance) + self.units.smallest
 
+    @_once
+    def used_of(self, batch: Batch) -> Used:
+        """A batch's own statistics, normalizing it."""
+        return self.used(batch.mean, batch.variance, self.e_mean(batch), self.e_variance(batch))
+
     def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> Used:
         """1 / sqrt(variance + epsilon), where the error of the variance is not small: an interval, not a derivative."""
         u, tiny, k = self.units.u, self.units.smallest, _RSQRT_ULPS
@@ -234,28 +269,27 @@ class Bounds:
 
     # --- the reference's own error -------------------------------------------------------------------------------
 
-    def certainty(self, batch: Batch, dtype: type[Any]) -> float:
-        """Return how large the reference's own error, computing in `dtype`, may be beside these bounds.
+    @_once
+    def certainty(self, batch: Batch) -> float:
+        """Return how large the reference's own error, computing in the dtype of the batch, may be beside these bounds.
 
         Every bound grows at least in proportion with what goes into it: with the errors of mean and variance, and with
         the roundings of its sums. So the part that the reference has of each of these is the part it has of the bound.
         """
-        weighted = batch.observed.shares is not None
-        by = Roundings.of(batch.count, dtype, weighted=weighted)
-        own_mean = error_of_mean(batch.mean, batch.mean_abs, batch.mean_deviation, by)
-        own_mean = own_mean + 2 * by.u * np.abs(batch.mean) * (batch.lost > 0)  # the offset's factor, and its product
-        own_variance = error_of_variance(batch.variance, batch.mean_deviation, own_mean, by)
-        e_mean = self.e_mean(batch)
-        parts = [_part(own_mean, e_mean), _part(own_variance, self.e_variance(batch, e_mean))]
-        depth = summation_depth(self.n, dtype)
-        return max(*parts, by.u / self.units.u, by.u * (depth + 4) / (self.units.u * (self.depth + 4)))
+        dtype = batch.x.dtype.type
+        (own_mean, own_variance), u, depth = batch.own_errors, roundoff(dtype), summation_depth(self.n, dtype)
+        parts = [_part(own_mean, self.e_mean(batch)), _part(own_variance, self.e_variance(batch))]
+        return max(*parts, u / self.units.u, u * (depth + 4) / (self.units.u * (self.depth + 4)))
 
     # --- common --------------------------------------------------------------------------------------------------
 
     def stored(self, value: Array, e: Array) -> Array:
         """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
-        rounded = self.units.stored_u * (np.abs(value) + np.where(np.isfinite(e), e, 0)) + self.units.stored_quantum
-        return np.where(np.abs(value) + e > self.units.stored_largest, np.inf, e + rounded)
+        size, units = np.abs(value), self.units
+        if units.stored_u:
+            rounded = units.stored_u * (size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
+            return np.where(size + e > units.stored_largest, np.inf, e + rounded)
+        return np.where(size + e > units.stored_largest, np.inf, e)
 
     def vacuous(self, e: Array, peak: Array) -> Array:
         """Return e, infinite where an intermediate as large as `peak` may overflow."""
@@ -264,8 +298,9 @@ class Bounds:
 
 def _part(own: Array, bound: Array) -> float:
     """Return the largest part that the reference's own error is of a bound that says anything."""
-    says = np.isfinite(bound) & np.isfinite(own) & (bound > 0)
-    return float(np.max(np.where(says, own, 0) / np.where(says, bound, 1), initial=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = own / bound
+    return float(part[np.isfinite(part)].max(initial=0))
 
 
 def _gamma(ku: float) -> float:

@@ -33,7 +33,7 @@ class Carried:
 def overall(b: Bounds, batch: Batch, spec: Spec) -> tuple[Near, Near]:
     """Return mean and biased variance of the batch, of the kept shape: the averages over its virtual batches."""
     e_mean = b.e_mean(batch)
-    e_variance = b.e_variance(batch, e_mean)
+    e_variance = b.e_variance(batch)
     return _flat(b, batch, spec, batch.mean, e_mean), _flat(b, batch, spec, batch.variance, e_variance)
 
 
@@ -50,7 +50,7 @@ def moved(b: Bounds, batch: Batch, before: Carried, spec: Spec, semantics: Seman
     mean, variance = overall(b, batch, spec)
     stored, factor = variance, stored_factor(batch.n, spec, semantics)
     if semantics.stored_variance == "unbiased" and not spec.renorm:
-        e_variance = b.e_variance(batch, b.e_mean(batch))
+        e_variance = b.e_variance(batch)
         stored = _flat(b, batch, spec, batch.variance * factor, b.e_unbiased(batch.variance, e_variance, factor))
     old, errors = before.state, before.errors
     new = update(old, mean.value, stored.value, spec, semantics)

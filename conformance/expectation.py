@@ -41,8 +41,16 @@ def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
             yield refusal
             continue
         carried = carried or Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
-        answers, carried = ({}, carried) if plan.unjudged else _answers(OneStep(plan, t), carried)
+        answers, carried = ({}, carried) if plan.unjudged else _answers(_step(plan, t), carried)
         yield answers
+
+
+def _step(plan: Plan, t: int) -> OneStep:
+    """Return a step of a plan, which its checks share, and so do implementations that promise the same."""
+    known, key = plan.question.known, ("step", t, plan.key)
+    if key not in known:
+        known[key] = OneStep(plan, t)
+    return known[key]
 
 
 def keeps(plan: Plan) -> bool:
@@ -73,14 +81,14 @@ def _answers(step: OneStep, before: Carried) -> tuple[Answers, Carried]:
 
 def after(plan: Plan, t: int, state: State) -> Answers:
     """Return what step t should give from the state that the implementation itself returned before it."""
-    step, before = OneStep(plan, t), Carried.exact(state)
+    step, before = _step(plan, t), Carried.exact(state)
     normalizes = plan.mode(t) == "infer" or plan.semantics.training_statistics == "moving" or plan.spec.renorm
     return _answers(step, before)[0] if normalizes else step.moving(step.after(before))
 
 
 def residual(plan: Plan, t: int, mean: Array, variance: Array, *, rounded: bool) -> Answers:
     """Return y for the batch statistics that the implementation returned, which it may have rounded to return them."""
-    dtype, step, info = plan.question.dtype, OneStep(plan, t), finfo(mean.dtype.name)
+    dtype, step, info = plan.question.dtype, _step(plan, t), finfo(mean.dtype.name)
     state = State(widened(mean, dtype), widened(variance, dtype))
     u, tiny = (float(info.eps) / 2, float(info.smallest_subnormal)) if rounded else (0.0, 0.0)
     carried = Carried(state, State(u * np.abs(state.mean) + tiny, u * state.variance + tiny))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -52,6 +53,7 @@ class Units:
     taken_u: float = 0.0
 
     @classmethod
+    @functools.cache  # a dozen pairs of dtypes, asked for with every bound
     def of(cls, arithmetic: str, stored: str, taken: str = "bfloat16") -> Units:
         """Return the units for arithmetic in one dtype, storage in another, and input of a third.
 
@@ -70,6 +72,7 @@ class Units:
         )
 
 
+@functools.cache
 def finfo(name: str) -> Any:
     """Return limits of a dtype; NumPy has no bfloat16."""
     return cast("Any", ml_dtypes).finfo(name)

@@ -46,7 +46,8 @@ class OneStep:
         self.training = self.mode == "train"
         self.batch = self.question.batch(t, self.semantics) if self.training else self.question.whole(t)
         self.kept = kept_shape(self.spec, self.batch.shape)
-        self._own: dict[Numerics, float] = {}
+        self._bounds: dict[tuple[str, int], Bounds] = {}
+        self._inner: tuple[Carried, tuple[Near, Near] | None] | None = None
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -86,17 +87,22 @@ class OneStep:
         return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
 
     def _of_batch(self, output: str) -> Used:
-        bounds = self.bounds(output)
-        e_mean = bounds.e_mean(self.batch)
-        return bounds.used(self.batch.mean, self.batch.variance, e_mean, bounds.e_variance(self.batch, e_mean))
+        return self.bounds(output).used_of(self.batch)
 
     def used(self, state: Carried, kept: float = 1.0) -> Normalizing:
         """Return what normalizes when statistics of this state do; arithmetic coarser than their unit rounds them."""
         arrays = (state.state.mean, state.state.variance, state.errors.mean, state.errors.variance)
         mean, variance, e_mean, e_variance = (self.align(a) for a in arrays)
 
+        known: dict[Numerics, Used] = {}
+
         def rounded(output: str) -> Used:
             bounds = self.bounds(output)
+            if bounds.numerics not in known:
+                known[bounds.numerics] = taken(bounds)
+            return known[bounds.numerics]
+
+        def taken(bounds: Bounds) -> Used:
             u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
             e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny + bounds.units.taken_u * self.batch.max_abs
             return bounds.used(mean, variance, e_mean_taken, e_variance + u * (variance + e_variance) + tiny)
@@ -131,6 +137,11 @@ class OneStep:
 
     def inner(self, before: Carried) -> tuple[Near, Near] | None:
         """Return f and h of p = f z + h, what gamma multiplies: renorm's r and d, then the adjustment; None: p = z."""
+        if self._inner is None or self._inner[0] is not before:
+            self._inner = before, self._of_inner(before)
+        return self._inner[1]
+
+    def _of_inner(self, before: Carried) -> tuple[Near, Near] | None:
         adjustment = self.question.adjustment(self.t) if self.training else None
         if not self.training or not (self.spec.renorm or adjustment):
             return None
@@ -154,7 +165,9 @@ class OneStep:
 
     def bounds(self, output: str, groups: int = 1) -> Bounds:
         """Return the formulas for one output of this step; groups: how many virtual batches its sums go over."""
-        return self.plan.bounds(self.mode, output, self.batch.count * groups)
+        if (output, groups) not in self._bounds:
+            self._bounds[output, groups] = self.plan.bounds(self.mode, output, self.batch.count * groups)
+        return self._bounds[output, groups]
 
     def align(self, values: Array) -> Array:
         """Return values of the kept shape, broadcasting against the batch."""
@@ -176,9 +189,7 @@ class OneStep:
 
     def expected(self, output: str, value: Array, bound: Array) -> Expected:
         """Return what to expect of an output, the reference's own error added; what is not finite has no bound."""
-        unbounded, numerics = np.isnan(bound) | ~np.isfinite(value), self.bounds(output).numerics
-        if numerics not in self._own:
-            self._own[numerics] = self.bounds(output).certainty(self.batch, self.question.dtype)
-        assert self._own[numerics] < OWN, f"the reference may be off by {self._own[numerics]:.2g} of the bound"
-        certain = bound * (1 + self._own[numerics])
-        return Expected(value, np.where(unbounded, np.inf, certain), self.plan.dtype(numerics))
+        formulas, unbounded = self.bounds(output), np.isnan(bound) | ~np.isfinite(value)
+        own = formulas.certainty(self.batch)
+        assert own < OWN, f"the reference may be off by {own:.2g} of the bound"
+        return Expected(value, np.where(unbounded, np.inf, bound * (1 + own)), self.plan.dtype(formulas.numerics))
