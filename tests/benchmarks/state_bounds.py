@@ -53,7 +53,7 @@ def measure(subject: object, asked: Case) -> dict[str, float]:
     )
     for t in range(STEPS):
         own = {name: got[f"{t}.{name}"] for name in ("moving_mean", "moving_variance")}
-        naive = OneStep(plan, t).moved(exact)
+        naive = OneStep(plan, t).after(exact)
         answers = {"trajectory": expected[t], "naive": OneStep(plan, t).moving(naive)}
         exact = Carried.exact(naive.state)
         if t:
