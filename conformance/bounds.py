@@ -28,6 +28,7 @@ from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
 
 _T = TypeVar("_T")
+_FLOAT64 = 2.0**-53
 _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w)
 
 
@@ -146,24 +147,39 @@ class Bounds:
 
     def __init__(self, numerics: Numerics, units: Units, n: int, epsilon: float) -> None:
         self.numerics, self.units, self.n, self.epsilon = numerics, units, n, epsilon
-        self.depth = max(n - 1, 0) if numerics.sums == "serial" else math.ceil(math.log2(max(n, 2))) + 16
+        deepest = max(n - 1, 0)
+        self.depth = deepest if numerics.sums == "serial" else min(deepest, math.ceil(math.log2(max(n, 2))) + 16)
 
     def g(self, k: int) -> float:
         """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
         return _gamma((self.depth + k) * self.units.u)
 
+    def averaging(self, batch: Batch) -> int:
+        """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n; a power of 2 never.
+
+        A mask's weight is multiplied in first, and its divisor is a sum that rounds once more. Long double is no oracle
+        for fewer than 4 roundings of float64.
+        """
+        if batch.observed.shares is not None:
+            return 5
+        exact = self.n * self.units.u <= 1
+        rounds = 0 if exact and self.n & (self.n - 1) == 0 else 3 - exact
+        return max(rounds, (1 if self.units.u > _FLOAT64 else 4) - self.depth)
+
     # --- statistics ----------------------------------------------------------------------------------------------
 
     @_once
     def e_mean(self, batch: Batch) -> Array:
-        """A sum of n terms, 1/n rounded, n itself rounded, the product rounded: depth + 4.
+        """A sum of n terms, divided by n; or running means m + (x - m) k, merged in any order.
 
-        A mask's zeros are exact, and its divisor is a sum that is rounded once more.
+        Running: an element passes through no more roundings of means than of sums. What rounds the distance moved,
+        3u|x - m| k at a time, has weights whose squares add up to n times 2V at most (Cauchy-Schwarz).
         """
-        e = self.g(4 if batch.observed.shares is None else 5) * batch.mean_abs + 3 * self.units.smallest
-        e = (
-            e + self.units.taken_u * batch.max_abs
-        )  # each value is off by that, and so may be its distance from the mean
+        units = self.units
+        e = self.g(self.averaging(batch)) * batch.mean_abs + 3 * units.smallest
+        if self.numerics.variance == "stable":
+            e = e + 3 * units.u * np.sqrt(2 * batch.variance)
+        e = e + units.taken_u * batch.max_abs  # each value is off by that, and so may be its distance from the mean
         return self.vacuous(e, self.n * batch.mean_abs)
 
     @_once
@@ -173,16 +189,26 @@ class Bounds:
         A mask's offset moves the mean by `lost` from where the deviations add up to 0, and leaves 2 lost |m - m̂|.
         """
         u, tiny, variance, e_mean = self.units.u, self.units.smallest, batch.variance, self.e_mean(batch)
+        averaging = self.averaging(batch)
         if self.numerics.variance == "fast":
             q = variance + batch.mean**2
-            e = self.g(5) * q + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u) + 3 * u * batch.mean**2
+            e = self.g(1 + averaging) * q + 3 * u * batch.mean**2
+            e = e + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u)
             return self.vacuous((e + 6 * tiny + u * variance) / (1 - u), self.n * q)
         moved = e_mean**2 + 2 * batch.lost * e_mean + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
-        e = self.g(7) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
-        if self.numerics.variance == "stable":  # a running mean, each as good as one of max|x|; 1 + √2 < 2.42
-            e_running = self.g(4) * batch.max_abs + 3 * tiny
-            e = e + 2.42 * e_running * np.sqrt(variance) + e_running**2
+        e = self.g(3 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
+        if self.numerics.variance == "stable":
+            e_running = self._e_running(batch)
+            e = e + 2 * e_running * np.sqrt(variance) + e_running**2
         return self.vacuous(e, self.n * variance)
+
+    def _e_running(self, batch: Batch) -> Array:
+        """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decision 10)."""
+        n, units = self.n, self.units
+        moved = 6 * units.u * math.sqrt(1 + math.log(max(n, 1))) * np.sqrt(batch.variance)
+        if self.numerics.sums == "tree":  # each mean as good as one of max|x|; 1 + √2 < 2.42
+            return 1.21 * (self.g(3) * batch.max_abs + 3 * units.smallest) + moved
+        return _gamma((n + min(n, 16) / 4) / math.sqrt(12) * units.u) * batch.max_abs + 3 * units.smallest + moved
 
     def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
         """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""
@@ -202,10 +228,14 @@ class Bounds:
         return np.maximum(high - np.sqrt(w), np.sqrt(w) - low) + 2 * u * high
 
     def e_moving(self, old: Array, batch: Array, new: Array, e_old: Array, e_batch: Array, fraction: float) -> Array:
-        """new = (1-a) old + a s; u|s - old| because a = 1 - fl(momentum) keeps an absolute error of u."""
-        u, a = self.units.u, fraction
+        """new = (1-a) old + a s, or old - a (old - s), and a = 1 - fl(momentum) keeps an absolute error of u.
+
+        The first rounds 1 - a, two products and the sum, and fl(momentum)'s error moves u(1-a) from one to the other;
+        the second rounds the difference, a, the product and the sum.
+        """
+        u, a, apart = self.units.u, fraction, np.abs(batch - old)
         e = (1 - a) * e_old * (1 + u) + a * (1 + u) * e_batch
-        e = e + 4 * u * ((1 - a) * np.abs(old) + a * np.abs(batch)) + u * np.abs(batch - old)
+        e = e + u * apart + u * np.maximum(2 * ((1 - a) * np.abs(old) + a * np.abs(batch)), 3 * a * apart) * (1 + 2 * u)
         return self.stored(new, e + u * (np.abs(new) + e) + 3 * self.units.smallest)
 
     def e_debiased(self, average: Array, e_hidden: Array, momentum: float, t: int) -> Array:
