@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from conformance import second_order_bounds
@@ -51,12 +54,28 @@ def _gradients(step: OneStep, before: Carried, used: Normalizing) -> Answers:
     else:
         exact = infer_gradients(*common)
     dy, formulas = step.laid_out(dy), _Formulas(step, before, used)
-    out = {"dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, formulas("dx", dy))))}
+    of_dx, size = formulas("dx", dy), np.abs(dy)
+    out = {
+        "dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, of_dx)), partial(_terms_dx, step, of_dx))
+    }
     if step.spec.scale:
-        out["dgamma"] = step.stored("dgamma", exact.dgamma, _e_dgamma(step, before, dy, formulas))
+        e, terms = _e_dgamma(step, before, dy, formulas), partial(_terms, step, lambda: size * np.abs(of_dx.z))
+        out["dgamma"] = step.stored("dgamma", exact.dgamma, e, terms)
     if step.spec.center:
-        out["dbeta"] = step.stored("dbeta", exact.dbeta, _e_dbeta(step, dy, used))
+        out["dbeta"] = step.stored("dbeta", exact.dbeta, _e_dbeta(step, dy, used), partial(_terms, step, lambda: size))
     return out
+
+
+def _terms_dx(step: OneStep, formulas: GradientBounds) -> Array:
+    """The magnitudes of gamma r dy, gamma r mean(dy) and gamma r z mean(dy z)."""
+    f, terms = formulas, np.abs(formulas.dy)
+    if step.training:
+        terms = terms + (np.abs(f.c1) + np.abs(f.z * f.c2)) * f.batch.inside
+    return step.joined(np.abs(step.gamma) * f.used.r * terms)
+
+
+def _terms(step: OneStep, values: Callable[[], Array]) -> Array:
+    return _summed(step, step.batch.average(values()))
 
 
 class _Formulas:

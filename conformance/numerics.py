@@ -37,6 +37,42 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{name}·{'T' if self.sums == 'tree' else 'S'}"
 
 
+_ORDER: list[tuple[Literal["two_pass", "stable", "fast"], Literal["direct", "folded"]]] = [
+    ("two_pass", "direct"),
+    ("stable", "folded"),
+    ("fast", "direct"),
+    ("fast", "folded"),
+]
+"""A, A′, B and B′; each holds those before it, but that B does not hold A′."""
+
+
+def classes(promised: Numerics) -> dict[str, Numerics]:
+    """Return every class and grade by its label, from the strictest; accumulation and clamping as promised.
+
+    >>> list(classes(Numerics()))
+    ['A·T', 'A·S', 'A′·T', 'A′·S', 'B·T', 'B·S', 'B′·T', 'B′·S']
+    """
+    found = [
+        msgspec.structs.replace(promised, variance=variance, affine=affine, sums=sums)
+        for variance, affine in _ORDER
+        for sums in ("tree", "serial")
+    ]
+    return {numerics.label: numerics for numerics in found}
+
+
+def holds(wide: str, narrow: str) -> bool:
+    """Return whether a class and grade holds all of another, by their labels.
+
+    >>> holds("B′·S", "A·T"), holds("A·T", "A·S"), holds("B·S", "A′·S"), holds("C·S", "A·T")
+    (True, False, False, False)
+    """
+    order = ["A", "A′", "B", "B′"]
+    (name, grade), (other, its_grade) = wide.split("·"), narrow.split("·")
+    if name not in order or other not in order or (name, other) == ("B", "A′"):
+        return False
+    return order.index(name) >= order.index(other) and grade <= its_grade
+
+
 @dataclass(frozen=True)
 class Units:
     """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output.

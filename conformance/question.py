@@ -181,14 +181,10 @@ class Plan:
         """Return the dtype that an output is promised in."""
         return getattr(self.case.dtypes, _DTYPES[numerics.stored]) if numerics.stored in _DTYPES else numerics.stored
 
-    def as_class_a(self) -> Plan | None:
-        """Return the plan with training outputs held to class A, same grade; None where that is what is promised."""
-        promised = self.numerics("train", "y")
-        strict = msgspec.structs.replace(promised, variance="two_pass", affine="direct")
-        if strict == promised or self.semantics.training_statistics != "batch":
-            return None
+    def with_y(self, numerics: Numerics) -> Plan:
+        """Return the plan with a training step's y held to other numerics."""
         plan = object.__new__(Plan)
         plan.question, plan.case, plan.spec, plan.semantics = self.question, self.case, self.spec, self.semantics
         plan.unjudged = self.unjudged
-        plan._numerics = self._numerics | {("train", "y"): strict}
+        plan._numerics = self._numerics | {("train", "y"): numerics}
         return plan
