@@ -72,7 +72,10 @@ class GradientBounds:
         return b.vacuous(e + 3 * tiny * (1 + r + e_r), peak)
 
     def e_dx_train(self, gamma: Array, part: float) -> Array:
-        """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes."""
+        """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes.
+
+        The derivative of 1 / sqrt(w) is -r³/2, which overflows in half precision where r is above 40.
+        """
         b, batch, dy, used = self.bounds, self.batch, self.dy, self.used
         u, tiny, reach = b.units.u, b.units.smallest, part * batch.inside
         r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
@@ -94,7 +97,7 @@ class GradientBounds:
             clamped = batch.variance - b.e_variance(batch) <= 0
             e_t = e_t + np.where(clamped, reach * (z + e_z) * c2_most, 0)
         t = dy - reach * c1 - reach * (batch.x - batch.mean) * r * c2
-        return self._e_scaled(t, e_t, gamma)
+        return b.vacuous(self._e_scaled(t, e_t, gamma), (r + e_r) ** 3)
 
     def e_dx_infer(self, gamma: Array) -> Array:
         """dx = gamma r dy: the statistics are constants."""

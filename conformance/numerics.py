@@ -77,7 +77,8 @@ def holds(wide: str, narrow: str) -> bool:
 class Units:
     """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output.
 
-    taken_u: what inputs are rounded by when arithmetic coarser than their own dtype takes them in, 0 otherwise.
+    taken_u, parameters_u: what inputs, and gamma and beta, are rounded by when arithmetic coarser than their own dtype
+    takes them in, 0 otherwise.
     """
 
     u: float
@@ -87,11 +88,12 @@ class Units:
     stored_quantum: float
     stored_largest: float
     taken_u: float = 0.0
+    parameters_u: float = 0.0
 
     @classmethod
     @functools.cache  # a dozen pairs of dtypes, asked for with every bound
-    def of(cls, arithmetic: str, stored: str, taken: str = "bfloat16") -> Units:
-        """Return the units for arithmetic in one dtype, storage in another, and input of a third.
+    def of(cls, arithmetic: str, stored: str, taken: str = "bfloat16", parameters: str = "bfloat16") -> Units:
+        """Return the units for arithmetic in one dtype, storage in another, input and parameters of others.
 
         Storing at no less costs nothing, nor does taking in what is no wider.
         """
@@ -104,7 +106,7 @@ class Units:
             float(out.eps) / 2 if rounds else 0.0,
             float(out.smallest_subnormal) / 2 if rounds else 0.0,
             float(out.max),
-            float(info.eps) / 2 if float(finfo(taken).eps) < float(info.eps) else 0.0,
+            *(float(info.eps) / 2 if float(finfo(d).eps) < float(info.eps) else 0.0 for d in (taken, parameters)),
         )
 
 

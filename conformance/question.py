@@ -175,7 +175,7 @@ class Plan:
         x = self.case.dtypes.x
         wide = "float64" if x == "float64" else "float32"
         arithmetic = {"wide": wide, "input": x, "float32": "float32"}[numerics.accumulate]
-        return Units.of(arithmetic, self.dtype(numerics), x)
+        return Units.of(arithmetic, self.dtype(numerics), x, self.case.dtypes.parameters)
 
     def dtype(self, numerics: Numerics) -> str:
         """Return the dtype that an output is promised in."""

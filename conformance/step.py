@@ -166,7 +166,7 @@ class OneStep:
         """Return the map from z to y: gamma and beta, after what renorm and adjustment do."""
         beta, zero, units = self.question.parameters.beta, np.zeros((), self.question.dtype), self.bounds("y").units
         shift = zero if beta is None else self.align(beta)
-        gamma, beta = (Near(value, units.taken_u * np.abs(value)) for value in (self.gamma, shift))
+        gamma, beta = (Near(value, units.parameters_u * np.abs(value)) for value in (self.gamma, shift))
         inner = self.inner(before)
         if inner is None:
             return Affine(gamma.value, beta.value, gamma.error, beta.error)
