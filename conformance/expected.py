@@ -58,7 +58,7 @@ class Expected:
         if not (math.isfinite(error) and math.isfinite(size)):
             return 0.0
         info = finfo(self.dtype)
-        place = max(math.frexp(size)[1] - 1, math.frexp(float(info.smallest_normal))[1] - 1)
+        place = math.frexp(max(size, float(info.smallest_normal)))[1] - 1
         return error / math.ldexp(float(info.eps), place)
 
     def depth(self, got: Array) -> float:

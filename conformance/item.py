@@ -39,7 +39,7 @@ class Item:
     def record(self) -> CaseRecord:
         """Return what the run file says of the case."""
         case, conditioning = self.case, self._conditioning()
-        n = self.question.whole(0).count
+        n = self.question.whole(0).count  # measured by now
         well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
         modes = " ".join(step.mode for step in case.steps)
         finite = conditioning if math.isfinite(conditioning) else None
@@ -56,8 +56,8 @@ class Item:
         """Return the largest |mean| / standard deviation of any channel of any batch."""
         largest = 0.0
         for t in range(len(self.case.steps)):
-            batch = self.question.whole(t)
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore"):  # a batch of no rows has no mean
+                batch = self.question.whole(t)
                 ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
             largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max()))
         return largest

@@ -73,6 +73,15 @@ def holds(wide: str, narrow: str) -> bool:
     return order.index(name) >= order.index(other) and grade <= its_grade
 
 
+def smallest(without: set[str]) -> str:
+    """Return the strictest class and grade that is not among these, empty where all are.
+
+    >>> smallest({"A·T", "A′·T"}), smallest(set())
+    ('A·S', 'A·T')
+    """
+    return next((label for label in classes(Numerics()) if label not in without), "")
+
+
 @dataclass(frozen=True)
 class Units:
     """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output.

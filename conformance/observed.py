@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from conformance import bounds, expectation
-from conformance.numerics import Numerics, classes, holds
+from conformance.numerics import classes, holds
 from conformance.question import Plan
 from reference.spec import Array
 
@@ -35,12 +35,3 @@ def outside(plan: Plan, t: int, got: Array) -> dict[str, float] | None:
         else:
             inside.append(label)
     return found
-
-
-def smallest(without: set[str]) -> str:
-    """Return the strictest class and grade that is not among these, empty where all are.
-
-    >>> smallest({"A·T", "A′·T"}), smallest(set())
-    ('A·S', 'A·T')
-    """
-    return next((label for label in classes(Numerics()) if label not in without), "")
