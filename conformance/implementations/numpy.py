@@ -105,7 +105,7 @@ class TwoPass(object):
 class Folded(TwoPass):
     """Two passes, folded into x * scale + shift: class A′."""
 
-    statement = _statement("folded", variance="stable", affine="folded")
+    statement = _statement("folded", variance="two_pass", affine="folded")
     folded = True
 
 
