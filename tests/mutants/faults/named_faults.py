@@ -19,7 +19,10 @@ Replace = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake: its name, its category, what it is in a sentence, the outputs that it touches, and how it is made."""
+    """A mistake: its name, its category, what it is in a sentence, the outputs that it touches, and how it is made.
+
+    One of the category `rounding` is none in exact arithmetic.
+    """
 
     name: str
     category: str
@@ -101,8 +104,10 @@ all_but_last = lambda n: slice(n - 1)
 all_but_first = lambda n: slice(1, None)
 every_other = lambda n: slice(None, None, 2)
 
-Y, GRADIENTS, STATE, BATCH = ("y",), ("dx", "dgamma"), ("moving_mean", "moving_variance"), ("mean", "variance")
-NORMALIZED = (*Y, *GRADIENTS)
+Y, NORMALIZED = ("y",), ("y", "dx", "dgamma")
+STATE, BATCH = ("moving_mean", "moving_variance"), ("mean", "variance")
+OF_STORED = (*NORMALIZED, "moving_variance")
+OF_VARIANCE, OF_MEAN = (*OF_STORED, "variance"), (*NORMALIZED, "moving_mean", "mean")
 EVERYTHING_BUT_DBETA = (*NORMALIZED, *STATE, *BATCH)
 
 FAULTS = (
@@ -114,27 +119,27 @@ FAULTS = (
     Fault("epsilon fixed at 1e-3", "epsilon", "the default, whatever was asked for", NORMALIZED, {"epsilon": lambda v, now: 1e-3}),
     Fault("epsilon floored at 1e-5", "epsilon", "cuDNN's floor, where none is promised", NORMALIZED, {"epsilon": lambda v, now: max(v, 1e-5)}),
     Fault("epsilon dropped in inference", "epsilon", "epsilon counts in training alone", NORMALIZED, {"epsilon": infer(lambda v, now: 0)}),
-    Fault("epsilon in the moving variance", "epsilon", "the stored variance has epsilon in it already", (*NORMALIZED, "moving_variance"), {"stored": lambda v, now: v + now.epsilon}),
+    Fault("epsilon in the moving variance", "epsilon", "the stored variance has epsilon in it already", OF_STORED, {"stored": lambda v, now: v + now.epsilon}),
     Fault("epsilon dropped in dgamma", "epsilon", "the normalized input of dgamma is made without epsilon", ("dgamma",), {"dgamma": lambda v, now: now.total(now.dy * (now.x - now.center) / np.sqrt(now.spread))}),
     # Variance
     Fault("unbiased normalizes", "variance", "N - 1 in what normalizes", NORMALIZED, {"spread": train(lambda v, now: v * now.n / np.maximum(now.n - 1, 1))}),
-    Fault("stored variance, the other one", "variance", "biased for unbiased, and the reverse", (*NORMALIZED, "moving_variance"), {"stored": lambda v, now: now.variance * np.where(v == now.variance, now.n / np.maximum(now.n - 1, 1), 1)}),
-    Fault("N - 2 in the unbiased", "variance", "one too many subtracted, or N + 1 for N where it is biased", (*NORMALIZED, "moving_variance"), {"stored": lambda v, now: v * now.n / np.maximum(now.n - 1, 1)}),
+    Fault("stored variance, the other one", "variance", "biased for unbiased, and the reverse", OF_STORED, {"stored": lambda v, now: now.variance * np.where(v == now.variance, now.n / np.maximum(now.n - 1, 1), 1)}),
+    Fault("N - 2 in the unbiased", "variance", "one too many subtracted, or N + 1 for N where it is biased", OF_STORED, {"stored": lambda v, now: v * now.n / np.maximum(now.n - 1, 1)}),
     Fault("root forgotten", "variance", "divides by the variance", NORMALIZED, {"r": lambda v, now: 1 / (now.spread + now.epsilon)}),
-    Fault("deviation stored", "variance", "the moving variance averages standard deviations", (*NORMALIZED, "moving_variance"), {"stored": lambda v, now: np.sqrt(v)}),
-    Fault("second moment", "variance", "the mean square, mean not subtracted", EVERYTHING_BUT_DBETA[:4] + ("moving_variance", "variance"), {"variance": lambda v, now: now.average(np.square(now.x), now.weights)}),
-    Fault("mean absolute deviation", "variance", "the mean of |x - m|, squared", EVERYTHING_BUT_DBETA, {"variance": lambda v, now: np.square(now.average(np.abs(now.x - now.mean), now.weights))}),
-    Fault("variance of the moving mean", "variance", "deviations from the moving mean", EVERYTHING_BUT_DBETA, {"variance": lambda v, now: now.average(np.square(now.x - now.old_mean), now.weights)}),
+    Fault("deviation stored", "variance", "the moving variance averages standard deviations", OF_STORED, {"stored": lambda v, now: np.sqrt(v)}),
+    Fault("second moment", "variance", "the mean square, mean not subtracted", OF_VARIANCE, {"variance": lambda v, now: now.average(np.square(now.x), now.weights)}),
+    Fault("mean absolute deviation", "variance", "the mean of |x - m|, squared", OF_VARIANCE, {"variance": lambda v, now: np.square(now.average(np.abs(now.x - now.mean), now.weights))}),
+    Fault("variance of the moving mean", "variance", "deviations from the moving mean", OF_VARIANCE, {"variance": lambda v, now: now.average(np.square(now.x - now.old_mean), now.weights)}),
     # Mean, and what is averaged over
     Fault("mean not subtracted", "mean", "x is scaled, not centered", NORMALIZED, {"center": lambda v, now: 0 * v}),
     Fault("half of the batch", "mean", "statistics of the first half of the rows", EVERYTHING_BUT_DBETA, some_rows(halves)),
     Fault("last row dropped", "mean", "statistics of all rows but the last", EVERYTHING_BUT_DBETA, some_rows(all_but_last)),
     Fault("first row dropped", "mean", "statistics of all rows but the first", EVERYTHING_BUT_DBETA, some_rows(all_but_first)),
     Fault("every other row", "mean", "statistics of one row in two", EVERYTHING_BUT_DBETA, some_rows(every_other)),
-    Fault("N + 1 in the mean", "mean", "the sum is divided by one too many", EVERYTHING_BUT_DBETA, {"mean": lambda v, now: v * now.n / (now.n + 1)}),
+    Fault("N + 1 in the mean", "mean", "the sum is divided by one too many", OF_MEAN, {"mean": lambda v, now: v * now.n / (now.n + 1)}),
     Fault("statistics of the next channel", "mean", "channels are off by one where x is normalized", NORMALIZED, {"center": rolled, "spread": rolled}),
     Fault("last channel by the first", "mean", "the last channel is normalized by the first one's statistics", NORMALIZED, {"center": last_from_first, "spread": last_from_first}),
-    Fault("one mean for all channels", "mean", "the mean over channels too", EVERYTHING_BUT_DBETA, {"mean": lambda v, now: np.full_like(v, v.mean())}),
+    Fault("one mean for all channels", "mean", "the mean over channels too", OF_MEAN, {"mean": lambda v, now: np.full_like(v, v.mean())}),
     # Affine
     Fault("beta before gamma", "affine", "gamma (z + beta)", Y, {"y": lambda v, now: now.gamma * (normalized(now, now.x) + now.beta)}),
     Fault("gamma ignored", "affine", "gamma is 1", ("y", "dx"), {"gamma": lambda v, now: np.ones_like(v)}),
@@ -146,18 +151,18 @@ FAULTS = (
     Fault("beta subtracted", "affine", "gamma z - beta", Y, {"beta": lambda v, now: -v}),
     Fault("gamma and beta in training alone", "affine", "inference returns z", Y, {"y": infer(lambda v, now: normalized(now, now.x))}),
     # Moving statistics
-    Fault("momentum inverted", "moving", "the fraction that is kept is the one that is updated", ("y", "dx", "dgamma", *STATE), {"kept": lambda v, now: 1 - v}),
+    Fault("momentum inverted", "moving", "the fraction that is kept is the one that is updated", (*NORMALIZED, *STATE), {"kept": lambda v, now: 1 - v}),
     Fault("momentum squared", "moving", "applied twice", (*NORMALIZED, *STATE), {"kept": lambda v, now: v * v}),
     Fault("momentum off by 1e-3", "moving", "a thousandth more is updated", (*NORMALIZED, *STATE), {"kept": lambda v, now: v - 1e-3}),
     Fault("momentum off by 1e-5", "moving", "a hundred-thousandth more is updated", (*NORMALIZED, *STATE), {"kept": lambda v, now: v - 1e-5}),
     Fault("momentum fixed at 0.99", "moving", "the default, whatever was asked for", (*NORMALIZED, *STATE), {"kept": lambda v, now: 0.99}),
     Fault("momentum warmed up", "moving", "min(momentum, (1 + t) / (10 + t)), as averages with num_updates have it", (*NORMALIZED, *STATE), {"kept": lambda v, now: min(v, (1 + now.updates) / (10 + now.updates))}),
-    Fault("moving mean not updated", "moving", "stays as it was given", (*NORMALIZED, "moving_mean"), {"moving_mean": lambda v, now: now.old_mean}),
-    Fault("moving variance not updated", "moving", "stays as it was given", (*NORMALIZED, "moving_variance"), {"moving_variance": lambda v, now: now.old_variance}),
+    Fault("moving mean not updated", "moving", "stays as it was given", ("y", "dgamma", "moving_mean"), {"moving_mean": lambda v, now: now.old_mean}),
+    Fault("moving variance not updated", "moving", "stays as it was given", OF_STORED, {"moving_variance": lambda v, now: now.old_variance}),
     Fault("updated once", "moving", "the first training step alone moves the averages", (*NORMALIZED, *STATE), {"moving_mean": lambda v, now: v if now.updates <= 1 else now.old_mean, "moving_variance": lambda v, now: v if now.updates <= 1 else now.old_variance}),
-    Fault("updated in inference", "moving", "inference moves the moving mean", (*NORMALIZED, "moving_mean"), {"moving_mean": infer(lambda v, now: now.kept * v + (1 - now.kept) * now.average(now.x))}),
-    Fault("updated twice", "moving", "each batch enters the moving mean twice", (*NORMALIZED, "moving_mean"), {"moving_mean": train(lambda v, now: now.kept * v + (1 - now.kept) * now.mean)}),
-    Fault("first batch copied", "moving", "the first batch's mean is taken over whole", (*NORMALIZED, "moving_mean"), {"moving_mean": train(lambda v, now: now.mean if now.updates == 1 else v)}),
+    Fault("updated in inference", "moving", "inference moves the moving mean", ("y", "dgamma", "moving_mean"), {"moving_mean": infer(lambda v, now: now.kept * v + (1 - now.kept) * now.average(now.x))}),
+    Fault("updated twice", "moving", "each batch enters the moving mean twice", ("y", "dgamma", "moving_mean"), {"moving_mean": train(lambda v, now: now.kept * v + (1 - now.kept) * now.mean)}),
+    Fault("first batch copied", "moving", "the first batch's mean is taken over whole", ("y", "dgamma", "moving_mean"), {"moving_mean": train(lambda v, now: now.mean if now.updates == 1 else v)}),
     Fault("moving statistics in training", "moving", "training normalizes by the moving statistics", NORMALIZED, {"center": train(lambda v, now: now.old_mean), "spread": train(lambda v, now: now.old_variance)}),
     Fault("batch statistics in inference", "moving", "inference normalizes by the batch", NORMALIZED, {"center": infer(lambda v, now: now.moments(now.x)[0]), "spread": infer(lambda v, now: now.moments(now.x)[1])}),
     Fault("never debiased", "moving", "a zero-debiased average is used as it is", NORMALIZED, {"weight": lambda v, now: 1}),
@@ -176,22 +181,22 @@ FAULTS = (
     Fault("dbeta averaged", "gradient", "a mean for a sum", ("dbeta",), {"dbeta": lambda v, now: v / now.n}),
     Fault("dbeta without the last row", "gradient", "the last row's gradient is lost", ("dbeta",), {"dbeta": lambda v, now: now.total(without_last_row(now.dy, now))}),
     Fault("inference dx as in training", "gradient", "inference's dx subtracts means too", ("dx",), {"dx": infer(lambda v, now: v - now.average(v))}),
-    # Numerics
-    Fault("one-pass variance", "numerics", "E[x²] - E[x]², where two passes are promised", EVERYTHING_BUT_DBETA[:5] + ("variance",), {"variance": lambda v, now: np.maximum(now.average(np.square(now.x), now.weights) - np.square(now.average(now.x, now.weights)), 0)}),
-    Fault("half-precision sum", "numerics", "the mean is summed in float16 or bfloat16", EVERYTHING_BUT_DBETA, {"mean": half_sums}),
-    Fault("float32 statistics", "numerics", "float64 statistics are rounded to float32", EVERYTHING_BUT_DBETA, {"mean": rounded(np.float32), "variance": rounded(np.float32)}),
-    Fault("float16 statistics", "numerics", "batch statistics are rounded to float16", EVERYTHING_BUT_DBETA, {"mean": rounded(np.float16), "variance": rounded(np.float16)}),
-    Fault("bfloat16 moving statistics", "numerics", "moving statistics are kept in bfloat16", (*NORMALIZED, *STATE), {"moving_mean": rounded(ml_dtypes.bfloat16), "moving_variance": rounded(ml_dtypes.bfloat16)}),
-    Fault("r to 12 bits", "numerics", "a reciprocal root without its Newton step", NORMALIZED, {"r": lambda v, now: v * (1 + 2.0**-12)}),
-    Fault("y in bfloat16", "numerics", "the output went through bfloat16", Y, {"y": rounded(ml_dtypes.bfloat16)}),
-    Fault("y × (1 + 1e-5)", "numerics", "the output is 1e-5 too large", Y, {"y": lambda v, now: v * (1 + 1e-5)}),
-    Fault("y × (1 + 1e-6)", "numerics", "the output is 1e-6 too large", Y, {"y": lambda v, now: v * (1 + 1e-6)}),
-    Fault("dy in bfloat16", "numerics", "the gradient went through bfloat16", ("dx", "dgamma", "dbeta"), {"dy": rounded(ml_dtypes.bfloat16)}),
-    Fault("last row not written", "numerics", "the last row of y is 0", Y, {"y": without_last_row}),
-    Fault("y clipped", "numerics", "what is beyond ±6 is cut off", Y, {"y": lambda v, now: np.clip(v, -6, 6)}),
+    # Rounding, and the output itself
+    Fault("one-pass variance", "rounding", "E[x²] - E[x]², where two passes are promised", OF_VARIANCE, {"variance": lambda v, now: np.maximum(now.average(np.square(now.x), now.weights) - np.square(now.average(now.x, now.weights)), 0)}),
+    Fault("half-precision sum", "rounding", "the mean is summed in float16 or bfloat16", OF_MEAN, {"mean": half_sums}),
+    Fault("float32 statistics", "rounding", "float64 statistics are rounded to float32", EVERYTHING_BUT_DBETA, {"mean": rounded(np.float32), "variance": rounded(np.float32)}),
+    Fault("float16 statistics", "rounding", "batch statistics are rounded to float16", EVERYTHING_BUT_DBETA, {"mean": rounded(np.float16), "variance": rounded(np.float16)}),
+    Fault("bfloat16 moving statistics", "rounding", "moving statistics are kept in bfloat16", (*NORMALIZED, *STATE), {"moving_mean": rounded(ml_dtypes.bfloat16), "moving_variance": rounded(ml_dtypes.bfloat16)}),
+    Fault("r to 12 bits", "output", "a reciprocal root without its Newton step", NORMALIZED, {"r": lambda v, now: v * (1 + 2.0**-12)}),
+    Fault("y in bfloat16", "rounding", "the output went through bfloat16", Y, {"y": rounded(ml_dtypes.bfloat16)}),
+    Fault("y × (1 + 1e-5)", "output", "the output is 1e-5 too large", Y, {"y": lambda v, now: v * (1 + 1e-5)}),
+    Fault("y × (1 + 1e-6)", "output", "the output is 1e-6 too large", Y, {"y": lambda v, now: v * (1 + 1e-6)}),
+    Fault("dy in bfloat16", "rounding", "the gradient went through bfloat16", ("dx", "dgamma", "dbeta"), {"dy": rounded(ml_dtypes.bfloat16)}),
+    Fault("last row not written", "output", "the last row of y is 0", Y, {"y": without_last_row}),
+    Fault("y clipped", "output", "what is beyond ±6 is cut off", Y, {"y": lambda v, now: np.clip(v, -6, 6)}),
     # Masks
     Fault("mask ignored", "mask", "masked values count", EVERYTHING_BUT_DBETA, {"weights": lambda v, now: np.ones_like(v)}),
-    Fault("masked mean over all", "mask", "the masked sum is divided by the number of all values", EVERYTHING_BUT_DBETA, {"mean": lambda v, now: v if now.weights is None else now.average(now.weights * now.x)}),
+    Fault("masked mean over all", "mask", "the masked sum is divided by the number of all values", OF_MEAN, {"mean": lambda v, now: v if now.weights is None else now.average(now.weights * now.x)}),
     Fault("mask ignored in dx", "mask", "masked values share in the gradient through the statistics", ("dx",), {"dx": lambda v, now: v if not now.training else now.gamma * now.r * (now.dy - now.c1 - now.z * now.c2)}),
 )
 """Every fault that the study applies."""

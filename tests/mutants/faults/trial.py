@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 from layer import CLASSES, Layer, Replace, Subject
+from named_faults import Fault
 from rules import DTYPES, HALVES, RULES
 
 from conformance import strategies, worker
@@ -26,6 +27,7 @@ from reference.precision import widened
 BOUNDS, WITHOUT_RESIDUAL = "bounds", "bounds without the residual check"
 EVERY_RULE = (BOUNDS, WITHOUT_RESIDUAL, *RULES)
 LARGE = (20_000, 2)
+MODERATE = 256
 EASY = 10.0
 """The largest |mean| / standard deviation of a channel on easy data."""
 
@@ -42,11 +44,10 @@ class Trial:
     dtype: str
     data: Data
 
-    def answer(self, replaced: Mapping[str, Replace] | None = None) -> Answer:
-        """Return the outputs of each step, with values replaced or as they should be."""
-        case = self.item.case
-        fields = json.loads(json.dumps(question(case)))
-        asked = worker.Case(fields, case.tensors, self.subject.base.statement)
+    def answer(self, replaced: Mapping[str, Replace] | None = None, tensors: dict[str, Any] | None = None) -> Answer:
+        """Return the outputs of each step, with values replaced or as they should be; tensors: instead of the case's."""
+        fields = json.loads(json.dumps(question(self.item.case)))
+        asked = worker.Case(fields, tensors or self.item.case.tensors, self.subject.base.statement)
         with np.errstate(all="ignore"):
             return list(Layer(self.subject, replaced).run(asked))
 
@@ -84,41 +85,68 @@ class Trial:
         return [got for got, _ in pairs], [value for _, value in pairs]
 
     def _bounds(self, answer: Answer) -> set[str]:
+        checked = [c for r in self._results(answer) for c in r.checks.items() if c[1] is not None and float(c[1]) > 1]
+        return {BOUNDS for _ in checked} | {WITHOUT_RESIDUAL for name, _ in checked if name != "residual"}
+
+    def rho(self, answer: Answer, output: str) -> float:
+        """Return the largest ρ of one output."""
+        checks = [r.checks.values() for r in self._results(answer) if r.output == output]
+        return max(float(rho) for rhos in checks for rho in rhos if rho is not None)
+
+    def _results(self, answer: Answer) -> list[Any]:
+        """Return what the judge says of every array."""
         reply = Reply(0, self.subject.statement.id, tuple(map(Outputs, answer)))
         results = judge(self.item.id, self.item.question, self.subject.statement, reply)
-        wrong = [r for r in results if r.verdict in {"FAIL", "ERROR"}]
-        assert all(r.verdict == "FAIL" and isinstance(r.checks, dict) for r in wrong), wrong[0].reason
-        others = [rho for r in wrong for name, rho in r.checks.items() if name != "residual" and rho is not None]
-        found = {BOUNDS} if wrong else set[str]()
-        return found | {WITHOUT_RESIDUAL for rho in others if float(rho) > 1}
+        assert all(r.checks for r in results), "an array is missing, of another shape or dtype, or could not be judged"
+        return results
 
     # --- what a fault does here ----------------------------------------------------------------------------------
 
-    def changed(self, answer: Answer) -> set[str]:
-        """Return the outputs that differ from the right ones in any bit."""
-        return {
-            name
-            for got, right in zip(answer, self.right, strict=True)
-            for name, array in right.items()
-            if got[name].tobytes() != array.tobytes()
-        }
+    def changed(self, answer: Answer, fault: Fault) -> set[str]:
+        """Return the outputs in which a fault shows on this case, however little.
+
+        That is where exact arithmetic, each output rounded once to its dtype, gives other numbers with the fault than
+        without; for a fault of rounding, where the subject itself does.
+        """
+        if fault.category == "rounding":
+            return _different(answer, self.right)
+        return _different(self.ideal(fault.at), self._ideal)
+
+    def ideal(self, replaced: Mapping[str, Replace] | None = None) -> Answer:
+        """Return what `answer` does in long double and two passes, rounded once."""
+        plain = dataclasses.replace(self.subject, numerical_class="A·S")
+        wide = {n: a if a.dtype == bool else a.astype(np.longdouble) for n, a in self.item.case.tensors.items()}
+        steps = dataclasses.replace(self, subject=plain).answer(replaced, wide)
+        with np.errstate(all="ignore"):
+            return [
+                {name: array.astype(right[name].dtype) for name, array in step.items()}
+                for step, right in zip(steps, self.right, strict=True)
+            ]
+
+    @cached_property
+    def _ideal(self) -> Answer:
+        return self.ideal()
 
     def visible(self, answer: Answer) -> bool:
-        """Return whether any array is farther from the right answer than this itself is anywhere from the exact one."""
+        """Return whether some array is more than twice as far from the exact one as the right answer's is."""
         return any(
-            self._stands_out(got[name], right[name], value)
-            for got, right, exact in zip(answer, self.right, self.exact, strict=True)
-            for name, value in exact.items()
+            _farthest(got[name], exact) > 2 * _farthest(right[name], exact)
+            for got, right, step in zip(answer, self.right, self.exact, strict=True)
+            for name, exact in step.items()
             if name in right
         )
 
-    def _stands_out(self, got: Any, right: Any, exact: Any) -> bool:
-        with np.errstate(all="ignore"):
-            got, right = (widened(a, exact.dtype.type) for a in (got, right))
-            change, noise = np.abs(got - right), np.abs(right - exact)
-        if not np.array_equal(np.isfinite(got), np.isfinite(right)):
-            return True
-        return bool(np.nanmax(change, initial=0) > np.nanmax(noise, initial=0))
+
+def _different(answer: Answer, other: Answer) -> set[str]:
+    pairs = [(name, got[name], want[name]) for got, want in zip(answer, other, strict=True) for name in want]
+    return {name for name, got, want in pairs if not ((got == want) | ((got != got) & (want != want))).all()}
+
+
+def _farthest(got: Any, exact: Any) -> float:
+    """Return the largest error among the elements that should be finite; infinite where one is not."""
+    with np.errstate(all="ignore"):
+        error = np.abs(widened(got, exact.dtype.type) - exact)[np.isfinite(exact)]
+    return float(np.nan_to_num(error, nan=np.inf).max(initial=0))
 
 
 # --- drawing ------------------------------------------------------------------------------------------------------
@@ -134,36 +162,42 @@ def trials(seed: int, dtype: str, data: Data, draws: int) -> Iterator[Trial]:
     rng = np.random.default_rng([seed, DTYPES.index(dtype), data == "hard"])
     for i in range(draws):
         conditioning = "easy" if data == "easy" else ("offset", "degenerate")[i % 2]
-        subject = Subject(
-            list(CLASSES)[i % len(CLASSES)],
-            str(rng.choice(["biased", "unbiased"])),
-            str(rng.choice(["exponential", "exponential", "zero_debiased"])),
-        )
-        large = data == "hard" and i % 6 == 2
-        item = drawn(rng, dtype, conditioning, masked=i % 6 == 5, large=large)
-        yield Trial(item, subject, dtype, data)
+        subject, changes = _subject(rng, i), {"dtypes": _dtypes(dtype)}
+        if i % 6 == 5:
+            changes |= {"feature": "mask", "variant": str(rng.choice(["full", "spread"]))}
+        if data == "hard" and i % 6 == 2:
+            yield Trial(drawn(rng, conditioning, changes | {"shape": LARGE}, "rank 2, axis 1"), subject, dtype, data)
+        else:
+            yield Trial(drawn(rng, conditioning, changes), subject, dtype, data)
 
 
-def drawn(rng: np.random.Generator, dtype: str, conditioning: str, *, masked: bool, large: bool = False) -> Item:
-    """Return a case of the suite's own strategies, in this dtype; easy ones until one is easy enough."""
-    for number in itertools.count():
-        placement = "rank 2, axis 1" if large else str(rng.choice(list(strategies.PLACEMENTS)))
-        cell, run_seed = strategies.Cell(placement, conditioning, "float32"), int(rng.integers(2**31))
-        recipe = strategies.recipes(cell, run_seed, 2)[1]  # the first one's signature is of a pool
-        signature = msgspec.structs.replace(recipe.signature, dtypes=_dtypes(dtype))
-        if large:
-            signature = msgspec.structs.replace(signature, shape=LARGE)
-        if masked:
-            signature = msgspec.structs.replace(signature, feature="mask", variant=str(rng.choice(["full", "spread"])))
-        recipe = msgspec.structs.replace(recipe, signature=signature)
-        item = Item(number, recipe, strategies.build(recipe, run_seed))
+def moderate_trials(seed: int, dtype: str, draws: int) -> Iterator[Trial]:
+    """Yield trials of at most 256 easy values per channel, of which each batch moves the averages by a tenth or more."""
+    rng = np.random.default_rng([seed, DTYPES.index(dtype), 2])
+    for i in range(draws):
+        subject, changes = _subject(rng, i), {"dtypes": _dtypes(dtype), "momentum": float(rng.choice([0.9, 0.5, 0.0]))}
+        item = drawn(rng, "easy", changes)
+        while item.question.whole(0).count > MODERATE:
+            item = drawn(rng, "easy", changes)
+        yield Trial(item, subject, dtype, "easy")
+
+
+def drawn(rng: np.random.Generator, conditioning: str, changes: dict[str, Any], placement: str = "") -> Item:
+    """Return a case of the suite's own strategies with parts of its signature changed; an easy one is easy enough."""
+    while True:
+        where, run_seed = placement or str(rng.choice(list(strategies.PLACEMENTS))), int(rng.integers(2**31))
+        recipe = strategies.recipes(strategies.Cell(where, conditioning, "float32"), run_seed, 2)[1]  # of no pool
+        recipe = msgspec.structs.replace(recipe, signature=msgspec.structs.replace(recipe.signature, **changes))
+        item = Item(0, recipe, strategies.build(recipe, run_seed))
         if conditioning != "easy" or (item.record().conditioning or 0) <= EASY:
             return item
-    raise AssertionError
+
+
+def _subject(rng: np.random.Generator, number: int) -> Subject:
+    stored, average = rng.choice(["biased", "unbiased"]), rng.choice(["exponential", "exponential", "zero_debiased"])
+    return Subject(list(CLASSES)[number % len(CLASSES)], str(stored), str(average))
 
 
 def _dtypes(dtype: Any) -> Dtypes:
     other = "float32" if dtype in HALVES else dtype
     return Dtypes(dtype, other, other)
-
-

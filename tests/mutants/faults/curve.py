@@ -1,0 +1,58 @@
+"""How small a relative change of each output the bounds still see: the fault-size curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from trial import Answer, Trial, moderate_trials
+
+from reference.precision import widened
+
+OUTPUTS = ("y", "mean", "variance", "moving_mean", "moving_variance", "dx", "dgamma", "dbeta")
+DELTAS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+
+
+class Point(NamedTuple):
+    """In how many cases a change of this size is detected, by this output alone; rho: the smallest, over cases, of its largest ρ."""
+
+    output: str
+    dtype: str
+    delta: float
+    detected: int
+    of: int
+    rho: float
+
+
+def curve(seed: int, dtype: str, draws: int) -> Iterator[Point]:
+    """Yield the points of one dtype."""
+    rng, trials = np.random.default_rng([seed, 3]), list(moderate_trials(seed, dtype, draws))
+    for output in OUTPUTS:
+        some = [trial for trial in trials if any(output in step for step in trial.right)]
+        for delta in DELTAS:
+            found = [trial.rho(moved(trial, output, delta, rng), output) for trial in some]
+            yield Point(output, dtype, delta, sum(rho > 1 for rho in found), len(found), min(found, default=0.0))
+
+
+def moved(trial: Trial, output: str, delta: float, rng: np.random.Generator) -> Answer:
+    """Return the right answer with one output multiplied by 1 + delta or 1 - delta, element by element.
+
+    A state is changed where a batch has moved it, and stays as it then is in inference.
+    """
+    steps, modes = [dict(step) for step in trial.right], [step.mode for step in trial.item.case.steps]
+    for t, step in enumerate(steps):
+        if output.startswith("moving") and modes[t] == "infer":
+            step[output] = steps[t - 1][output] if t else step[output]
+        elif output in step:
+            step[output] = _moved(step[output], delta, rng)
+    return steps
+
+
+def _moved(array: Any, delta: float, rng: np.random.Generator) -> Any:
+    signs = rng.choice([-1.0, 1.0], array.shape)
+    return (widened(array, np.longdouble) * (1 + delta * signs.astype(np.longdouble))).astype(array.dtype)
+
+
+MARKS = {"y": 1e-6, **dict.fromkeys(("moving_mean", "moving_variance", "dx", "dgamma", "dbeta"), 1e-4)}
+"""What must be detected in every case in float32."""
