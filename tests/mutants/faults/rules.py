@@ -38,14 +38,18 @@ ULPS = 6
 
 
 def _close(got: Any, exact: Any, rtol: float, atol: float) -> bool:
-    want = exact.astype(got.dtype)
-    wide = np.promote_types(got.dtype, np.float32)
+    wide, want = np.promote_types(got.dtype, np.float32), _rounded(exact, got)
     return np.allclose(got.astype(wide), want.astype(wide), rtol=rtol, atol=atol, equal_nan=True)
+
+
+def _rounded(exact: Any, got: Any) -> Any:
+    with np.errstate(over="ignore"):  # beyond the largest number of a dtype is infinity
+        return exact.astype(got.dtype)
 
 
 def _distance(got: Any, exact: Any) -> float:
     """Return how many numbers of the dtype lie between the two at most; infinite where one alone is not finite."""
-    want = exact.astype(got.dtype)
+    want = _rounded(exact, got)
     if not np.array_equal(np.isfinite(got), np.isfinite(want)):
         return np.inf
     steps = np.abs(_ordered(got) - _ordered(want))

@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[2]), str(HERE)]
 
 import numpy as np  # noqa: E402 - found by the path above, as what follows
-from curve import DELTAS, MARKS, OUTPUTS, Point, curve  # noqa: E402
+from curve import DELTAS, OUTPUTS, Point, curve, marks  # noqa: E402
 from layer import CLASSES  # noqa: E402
 from named_faults import FAULTS, Fault  # noqa: E402
 from rules import DTYPES  # noqa: E402
@@ -119,16 +119,17 @@ def by_class(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def report(seed: int, draws: int, rows: Sequence[Row], alarms: Sequence[Alarm], points: list[Point]) -> dict[str, Any]:
+def report(
+    rows: Sequence[Row], alarms: Sequence[Alarm], points: list[Point], marked: list[Point]
+) -> dict[str, Any]:
     """Return the study's results, as `--json` writes them; README.md documents the fields."""
     return {
-        "seed": seed,
-        "draws": draws,
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
         "faults": by_fault(rows),
         "rules": by_rule(rows, alarms),
         "classes": by_class(rows),
         "curve": [point._asdict() for point in points],
+        "marks": [point._asdict() for point in marked],
     }
 
 
@@ -174,16 +175,16 @@ def print_faults(rows: Sequence[Row]) -> None:
     print("".join(f"never detected: {name}\n" for name in never), end="")
 
 
-def print_curve(points: list[Point]) -> None:
-    """Print the share of cases in which each change is detected, and whether what must be detected is."""
+def print_curve(points: list[Point], marked: list[Point]) -> None:
+    """Print the share of cases in which each change is detected, and the changes that should be, with their ρ."""
     print(f"\n{'relative change of':26}" + "".join(f"{delta:>9.0e}" for delta in DELTAS))
     for dtype in DTYPES:
         for output in OUTPUTS:
             some = [p for p in points if (p.dtype, p.output) == (dtype, output)]
             print(f"{dtype:10}{output:16}" + "".join(f"{share(p.detected, p.of):>9}" for p in some))
-    for output, delta in MARKS.items():
-        p = next(p for p in points if (p.output, p.dtype, p.delta) == (output, "float32", delta))
-        print(f"float32 {output} × (1 ± {delta:.0e}): detected in {p.detected} of {p.of} cases, smallest ρ {p.rho:.2f}")
+    for p in marked:
+        lean = ", leaning dy" if p.dy == "leaning" else ""
+        print(f"float32 {p.output} ± {p.delta:.0e}{lean}: in {p.detected} of {p.of} cases, smallest ρ {p.rho:.2f}")
 
 
 def main() -> int:
@@ -197,10 +198,11 @@ def main() -> int:
         parser.error(f"--draws {options.draws} --seed {options.seed}: at least one case, and a seed of 0 or more")
     rows, alarms = study(options.seed, options.draws)
     points = [point for dtype in DTYPES for point in curve(options.seed, dtype, options.draws)]
-    results = report(options.seed, options.draws, rows, alarms, points)
+    marked = marks(options.seed, options.draws)
+    results = report(rows, alarms, points, marked) | {"seed": options.seed, "draws": options.draws}
     print_rules(results)
     print_faults(rows)
-    print_curve(points)
+    print_curve(points, marked)
     print(f"{time.process_time():.0f} s of CPU")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

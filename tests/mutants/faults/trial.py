@@ -23,6 +23,7 @@ from conformance.judgment import judge
 from conformance.outcome import Outputs, Reply
 from conformance.question import Plan
 from reference.precision import widened
+from reference.spec import reduced_axes
 
 BOUNDS, WITHOUT_RESIDUAL = "bounds", "bounds without the residual check"
 EVERY_RULE = (BOUNDS, WITHOUT_RESIDUAL, *RULES)
@@ -45,11 +46,14 @@ class Trial:
     data: Data
 
     def answer(self, replaced: Mapping[str, Replace] | None = None, tensors: dict[str, Any] | None = None) -> Answer:
-        """Return the outputs of each step, with values replaced or as they should be; tensors: instead of the case's."""
-        fields = json.loads(json.dumps(question(self.item.case)))
-        asked = worker.Case(fields, tensors or self.item.case.tensors, self.subject.base.statement)
+        """Return the outputs of each step, with values replaced or as they should be; tensors: see `asked`."""
         with np.errstate(all="ignore"):
-            return list(Layer(self.subject, replaced).run(asked))
+            return list(Layer(self.subject, replaced).run(self.asked(tensors)))
+
+    def asked(self, tensors: dict[str, Any] | None = None) -> Any:
+        """Return the case as a worker sees it; tensors: instead of the case's own."""
+        fields = json.loads(json.dumps(question(self.item.case)))
+        return worker.Case(fields, tensors or self.item.case.tensors, self.subject.base.statement)
 
     @cached_property
     def exact(self) -> list[dict[str, Any]]:
@@ -186,11 +190,24 @@ def drawn(rng: np.random.Generator, conditioning: str, changes: dict[str, Any], 
     """Return a case of the suite's own strategies with parts of its signature changed; an easy one is easy enough."""
     while True:
         where, run_seed = placement or str(rng.choice(list(strategies.PLACEMENTS))), int(rng.integers(2**31))
-        recipe = strategies.recipes(strategies.Cell(where, conditioning, "float32"), run_seed, 2)[1]  # of no pool
+        plain = strategies.recipe(strategies.Cell(where, conditioning, "float32"))
+        recipe = strategies._draw(plain, (run_seed,), 2)[1]  # the first is the simplest; `recipes` also makes a pool
         recipe = msgspec.structs.replace(recipe, signature=msgspec.structs.replace(recipe.signature, **changes))
         item = Item(0, recipe, strategies.build(recipe, run_seed))
         if conditioning != "easy" or (item.record().conditioning or 0) <= EASY:
             return item
+
+
+def leaning(trial: Trial) -> Trial:
+    """Return the trial with gradients dy that are 0 where x is below its mean, and positive above: no sum cancels."""
+    case = trial.item.case
+    tensors, axes = dict(case.tensors), reduced_axes(case.spec, len(case.shape))
+    for t in range(len(case.steps)):
+        x, dy = case.x(t), case.tensors[f"{t}.dy"]
+        above = x > x.astype(np.longdouble).mean(axes, keepdims=True)
+        tensors[f"{t}.dy"] = np.where(above, np.abs(dy), 0).astype(dy.dtype)
+    item = Item(0, trial.item.origin, msgspec.structs.replace(case, tensors=tensors))
+    return dataclasses.replace(trial, item=item)
 
 
 def _subject(rng: np.random.Generator, number: int) -> Subject:
