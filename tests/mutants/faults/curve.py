@@ -21,8 +21,8 @@ MARKS = {"y": 1e-6, **dict.fromkeys(("moving_mean", "moving_variance", "dx", "dg
 class Point(NamedTuple):
     """In how many cases a change of this size is detected, by this output alone.
 
-    rho: the smallest, over cases, of its largest ρ. dy: the gradients `drawn` by the suite, whose sums nearly cancel, or
-    `leaning` to one side.
+    rho: the smallest, over cases, of its largest ρ. dy: the gradients `drawn` by the suite, whose sums nearly cancel,
+    or `leaning` to one side.
     """
 
     output: str
@@ -74,4 +74,3 @@ def moved(trial: Trial, output: str, delta: float, rng: np.random.Generator) -> 
 def _moved(array: Any, delta: float, rng: np.random.Generator) -> Any:
     signs = rng.choice([-1.0, 1.0], array.shape)
     return (widened(array, np.longdouble) * (1 + delta * signs.astype(np.longdouble))).astype(array.dtype)
-

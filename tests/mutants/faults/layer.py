@@ -29,9 +29,7 @@ class FoldedFast(Fast):
 
     statement = Fast.statement | {
         "id": "numpy.fast_folded",
-        "rules": [
-            {**rule, "numerics": {**rule["numerics"], "affine": "folded"}} for rule in Fast.statement["rules"]
-        ],
+        "rules": [{**rule, "numerics": {**rule["numerics"], "affine": "folded"}} for rule in Fast.statement["rules"]],
     }
     folded = True
 

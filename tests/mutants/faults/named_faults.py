@@ -1,4 +1,4 @@
-# ruff: noqa: E501, E731 - a fault is one line, to be read across
+# ruff: noqa: E501 - a fault is one line, to be read across
 """Mistakes that somebody might make in batch normalization, by name, each as what it puts in the place of a value.
 
 `at` maps a point of `layer.py` to a function of the right value and of everything computed before it. `touches` are the
@@ -79,12 +79,10 @@ def some_rows(rows: Callable[[int], slice]) -> dict[str, Replace]:
 def half_sums(value: Any, now: Any) -> Any:
     """Add one by one in half precision."""
     dtype = ml_dtypes.bfloat16 if now.case.steps[0].x.dtype == ml_dtypes.bfloat16 else np.float16
-    total = np.add.accumulate(np.moveaxis(now.x, now.axes, range(len(now.axes))).reshape(-1, *_inner(now)).astype(dtype), 0)[-1]
+    rows = np.moveaxis(now.x, now.axes, range(len(now.axes)))
+    inner = rows.shape[len(now.axes) :]
+    total = np.add.accumulate(rows.reshape(-1, *inner).astype(dtype), 0)[-1]
     return total.astype(np.float64).reshape(value.shape) / now.n
-
-
-def _inner(now: Any) -> list[int]:
-    return [size for i, size in enumerate(now.x.shape) if i not in now.axes]
 
 
 def without_last_row(value: Any, now: Any) -> Any:
@@ -98,11 +96,6 @@ def normalized(now: Any, x: Any) -> Any:
     """Return x by the statistics in use, without gamma and beta."""
     return (x - now.center) * now.r
 
-
-halves = lambda n: slice((n + 1) // 2)
-all_but_last = lambda n: slice(n - 1)
-all_but_first = lambda n: slice(1, None)
-every_other = lambda n: slice(None, None, 2)
 
 Y, NORMALIZED = ("y",), ("y", "dx", "dgamma")
 STATE, BATCH = ("moving_mean", "moving_variance"), ("mean", "variance")
@@ -132,10 +125,10 @@ FAULTS = (
     Fault("variance of the moving mean", "variance", "deviations from the moving mean", OF_VARIANCE, {"variance": lambda v, now: now.average(np.square(now.x - now.old_mean), now.weights)}),
     # Mean, and what is averaged over
     Fault("mean not subtracted", "mean", "x is scaled, not centered", NORMALIZED, {"center": lambda v, now: 0 * v}),
-    Fault("half of the batch", "mean", "statistics of the first half of the rows", EVERYTHING_BUT_DBETA, some_rows(halves)),
-    Fault("last row dropped", "mean", "statistics of all rows but the last", EVERYTHING_BUT_DBETA, some_rows(all_but_last)),
-    Fault("first row dropped", "mean", "statistics of all rows but the first", EVERYTHING_BUT_DBETA, some_rows(all_but_first)),
-    Fault("every other row", "mean", "statistics of one row in two", EVERYTHING_BUT_DBETA, some_rows(every_other)),
+    Fault("half of the batch", "mean", "statistics of the first half of the rows", EVERYTHING_BUT_DBETA, some_rows(lambda n: slice((n + 1) // 2))),
+    Fault("last row dropped", "mean", "statistics of all rows but the last", EVERYTHING_BUT_DBETA, some_rows(lambda n: slice(n - 1))),
+    Fault("first row dropped", "mean", "statistics of all rows but the first", EVERYTHING_BUT_DBETA, some_rows(lambda n: slice(1, None))),
+    Fault("every other row", "mean", "statistics of one row in two", EVERYTHING_BUT_DBETA, some_rows(lambda n: slice(None, None, 2))),
     Fault("N + 1 in the mean", "mean", "the sum is divided by one too many", OF_MEAN, {"mean": lambda v, now: v * now.n / (now.n + 1)}),
     Fault("statistics of the next channel", "mean", "channels are off by one where x is normalized", NORMALIZED, {"center": rolled, "spread": rolled}),
     Fault("last channel by the first", "mean", "the last channel is normalized by the first one's statistics", NORMALIZED, {"center": last_from_first, "spread": last_from_first}),
@@ -198,5 +191,5 @@ FAULTS = (
     Fault("mask ignored", "mask", "masked values count", EVERYTHING_BUT_DBETA, {"weights": lambda v, now: np.ones_like(v)}),
     Fault("masked mean over all", "mask", "the masked sum is divided by the number of all values", OF_MEAN, {"mean": lambda v, now: v if now.weights is None else now.average(now.weights * now.x)}),
     Fault("mask ignored in dx", "mask", "masked values share in the gradient through the statistics", ("dx",), {"dx": lambda v, now: v if not now.training else now.gamma * now.r * (now.dy - now.c1 - now.z * now.c2)}),
-)
+)  # fmt: skip
 """Every fault that the study applies."""

@@ -63,8 +63,6 @@ def _ordered(array: Any) -> Any:
     return np.where(bits < 0, lowest - bits, bits).astype(np.longdouble)
 
 
-
-
 RULES: dict[str, Callable[[Any, Any], bool]] = {
     **{name: lambda got, exact, by=by: _close(got, exact, *by[got.dtype.name]) for name, by in TOLERANCES.items()},
     f"WebNN {ULPS} ulp": lambda got, exact: _distance(got, exact) <= ULPS,

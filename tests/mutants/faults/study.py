@@ -119,9 +119,7 @@ def by_class(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def report(
-    rows: Sequence[Row], alarms: Sequence[Alarm], points: list[Point], marked: list[Point]
-) -> dict[str, Any]:
+def report(rows: Sequence[Row], alarms: Sequence[Alarm], points: list[Point], marked: list[Point]) -> dict[str, Any]:
     """Return the study's results, as `--json` writes them; README.md documents the fields."""
     return {
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
@@ -160,7 +158,9 @@ def print_rules(results: dict[str, Any]) -> None:
 
 def print_faults(rows: Sequence[Row]) -> None:
     """Print every fault: where it shows, where it stands out, what the bounds detect, and why the rest is missed."""
-    print(f"\n{'fault':34}{'category':10}" + f"{'detected':>12}{'visible':>12}" * 2 + "  missed: below rounding, visible")
+    print(
+        f"\n{'fault':34}{'category':10}" + f"{'detected':>12}{'visible':>12}" * 2 + "  missed: below rounding, visible"
+    )
     for fault in FAULTS:
         mine = [row for row in rows if row.fault == fault.name]
         line = f"{fault.name:34}{fault.category:10}"

@@ -21,7 +21,9 @@ from conformance import worker
 def some():
     """Return a few trials of a kind."""
     return {
-        (dtype, data): list(trials(11, dtype, data, 12)) for dtype in ("float32", "float64") for data in ("easy", "hard")
+        (dtype, data): list(trials(11, dtype, data, 12))
+        for dtype in ("float32", "float64")
+        for data in ("easy", "hard")
     }
 
 
@@ -112,8 +114,9 @@ def test_six_ulp_are_six_numbers_of_the_dtype():
 def test_tolerances_of_torch():
     """As installed."""
     import torch
-    from torch.testing._comparison import _DTYPE_PRECISIONS as published
+    from torch.testing import _comparison
 
+    published = _comparison._DTYPE_PRECISIONS
     assert {name: published[getattr(torch, name)] for name in DTYPES} == TOLERANCES["torch.testing"]
 
 
