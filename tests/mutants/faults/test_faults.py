@@ -73,11 +73,10 @@ def test_small_changes_are_detected(output):
 
 
 def test_the_residual_check_sees_what_the_others_do_not():
-    """A scale error of 1e-6 in y, where the mean is so far away that its own error hides it."""
+    """A scale error of 1e-6 in y, on some case whose mean is so far away that its own error hides it."""
     fault = next(fault for fault in FAULTS if fault.name == "y × (1 + 1e-6)")
-    trial = next(trials(1, "float32", "hard", 1))
-    assert trial.failed(trial.answer(fault.at)) >= {BOUNDS}
-    assert WITHOUT_RESIDUAL not in trial.failed(trial.answer(fault.at))
+    failed = [trial.failed(trial.answer(fault.at)) for trial in trials(1, "float32", "hard", 12)]
+    assert any(BOUNDS in rules and WITHOUT_RESIDUAL not in rules for rules in failed)
 
 
 def test_faults_of_rounding_show_in_the_answer_itself(some):
