@@ -18,7 +18,7 @@ def span(source, within):
     """Return (start, end) of the text of the one function or class with a dotted name; ValueError for none or more."""
     found = [node for name, node in _named(ast.parse(source), "") if name == within]
     if len(found) != 1:
-        raise ValueError("%s is defined %d times" % (within, len(found)))
+        raise ValueError(f"{within} is defined {len(found)} times")
     lines = source.splitlines(True)
     return len("".join(lines[: found[0].lineno - 1])), len("".join(lines[: found[0].end_lineno]))
 
@@ -30,8 +30,7 @@ def _named(node, prefix):
             name = prefix + child.name
             yield name, child
             name += "."
-        for found in _named(child, name):
-            yield found
+        yield from _named(child, name)
 
 
 def rewrite(source, mutant):
@@ -39,7 +38,7 @@ def rewrite(source, mutant):
     start, end = span(source, mutant["within"])
     parts, nth = source[start:end].split(mutant["find"]), mutant.get("nth", 0)
     if len(parts) < 2 or (len(parts) > 2) != bool(nth) or nth >= len(parts):
-        raise ValueError("%r is %d times in %s" % (mutant["find"], len(parts) - 1, mutant["within"]))
+        raise ValueError(f"{mutant['find']!r} is {len(parts) - 1} times in {mutant['within']}")
     before, after = mutant["find"].join(parts[: nth or 1]), mutant["find"].join(parts[nth or 1 :])
     return source[:start] + before + mutant["replace"] + after + source[end:]
 
@@ -47,7 +46,9 @@ def rewrite(source, mutant):
 class Loader(importlib.machinery.SourceFileLoader):
     """Loads a module with the mutant in it."""
 
-    mutant = {}
+    def __init__(self, fullname, path, mutant):
+        super().__init__(fullname, path)
+        self.mutant = mutant
 
     def get_code(self, fullname):
         """Return the code of the changed source, which neither comes from a cache nor goes to one."""
@@ -56,13 +57,13 @@ class Loader(importlib.machinery.SourceFileLoader):
             source = rewrite(self.get_source(fullname), self.mutant)
             code = compile(source, path, "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
-            sys.exit("mutant %s does not fit %s: %s" % (self.mutant["id"], fullname, error))
+            sys.exit(f"mutant {self.mutant['id']} does not fit {fullname}: {error}")
         linecache.cache[path] = (len(source), None, source.splitlines(True), path)
-        sys.stderr.write("mutant %s is in %s\n" % (self.mutant["id"], fullname))
+        sys.stderr.write(f"mutant {self.mutant['id']} is in {fullname}\n")
         return code
 
 
-class Finder(object):
+class Finder:
     """Finds the module that the mutant is for where it would be found without this, and gives it another loader."""
 
     def __init__(self, mutant):
@@ -74,8 +75,7 @@ class Finder(object):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None:
-            spec.loader = Loader(fullname, spec.origin)
-            spec.loader.mutant = self.mutant
+            spec.loader = Loader(fullname, spec.origin, self.mutant)
         return spec
 
 
