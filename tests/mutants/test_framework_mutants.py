@@ -111,8 +111,8 @@ def test_a_mutant_that_does_not_fit_ends_the_process(tmp_path: Path, mutant: dic
 
 def test_the_second_of_several_can_be_meant(tmp_path: Path) -> None:
     """`nth` says which of the places where the words are is changed, from 1."""
-    done = in_process(tmp_path, "import victim; print(victim.cube(3))", within="cube", find="x *", replace="x +", nth=2)
-    assert done.stdout.split() == ["12"]  # x * x + x
+    done = in_process(tmp_path, "import victim; print(victim.cube(3))", within="cube", find="x *", replace="x -", nth=2)
+    assert done.stdout.split() == ["6"]  # x * x - x
 
 
 def made(mutant: str, **changes: object) -> Mutant:
