@@ -113,8 +113,9 @@ class Settling:
         )
 
     def _tried(self, name: str, value: Value, t: Try) -> _Tried:
-        question = self._questions[t.id]
-        answered = Answered(question, self.subject.statement, self._replies[t.id], self._wrong)
+        answered = Answered(self._questions[t.id], self.subject.stated, self._replies[t.id])
+        if answered.fit({}).status == "fails":  # only then do the known divergences say what holds instead
+            answered = Answered(answered.question, self.subject.statement, answered.reply, self._wrong)
         fits = {v: _fit(answered, name, v) for v in self.subject.rivals(name, value, t.case)}
         return _Tried(t, _fit(answered, name, value), fits)
 
@@ -134,7 +135,7 @@ class Settling:
 
 def _settled(cell: Cell, tried: list[_Tried], status: Status | None = None, why: str = "") -> Cell:
     """Return the cell with the case that rules out most as its witness, and what the others add."""
-    best = max(tried, key=lambda t: len(t.excluded))
+    best = max(tried, key=lambda t: (len(t.excluded), t.mine.status == "explains", t.mine.rho is not None))
     every = list(dict.fromkeys(value for t in tried for value in t.others))
     by: dict[Value, _Tried] = {v: next((t for t in (best, *tried) if v in t.excluded), best) for v in every}
     left = [v for v in every if v not in by[v].excluded]
@@ -159,7 +160,11 @@ def _remaining(best: _Tried, left: list[Value], fits: dict[Value, Fit]) -> str:
 
 
 def _fit(answered: Answered, name: str, value: Any) -> Fit:
-    return answered.storage(value) if name == "output_dtype" else answered.fit({name: value})
+    if name == "output_dtype":
+        return answered.storage(value)
+    if name == "mask" and answered.declines(value):
+        return Fit("explains", None, "masks that are not boolean are refused")
+    return answered.fit({name: value})
 
 
 def _witness(t: Try) -> Witness:

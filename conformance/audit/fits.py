@@ -73,6 +73,12 @@ class Answered(msgspec.Struct, frozen=True):
                 return Fit("explains", 0.0) if found == wanted else Fit("fails", "inf", f"y is {found}")
         return Fit("vacuous", None, "nothing was answered")
 
+    def declines(self, mask: str) -> bool:
+        """Return whether a mask of weights is refused, as it may be by who takes booleans."""
+        masks = [self.question.mask(t) for t in range(len(self.question.case.steps))]
+        weights = any(m is not None and m.dtype != bool for m in masks)
+        return mask == "boolean" and weights and isinstance(self.reply.outcomes[0], Refused)
+
     def _fit(self, statement: Statement) -> Fit:
         plan = Plan(self.question, statement)
         if plan.unjudged and not self.question.unjudged:
@@ -113,6 +119,8 @@ class Answered(msgspec.Struct, frozen=True):
             if isinstance(wanted, Refusal) or not isinstance(outcome, Outputs):
                 continue
             for output, value in _values(wanted).items():
+                if output in ("mean", "variance") and not self.question.case.x(t).size:
+                    continue  # BN-25 is about the state
                 got, strange = outcome.tensors.get(output), ~np.isfinite(value)
                 if got is not None and got.shape == value.shape and strange.any():
                     yield t, output, widened(got, np.float64), strange
@@ -172,7 +180,8 @@ def _summary(results: list[Result], *, compared: bool) -> Fit:
     if failed:
         rho = max((r.rho if r.rho is not msgspec.UNSET and r.rho is not None else "inf" for r in failed), key=float)
         return Fit("fails", rho, _words(max(failed, key=lambda r: r.size)))
-    if compared or any(r.verdict == "PASS" for r in results):
+    empty = any(r.dtype and not r.elements for r in results)  # of the right shape: all that there is to compare
+    if compared or empty or any(r.verdict == "PASS" for r in results):
         return Fit("explains", largest)
     return Fit("vacuous", None, next((r.reason for r in results if r.reason), "nothing could be compared"))
 

@@ -148,7 +148,7 @@ class Subject:
 
 def _differs(name: str, one: Try, other: Try) -> bool:
     """Return whether a field may need both cases: the dtype of y shows in one dtype at a time."""
-    return name in ("output_dtype", "mask_offset", "fraction_dtype") and one.place.dtype != other.place.dtype
+    return name in ("output_dtype", "mask_offset", "fraction_dtype", "fraction_rounded") and one.place.dtype != other.place.dtype
 
 
 def _stored(case: Case, value: Any) -> str:
