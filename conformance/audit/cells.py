@@ -29,8 +29,8 @@ class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
     """One value of one field of one implementation.
 
     rho: that of the witness under `value`. alternatives: the ρ of each other value; "inf" where the outcome would be
-    another one, null where nothing can be said. reasons: what decided it, by value. others: cases that rule out what the
-    witness does not. where: the places in which the statement promises this value, where it promises several.
+    another one, null where nothing can be said. reasons: what decided it, by value. others: cases that rule out what
+    the witness does not. where: the places in which the statement promises this value, where it promises several.
     promised: what the statement says, where a known divergence says otherwise. cite: where that is documented.
     """
 
@@ -124,9 +124,7 @@ class Settling:
         explaining = [v for v, fit in failing.others.items() if fit.status == "explains"]
         known = self.subject.refusing(failing.case.case)
         if len(explaining) == 1 and known:
-            observed = msgspec.structs.replace(
-                cell, value=explaining[0], promised=cell.value, divergence=known.id
-            )
+            observed = msgspec.structs.replace(cell, value=explaining[0], promised=cell.value, divergence=known.id)
             others = {v: fit for v, fit in failing.others.items() if v != explaining[0]} | {cell.value: failing.mine}
             return _settled(observed, [_Tried(failing.case, failing.others[explaining[0]], others)])
         nearest = f"; {' or '.join(map(str, explaining))} would explain it" if explaining else ""

@@ -128,5 +128,6 @@ def _unoffered(statement: Statement, name: str) -> str:
 
 
 def _wide(statement: Statement, name: str) -> bool:
-    """Return whether a rounding to float32 can be seen: in float64, or where it is promised as more than arithmetic's."""
-    return "float64" in statement.supports.get("dtype", ["float64"]) or any(name in r.semantics for r in statement.rules)
+    """Return whether a rounding to float32 can be seen: in float64, or where it is promised beside arithmetic's."""
+    promised = any(name in rule.semantics for rule in statement.rules)
+    return promised or "float64" in statement.supports.get("dtype", ["float64"])

@@ -175,11 +175,11 @@ def _values(wanted: Any) -> dict[str, Array]:
 
 def _summary(results: list[Result], *, compared: bool) -> Fit:
     rhos = [r.rho for r in results if r.rho is not msgspec.UNSET and r.rho is not None]
-    largest: Rho = max(rhos, key=float, default=None)
+    largest = max(rhos, key=float) if rhos else None
     failed = [r for r in results if r.verdict == "FAIL"]
     if failed:
-        rho = max((r.rho if r.rho is not msgspec.UNSET and r.rho is not None else "inf" for r in failed), key=float)
-        return Fit("fails", rho, _words(max(failed, key=lambda r: r.size)))
+        worst = max(failed, key=lambda r: r.size)
+        return Fit("fails", "inf" if worst.rho is msgspec.UNSET or worst.rho is None else worst.rho, _words(worst))
     empty = any(r.dtype and not r.elements for r in results)  # of the right shape: all that there is to compare
     if compared or empty or any(r.verdict == "PASS" for r in results):
         return Fit("explains", largest)

@@ -10,7 +10,8 @@ import msgspec
 
 from conformance.audit import fields
 from conformance.audit.fits import documented
-from conformance.audit.probes import PLACES, PROBES, Place, Probe
+from conformance.audit.making import PLACES, Place
+from conformance.audit.probes import PROBES, Probe
 from conformance.case import Case, case_id
 from conformance.divergences import Divergence
 from conformance.results import ImplementationRecord
@@ -146,9 +147,12 @@ class Subject:
         return cites[-1] if cites else self.stated.documentation
 
 
+_BY_DTYPE = ("output_dtype", "mask_offset", "fraction_dtype", "fraction_rounded")
+
+
 def _differs(name: str, one: Try, other: Try) -> bool:
-    """Return whether a field may need both cases: the dtype of y shows in one dtype at a time."""
-    return name in ("output_dtype", "mask_offset", "fraction_dtype", "fraction_rounded") and one.place.dtype != other.place.dtype
+    """Return whether a field may need both cases: what is rounded shows in one dtype, and not in another."""
+    return name in _BY_DTYPE and one.place.dtype != other.place.dtype
 
 
 def _stored(case: Case, value: Any) -> str:
