@@ -10,7 +10,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import campaign, case_cli, env_cli, gate_cli, merge_cli, recall_cli, results, roster
+from conformance import audit_cli, campaign, case_cli, env_cli, gate_cli, merge_cli, recall_cli, results, roster
 from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
 
@@ -194,6 +194,7 @@ def doctor(device: str, as_json: bool) -> None:
         raise Incomplete(f"missing: {'; '.join(missing)}")
 
 
+main.add_command(audit_cli.audit)
 main.add_command(case_cli.explain)
 main.add_command(case_cli.export)
 main.add_command(case_cli.replay)

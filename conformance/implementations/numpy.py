@@ -158,7 +158,7 @@ class Welford(Pairwise):
         """Return mean and variance."""
         rows = self.rows(x)
         if not len(rows):
-            return TwoPass.moments(self, x)
+            return TwoPass.moments(self, x)  # the mean of nothing
         counts, means, squares = self.running(rows)
         while len(means) > 1:
             counts, means, squares = self.merged(counts, means, squares)

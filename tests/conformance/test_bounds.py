@@ -204,7 +204,6 @@ def test_moving_averages_stay_inside_whatever_way_they_round(fraction, direction
 
 def test_gamma_and_beta_are_rounded_when_they_are_taken_in():
     """Arithmetic in half rounds float32 parameters first, whatever x is; arithmetic in float32 does not."""
-
     """Arithmetic in half rounds float32 parameters first, whatever x is stored in; arithmetic in float32 does not."""
     assert Units.of("float16", "float16", "float16", "float32").parameters_u == 2.0**-11
     assert Units.of("float16", "float16", "float16", "float16").parameters_u == 0
