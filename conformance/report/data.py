@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -24,10 +24,18 @@ NOT_ASKED, UNSUPPORTED, INCONCLUSIVE, CONFORMS, FAILS = 0, 1, 2, 3, 255
 _PER_DECADE, _ONE = 16, 100
 
 
-def packed(run: Run, counts: list[Count], samples: list[Sample], steps: dict[str, list[str]]) -> str:
-    """Return all of it, compressed. steps: of each case, in words."""
+class Extra(NamedTuple):
+    """What is shown beside results. steps: of each case, in words; reasons: of known divergences, by id."""
+
+    samples: list[Sample]
+    steps: dict[str, list[str]]
+    reasons: dict[str, str]
+
+
+def packed(run: Run, counts: list[Count], extra: Extra) -> str:
+    """Return all of it, compressed."""
     rows = [(n, entry) for n, count in enumerate(counts) for entry in count.rows]
-    arrays = [array.ravel().astype(np.float32) for sample in samples for array in sample.arrays.values()]
+    arrays = [array.ravel().astype(np.float32) for sample in extra.samples for array in sample.arrays.values()]
     columns: dict[str, Array | Sequence[str]] = {
         **{f"kind.{name}": [getattr(c.kind, name) for c in counts] for name in Kind._fields},
         "kind.number": np.asarray([c.number for c in counts], np.uint32),
@@ -36,7 +44,7 @@ def packed(run: Run, counts: list[Count], samples: list[Sample], steps: dict[str
         "grid": grid(run),
         "values": np.concatenate(arrays) if arrays else np.zeros(0, np.float32),
     }
-    return pack(columns, _rest(run, samples, steps))
+    return pack(columns, _rest(run, extra))
 
 
 def _rows(rows: list[tuple[int, Entry]]) -> dict[str, Array | Sequence[str]]:
@@ -63,13 +71,14 @@ def number(result: Result) -> float:
     return math.nan if result.rho is msgspec.UNSET or result.rho is None else float(result.rho)
 
 
-def _rest(run: Run, samples: list[Sample], steps: dict[str, list[str]]) -> dict[str, Any]:
+def _rest(run: Run, extra: Extra) -> dict[str, Any]:
     return {
         "implementations": [
             {"id": r.id, "framework": r.framework, "named": r.named or r.id} for r in run.implementations
         ],
-        "cases": [[*_case(case), steps.get(case.case, [])] for case in run.cases.values()],
-        "samples": [sample.described() for sample in samples],
+        "cases": [[*_case(case), extra.steps.get(case.case, [])] for case in run.cases.values()],
+        "samples": [sample.described() for sample in extra.samples],
+        "reasons": extra.reasons,
     }
 
 

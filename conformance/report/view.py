@@ -59,7 +59,7 @@ def view(material: Material) -> dict[str, Any]:
         "history": _history(material.runs),
         "command": partial(_command, run),
         "facts": partial(_facts, run, material.known),
-        "packed": data.packed(run, counts, samples, _steps(run, folder)),
+        "packed": data.packed(run, counts, data.Extra(samples, _steps(run, folder), _reasons(material.known))),
     }
 
 
@@ -128,6 +128,10 @@ def _history(runs: list[history.Summary]) -> list[tuple[str, list[str], Any]]:
         shown = [summary.show(i.worst) + (f" ({i.failed} ✗)" if i.failed else "") if i else "" for i in known]
         lines.append((identity, shown, sparkline(logs, f"worst ρ of {identity} from run to run")))
     return lines
+
+
+def _reasons(known: list[Divergence]) -> dict[str, str]:
+    return {d.id: f"{d.reason} ({d.rule}; {d.link})" for d in known}
 
 
 def _command(run: Run, entry: Entry) -> str:

@@ -56,7 +56,7 @@ function judged(one) {
     el('p', {}, el('strong', {}, `${sign(one.kind)} ${one.kind.implementation} ${one.kind.output}${where}: ${one.kind.verdict}${standing}`),
       Number.isNaN(one.rho) ? '' : `, ρ = ${shown(one.rho)}`),
     el('p', {}, why(one)),
-    one.kind.divergence ? el('p', {}, `Known divergence: ${one.kind.divergence}.`) : null);
+    one.kind.divergence.split(', ').filter(Boolean).map(id => el('p', {}, `${id}: ${run.reasons[id] ?? ''}`)));
 }
 
 function replay(about, one) {

@@ -22,7 +22,8 @@ function unpack(buffer) {
   }
   const cases = header.cases.map((fields, index) => Object.assign({ index },
     Object.fromEntries(CASE.map((name, n) => [name, fields[n]]))));
-  run = { columns, cases, implementations: header.implementations, samples: header.samples };
+  run = { columns, cases, implementations: header.implementations, samples: header.samples,
+    reasons: header.reasons };
   for (const one of cases) if (one.kappa === 'inf') one.kappa = Infinity;
   run.byCase = new Map(cases.map(c => [c.id, c]));
   run.byId = new Map(run.implementations.map((one, index) => [one.id, { ...one, index }]));
