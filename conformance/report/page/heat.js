@@ -18,7 +18,7 @@ function heatMap(name, array, worst) {
   const label = `${MAPS[name]}, ${array.rows} by ${array.columns}, largest magnitude ${shown(largest)}`;
   return el('figure', { class: 'map' }, el('figcaption', {}, MAPS[name], el('small', {}, ` up to ${shown(largest)}`)),
     el('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': label }, cells),
-    el('details', { class: 'in' }, el('summary', {}, 'numbers'), numbers(array)));
+    el('details', { class: 'in' }, el('summary', {}, 'numbers'), numbers(name, array)));
 }
 
 // Colour is not the only sign: what is above the bound, or no number, has a mark too.
@@ -35,11 +35,11 @@ function shade(name, x, largest) {
   return level === 0 ? 'v0' : `${x < 0 ? 'n' : 'p'}${level}`;
 }
 
-function numbers(array) {
+function numbers(name, array) {
   const lines = [];
   for (let r = 0; r < array.rows; r++) {
     const values = [...array.values.subarray(r * array.columns, (r + 1) * array.columns)];
     lines.push(el('tr', {}, values.map(x => el('td', {}, exact(x)))));
   }
-  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'numbers' }, el('table', {}, el('tbody', {}, lines)));
+  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `${MAPS[name]}, numbers` }, el('table', {}, el('tbody', {}, lines)));
 }

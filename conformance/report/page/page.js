@@ -51,7 +51,7 @@ function clicked(event) {
   } else if (pages.includes(link.hash.slice(1))) {
     go({ page: link.hash.slice(1) });
   } else {
-    location.hash = link.getAttribute('href');
+    move(link.getAttribute('href'));
   }
 }
 

@@ -39,11 +39,15 @@ function go(change, replace = false) {
   if (replace) {
     try { history.replaceState(null, '', hash); } catch { /* a sandboxed frame: the address stays */ }
     show(parsed(hash));
-  } else if (hash === location.hash) {
-    show(parsed(hash));
   } else {
-    location.hash = hash; // hashchange shows it
+    move(hash);
   }
+}
+
+function move(hash) {
+  const same = hash === location.hash;
+  try { location.hash = hash; } catch { /* as above */ }
+  if (same || location.hash !== hash) show(parsed(hash)); // otherwise hashchange shows it
 }
 
 function toggled(field, one) {
