@@ -81,9 +81,13 @@ class _Judge:
         if self.plan.unjudged:
             yield self._result(t, "INCONCLUSIVE", self.plan.unjudged, outcome="Outputs")
             return
-        checks = {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
+        checks = self.checks(t, trajectory, outcome)
         for output in (o for o in self.statement.returns(facts(self.case)) if o in trajectory):
             yield self._array(t, output, outcome.tensors.get(output), checks)
+
+    def checks(self, t: int, trajectory: Answers, outcome: Outputs) -> dict[str, Answers]:
+        """Return what a step's arrays are compared with, by check."""
+        return {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
 
     def _after(self, t: int) -> Answers:
         """Return what should follow from the implementation's own state before this step."""
@@ -202,3 +206,13 @@ def _rho(value: Any) -> Rho:
 
 def _number(value: Any) -> float | str:
     return float(value) if np.isfinite(value) else str(float(value))
+
+
+def compared(question: Question, statement: Statement, reply: Reply, t: int) -> dict[str, Answers]:
+    """Return what step t's arrays are compared with, by check; for those who show a judgment, element by element."""
+    with np.errstate(all="ignore"):
+        judging, outcome = _Judge("", question, statement, reply), reply.outcomes[t]
+        trajectory = expectation.trajectory(judging.plan)[t]
+        if judging.plan.unjudged or isinstance(trajectory, Refusal) or not isinstance(outcome, Outputs):
+            return {}
+        return judging.checks(t, trajectory, outcome)
