@@ -147,9 +147,8 @@ class Plan:
         special = self.spec.renorm or virtual or mask(self.case) or self.question.adjustment(0)
         names = {
             "renorm as in the paper": self.spec.renorm and promised.renorm == "paper",
-            "moving standard deviations without renorm": promised.moving_spread == "stddev" and not self.spec.renorm,
-            f"virtual batches with {promised.virtual_statistics} statistics": (
-                virtual and promised.virtual_statistics != "averaged"
+            f"virtual batches with {promised.virtual_statistics} statistics and renorm": (
+                virtual and promised.virtual_statistics != "averaged" and self.spec.renorm
             ),
             "third derivatives": differentiation(self.case) == "third",
             "derivatives along a tangent of more than a plain layer": second and bool(special),
