@@ -21,6 +21,7 @@ class Expected:
 
     For the figures beside ρ, worked out when they are asked for: terms, the magnitudes of what adds up to the value;
     gain, |gamma| of y; sums, what one rounding of a sum of absolute values is worth in it, and what rounds besides.
+    poisoned: where a NaN or an infinity that went in must show, None where none did.
     """
 
     value: Array
@@ -29,6 +30,7 @@ class Expected:
     terms: Callable[[], Array] | None = None
     gain: Array | None = None
     sums: Callable[[], tuple[Array, Array]] | None = None
+    poisoned: Array | None = None
 
     @cached_property
     def size(self) -> Array:
