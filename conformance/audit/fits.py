@@ -174,8 +174,8 @@ def _values(wanted: Any) -> dict[str, Array]:
 
 
 def _summary(results: list[Result], *, compared: bool) -> Fit:
-    rhos = [r.rho for r in results if r.rho is not msgspec.UNSET and r.rho is not None]
-    largest = max(rhos, key=float) if rhos else None
+    rhos: list[Rho] = [r.rho for r in results if r.rho is not msgspec.UNSET and r.rho is not None]
+    largest = max(rhos, key=lambda rho: -1.0 if rho is None else float(rho), default=None)
     failed = [r for r in results if r.verdict == "FAIL"]
     if failed:
         worst = max(failed, key=lambda r: r.size)
