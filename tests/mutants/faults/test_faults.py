@@ -65,7 +65,7 @@ def test_the_right_answer_is_within_the_bounds(dtype, data):
 
 @pytest.mark.parametrize("output", MARKS)
 def test_small_changes_are_detected(output):
-    """1e-6 of y, 1e-4 of moving statistics and gradients whose sums add up; README.md says which larger samples miss."""
+    """1e-6 of y, 1e-4 of moving statistics and gradients whose sums add up; README.md says what larger samples miss."""
     trials = [leaning(t) if output in {"dgamma", "dbeta"} else t for t in moderate_trials(1, "float32", 10)]
     found = point(1, trials, output, MARKS[output])
     assert found.of >= 5
