@@ -26,9 +26,8 @@ _HALVES = ("float16", "bfloat16")
 
 def as_source(statement: Statement, found: list[Found]) -> str:
     """Return Python source: the statement with a rule for each path, and what is still open as comments."""
-    rules = [
-        rule for one in sorted(found, key=lambda f: -len(f.places)) for rule in rules_of(one, alone=len(found) == 1)
-    ]
+    ordered = sorted(found, key=lambda one: -len(one.places))
+    rules = [rule for one in ordered for rule in rules_of(one, ordered[0])]
     kept: dict[str, Any] = msgspec.to_builtins(statement)
     before = [rule | {"semantics": {}} for rule in kept["rules"] if rule["numerics"] or rule["absent"]]
     defaults: dict[str, Any] = msgspec.to_builtins(Statement(statement.id, statement.packages, "", {}))
@@ -38,17 +37,25 @@ def as_source(statement: Statement, found: list[Found]) -> str:
     return "\n".join([*comments, f"statement = {pprint.pformat(written, width=110, sort_dicts=False)}", ""])
 
 
-def rules_of(found: Found, *, alone: bool) -> list[dict[str, Any]]:
-    """Return the rules for what was found; alone: it holds wherever it was looked."""
+def rules_of(found: Found, first: Found) -> list[dict[str, Any]]:
+    """Return the rules for what was found: those of the `first` path hold everywhere, and others say what differs."""
+    alone = found is first
     whens: list[dict[str, Any]] = [{}] if alone else places_when(found.places)
-    cases = ", ".join(dict.fromkeys(map(case_id, found.asked.values())))
-    cite = f"identified by what it answered to the cases {cases}"
-    rules = [{"when": when, "semantics": changed(found.semantics[0]), "cite": cite} for when in whens]
+    cases = list(dict.fromkeys(map(case_id, found.asked.values())))
+    cite = f"identified by its answers to {len(cases)} cases, {', '.join(cases[:3])} among them"
+    told = changed(found.semantics[0]) if alone else _differing(found, first)
+    rules = [{"when": when, "semantics": told, "cite": cite} for when in whens]
     for probe, fields in found.paths.items():
-        case = case_id(found.asked[probe])
-        cited = {"semantics": fields, "cite": f"identified by what it answered to the case {case}"}
+        cited = {"semantics": fields, "cite": f"identified by its answer to the case {case_id(found.asked[probe])}"}
         rules += [{"when": when | _FEATURES[probe]} | cited for when in whens if probe in _FEATURES]
     return rules
+
+
+def _differing(found: Found, first: Found) -> dict[str, Any]:
+    """Return the fields that another path has otherwise, but for those that show only in float64 where it has none."""
+    here, there = (msgspec.to_builtins(one.semantics[0]) for one in (found, first))
+    hidden = () if "float64" in found.taken else ("fraction_dtype", "fraction_rounded")
+    return {name: value for name, value in here.items() if value != there[name] and name not in hidden}
 
 
 def changed(semantics: Semantics) -> dict[str, Any]:
