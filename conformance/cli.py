@@ -10,7 +10,18 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import audit_cli, campaign, case_cli, env_cli, gate_cli, merge_cli, results, roster
+from conformance import (
+    audit_cli,
+    campaign,
+    case_cli,
+    env_cli,
+    gate_cli,
+    merge_cli,
+    recall_cli,
+    report_cli,
+    results,
+    roster,
+)
 from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
 
@@ -121,20 +132,6 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=OUT)
-@click.option("--out", type=click.Path(path_type=Path), help="The HTML file. Default: report.html in the run's folder.")
-def report(folder: Path, out: Path | None) -> None:
-    """Write the HTML report of a run and print its path."""
-    from conformance.report import write
-
-    click.echo(str(write(results.read(folder), out or _folder(folder) / "report.html").resolve()))
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
-@main.command()
 @click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", show_default=True)
 @click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON", help="As for run.")
 @click.option(
@@ -201,4 +198,6 @@ main.add_command(case_cli.export)
 main.add_command(case_cli.replay)
 main.add_command(env_cli.env)
 main.add_command(gate_cli.gate)
+main.add_command(report_cli.report)
 main.add_command(merge_cli.merge)
+main.add_command(recall_cli.command)

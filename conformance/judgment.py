@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import bounds, expectation
+from conformance import bounds, expectation, observed
 from conformance.expectation import Answers, Expected
+from conformance.expected import digits
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
 from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
@@ -80,9 +81,13 @@ class _Judge:
         if self.plan.unjudged:
             yield self._result(t, "INCONCLUSIVE", self.plan.unjudged, outcome="Outputs")
             return
-        checks = {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
+        checks = self.checks(t, trajectory, outcome)
         for output in (o for o in self.statement.returns(facts(self.case)) if o in trajectory):
             yield self._array(t, output, outcome.tensors.get(output), checks)
+
+    def checks(self, t: int, trajectory: Answers, outcome: Outputs) -> dict[str, Answers]:
+        """Return what a step's arrays are compared with, by check."""
+        return {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
 
     def _after(self, t: int) -> Answers:
         """Return what should follow from the implementation's own state before this step."""
@@ -139,18 +144,26 @@ class _Judge:
             output,
             rho=worst[0],
             checks={name: c[0] for name, c in compared.items()},
-            deviation=worst[1],
+            deviation=worst[1] and _with_ulps(worst[1], got, checks[worst[1].check][output]),
             numerics=numerics,
             dtype=got.dtype.name,
             elements=int(got.size),
             vacuous=vacuous,
-            class_a=self._class_a(t, output, got),
+            depth=_figure(wanted.depth(got)),
+            resolution=_figure(wanted.resolution),
+            **self._class(t, output, got),
         )
 
-    def _class_a(self, t: int, output: str, got: Array) -> Rho | msgspec.UnsetType:
-        """Return ρ under class A, for a training output that promises less: which class is it really in?"""
-        strict = expectation.class_a(self.plan, t) if output == "y" else None
-        return _compare("class A", got, strict)[0] if strict else msgspec.UNSET
+    def _class(self, t: int, output: str, got: Array) -> dict[str, Any]:
+        """Return which classes a training step's y is outside of, and ρ under A where less is promised."""
+        found = observed.outside(self.plan, t, got) if output == "y" else None
+        if found is None:
+            return {}
+        promised = self.plan.numerics("train", "y")
+        less = (promised.variance, promised.affine) != ("two_pass", "direct")
+        grade = "T" if promised.sums == "tree" else "S"
+        ratio = _rho(found.get(f"A·{grade}", 0.0))
+        return {"outside": list(found), "class_a": ratio if less else msgspec.UNSET}
 
     def _result(self, t: int, verdict: Any, reason: str, output: str = "outcome", **fields: Any) -> Result:
         mode = self.case.steps[t].mode
@@ -160,13 +173,26 @@ class _Judge:
 
 
 def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation | None]:
-    """Return the largest ρ of one check, and where it is; None where every bound is infinite."""
-    if not np.isfinite(expected.bound).any():
-        return None, None
+    """Return the largest ρ of one check, and where it is; None where every bound is infinite.
+
+    A NaN that went in and does not come out is infinitely wrong; that it came out, and nothing else, says nothing.
+    """
     ratio = bounds.rho(got, expected.value, expected.bound)
+    if expected.poisoned is not None:
+        ratio = np.where(expected.poisoned & np.isfinite(widened(got, np.float64)), np.inf, ratio)
+    if not (np.isfinite(expected.bound).any() or np.isposinf(ratio).any()):
+        return None, None
     index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    values = (_number(a[index]) for a in (expected.value, got, expected.bound))
-    return _rho(ratio[index]), Deviation(check, [int(i) for i in index], *values)
+    value, found, bound = (_number(a[index]) for a in (expected.value, got, expected.bound))
+    return _rho(ratio[index]), Deviation(check, [int(i) for i in index], value, found, bound)
+
+
+def _figure(value: float | None) -> float | msgspec.UnsetType:
+    return digits(value) if value else msgspec.UNSET
+
+
+def _with_ulps(worst: Deviation, got: Array, wanted: Expected) -> Deviation:
+    return msgspec.structs.replace(worst, ulps=digits(wanted.ulps(got, tuple(worst.index))))
 
 
 def _shape_or_dtype(got: Array, wanted: Expected) -> str:
@@ -185,3 +211,13 @@ def _rho(value: Any) -> Rho:
 
 def _number(value: Any) -> float | str:
     return float(value) if np.isfinite(value) else str(float(value))
+
+
+def compared(question: Question, statement: Statement, reply: Reply, t: int) -> dict[str, Answers]:
+    """Return what step t's arrays are compared with, by check; for those who show a judgment, element by element."""
+    with np.errstate(all="ignore"):
+        judging, outcome = _Judge("", question, statement, reply), reply.outcomes[t]
+        trajectory = expectation.trajectory(judging.plan)[t]
+        if judging.plan.unjudged or isinstance(trajectory, Refusal) or not isinstance(outcome, Outputs):
+            return {}
+        return judging.checks(t, trajectory, outcome)

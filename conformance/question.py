@@ -17,7 +17,7 @@ from reference import Adjustment, Parameters, Refusal, Semantics
 from reference.averages import moves
 from reference.batches import observe
 from reference.precision import widened, working_dtype
-from reference.spec import Array, floored_epsilon
+from reference.spec import Array, floored_epsilon, kept_shape, reduced_axes
 
 # Outputs that share a declaration.
 ALIAS: dict[str, str] = dict.fromkeys(
@@ -40,6 +40,8 @@ class Question:
         self.dtype: Any = np.float64 if self.unjudged else working_dtype(msgspec.structs.astuple(case.dtypes))
         self.known: dict[Any, Any] = {}
         self._batches: dict[Any, Batch] = {}
+        self._finite = False
+        self._bounds: dict[tuple[Numerics, Units, int, float], Bounds] = {}
 
     def batch(self, t: int, semantics: Semantics | None = None) -> Batch:
         """Return the exact statistics of step t's input, as these semantics take them of masks and virtual batches."""
@@ -60,6 +62,13 @@ class Question:
             self._batches["whole", t] = Batch.of(observe(x, None, plain, Semantics()))
         return self._batches["whole", t]
 
+    def bounds(self, numerics: Numerics, units: Units, n: int, epsilon: float) -> Bounds:
+        """Return the formulas for one way of computing; implementations that promise the same share them."""
+        key = numerics, units, n, epsilon
+        if key not in self._bounds:
+            self._bounds[key] = Bounds(*key)
+        return self._bounds[key]
+
     def array(self, t: int, name: str) -> Array | None:
         """Return a tensor of step t at the reference's precision: x, dy, tangent; None where there is none."""
         array = self.case.tensor(f"{t}.{name}")
@@ -68,6 +77,20 @@ class Question:
     def mask(self, t: int) -> Array | None:
         """Return the mask of step t, as it is."""
         return self.case.tensor(f"{t}.mask")
+
+    def poisoned(self, t: int) -> Array | None:
+        """Return where an input up to step t was not finite, of the kept shape; None where all were."""
+        if not self._finite:
+            self._finite = all(bool(np.isfinite(widened(a, np.float64)).all()) for a in self.case.tensors.values())
+        if self._finite:
+            return None
+        found = np.zeros(kept_shape(self.spec, self.case.shape), bool)
+        for name in (f"{s}.{name}" for s in range(t + 1) for name in ("x", "dy")):
+            array = self.case.tensor(name)
+            if array is not None:
+                reduced = reduced_axes(self.spec, array.ndim)
+                found |= ~np.isfinite(widened(array, np.float64)).all(reduced).reshape(found.shape)
+        return found
 
     def dy(self, t: int) -> Array | None:
         """Return the cotangent of step t, None where no gradient is asked for."""
@@ -124,9 +147,8 @@ class Plan:
         special = self.spec.renorm or virtual or mask(self.case) or self.question.adjustment(0)
         names = {
             "renorm as in the paper": self.spec.renorm and promised.renorm == "paper",
-            "moving standard deviations without renorm": promised.moving_spread == "stddev" and not self.spec.renorm,
-            f"virtual batches with {promised.virtual_statistics} statistics": (
-                virtual and promised.virtual_statistics != "averaged"
+            f"virtual batches with {promised.virtual_statistics} statistics and renorm": (
+                virtual and promised.virtual_statistics != "averaged" and self.spec.renorm
             ),
             "third derivatives": differentiation(self.case) == "third",
             "derivatives along a tangent of more than a plain layer": second and bool(special),
@@ -161,7 +183,7 @@ class Plan:
     def bounds(self, mode: str, output: str, n: int) -> Bounds:
         """Return the formulas for an output, for sums of n values."""
         numerics = self.numerics(mode, output)
-        return Bounds(numerics, self._units(numerics), n, floored_epsilon(self.spec, self.semantics))
+        return self.question.bounds(numerics, self._units(numerics), n, floored_epsilon(self.spec, self.semantics))
 
     def _units(self, numerics: Numerics) -> Units:
         x = self.case.dtypes.x
@@ -173,14 +195,10 @@ class Plan:
         """Return the dtype that an output is promised in."""
         return getattr(self.case.dtypes, _DTYPES[numerics.stored]) if numerics.stored in _DTYPES else numerics.stored
 
-    def as_class_a(self) -> Plan | None:
-        """Return the plan with training outputs held to class A, same grade; None where that is what is promised."""
-        promised = self.numerics("train", "y")
-        strict = msgspec.structs.replace(promised, variance="two_pass", affine="direct")
-        if strict == promised or self.semantics.training_statistics != "batch":
-            return None
+    def with_y(self, numerics: Numerics) -> Plan:
+        """Return the plan with a training step's y held to other numerics."""
         plan = object.__new__(Plan)
         plan.question, plan.case, plan.spec, plan.semantics = self.question, self.case, self.spec, self.semantics
         plan.unjudged = self.unjudged
-        plan._numerics = self._numerics | {("train", "y"): strict}
+        plan._numerics = self._numerics | {("train", "y"): numerics}
         return plan

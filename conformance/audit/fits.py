@@ -27,12 +27,7 @@ from reference.spec import Array
 FAR = 100.0
 """How many bounds of the nearest semantics an answer must be off from a value that no bound is derived for."""
 
-_DERIVED = {
-    "renorm": "tf_1_15",
-    "moving_spread": "variance",
-    "virtual_statistics": "averaged",
-    "epsilon_placement": "inside",
-}
+_DERIVED = {"renorm": "tf_1_15", "epsilon_placement": "inside"}
 """What bounds are derived for, of the fields where that is not so for every value."""
 
 

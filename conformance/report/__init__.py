@@ -1,78 +1,115 @@
-"""The HTML report of a run: one self-contained file, readable without JavaScript, asking the network for nothing."""
+"""The HTML report of a run: one file that needs no network and no server, and says the essential without its script.
+
+`gather` reads what it is made of, `render` makes the page. Everything that comes from a run is escaped; the policy in
+the page lets the browser run the page's own script and nothing else.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import msgspec
+from markupsafe import Markup
 
 from conformance import summary
 from conformance.errors import InvalidInput
-from conformance.results import Result, Run
+from conformance.report import history
+from conformance.report.material import Material as Material
+from conformance.report.material import gather as gather
+from conformance.report.view import view
 
-SHOWN_FAILURES = 200
+SCRIPTS = ("data.js", "query.js", "state.js", "filters.js", "results.js", "heat.js", "case.js", "page.js")
+LARGE = 10_000_000
+"""From how many bytes on a report is too large to be mailed."""
+
+_FOLDER = resources.files("conformance.report") / "page"
 
 
-def write(run: Run, path: Path) -> Path:
-    """Write the report and return its path."""
+def write(material: Material, path: Path, *, separate: bool = False) -> list[Path]:
+    """Write the report and return its files: one, or with separate a page, its style and its script."""
+    if not separate:
+        return [_save(path, render(material))]
+    style, script = path.with_suffix(".css"), path.with_suffix(".js")
+    page = render(material, style=style.name, script=script.name)
+    return [_save(path, page), _save(style, _style()), _save(script, _script())]
+
+
+def render(material: Material, *, style: str = "", script: str = "", reload: bool = False) -> str:
+    """Return the page. style, script: files beside it; what is not named is in the page. reload: it asks the server."""
+    own_style, own_script = _style(), _script() + (_read("reload.js") if reload else "")
+    policy = [
+        "default-src 'none'",
+        f"style-src {chr(39) + 'self' + chr(39) if style else _hash(own_style)}",
+        f"script-src {chr(39) + 'self' + chr(39) if script else _hash(own_script)}",
+        *(["connect-src 'self'"] if reload else []),
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    inline = {"own_style": Markup(own_style), "own_script": Markup(own_script)}  # noqa: S704 - files of ours
+    return _template("report.html.j2").render(
+        policy="; ".join(policy), style=style, script=script, **inline, **view(material)
+    )
+
+
+def index(reports: Path) -> Path:
+    """Write the page over all runs kept in a folder, and return its path."""
+    style = _style()
+    page = _template("index.html.j2").render(
+        policy=f"default-src 'none'; style-src {_hash(style)}",
+        own_style=Markup(style),  # noqa: S704 - a file of ours
+        runs=history.runs(reports, read_all=True)[::-1],
+    )
+    return _save(reports / "index.html", page)
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_read),
+    )
+    environment.filters["rho"] = summary.show
+    environment.filters["size"] = summary.as_number
+    environment.filters["digits"] = digits
+    return environment.get_template(name)
+
+
+def digits(value: float | str, number: int) -> str:
+    """Return a number with so many significant digits; text, such as `inf`, as it is.
+
+    >>> digits(8.940704726574879e-06, 3), digits("inf", 3)
+    ('8.94e-06', 'inf')
+    """
+    return value if isinstance(value, str) else f"{value:.{number}g}"
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _style() -> str:
+    return _read("report.css")
+
+
+def _script() -> str:
+    """Return the page's script: the files in one scope of their own."""
+    return "(() => {\n'use strict';\n" + "\n".join(map(_read, SCRIPTS)) + "})();\n"
+
+
+def _hash(text: str) -> str:
+    """Return what a content security policy knows an inline element by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _save(path: Path, content: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(run), encoding="utf-8")
+        path.write_text(content, encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written ({error.strerror}); name another with --out") from error
     return path
-
-
-def render(run: Run) -> str:
-    """Return the report as HTML. Everything that comes from a run is escaped."""
-    folder = resources.files(__package__ or "conformance.report")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["rho"] = summary.show
-    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(style=(folder / "report.css").read_text(encoding="utf-8"), **view(run))
-
-
-def view(run: Run) -> dict[str, Any]:
-    """Return what the template shows."""
-    rows = summary.rows(run)
-    failures = [result for result in run.results if result.verdict in ("FAIL", "ERROR")]
-    return {
-        "run": run,
-        "rows": rows,
-        "groups": _groups(failures),
-        "failures": len(failures),
-        "judged": sum(result.rho is not msgspec.UNSET for result in run.results),
-        "columns": [c for c in summary.COLUMNS if any(c in row.outputs for row in rows)],
-        "conformant": [row.id for row in rows if row.conforms],
-        "departing": [row for row in rows if row.judged and not row.conforms],
-        "unavailable": [row for row in rows if not row.available],
-        "shown": SHOWN_FAILURES,
-    }
-
-
-class Group(msgspec.Struct):
-    """Failures of one implementation and output, worst first: one line in the report, opened for its cases."""
-
-    implementation: str
-    output: str
-    results: list[Result]
-
-    @property
-    def worst(self) -> Result:
-        """The result with the largest ρ."""
-        return self.results[0]
-
-
-def _groups(failures: list[Result]) -> list[Group]:
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in failures:
-        groups.setdefault((result.implementation, summary.key(result)), []).append(result)
-    ordered = [
-        Group(*identity, sorted(found, key=lambda r: -summary.as_number(r.rho))) for identity, found in groups.items()
-    ]
-    return sorted(ordered, key=lambda g: g.implementation)

@@ -1,0 +1,53 @@
+"""What a run asked: the mandatory cells that its cases fall into, and what each implementation was asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from conformance import matrix
+from conformance.results import Run
+from conformance.statement import COLUMNS
+from conformance.strategies import CELLS
+
+
+class Cells(msgspec.Struct):
+    """The mandatory cells: placements, and what is combined with them; how many cases and judged arrays each has."""
+
+    placements: list[str]
+    columns: list[str]
+    cases: dict[tuple[str, str], int]
+    judged: dict[tuple[str, str], int]
+    mandatory: set[tuple[str, str]]
+
+    @property
+    def empty(self) -> list[tuple[str, str]]:
+        """Mandatory cells in which nothing was judged."""
+        return sorted(place for place in self.mandatory if not self.judged.get(place))
+
+
+def cells(run: Run) -> Cells:
+    """Return the mandatory cells with what a run has in them."""
+    cases, judged = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for case in run.cases.values():
+        if case.recipe:
+            cases[_place(case.cell)] += 1
+    for result in run.results:
+        case = run.cases.get(result.case)
+        if case and case.recipe and result.verdict in ("PASS", "FAIL"):
+            judged[_place(case.cell)] += 1
+    mandatory = {_place(str(cell)) for cell in CELLS}
+    placements, columns = (list(dict.fromkeys(_place(str(cell))[n] for cell in CELLS)) for n in range(2))
+    return Cells(placements, columns, cases, judged, mandatory)
+
+
+def _place(cell: str) -> tuple[str, str]:
+    """Return a cell's name as its placement, and the rest."""
+    placement, _, rest = cell.partition("; ")
+    return placement, rest
+
+
+def asked(run: Run) -> tuple[list[str], list[matrix.Line]]:
+    """Return the columns of what can be asked, and a line for each implementation."""
+    return list(COLUMNS), matrix.lines(run)

@@ -1,0 +1,139 @@
+"""What the page's script reads: kinds of results with their counts, the rows kept, the cases, how all fared in each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+
+from conformance.report.drill import Sample
+from conformance.report.entries import Entry
+from conformance.report.pack import pack
+from conformance.report.tally import Count, Kind
+from conformance.results import CaseRecord, Result, Run
+from reference.spec import Array
+
+LONGEST = 400
+"""How much of a message is shown."""
+
+NOT_ASKED, UNSUPPORTED, INCONCLUSIVE, CONFORMS, FAILS = 0, 1, 2, 3, 255
+"""Codes of the grid where there is no ρ; those between are `code`s of one."""
+_PER_DECADE, _ONE = 16, 100
+
+
+class Extra(NamedTuple):
+    """What is shown beside results. steps: of each case, in words; reasons: of known divergences, by id."""
+
+    samples: list[Sample]
+    steps: dict[str, list[str]]
+    reasons: dict[str, str]
+
+
+def packed(run: Run, counts: list[Count], extra: Extra) -> str:
+    """Return all of it, compressed."""
+    rows = [(n, entry) for n, count in enumerate(counts) for entry in count.rows]
+    arrays = [array.ravel().astype(np.float32) for sample in extra.samples for array in sample.arrays.values()]
+    columns: dict[str, Array | Sequence[str]] = {
+        **{f"kind.{name}": [getattr(c.kind, name) for c in counts] for name in Kind._fields},
+        "kind.number": np.asarray([c.number for c in counts], np.uint32),
+        "kind.worst": np.asarray([c.worst for c in counts], np.float32),
+        **_rows(rows),
+        "grid": grid(run),
+        "values": np.concatenate(arrays) if arrays else np.zeros(0, np.float32),
+    }
+    return pack(columns, _rest(run, extra))
+
+
+def _rows(rows: list[tuple[int, Entry]]) -> dict[str, Array | Sequence[str]]:
+    results = [entry.result for _, entry in rows]
+    seen = [r.deviation for r in results]
+    return {
+        "row.kind": np.asarray([n for n, _ in rows], np.uint16 if len(rows) < 1 << 16 else np.uint32),
+        "row.case": [r.case for r in results],
+        "row.step": np.asarray([r.step for r in results], np.int8),
+        "row.rho": np.asarray([number(r) for r in results], np.float32),
+        "row.how": [d.check if d else "" for d in seen],
+        "row.at": [", ".join(map(str, d.index)) if d else "" for d in seen],
+        "row.numerics": [r.numerics for r in results],
+        "row.said": [f"{r.outcome} {r.reason}".strip()[:LONGEST] for r in results],
+        **{
+            f"row.{name}": np.asarray([float(getattr(d, name)) if d else np.nan for d in seen], np.float64)
+            for name in ("expected", "got", "bound")
+        },
+    }
+
+
+def number(result: Result) -> float:
+    """Return ρ as a number, NaN where there is none."""
+    return math.nan if result.rho is msgspec.UNSET or result.rho is None else float(result.rho)
+
+
+def _rest(run: Run, extra: Extra) -> dict[str, Any]:
+    return {
+        "implementations": [
+            {"id": r.id, "framework": r.framework, "named": r.named or r.id} for r in run.implementations
+        ],
+        "cases": [[*_case(case), extra.steps.get(case.case, [])] for case in run.cases.values()],
+        "samples": [sample.described() for sample in extra.samples],
+        "reasons": extra.reasons,
+    }
+
+
+def _case(case: CaseRecord) -> list[Any]:
+    """Return a case as a list, in the order that `data.js` names."""
+    conditioning = None if case.conditioning is None else _finite(float(f"{case.conditioning:.4g}"))
+    recipe = {name: _finite(value) for name, value in case.recipe.items()}
+    return [case.case, case.name, case.cell, case.summary[:LONGEST], case.file, conditioning, recipe]
+
+
+def _finite(value: Any) -> Any:
+    """Return a value as JSON has it: what is not finite as text."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict():
+            return {k: _finite(v) for k, v in cast("dict[str, Any]", value).items()}
+        case list():
+            return [_finite(v) for v in cast("list[Any]", value)]
+        case _:
+            return value
+
+
+def grid(run: Run) -> Array:
+    """Return how each implementation fared in each case, cases × implementations: its worst ρ, or why there is none."""
+    cases = {case: n for n, case in enumerate(run.cases)}
+    ids = {record.id: n for n, record in enumerate(run.implementations)}
+    found = np.zeros((len(cases), len(ids)), np.uint8)
+    for result in run.results:
+        if result.case in cases and result.implementation in ids:
+            place = cases[result.case], ids[result.implementation]
+            found[place] = max(found[place], code(result))
+    return found.ravel()
+
+
+def code(result: Result) -> int:
+    """Return one byte for a result: what the grid holds.
+
+    >>> [code(Result("c", "i", "PASS", rho=rho)) for rho in (0.0, 0.1, 1.0)]
+    [4, 84, 100]
+    >>> code(Result("c", "i", "FAIL", rho=1.0001)), code(Result("c", "i", "FAIL", reason="crashed"))
+    (101, 255)
+    """
+    match result.verdict:
+        case "UNSUPPORTED":
+            return UNSUPPORTED
+        case "INCONCLUSIVE":
+            return INCONCLUSIVE
+        case "PASS":
+            rho = number(result)
+            return CONFORMS if math.isnan(rho) else min(_scaled(rho), _ONE)
+        case _:
+            rho = number(result)
+            return FAILS if not math.isfinite(rho) else max(_scaled(rho), _ONE + 1)
+
+
+def _scaled(rho: float) -> int:
+    return min(max(_ONE + round(_PER_DECADE * math.log10(rho)), CONFORMS + 1), FAILS - 1) if rho > 0 else CONFORMS + 1

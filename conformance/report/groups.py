@@ -1,0 +1,66 @@
+"""Failures as the page lists them: one group for each implementation, output, standing and change."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from conformance.report.entries import STANDINGS, Entry
+from conformance.report.tally import NOT_ASKED, Count, Kind
+
+SHOWN = 5
+"""How many failures of a group are listed without the script."""
+
+
+class Group(msgspec.Struct):
+    """Failures of one implementation, output, standing and change, in every dtype.
+
+    anchor: its place on the page. number: how many. rows: the worst of them, worst first.
+    """
+
+    anchor: str
+    kind: Kind
+    number: int
+    dtypes: list[str]
+    verdicts: list[str]
+    rows: list[Entry]
+
+    @property
+    def worst(self) -> Entry:
+        """The failure with the largest ρ."""
+        return self.rows[0]
+
+    @property
+    def cases(self) -> int:
+        """In how many cases those listed are."""
+        return len({row.result.case for row in self.rows})
+
+
+def groups(counts: list[Count]) -> list[Group]:
+    """Return the groups of what fails, or failed in another run, those that nothing explains first."""
+    found: dict[tuple[str, ...], list[Count]] = {}
+    for count in counts:
+        k = count.kind
+        if k.verdict in ("FAIL", "ERROR", NOT_ASKED) or k.change:
+            found.setdefault((k.implementation, k.column, k.standing, k.change, k.divergences), []).append(count)
+    made, anchors = list[Group](), set[str]()
+    for of_group in found.values():
+        anchor = _anchor(of_group[0].kind, anchors)
+        anchors.add(anchor)
+        made.append(_group(anchor, of_group))
+    order = {standing: n for n, standing in enumerate(STANDINGS)}
+    return sorted(made, key=lambda g: (order.get(g.kind.standing, len(order)), g.kind))
+
+
+def _group(anchor: str, counts: list[Count]) -> Group:
+    rows = sorted((row for count in counts for row in count.rows), key=lambda e: -e.result.size)
+    dtypes, verdicts = (list(dict.fromkeys(getattr(c.kind, f) for c in counts)) for f in ("dtype", "verdict"))
+    return Group(anchor, counts[0].kind, sum(c.number for c in counts), dtypes, verdicts, rows)
+
+
+def _anchor(kind: Kind, taken: set[str]) -> str:
+    """Return a group's place, the same in every run that has it: `torch.F.batch_norm@cpu:dx-train`."""
+    plain = re.sub(r"[^\w.+@:-]", "-", f"{kind.implementation}:{kind.column}")
+    names = (plain, *(f"{plain}:{re.sub(r'[^a-z]', '-', w)}" for w in (kind.standing, kind.change) if w))
+    return next((n for n in names if n not in taken), f"{plain}:{len(taken)}")

@@ -1,0 +1,86 @@
+"""What a report is made of: a run, what the gate makes of it, another run, the runs kept, audits and scores."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from conformance import baseline, divergences, results
+from conformance.divergences import Divergence
+from conformance.errors import InvalidInput
+from conformance.explanation import Explanation, Kind
+from conformance.gate import GateDecision, decide
+from conformance.report import history, promises, score
+from conformance.results import Run
+
+_KINDS: dict[str, Kind] = {
+    "unexplained": "unexplained",
+    "fault": "unexplained",
+    "changed": "changed",
+    "spread": "spread",
+}
+
+
+class Material(msgspec.Struct):
+    """All that a report shows. undecided: why the gate could not decide; against: what the other run is called."""
+
+    run: Run
+    folder: Path
+    known: list[Divergence] = []
+    decision: GateDecision | None = None
+    undecided: str = ""
+    baseline: str = ""
+    other: Run | None = None
+    against: str = ""
+    runs: list[history.Summary] = []
+    scores: list[score.Score] = []
+    witnesses: list[promises.Witness] = []
+
+    @property
+    def explanations(self) -> list[Explanation]:
+        """What the decision says of each failure."""
+        if self.decision is None:
+            return []
+        red = [
+            Explanation(failure, _KINDS[finding.kind], finding.divergences)
+            for finding in self.decision.findings
+            if finding.kind in _KINDS
+            for failure in finding.failures
+        ]
+        return [*self.decision.explained, *red]
+
+
+def gather(
+    path: Path,
+    *,
+    against: Path | None = None,
+    manifests: Path = divergences.FOLDER,
+    base: Path | None = None,
+    today: date | None = None,
+) -> Material:
+    """Return what a report of the run in a folder is made of; leave the run's summary in the folder."""
+    run, folder = results.read(path), path if path.is_dir() else path.parent
+    found = Material(run, folder, divergences.read(manifests), baseline=base.name if base else "")
+    if against:
+        found.other, found.against = results.read(against), against.resolve().name
+    lines = baseline.read(base) if base else None
+    try:
+        found.decision = decide(folder, run, found.known, lines, today)
+    except InvalidInput as error:  # answers may be gone from a folder that was copied; the judgments are still there
+        found.undecided = str(error)
+    verdict, status = (found.decision.verdict, found.decision.status) if found.decision else ("", None)
+    summary = history.of(run, verdict, status)
+    _keep(summary, folder)
+    reports = folder.resolve().parent
+    found.runs = history.runs(reports) or [summary]
+    found.scores, found.witnesses = score.read(reports), promises.audit(folder)
+    return found
+
+
+def _keep(summary: history.Summary, folder: Path) -> None:
+    try:
+        history.keep(summary, folder)
+    except OSError:
+        return  # a report can be made of a run that may not be written to

@@ -1,0 +1,68 @@
+// All state is in the address: #page?field=value&q=words&sort=-rho, and #case/ID?implementation=… for a case.
+
+const FIELDS = ['framework', 'implementation', 'check', 'output', 'dtype', 'verdict', 'standing', 'change', 'divergence'];
+const AT = ['at-implementation', 'at-step', 'at-output'];
+let state = { page: 'overview', filters: {}, q: '', sort: '' };
+
+function parsed(hash) {
+  const [path, search] = hash.replace(/^#/, '').split(/\?(.*)/s);
+  const given = new URLSearchParams(search ?? ''), filters = {};
+  for (const field of FIELDS) {
+    const values = given.getAll(field);
+    if (values.length) filters[field] = values;
+  }
+  const found = { page: 'overview', filters, q: given.get('q') ?? '', sort: given.get('sort') ?? '', case: '', at: {} };
+  for (const name of AT) if (given.has(name)) found.at[name.slice(3)] = given.get(name);
+  let name = path;
+  try { name = decodeURIComponent(path); } catch { /* a stray %: taken as it is */ }
+  if (name.startsWith('case/')) return { ...found, page: 'case', case: name.slice(5) };
+  const target = name ? document.getElementById(name) : null;
+  const page = target?.closest('.page');
+  if (page) found.page = page.id;
+  if (page && target !== page) found.anchor = name;
+  return found;
+}
+
+function address(of) {
+  const given = new URLSearchParams();
+  for (const field of FIELDS) for (const one of of.filters[field] ?? []) given.append(field, one);
+  if (of.q) given.set('q', of.q);
+  if (of.sort) given.set('sort', of.sort);
+  if (of.case) for (const [name, one] of Object.entries(of.at ?? {})) given.set(`at-${name}`, one);
+  const search = given.toString(), path = of.case ? `case/${encodeURIComponent(of.case)}` : of.page;
+  return `#${path}${search ? `?${search}` : ''}`;
+}
+
+// Go to a state: a new entry in the history, or with replace the same one. A frame may forbid either.
+function go(change, replace = false) {
+  const next = { ...state, case: '', at: {}, anchor: '', ...change }, hash = address(next);
+  if (replace) {
+    try { history.replaceState(null, '', hash); } catch { /* a sandboxed frame: the address stays */ }
+    show(parsed(hash));
+  } else {
+    move(hash);
+  }
+}
+
+function move(hash) {
+  const same = hash === location.hash;
+  try { location.hash = hash; } catch { /* as above */ }
+  if (same || location.hash !== hash) show(parsed(hash)); // otherwise hashchange shows it
+}
+
+function toggled(field, one) {
+  const before = state.filters[field] ?? [];
+  const after = before.includes(one) ? before.filter(given => given !== one) : [...before, one];
+  const filters = { ...state.filters, [field]: after };
+  if (!after.length) delete filters[field];
+  return filters;
+}
+
+// Storage may be forbidden in a frame.
+function remembered(name) {
+  try { return localStorage.getItem(name); } catch { return null; }
+}
+
+function remember(name, given) {
+  try { localStorage.setItem(name, given); } catch { /* for this visit only, then */ }
+}

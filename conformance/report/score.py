@@ -1,0 +1,90 @@
+"""The suite's own score: what it noticed of faults put in on purpose; JSON files in `reports/score/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from conformance.errors import InvalidInput
+
+FOLDER = "score"
+"""The folder beside runs that holds the scores."""
+FAULTS = "faults"
+"""The study of injected faults, which has a curve."""
+
+
+class Table(msgspec.Struct):
+    """A table of a score: its title, the columns' names, and rows of text."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+class Score(msgspec.Struct):
+    """One file. facts: what it says of itself; tables: lists of objects in it, as tables."""
+
+    name: str
+    facts: dict[str, str]
+    tables: list[Table]
+    curve: list[dict[str, Any]]
+
+
+def read(reports: Path) -> list[Score]:
+    """Return the scores kept beside the runs; nothing where there are none."""
+    return [_score(path) for path in sorted((reports / FOLDER).glob("*.json"))]
+
+
+def _score(path: Path) -> Score:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"{path}: is no score ({error}); run what wrote it again, or remove it") from error
+    lists = {name: cast("list[Any]", value) for name, value in found.items() if isinstance(value, list)}
+    tables = [_table(name, rows) for name, rows in lists.items() if name != "curve" and _objects(rows)]
+    facts = {name: _text(value) for name, value in found.items() if name not in lists}
+    counted = [_counted(rows) for name, rows in lists.items() if name == "mutants" and _objects(rows)]
+    return Score(path.stem, facts, counted + tables, lists.get("curve", []) if path.stem == FAULTS else [])
+
+
+def _objects(rows: list[Any]) -> bool:
+    return bool(rows) and all(isinstance(row, dict) for row in rows)
+
+
+def _counted(mutants: list[dict[str, Any]]) -> Table:
+    """Return mutants by framework and category: how many were killed, of how many."""
+    counts: dict[tuple[str, str], list[int]] = {}
+    for mutant in mutants:
+        of = counts.setdefault((str(mutant.get("framework", "")), str(mutant.get("category", ""))), [0, 0])
+        of[0] += bool(mutant.get("killed"))
+        of[1] += 1
+    rows = [[*key, str(killed), str(of), f"{killed / of:.0%}"] for key, (killed, of) in sorted(counts.items())]
+    return Table("mutants, counted", ["framework", "category", "killed", "of", "share"], rows)
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+    head = list(dict.fromkeys(key for row in rows for key in row))
+    return Table(name, head, [[_text(row.get(key)) for key in head] for row in rows])
+
+
+def _text(value: Any) -> str:
+    """Return a value of a score as text, objects as `name value` pairs.
+
+    >>> _text({"detected": 9, "of": 10}), _text(True), _text(None), _text(0.123456)
+    ('detected 9, of 10', 'yes', '', '0.123')
+    """
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3g}"
+        case dict():
+            return ", ".join(f"{k} {_text(v)}" for k, v in cast("dict[str, Any]", value).items())
+        case list():
+            return ", ".join(_text(v) for v in cast("list[Any]", value))
+        case _:
+            return str(value)

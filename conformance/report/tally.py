@@ -1,0 +1,89 @@
+"""Every result counted, and some of them chosen: counters stay exact whatever the size of a run, rows are samples."""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from conformance.report.entries import Entry
+from conformance.results import Result
+
+KEPT_FAILURES = 12_000
+"""How many failures are kept as rows at most; the worst of each kind first."""
+KEPT_OTHERS = 2
+"""How many of each kind that does not fail are kept as rows."""
+
+
+NOT_ASKED = "not asked"
+"""Instead of a verdict: a failure of another run that this one says nothing of."""
+
+
+class Kind(NamedTuple):
+    """What the page filters by."""
+
+    implementation: str
+    column: str
+    check: str
+    dtype: str
+    verdict: str
+    standing: str
+    change: str
+    divergences: str
+
+
+class Count(NamedTuple):
+    """How many results are of one kind, the largest ρ among them, and those kept as rows."""
+
+    kind: Kind
+    number: int
+    worst: float
+    rows: list[Entry]
+
+
+def kind(entry: Entry, dtype: str) -> Kind:
+    """Return what the page filters an entry by."""
+    r = entry.result
+    gone = entry.change in ("fixed", "vanished") and r.verdict in ("FAIL", "ERROR")
+    divergences = ", ".join(entry.divergences)
+    verdict = NOT_ASKED if gone else r.verdict
+    return Kind(r.implementation, entry.column, entry.check, dtype, verdict, entry.standing, entry.change, divergences)
+
+
+def tally(entries: Iterable[Entry], dtype: Callable[[Result], str]) -> list[Count]:
+    """Return the kinds of results in a stable order, each counted, with the rows that are kept of it."""
+    found: dict[Kind, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(kind(entry, dtype(entry.result)), []).append(entry)
+    share = _share([len(of_kind) for key, of_kind in found.items() if _counts(key)])
+    return [
+        Count(key, len(of_kind), max(e.result.size for e in of_kind), _chosen(of_kind, share if _counts(key) else 0))
+        for key, of_kind in sorted(found.items())
+    ]
+
+
+def _counts(key: Kind) -> bool:
+    return key.verdict in ("FAIL", "ERROR", NOT_ASKED) or bool(key.change)
+
+
+def _share(sizes: list[int]) -> int:
+    """Return how many of each kind may be kept so that no more than `KEPT_FAILURES` are in all."""
+    left, kinds = KEPT_FAILURES, len(sizes)
+    for size in sorted(sizes):
+        if size * kinds > left:
+            return max(left // kinds, 1)
+        left, kinds = left - size, kinds - 1
+    return max(sizes, default=0)
+
+
+def _chosen(of_kind: list[Entry], share: int) -> list[Entry]:
+    if len(of_kind) <= max(share, KEPT_OTHERS):
+        return of_kind
+    return heapq.nlargest(max(share, KEPT_OTHERS), of_kind, key=_order)
+
+
+def _order(entry: Entry) -> tuple[float, int]:
+    """Order by ρ, and equals by a hash, so that a kind's rows do not all come from one case."""
+    r = entry.result
+    return r.size, zlib.crc32(f"{r.case} {r.step}".encode())

@@ -1,0 +1,144 @@
+"""What the page's template shows."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conformance import summary
+from conformance.codec import read_case
+from conformance.console import replay_command
+from conformance.divergences import Divergence
+from conformance.errors import InvalidInput
+from conformance.report import coverage, data, drill, groups, history, overview, plots, promises
+from conformance.report.dtypes import dtype_of
+from conformance.report.entries import CHANGES, STANDINGS, Entry, entries
+from conformance.report.material import Material
+from conformance.report.svg import SHAPES, sparkline
+from conformance.report.tally import Count, tally
+from conformance.results import Run
+
+
+def view(material: Material) -> dict[str, Any]:
+    """Return it."""
+    run, folder = material.run, material.folder
+    counts = _counts(material)
+    found = groups.groups(counts)
+    lines = overview.lines(run, counts, found)
+    samples = drill.samples(run, folder, counts)
+    rows = summary.rows(run)
+    return {
+        "material": material,
+        "run": run,
+        "decision": material.decision,
+        "divergences": {d.id: d for d in material.known},
+        "headline": overview.headline(lines, counts),
+        "lines": lines,
+        "signs": overview.SIGNS,
+        "checks": [c for c in overview.CHECKS if any(c in line.cells for line in lines)],
+        "groups": found,
+        "shown": groups.SHOWN,
+        "changes": _changes(counts) if material.other else {},
+        "change_words": CHANGES,
+        "standing_words": STANDINGS,
+        "judged": sum(r.rho is not msgspec.UNSET for r in run.results),
+        "vacuous": _vacuous(run),
+        "rows": rows,
+        "columns": [c for c in summary.COLUMNS if any(c in row.outputs for row in rows)],
+        "plots": _plots(material),
+        "shapes": SHAPES,
+        "fields": promises.FIELDS,
+        "rules": promises.rules(),
+        "promises": promises.matrix(run, material.witnesses),
+        "cells": coverage.cells(run),
+        "asked": coverage.asked(run),
+        "history": _history(material.runs),
+        "command": partial(_command, run),
+        "facts": partial(_facts, run, material.known),
+        "packed": data.packed(run, counts, data.Extra(samples, _steps(run, folder), _reasons(material.known))),
+    }
+
+
+def _counts(material: Material) -> list[Count]:
+    cases = material.run.cases | (material.other.cases if material.other else {})
+    dtypes = {case: dtype_of(record) for case, record in cases.items()}
+    found = entries(material.run, material.explanations, material.other)
+    return tally(found, lambda r: dtypes.get(r.case) or r.dtype or "unknown")
+
+
+def _changes(counts: list[Count]) -> dict[str, int]:
+    found = dict.fromkeys(CHANGES, 0)
+    for count in counts:
+        if count.kind.change:
+            found[count.kind.change] += count.number
+    return found
+
+
+def _vacuous(run: Run) -> float:
+    """Return the share of elements without a finite bound."""
+    elements = sum(r.elements for r in run.results)
+    return sum(r.vacuous for r in run.results) / elements if elements else 0.0
+
+
+def _plots(material: Material) -> list[plots.Plot]:
+    curve = [point for score in material.scores for point in score.curve]
+    return [
+        plots.distributions(material.run, material.other),
+        plots.conditioning(material.run),
+        plots.depth(_depths(material.run)),
+        plots.detection(curve),
+    ]
+
+
+def _depths(run: Run) -> list[tuple[str, float, float]]:
+    """Return framework, n and effective depth of the means that have one."""
+    names = {r.id: r.framework for r in run.implementations}
+    found: list[tuple[str, float, float]] = []
+    for result in run.results:
+        measured = getattr(result, "depth", None)
+        shape = run.cases[result.case].recipe.get("signature", {}).get("shape") if result.case in run.cases else None
+        if isinstance(measured, float) and shape and result.elements:
+            found.append((names.get(result.implementation, ""), math.prod(shape) / result.elements, measured))
+    return found
+
+
+def _steps(run: Run, folder: Path) -> dict[str, list[str]]:
+    """Return the steps of each case in words, from its file; from its recipe where the file is gone."""
+    found: dict[str, list[str]] = {}
+    for case in run.cases.values():
+        try:
+            found[case.case] = list(drill.steps(read_case(folder / case.file)[0]))
+        except InvalidInput:
+            found[case.case] = str(case.recipe.get("modes", "")).split()
+    return found
+
+
+def _history(runs: list[history.Summary]) -> list[tuple[str, list[str], Any]]:
+    """Return a line for each implementation: its worst ρ inside the bound in each run, and a small chart."""
+    ids = list(dict.fromkeys(identity for run in runs for identity in run.implementations))
+    lines: list[tuple[str, list[str], Any]] = []
+    for identity in ids:
+        known = [run.implementations.get(identity) for run in runs]
+        values = [summary.as_number(i.worst) if i else math.nan for i in known]
+        logs = [math.log10(v) if 0 < v < math.inf else math.nan for v in values]
+        shown = [summary.show(i.worst) + (f" ({i.failed} ✗)" if i.failed else "") if i else "" for i in known]
+        lines.append((identity, shown, sparkline(logs, f"worst ρ of {identity} from run to run")))
+    return lines
+
+
+def _reasons(known: list[Divergence]) -> dict[str, str]:
+    return {d.id: f"{d.reason} ({d.rule}; {d.link})" for d in known}
+
+
+def _command(run: Run, entry: Entry) -> str:
+    return replay_command(run, entry.result, Path()) if entry.result.case in run.cases else ""
+
+
+def _facts(run: Run, known: list[Divergence], entry: Entry) -> dict[str, Any]:
+    """Return what is said of one failure beside its numbers."""
+    case = run.cases.get(entry.result.case)
+    return {"summary": case.summary if case else "", "reasons": [d for d in known if d.id in entry.divergences]}

@@ -1,0 +1,180 @@
+"""The report in a real browser: what people see, click and press; the `visit` fixture fails on errors and requests."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+import pytest
+
+PAGES = ("overview", "failures", "results", "semantics", "numerics", "coverage", "environment", "history", "score")
+
+
+def text(page, selector):
+    """Return the text of what is visible there."""
+    return page.locator(selector).inner_text()
+
+
+@pytest.mark.parametrize("name", [*PAGES, "reading"])
+def test_every_page_renders(visit, name):
+    """Each page is shown alone, under its heading, and its link is marked."""
+    page = visit(f"#{name}")
+    assert page.locator(".page:visible").evaluate_all("all => all.map(one => one.id)") == [name]
+    assert page.locator(f"#{name} h2").is_visible()
+    assert page.locator("nav a[aria-current=page]").get_attribute("href") == f"#{name}"
+
+
+def test_the_headline_says_what_nothing_explains(visit):
+    """The first thing to read is how many conform and how many do not, with the changes against the other run."""
+    said = text(visit(), "#overview .verdict")
+    assert re.search(r"6 of 8 implementations conform", said)
+    assert "2 depart from it in a way that nothing explains" in said
+    assert "Against before" in said
+    assert re.search(r"\d+ still failing", said)
+
+
+def test_counters_are_filters(visit):
+    """A counter shows how many results it stands for; pressed, exactly those are left, and the address says so."""
+    page = visit("#results")
+    button = page.locator('button.facet[data-value="verdict=FAIL"]')
+    number = button.locator("b").inner_text()
+    button.click()
+    assert page.locator('button.facet[data-value="verdict=FAIL"]').get_attribute("aria-pressed") == "true"
+    assert "verdict=FAIL" in page.url
+    assert text(page, "#results-said").startswith(f"{number} results")
+    assert set(page.locator("#results-table tbody td:nth-child(6)").all_inner_texts()) == {"✗ FAIL"}
+
+
+def test_back_and_forward_restore_the_filter(visit):
+    """Each filter is an entry of the browser's history."""
+    page = visit("#results")
+    page.locator('button.facet[data-value="verdict=FAIL"]').click()
+    page.locator('button.facet[data-value="check=moving statistics"]').click()
+    both = text(page, "#results-said")
+    page.go_back()
+    assert "check=" not in page.url
+    assert page.locator("button.facet[aria-pressed=true]").count() == 1
+    assert text(page, "#results-said") != both
+    page.go_forward()
+    assert text(page, "#results-said") == both
+
+
+def test_an_address_restores_filter_query_and_order(visit):
+    """A link that somebody sent opens what they saw."""
+    page = visit("#results?verdict=FAIL&q=rho%3E5+-output%3Ay&sort=rho")
+    assert page.locator("#query").input_value() == "rho>5 -output:y"
+    sizes = page.locator("#results-table tbody td:nth-child(8)").all_inner_texts()
+    values = [float("inf") if size == "∞" else float(size) for size in sizes]
+    assert values == sorted(values)
+    assert values[0] > 5
+    assert page.locator("#results-table th[aria-sort=ascending]").inner_text().startswith("ρ")
+
+
+def test_a_deep_link_opens_a_case_again(visit):
+    """The address of a case, opened in another window, shows the same number and the same arrays."""
+    page = visit("#results?verdict=FAIL&output=moving_mean")
+    page.locator("#results-table tbody a").first.click()
+    page.wait_for_selector("#case.here .maps")
+    other = visit("#" + page.url.partition("#")[2])
+    assert text(other, "#case .verdict") == text(page, "#case .verdict")
+    assert other.locator("#case .map").count() == 6
+    assert other.locator("#case rect.worst").count() == 5
+
+
+def test_three_clicks_from_a_red_cell_to_its_reason(visit):
+    """Cell, case: two clicks from the table to expected, got, allowed error, the arrays and the command."""
+    page = visit()
+    page.locator("td.departs a", has_text="✗").first.click()
+    assert page.locator("#failures details[open]").count() == 1
+    page.locator("#failures details[open] tbody a").first.click()
+    said = text(page, "#case .verdict")
+    assert "FAIL, unexplained" in said
+    assert "bnconf replay cases/" in text(page, "#case .command")
+    assert page.locator("#case .timeline li").count() >= 2
+
+
+def test_next_and_previous_stay_in_the_filter(visit):
+    """On a case, j and k go through what the filter leaves, in its order, and u goes back to the list."""
+    page = visit("#results?verdict=FAIL&output=moving_variance")
+    whole = int(re.match(r"([\d,]+)", text(page, "#results-said"))[1].replace(",", ""))
+    page.locator("#results-table tbody a").first.click()
+    assert f"1 of {whole} in the filter" in text(page, "#case .steps")
+    page.keyboard.press("j")
+    assert f"2 of {whole} in the filter" in text(page, "#case .steps")
+    page.keyboard.press("k")
+    assert f"1 of {whole} in the filter" in text(page, "#case .steps")
+    page.keyboard.press("u")
+    assert page.locator("#results.here").count() == 1
+    assert "output=moving_variance" in unquote(page.url)
+
+
+def test_the_list_works_by_keyboard(visit):
+    """j and k choose a result, Enter opens it; / goes to the search, ? to the help, digits to pages, Escape closes."""
+    page = visit("#overview")
+    page.keyboard.press("3")
+    assert page.locator("#results.here").count() == 1
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    assert page.locator("#case.here").count() == 1
+    page.keyboard.press("/")
+    page.wait_for_function("document.activeElement.id === 'query'")
+    page.keyboard.type("dtype:float64")
+    assert "dtype%3Afloat64" in page.url
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.locator("#help-dialog").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#help-dialog").is_visible()
+    page.keyboard.press("c")
+    assert page.locator("#query").input_value() == ""
+
+
+def test_what_a_query_means_is_said_where_it_means_nothing(visit):
+    """A field that does not exist is named, with those that do; nothing is filtered by it."""
+    page = visit("#results?q=colour%3Ared")
+    assert "no field is called colour; there are implementation, framework" in text(page, "#query-said")
+
+
+@pytest.mark.parametrize(
+    ("words", "column", "fits"),
+    [
+        ("implementation:numpy*cpu", 1, r"numpy\..*@cpu"),
+        ("output:moving_mean,moving_variance", 2, r"moving_(mean|variance)"),
+        ("-numpy", 1, r"(?!numpy).*"),
+        ("step=1 verdict:pass", 4, "1"),
+        ('"moving statistics"', 2, r"moving_\w+"),
+        ("rho<=0.01", 8, r"0|0\.0\d+|\d(\.\d+)?e-\d+"),
+    ],
+)
+def test_the_query_language(visit, words, column, fits):
+    """Words, fields, numbers, alternatives, patterns and their denial find what they say."""
+    page = visit("#results")
+    page.locator("#query").fill(words)
+    found = page.locator(f"#results-table tbody tr > :nth-child({column})").all_inner_texts()
+    assert found
+    assert [cell for cell in found if not re.fullmatch(fits, cell)] == []
+
+
+def test_messages_of_implementations_are_text(visit):
+    """A message with markup is shown as text in the list and on the case's page, and runs nothing."""
+    page = visit("#results?q=alert")
+    said = page.locator("#results-table tbody td.wrap").first.inner_text()
+    assert "<script>alert('no')</script>" in said
+    page.locator("#results-table tbody a").first.click()
+    assert "<script>alert('no')</script>" in text(page, "#case .verdict")
+
+
+def test_groups_of_failures_follow_the_filter(visit):
+    """On the page of failures, filter and query hide the groups that do not match."""
+    page = visit("#failures")
+    whole = page.locator("#failures .group:visible").count()
+    page.locator('button.facet[data-value="check=outcomes"]').click()
+    few = page.locator("#failures .group:visible").count()
+    assert 0 < few < whole
+    page.locator("#clear").click()
+    page.locator("#query").fill("moving_mean")
+    names = page.locator("#failures .group:visible summary").all_inner_texts()
+    assert names
+    assert all("moving_mean" in name for name in names)
