@@ -11,6 +11,7 @@ import numpy as np
 
 from conformance.report.drill import Sample
 from conformance.report.entries import Entry
+from conformance.report.groups import Group
 from conformance.report.pack import pack
 from conformance.report.tally import Count, Kind
 from conformance.results import CaseRecord, Result, Run
@@ -27,6 +28,7 @@ _PER_DECADE, _ONE = 16, 100
 class Extra(NamedTuple):
     """What is shown beside results. steps: of each case, in words; reasons: of known divergences, by id."""
 
+    groups: list[Group]
     samples: list[Sample]
     steps: dict[str, list[str]]
     reasons: dict[str, str]
@@ -78,6 +80,7 @@ def _rest(run: Run, extra: Extra) -> dict[str, Any]:
         ],
         "cases": [[*_case(case), extra.steps.get(case.case, [])] for case in run.cases.values()],
         "samples": [sample.described() for sample in extra.samples],
+        "groups": [group.described() for group in extra.groups],
         "reasons": extra.reasons,
     }
 

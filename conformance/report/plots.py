@@ -53,22 +53,22 @@ def _rho(result: Result) -> float:
     return math.nan if rho is msgspec.UNSET or rho is None else float(rho)
 
 
-def distributions(run: Run, other: Run | None) -> Plot:
-    """Return the share of judged arrays with at most a given ρ, per framework; another run's dashed beside."""
-    found = _by_framework(run)
-    before = _by_framework(other) if other else {}
+def distributions(run: Run, other: Run | None = None, title: str = "Distribution of ρ") -> Plot:
+    """Return the share of judged arrays with at most a given ρ, per framework; other: whose frameworks have lines too.
+
+    Two runs side by side have the same line for the same framework.
+    """
+    names = sorted({r.framework for part in (run, other) if part for r in part.implementations})
     axis = decades(math.log10(SMALLEST), math.log10(LARGEST), "ρ = error / bound")
     share = decades(0, 1, "share of judged arrays")._replace(high=1.0, ticks=[(n / 4, f"{n / 4:g}") for n in range(5)])
-    chart, series = Chart("Share of judged arrays with at most a given ρ, per framework", axis, share), list[Series]()
-    for n, (name, values) in enumerate(found.items()):
-        chart.line(_steps(values), style(n), name)
-        series.append(Series(style(n), name, _quantiles(values)))
-        if name in before:
-            chart.line(_steps(before[name]), f"s{n % 8} other", f"{name}, other run")
-            series.append(Series(f"s{n % 8} other", f"{name}, other run", _quantiles(before[name])))
+    chart, series = Chart(f"{title}: share of judged arrays with at most a given ρ", axis, share), list[Series]()
+    for name, values in _by_framework(run).items():
+        css = style(names.index(name))
+        chart.line(_steps(values), css, name)
+        series.append(Series(css, name, _quantiles(values)))
     chart.rule(0, "ρ = 1: the bound")
     head = ["judged", "median", "90 %", "99 %", "largest", "above 1"]
-    return Plot("Distribution of ρ", head, series, chart.render() if series else None, "No array was judged.")
+    return Plot(title, head, series, chart.render() if series else None, "No array was judged.")
 
 
 def _by_framework(run: Run) -> dict[str, Array]:

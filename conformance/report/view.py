@@ -28,9 +28,9 @@ def view(material: Material) -> dict[str, Any]:
     run, folder = material.run, material.folder
     counts = _counts(material)
     found = groups.groups(counts)
-    lines = overview.lines(run, counts, found)
-    samples = drill.samples(run, folder, counts)
     rows = summary.rows(run)
+    lines = overview.lines(run, rows, counts, found)
+    samples = drill.samples(run, folder, counts)
     return {
         "material": material,
         "run": run,
@@ -59,7 +59,7 @@ def view(material: Material) -> dict[str, Any]:
         "history": _history(material.runs),
         "command": partial(_command, run),
         "facts": partial(_facts, run, material.known),
-        "packed": data.packed(run, counts, data.Extra(samples, _steps(run, folder), _reasons(material.known))),
+        "packed": data.packed(run, counts, data.Extra(found, samples, _steps(run, folder), _reasons(material.known))),
     }
 
 
@@ -86,10 +86,12 @@ def _vacuous(run: Run) -> float:
 
 def _plots(material: Material) -> list[plots.Plot]:
     curve = [point for score in material.scores for point in score.curve]
+    run, other = material.run, material.other
     return [
-        plots.distributions(material.run, material.other),
-        plots.conditioning(material.run),
-        plots.depth(_depths(material.run)),
+        plots.distributions(run, other),
+        *([plots.distributions(other, run, f"Distribution of ρ in {material.against}")] if other else []),
+        plots.conditioning(run),
+        plots.depth(_depths(run)),
         plots.detection(curve),
     ]
 

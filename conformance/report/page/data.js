@@ -27,6 +27,7 @@ function unpack(buffer) {
   for (const one of cases) if (one.kappa === 'inf') one.kappa = Infinity;
   run.byCase = new Map(cases.map(c => [c.id, c]));
   run.byId = new Map(run.implementations.map((one, index) => [one.id, { ...one, index }]));
+  run.groups = new Map(header.groups.map(one => [one.anchor, one]));
   run.kinds = kinds();
   place(run.samples);
 }
