@@ -11,86 +11,23 @@ keep the averaged axes with size 1. Gradients are in `gradient_bounds`, renorm i
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
+from conformance.batch import Batch as Batch
 from conformance.numerics import Numerics, Units
 from reference import batches
-from reference.batch_norm import moments
-from reference.own_error import Roundings, error_of_mean, error_of_variance
-from reference.precision import summation_depth, widened
+from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
 
+_T = TypeVar("_T")
+_FLOAT64 = 2.0**-53
 _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Exact statistics of one batch, laid out as the reference sees it: virtual batches along axis 1, masks as shares.
-
-    shape: of the input. count: how many values each sum adds, masked ones too. n: how many of them count, with the
-    averaged axes of size 1.
-    mean, variance: what is returned and normalizes, after a mask's offset. inside: where a value counts, 1 without a
-    mask. lost: the part of the mean that an offset in the mask's denominator takes away, 0 without.
-    """
-
-    shape: tuple[int, ...]
-    observed: batches.Batch
-    count: int
-    n: Array
-    mean: Array
-    variance: Array
-    deviation: Array
-    mean_abs: Array
-    mean_deviation: Array
-    max_abs: Array
-    inside: Array
-    lost: Array
-
-    @classmethod
-    def of(cls, observed: batches.Batch, shape: tuple[int, ...] | None = None) -> Batch:
-        """Collect what the bounds need of a batch; shape: of the input, where virtual batches are split from it."""
-        x, axes, shares = observed.counted, observed.axes, observed.shares
-        mean, variance = observed.offset(*moments(x, axes, shares))
-        deviation, one = x - mean, np.ones((), x.dtype)
-        weights = one if shares is None else shares * observed.n * observed.kept
-        return cls(
-            observed.x.shape if shape is None else shape,
-            observed,
-            math.prod(x.shape[a] for a in axes),
-            observed.n,
-            mean,
-            variance,
-            deviation,
-            batches.average(np.abs(x), axes, shares),
-            batches.average(np.abs(deviation), axes, shares),
-            np.abs(x).max(axes, keepdims=True, initial=0),
-            weights,
-            (1 - observed.kept) * np.abs(mean),
-        )
-
-    @property
-    def x(self) -> Array:
-        """The input, laid out for its statistics."""
-        return self.observed.x
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The axes averaged over."""
-        return self.observed.axes
-
-    @property
-    def divisor(self) -> Array:
-        """What sums are divided by: n, or 1 where nothing counts."""
-        return np.where(self.n == 0, 1, self.n)
-
-    def average(self, values: Array) -> Array:
-        """Return the sum over the axes, divided by n: what gradients are made of."""
-        values = np.broadcast_to(values, np.broadcast_shapes(values.shape, self.x.shape))
-        return batches.total(values, self.axes) / self.divisor
 
 
 @dataclass(frozen=True)
@@ -113,46 +50,85 @@ class Affine:
     e_shift: Array
 
 
+def _once(formula: Callable[[Bounds, Batch], _T]) -> Callable[[Bounds, Batch], _T]:
+    """Remember what a formula gives for a batch."""
+
+    @functools.wraps(formula)
+    def remembered(bounds: Bounds, batch: Batch) -> _T:
+        key = bounds, formula.__name__
+        if key not in batch.known:
+            batch.known[key] = formula(bounds, batch)
+        return batch.known[key]
+
+    return remembered
+
+
 class Bounds:
     """The formulas for one way of computing; `n` is the number of summands of each mean."""
 
     def __init__(self, numerics: Numerics, units: Units, n: int, epsilon: float) -> None:
         self.numerics, self.units, self.n, self.epsilon = numerics, units, n, epsilon
-        self.depth = max(n - 1, 0) if numerics.sums == "serial" else math.ceil(math.log2(max(n, 2))) + 16
+        self.depth = sum_depth(n, numerics.sums)
 
     def g(self, k: int) -> float:
         """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
         return _gamma((self.depth + k) * self.units.u)
 
+    def averaging(self, batch: Batch) -> int:
+        """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n; a power of 2 never.
+
+        A mask's weight is multiplied in first, and its divisor is a sum that rounds once more. Long double is no oracle
+        for fewer than 4 roundings of float64.
+        """
+        if batch.observed.shares is not None:
+            return 5
+        exact = self.n * self.units.u <= 1
+        rounds = 0 if exact and self.n & (self.n - 1) == 0 else 3 - exact
+        return max(rounds, (1 if self.units.u > _FLOAT64 else 4) - self.depth)
+
     # --- statistics ----------------------------------------------------------------------------------------------
 
+    @_once
     def e_mean(self, batch: Batch) -> Array:
-        """A sum of n terms, 1/n rounded, n itself rounded, the product rounded: depth + 4.
+        """A sum of n terms, divided by n; or running means m + (x - m) k, merged in any order.
 
-        A mask's zeros are exact, and its divisor is a sum that is rounded once more.
+        Running: an element passes through no more roundings of means than of sums. What rounds the distance moved,
+        3u|x - m| k at a time, has weights whose squares add up to n times 2V at most (Cauchy-Schwarz).
         """
-        e = self.g(4 if batch.observed.shares is None else 5) * batch.mean_abs + 3 * self.units.smallest
-        e = (
-            e + self.units.taken_u * batch.max_abs
-        )  # each value is off by that, and so may be its distance from the mean
+        units = self.units
+        e = self.g(self.averaging(batch)) * batch.mean_abs + 3 * units.smallest
+        if self.numerics.variance == "stable":
+            e = e + 3 * units.u * np.sqrt(2 * batch.variance)
+        e = e + units.taken_u * batch.max_abs  # each value is off by that, and so may be its distance from the mean
         return self.vacuous(e, self.n * batch.mean_abs)
 
-    def e_variance(self, batch: Batch, e_mean: Array) -> Array:
+    @_once
+    def e_variance(self, batch: Batch) -> Array:
         """Two passes make the mean's error second order: sum (x - m̂)² = n V + n (m - m̂)².
 
         A mask's offset moves the mean by `lost` from where the deviations add up to 0, and leaves 2 lost |m - m̂|.
         """
-        u, tiny, variance = self.units.u, self.units.smallest, batch.variance
+        u, tiny, variance, e_mean = self.units.u, self.units.smallest, batch.variance, self.e_mean(batch)
+        averaging = self.averaging(batch)
         if self.numerics.variance == "fast":
             q = variance + batch.mean**2
-            e = self.g(5) * q + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u) + 3 * u * batch.mean**2
+            e = self.g(1 + averaging) * q + 3 * u * batch.mean**2
+            e = e + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u)
             return self.vacuous((e + 6 * tiny + u * variance) / (1 - u), self.n * q)
         moved = e_mean**2 + 2 * batch.lost * e_mean + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
-        e = self.g(7) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
-        if self.numerics.variance == "stable":  # a running mean, each as good as one of max|x|; 1 + √2 < 2.42
-            e_running = self.g(4) * batch.max_abs + 3 * tiny
-            e = e + 2.42 * e_running * np.sqrt(variance) + e_running**2
+        e = self.g(3 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
+        if self.numerics.variance == "stable":
+            e_running = self._e_running(batch)
+            e = e + 2 * e_running * np.sqrt(variance) + e_running**2
         return self.vacuous(e, self.n * variance)
+
+    def _e_running(self, batch: Batch) -> Array:
+        """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decision 10)."""
+        n, units = self.n, self.units
+        moved = 6 * units.u * math.sqrt(1 + math.log(max(n, 1))) * np.sqrt(batch.variance)
+        if self.numerics.sums == "tree":  # each mean as good as one of max|x|; 1 + √2 < 2.42
+            return 1.21 * (self.g(3) * batch.max_abs + 3 * units.smallest) + moved
+        return _gamma((n + min(n, 16) / 4) / math.sqrt(12) * units.u) * batch.max_abs + 3 * units.smallest + moved
 
     def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
         """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""
@@ -172,10 +148,14 @@ class Bounds:
         return np.maximum(high - np.sqrt(w), np.sqrt(w) - low) + 2 * u * high
 
     def e_moving(self, old: Array, batch: Array, new: Array, e_old: Array, e_batch: Array, fraction: float) -> Array:
-        """new = (1-a) old + a s; u|s - old| because a = 1 - fl(momentum) keeps an absolute error of u."""
-        u, a = self.units.u, fraction
+        """new = (1-a) old + a s, or old - a (old - s), and a = 1 - fl(momentum) keeps an absolute error of u.
+
+        The first rounds 1 - a, two products and the sum, and fl(momentum)'s error moves u(1-a) from one to the other;
+        the second rounds the difference, a, the product and the sum.
+        """
+        u, a, apart = self.units.u, fraction, np.abs(batch - old)
         e = (1 - a) * e_old * (1 + u) + a * (1 + u) * e_batch
-        e = e + 4 * u * ((1 - a) * np.abs(old) + a * np.abs(batch)) + u * np.abs(batch - old)
+        e = e + u * apart + u * np.maximum(2 * ((1 - a) * np.abs(old) + a * np.abs(batch)), 3 * a * apart) * (1 + 2 * u)
         return self.stored(new, e + u * (np.abs(new) + e) + 3 * self.units.smallest)
 
     def e_debiased(self, average: Array, e_hidden: Array, momentum: float, t: int) -> Array:
@@ -195,6 +175,11 @@ class Bounds:
     def _e_w(self, variance: Array, e_variance: Array) -> Array:
         u = self.units.u
         return e_variance + u * self.epsilon + u * (variance + self.epsilon + e_variance) + self.units.smallest
+
+    @_once
+    def used_of(self, batch: Batch) -> Used:
+        """A batch's own statistics, normalizing it."""
+        return self.used(batch.mean, batch.variance, self.e_mean(batch), self.e_variance(batch))
 
     def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> Used:
         """1 / sqrt(variance + epsilon), where the error of the variance is not small: an interval, not a derivative."""
@@ -234,28 +219,27 @@ class Bounds:
 
     # --- the reference's own error -------------------------------------------------------------------------------
 
-    def certainty(self, batch: Batch, dtype: type[Any]) -> float:
-        """Return how large the reference's own error, computing in `dtype`, may be beside these bounds.
+    @_once
+    def certainty(self, batch: Batch) -> float:
+        """Return how large the reference's own error, computing in the dtype of the batch, may be beside these bounds.
 
         Every bound grows at least in proportion with what goes into it: with the errors of mean and variance, and with
         the roundings of its sums. So the part that the reference has of each of these is the part it has of the bound.
         """
-        weighted = batch.observed.shares is not None
-        by = Roundings.of(batch.count, dtype, weighted=weighted)
-        own_mean = error_of_mean(batch.mean, batch.mean_abs, batch.mean_deviation, by)
-        own_mean = own_mean + 2 * by.u * np.abs(batch.mean) * (batch.lost > 0)  # the offset's factor, and its product
-        own_variance = error_of_variance(batch.variance, batch.mean_deviation, own_mean, by)
-        e_mean = self.e_mean(batch)
-        parts = [_part(own_mean, e_mean), _part(own_variance, self.e_variance(batch, e_mean))]
-        depth = summation_depth(self.n, dtype)
-        return max(*parts, by.u / self.units.u, by.u * (depth + 4) / (self.units.u * (self.depth + 4)))
+        dtype = batch.x.dtype.type
+        (own_mean, own_variance), u, depth = batch.own_errors, roundoff(dtype), summation_depth(self.n, dtype)
+        parts = [_part(own_mean, self.e_mean(batch)), _part(own_variance, self.e_variance(batch))]
+        return max(*parts, u / self.units.u, u * (depth + 4) / (self.units.u * (self.depth + 4)))
 
     # --- common --------------------------------------------------------------------------------------------------
 
     def stored(self, value: Array, e: Array) -> Array:
         """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
-        rounded = self.units.stored_u * (np.abs(value) + np.where(np.isfinite(e), e, 0)) + self.units.stored_quantum
-        return np.where(np.abs(value) + e > self.units.stored_largest, np.inf, e + rounded)
+        size, units = np.abs(value), self.units
+        if units.stored_u:
+            rounded = units.stored_u * (size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
+            return np.where(size + e > units.stored_largest, np.inf, e + rounded)
+        return np.where(size + e > units.stored_largest, np.inf, e)
 
     def vacuous(self, e: Array, peak: Array) -> Array:
         """Return e, infinite where an intermediate as large as `peak` may overflow."""
@@ -264,8 +248,19 @@ class Bounds:
 
 def _part(own: Array, bound: Array) -> float:
     """Return the largest part that the reference's own error is of a bound that says anything."""
-    says = np.isfinite(bound) & np.isfinite(own) & (bound > 0)
-    return float(np.max(np.where(says, own, 0) / np.where(says, bound, 1), initial=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = own / bound
+    return float(part[np.isfinite(part)].max(initial=0))
+
+
+def sum_depth(n: int, sums: str) -> int:
+    """Return how many roundings a summand passes through: of a tree, a vectorized sum's 16 more than log2(n).
+
+    >>> sum_depth(1000, "serial"), sum_depth(1000, "tree"), sum_depth(8, "tree")
+    (999, 26, 7)
+    """
+    deepest = max(n - 1, 0)
+    return deepest if sums == "serial" else min(deepest, math.ceil(math.log2(max(n, 2))) + 16)
 
 
 def _gamma(ku: float) -> float:

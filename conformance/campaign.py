@@ -181,7 +181,7 @@ class Campaign:
                     yield env.Request(item.index, encode, list(asked[item.index]))
 
         for reply in worker.ask(questions()):
-            self._judge(items[reply.request], by_id[reply.implementation], reply)
+            self.judged(items[reply.request], by_id[reply.implementation], reply)
             self.progress.advanced(worker.environment.name)
 
     def _is_asked(self, item: Item, entry: Entry, pooled: list[strategies.Signature]) -> bool:
@@ -196,7 +196,8 @@ class Campaign:
             self._write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
         return not reason and (not entry.statement.compiled or named or item.signature in pooled)
 
-    def _judge(self, item: Item, entry: Entry, reply: Reply) -> None:
+    def judged(self, item: Item, entry: Entry, reply: Reply) -> list[Result]:
+        """Judge an answer, and write and return the verdicts."""
         self.cpu[entry.id] += reply.cpu
         began = time.thread_time()
         found = judge(item.id, item.question, entry.statement, reply)
@@ -205,6 +206,7 @@ class Campaign:
             file = self.options.out / results.answer_file(item.id, entry.id)
             file.write_bytes(encode_reply(reply))  # before the verdict that needs it
         self._write(*found)
+        return found
 
     def _write(self, *records: Record) -> None:
         with self._lock:

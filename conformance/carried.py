@@ -33,11 +33,12 @@ class Carried:
 def overall(b: Bounds, batch: Batch, spec: Spec) -> tuple[Near, Near]:
     """Return mean and biased variance of the batch, of the kept shape: the averages over its virtual batches."""
     e_mean = b.e_mean(batch)
-    e_variance = b.e_variance(batch, e_mean)
-    return _flat(b, batch, spec, batch.mean, e_mean), _flat(b, batch, spec, batch.variance, e_variance)
+    e_variance = b.e_variance(batch)
+    return flat(b, batch, spec, batch.mean, e_mean), flat(b, batch, spec, batch.variance, e_variance)
 
 
-def _flat(b: Bounds, batch: Batch, spec: Spec, values: Array, e: Array) -> Near:
+def flat(b: Bounds, batch: Batch, spec: Spec, values: Array, e: Array) -> Near:
+    """Return a statistic of the batch, of the kept shape, with its error: the average over virtual batches."""
     e = np.broadcast_to(e, values.shape)
     if batch.observed.virtual:
         values, e = b.e_overall(values, e)
@@ -50,8 +51,8 @@ def moved(b: Bounds, batch: Batch, before: Carried, spec: Spec, semantics: Seman
     mean, variance = overall(b, batch, spec)
     stored, factor = variance, stored_factor(batch.n, spec, semantics)
     if semantics.stored_variance == "unbiased" and not spec.renorm:
-        e_variance = b.e_variance(batch, b.e_mean(batch))
-        stored = _flat(b, batch, spec, batch.variance * factor, b.e_unbiased(batch.variance, e_variance, factor))
+        e_variance = b.e_variance(batch)
+        stored = flat(b, batch, spec, batch.variance * factor, b.e_unbiased(batch.variance, e_variance, factor))
     old, errors = before.state, before.errors
     new = update(old, mean.value, stored.value, spec, semantics)
     a = float(update_fraction(new.updates, spec, semantics))

@@ -10,7 +10,18 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance import campaign, case_cli, env_cli, gate_cli, merge_cli, report_cli, results, roster
+from conformance import (
+    audit_cli,
+    campaign,
+    case_cli,
+    env_cli,
+    gate_cli,
+    merge_cli,
+    recall_cli,
+    report_cli,
+    results,
+    roster,
+)
 from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
 
@@ -180,6 +191,7 @@ def doctor(device: str, as_json: bool) -> None:
         raise Incomplete(f"missing: {'; '.join(missing)}")
 
 
+main.add_command(audit_cli.audit)
 main.add_command(case_cli.explain)
 main.add_command(case_cli.export)
 main.add_command(case_cli.replay)
@@ -187,3 +199,4 @@ main.add_command(env_cli.env)
 main.add_command(gate_cli.gate)
 main.add_command(report_cli.report)
 main.add_command(merge_cli.merge)
+main.add_command(recall_cli.command)

@@ -109,7 +109,7 @@ def read_tensors(path: Path, prefix: str) -> dict[str, Array]:
 def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
     """Return a case written as JSON, its tensors given apart or, when written by hand, inline.
 
-    An inline tensor is `{"dtype": "float32", "data": [[1, 2], [3, 4]]}`.
+    An inline tensor is `{"dtype": "float32", "data": [[1, 2], [3, 4]]}`; with `"shape": [0, 3]` where it holds nothing.
     """
     try:
         fields: dict[str, Any] = json.loads(text)
@@ -121,10 +121,15 @@ def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
         if unknown:
             raise ValueError(f"Spec has no field {sorted(unknown)}")
         case = msgspec.convert(fields, Case)
-        arrays = {name: np.array(t["data"], _dtype(t["dtype"])) for name, t in inline.items()}
+        arrays = {name: _inline(tensor) for name, tensor in inline.items()}
     except (json.JSONDecodeError, msgspec.ValidationError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"not a case: {error}") from error
     return msgspec.structs.replace(case, tensors=arrays if tensors is None else tensors)
+
+
+def _inline(tensor: dict[str, Any]) -> Array:
+    array = np.array(tensor["data"], _dtype(tensor["dtype"]))
+    return array.reshape(tensor.get("shape", array.shape))
 
 
 def _dtype(name: str) -> np.dtype[Any]:

@@ -81,19 +81,34 @@ def watching(*, quiet: bool) -> Generator[Progress]:
 
 def print_run(run: Run, folder: Path) -> None:
     """Print the final table, the failures in brief, and the verdict."""
-    console = Console(width=None if Console().is_terminal else 200)
-    console.print(_table(run))
+    console, rows = Console(width=None if Console().is_terminal else 200), summary.rows(run)
+    console.print(_table(rows))
+    _print_first(console, _looser(rows), f"bnconf report {folder} shows them all")
     failed = [result for result in run.results if result.verdict in ("FAIL", "ERROR")]
-    for result in failed[:5]:
-        console.print(describe(result), highlight=False, markup=False)
-        console.print(f"    {replay_command(run, result, folder)}", markup=False)
-    if len(failed) > 5:
-        console.print(f"… and {len(failed) - 5} more; bnconf report {folder} shows them all", markup=False)
+    found = [f"{describe(result)}\n    {replay_command(run, result, folder)}" for result in failed]
+    _print_first(console, found, f"bnconf report {folder} shows them all")
     if run.header.cases < SUFFICIENT:
         console.print(
             f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {SUFFICIENT}"
         )
     console.print(headline(run), highlight=False, markup=False)
+
+
+def _print_first(console: Console, lines: list[str], where: str) -> None:
+    for line in lines[:5]:
+        console.print(line, highlight=False, markup=False)
+    if len(lines) > 5:
+        console.print(f"… and {len(lines) - 5} more; {where}", markup=False)
+
+
+def _looser(rows: list[summary.Row]) -> list[str]:
+    """Return a line for each implementation that declares less of y than all that this run observed."""
+    return [
+        f"{row.id}: y declared {o.declared}, observed {o.observed} in {o.arrays} arrays: looser than observed"
+        for row in rows
+        for o in row.observed
+        if o.looser
+    ]
 
 
 def replay_command(run: Run, result: Result, folder: Path) -> str:
@@ -114,14 +129,14 @@ def headline(run: Run) -> str:
     )
 
 
-def _table(run: Run) -> Table:
+def _table(rows: list[summary.Row]) -> Table:
     table = Table(title="worst ρ = error / bound (1 or less conforms)")
     table.add_column("implementation", no_wrap=True)
     for column in summary.MAIN:
         table.add_column(_SHORT.get(column, column), justify="right")
     for verdict in ("PASS", "FAIL", "other"):
         table.add_column(verdict, justify="right")
-    for row in summary.rows(run):
+    for row in rows:
         cells = [summary.show(row.outputs[c].rho) if c in row.outputs else "" for c in summary.MAIN]
         passed, failed = row.verdicts.get("PASS", 0), row.verdicts.get("FAIL", 0)
         other = sum(row.verdicts.values()) - passed - failed
@@ -139,7 +154,21 @@ def describe(result: Result) -> str:
     if d is None:
         return f"{where}: {result.reason}"
     found = f"got {d.got}, expected {d.expected} ± {d.bound} at {d.index}"
-    return f"{where}: ρ = {summary.show(result.rho)} ({d.check}; {result.numerics}): {found}"
+    return f"{where}: ρ = {summary.show(result.rho)} ({d.check}; {result.numerics}): {found}{_figures(result)}"
+
+
+def _figures(result: Result) -> str:
+    """Return what helps to read a deviation: its size in condition-scaled ulps, and what the bounds could see."""
+    d, said = result.deviation, list[str]()
+    if d and d.ulps:
+        said.append(f"{d.ulps:g} ulps of the terms' size")
+    if result.depth is not msgspec.UNSET:
+        said.append(f"effective depth {result.depth:g}")
+    if result.resolution is not msgspec.UNSET:
+        said.append(f"resolution {result.resolution:g}")
+    if result.vacuous:
+        said.append(f"{result.vacuous} of {result.elements} bounds vacuous")
+    return f" [{', '.join(said)}]" if said else ""
 
 
 def as_json(run: Run) -> str:
@@ -152,6 +181,10 @@ def as_json(run: Run) -> str:
             "verdicts": row.verdicts,
             "cases": row.cases,
             "rho": {column: worst.rho for column, worst in row.outputs.items()},
+            "vacuous": {column: round(w.vacuous_share, 4) for column, w in row.outputs.items() if w.vacuous},
+            "resolution": {column: w.resolution for column, w in row.outputs.items() if w.resolution is not None},
+            "depth": {column: w.depth for column, w in row.outputs.items() if w.depth},
+            "observed": row.observed,
         }
         for row in summary.rows(run)
     ]
@@ -180,7 +213,7 @@ def _off(off: Off) -> str:
     worst, channel = off.worst, off.channel
     said = (
         f"ρ = {summary.show(off.rho)} at {worst.index} ({worst.check}): expected {worst.expected}, got {worst.got}, "
-        f"bound {worst.bound}"
+        f"bound {worst.bound}" + (f", {worst.ulps:g} ulps of the terms' size" if worst.ulps else "")
     )
     if channel is None:
         return said

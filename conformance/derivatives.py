@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from conformance import second_order_bounds
+from conformance.bounds import Bounds
 from conformance.carried import Carried
 from conformance.gradient_bounds import GradientBounds
 from conformance.second_order_bounds import TangentBounds
@@ -49,16 +53,48 @@ def _gradients(step: OneStep, before: Carried, used: Normalizing) -> Answers:
         exact = train_gradients(*common, mask=q.mask(t), adjustment=q.adjustment(t), updating=updating)
     else:
         exact = infer_gradients(*common)
-    out = {"dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, step.laid_out(dy), used)))}
+    dy, formulas = step.laid_out(dy), _Formulas(step, before, used)
+    of_dx, size = formulas("dx", dy), np.abs(dy)
+    out = {
+        "dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, of_dx)), partial(_terms_dx, step, of_dx))
+    }
     if step.spec.scale:
-        out["dgamma"] = step.stored("dgamma", exact.dgamma, _e_dgamma(step, before, step.laid_out(dy), used))
+        e, terms = _e_dgamma(step, before, dy, formulas), partial(_terms, step, lambda: size * np.abs(of_dx.z))
+        out["dgamma"] = step.stored("dgamma", exact.dgamma, e, terms)
     if step.spec.center:
-        out["dbeta"] = step.stored("dbeta", exact.dbeta, _e_dbeta(step, step.laid_out(dy), used))
+        out["dbeta"] = step.stored("dbeta", exact.dbeta, _e_dbeta(step, dy, used), partial(_terms, step, lambda: size))
     return out
 
 
-def _e_dx(step: OneStep, before: Carried, dy: Array, used: Normalizing) -> Array:
-    formulas = GradientBounds(step.bounds("dx"), step.batch, used("dx"), *_reaching(step, before, dy))
+def _terms_dx(step: OneStep, formulas: GradientBounds) -> Array:
+    """The magnitudes of gamma r dy, gamma r mean(dy) and gamma r z mean(dy z)."""
+    f, terms = formulas, np.abs(formulas.dy)
+    if step.training:
+        terms = terms + (np.abs(f.c1) + np.abs(f.z * f.c2)) * f.batch.inside
+    return step.joined(np.abs(step.gamma) * f.used.r * terms)
+
+
+def _terms(step: OneStep, values: Callable[[], Array]) -> Array:
+    return _summed(step, step.batch.average(values()))
+
+
+class _Formulas:
+    """The formulas for the gradient of a step, which outputs that are promised alike share."""
+
+    def __init__(self, step: OneStep, before: Carried, used: Normalizing) -> None:
+        self.step, self.before, self.used = step, before, used
+        self._found: dict[Bounds, GradientBounds] = {}
+
+    def __call__(self, output: str, dy: Array, groups: int = 1) -> GradientBounds:
+        """Return those for one output; dy: laid out as the batch."""
+        step, bounds = self.step, self.step.bounds(output, groups)
+        if bounds not in self._found:
+            reaching = _reaching(step, self.before, dy, bounds.units.u)
+            self._found[bounds] = GradientBounds(bounds, step.batch, self.used(output), *reaching)
+        return self._found[bounds]
+
+
+def _e_dx(step: OneStep, before: Carried, formulas: GradientBounds) -> Array:
     if not step.training:
         return formulas.e_dx_infer(step.gamma)
     moving = step.semantics.training_statistics == "moving"
@@ -67,29 +103,28 @@ def _e_dx(step: OneStep, before: Carried, dy: Array, used: Normalizing) -> Array
     return formulas.e_dx_train(step.gamma, part)
 
 
-def _reaching(step: OneStep, before: Carried, dy: Array) -> tuple[Array, Array]:
+def _reaching(step: OneStep, before: Carried, dy: Array, u: float) -> tuple[Array, Array]:
     """Return what of dy reaches z, and its error."""
     inner = step.inner(before)
     if inner is None:
         return dy, np.zeros((), dy.dtype)
-    f, u = inner[0], step.bounds("dx").units.u
+    f = inner[0]
     return f.value * dy, (f.error + 2 * u * np.abs(f.value)) * np.abs(dy)
 
 
-def _e_dgamma(step: OneStep, before: Carried, dy: Array, used: Normalizing) -> Array:
+def _e_dgamma(step: OneStep, before: Carried, dy: Array, formulas: _Formulas) -> Array:
     """dgamma = sum(dy p), p = f z + h: over all virtual batches, in any order."""
-    bounds, batch = step.bounds("dgamma", _groups(step)), step.batch
-    mean = GradientBounds(bounds, batch, used("dgamma"), *_reaching(step, before, dy)).e_mean_dyz()
-    inner = step.inner(before)
+    found = formulas("dgamma", dy, _groups(step))
+    mean, inner = found.e_mean_dyz, step.inner(before)
     if inner is not None:
         h, size = inner[1], np.abs(dy)
-        mean = mean + batch.average(size * (bounds.g(6) * (np.abs(h.value) + h.error) + h.error))
+        mean = mean + step.batch.average(size * (found.bounds.g(6) * (np.abs(h.value) + h.error) + h.error))
     return _summed(step, mean)
 
 
 def _e_dbeta(step: OneStep, dy: Array, used: Normalizing) -> Array:
     bounds, none = step.bounds("dbeta", _groups(step)), np.zeros((), dy.dtype)
-    return _summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, none).e_mean_dy())
+    return _summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, none).e_mean_dy)
 
 
 def _groups(step: OneStep) -> int:

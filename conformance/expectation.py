@@ -14,7 +14,7 @@ import numpy as np
 from conformance.carried import Carried
 from conformance.case import initial_state
 from conformance.derivatives import derivatives
-from conformance.numerics import finfo
+from conformance.numerics import Numerics, finfo
 from conformance.question import Plan
 from conformance.step import Answers as Answers
 from conformance.step import Expected as Expected
@@ -41,8 +41,16 @@ def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
             yield refusal
             continue
         carried = carried or Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
-        answers, carried = ({}, carried) if plan.unjudged else _answers(OneStep(plan, t), carried)
+        answers, carried = ({}, carried) if plan.unjudged else _answers(_step(plan, t), carried)
         yield answers
+
+
+def _step(plan: Plan, t: int) -> OneStep:
+    """Return a step of a plan, which its checks share, and so do implementations that promise the same."""
+    known, key = plan.question.known, ("step", t, plan.key)
+    if key not in known:
+        known[key] = OneStep(plan, t)
+    return known[key]
 
 
 def keeps(plan: Plan) -> bool:
@@ -68,30 +76,35 @@ def _answers(step: OneStep, before: Carried) -> tuple[Answers, Carried]:
     """Return every output of a step with its bound, and the state after it."""
     after, used = step.after(before), step.normalizing(before)
     out = {"y": step.y(before, used), **step.batch_statistics(), **derivatives(step, before, used)}
-    return out | step.moving(after), after
+    return out | step.moving(before, after), after
 
 
 def after(plan: Plan, t: int, state: State) -> Answers:
     """Return what step t should give from the state that the implementation itself returned before it."""
-    step, before = OneStep(plan, t), Carried.exact(state)
+    step, before = _step(plan, t), Carried.exact(state)
     normalizes = plan.mode(t) == "infer" or plan.semantics.training_statistics == "moving" or plan.spec.renorm
-    return _answers(step, before)[0] if normalizes else step.moving(step.after(before))
+    return _answers(step, before)[0] if normalizes else step.moving(before, step.after(before))
 
 
 def residual(plan: Plan, t: int, mean: Array, variance: Array, *, rounded: bool) -> Answers:
     """Return y for the batch statistics that the implementation returned, which it may have rounded to return them."""
-    dtype, step, info = plan.question.dtype, OneStep(plan, t), finfo(mean.dtype.name)
+    dtype, step, info = plan.question.dtype, _step(plan, t), finfo(mean.dtype.name)
     state = State(widened(mean, dtype), widened(variance, dtype))
     u, tiny = (float(info.eps) / 2, float(info.smallest_subnormal)) if rounded else (0.0, 0.0)
     carried = Carried(state, State(u * np.abs(state.mean) + tiny, u * state.variance + tiny))
     return {"y": step.y(Carried.exact(state), step.used(carried))}
 
 
-def class_a(plan: Plan, t: int) -> Expected | None:
-    """Return a training step's y with the bound of class A; None where that is what is promised."""
-    strict = plan.as_class_a()
-    if strict is None or plan.mode(t) != "train" or plan.spec.renorm:
+def y_as(plan: Plan, t: int, numerics: Numerics) -> Expected | None:
+    """Return a training step's y as computed in another way; None where the batch alone does not decide it."""
+    if plan.mode(t) != "train" or plan.spec.renorm or plan.semantics.training_statistics != "batch":
         return None
-    step = OneStep(strict, t)
-    start = Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
-    return step.y(start, step.normalizing(start))
+    if numerics == plan.numerics("train", "y"):
+        answers = trajectory(plan)[t]
+        return None if isinstance(answers, Refusal) else answers["y"]
+    other = plan.with_y(numerics)
+    key = ("y", t, other.key)
+    if key not in plan.question.known:
+        step, start = _step(other, t), Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
+        plan.question.known[key] = step.y(start, step.normalizing(start))
+    return plan.question.known[key]

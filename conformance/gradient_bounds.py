@@ -8,6 +8,7 @@ values, divided by how many count; where a value does not count (`Batch.inside` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,11 +26,30 @@ class GradientBounds:
     dy: Array
     e_dy: Array
 
+    @cached_property
+    def z(self) -> Array:
+        """The distance from the mean that normalizes, times r."""
+        return (self.batch.x - self.used.mean) * self.used.r
+
+    @cached_property
+    def c1(self) -> Array:
+        """The mean of dy."""
+        return self.batch.average(self.dy)
+
+    @cached_property
+    def c2(self) -> Array:
+        """The mean of dy·z."""
+        return self.batch.average(self.dy * self.z)
+
+    @cached_property
     def e_mean_dy(self) -> Array:
         """The mean of dy; n times it bounds dbeta."""
         b, magnitude = self.bounds, self.batch.average(np.abs(self.dy) + self.e_dy)
-        return b.vacuous(b.g(4) * magnitude + self.batch.average(self.e_dy) + 3 * b.units.smallest, b.n * magnitude)
+        return b.vacuous(
+            b.g(self._averaging) * magnitude + self.batch.average(self.e_dy) + 3 * b.units.smallest, b.n * magnitude
+        )
 
+    @cached_property
     def e_mean_dyz(self) -> Array:
         """The mean of dy·z, z = (x - m) r; n times it bounds dgamma.
 
@@ -38,42 +58,46 @@ class GradientBounds:
         """
         b, dy, used, mean = self.bounds, self.dy, self.used, self.batch.average
         r, e_r, e_m, tiny = used.r, used.e_r, used.e_mean, b.units.smallest
-        z = (self.batch.x - used.mean) * r
-        size, t = mean(np.abs(dy) + self.e_dy), mean((np.abs(dy) + self.e_dy) * np.abs(z))
-        c1, c2 = np.abs(mean(dy)), np.abs(mean(dy * z))
+        z, c1, c2 = np.abs(self.z), np.abs(self.c1), np.abs(self.c2)
+        size, t = mean(np.abs(dy) + self.e_dy), mean((np.abs(dy) + self.e_dy) * z)
         growth = 1 + e_r / r
-        e = (b.g(6) * (t + r * e_m * size) + r * e_m * (c1 + b.g(4) * size)) * growth + c2 * e_r / r
-        e = e + mean(self.e_dy * (np.abs(z) + r * e_m)) * growth
+        e = (
+            b.g(3 + self._averaging) * (t + r * e_m * size) + r * e_m * (c1 + b.g(1 + self._averaging) * size)
+        ) * growth + c2 * e_r / r
+        e = e + mean(self.e_dy * (z + r * e_m)) * growth
         peak = b.n * np.maximum(t, t / r + e_m * size)
         if self._through_x:
             dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size
-            e, peak = e + r * growth * b.g(5) * dyx, np.maximum(peak, b.n * dyx)
+            e, peak = e + r * growth * b.g(2 + self._averaging) * dyx, np.maximum(peak, b.n * dyx)
         return b.vacuous(e + 3 * tiny * (1 + r + e_r), peak)
 
     def e_dx_train(self, gamma: Array, part: float) -> Array:
-        """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes."""
+        """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes.
+
+        The derivative of 1 / sqrt(w) is -r³/2, which overflows in half precision where r is above 40.
+        """
         b, batch, dy, used = self.bounds, self.batch, self.dy, self.used
         u, tiny, reach = b.units.u, b.units.smallest, part * batch.inside
         r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
         d, x, m = np.abs(batch.x - batch.mean), np.abs(batch.x), np.abs(batch.mean)
-        c1 = batch.average(dy)
-        c2 = batch.average(dy * (batch.x - used.mean) * r)
-        e1, e2 = self.e_mean_dy(), self.e_mean_dyz()
+        c1, c2, e1, e2 = self.c1, self.c2, self.e_mean_dy, self.e_mean_dyz
         z = d * r
         e_z = (d + e_m + u * (d + e_m) + tiny) * (r + e_r) * (1 + u) - z
         c2_most = np.abs(c2) + e2
         e_product = (z + e_z) * c2_most * (1 + 2 * u) - z * np.abs(c2)
-        e_t = reach * (e1 + e_product + r * (e_m + batch.lost + b.g(4) * batch.mean_deviation) * c2_most)
+        e_t = reach * (
+            e1 + e_product + r * (e_m + batch.lost + b.g(1 + self._averaging) * batch.mean_deviation) * c2_most
+        )
         e_t = e_t + self.e_dy + 4 * u * (np.abs(dy) + reach * (np.abs(c1) + z * np.abs(c2) + e1))
         if part != 1:  # the part is 1 - fl(momentum), with an absolute error of u
             e_t = e_t + u * batch.inside * (np.abs(c1) + z * np.abs(c2))
         if self._through_x:
             e_t = e_t + reach * (6 * u * r * (x + m + e_m) * c2_most + 4 * u * r * m * np.abs(c2))
         if b.numerics.variance == "fast":  # a clamped variance passes no gradient
-            clamped = batch.variance - b.e_variance(batch, e_m) <= 0
+            clamped = batch.variance - b.e_variance(batch) <= 0
             e_t = e_t + np.where(clamped, reach * (z + e_z) * c2_most, 0)
         t = dy - reach * c1 - reach * (batch.x - batch.mean) * r * c2
-        return self._e_scaled(t, e_t, gamma)
+        return b.vacuous(self._e_scaled(t, e_t, gamma), (r + e_r) ** 3)
 
     def e_dx_infer(self, gamma: Array) -> Array:
         """dx = gamma r dy: the statistics are constants."""
@@ -83,6 +107,10 @@ class GradientBounds:
         b, u, r, e_r, g = self.bounds, self.bounds.units.u, self.used.r, self.used.e_r, np.abs(gamma)
         e = g * ((r + e_r) * (np.abs(t) + e_t) * (1 + u) ** 3 - r * np.abs(t)) + b.units.smallest * (2 + g + r + g * r)
         return b.stored(gamma * r * t, b.vacuous(e, np.maximum(g, 1) * (r + e_r) * (np.abs(t) + e_t)))
+
+    @property
+    def _averaging(self) -> int:
+        return self.bounds.averaging(self.batch)
 
     @property
     def _through_x(self) -> bool:

@@ -38,8 +38,8 @@ class Item:
 
     def record(self) -> CaseRecord:
         """Return what the run file says of the case."""
-        case, conditioning = self.case, self._conditioning()
-        n = self.question.whole(0).count
+        with np.errstate(all="ignore"):  # of no value there is no mean, and a constant has no conditioning
+            case, conditioning, n = self.case, self._conditioning(), self.question.whole(0).count
         well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
         modes = " ".join(step.mode for step in case.steps)
         finite = conditioning if math.isfinite(conditioning) else None
@@ -57,7 +57,6 @@ class Item:
         largest = 0.0
         for t in range(len(self.case.steps)):
             batch = self.question.whole(t)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
+            ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
             largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max()))
         return largest

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import bounds, expectation
+from conformance import bounds, expectation, observed
 from conformance.expectation import Answers, Expected
+from conformance.expected import digits
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
 from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
@@ -143,18 +144,26 @@ class _Judge:
             output,
             rho=worst[0],
             checks={name: c[0] for name, c in compared.items()},
-            deviation=worst[1],
+            deviation=worst[1] and _with_ulps(worst[1], got, checks[worst[1].check][output]),
             numerics=numerics,
             dtype=got.dtype.name,
             elements=int(got.size),
             vacuous=vacuous,
-            class_a=self._class_a(t, output, got),
+            depth=_figure(wanted.depth(got)),
+            resolution=_figure(wanted.resolution),
+            **self._class(t, output, got),
         )
 
-    def _class_a(self, t: int, output: str, got: Array) -> Rho | msgspec.UnsetType:
-        """Return ρ under class A, for a training output that promises less: which class is it really in?"""
-        strict = expectation.class_a(self.plan, t) if output == "y" else None
-        return _compare("class A", got, strict)[0] if strict else msgspec.UNSET
+    def _class(self, t: int, output: str, got: Array) -> dict[str, Any]:
+        """Return which classes a training step's y is outside of, and ρ under A where less is promised."""
+        found = observed.outside(self.plan, t, got) if output == "y" else None
+        if found is None:
+            return {}
+        promised = self.plan.numerics("train", "y")
+        less = (promised.variance, promised.affine) != ("two_pass", "direct")
+        grade = "T" if promised.sums == "tree" else "S"
+        ratio = _rho(found.get(f"A·{grade}", 0.0))
+        return {"outside": list(found), "class_a": ratio if less else msgspec.UNSET}
 
     def _result(self, t: int, verdict: Any, reason: str, output: str = "outcome", **fields: Any) -> Result:
         mode = self.case.steps[t].mode
@@ -169,8 +178,16 @@ def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation
         return None, None
     ratio = bounds.rho(got, expected.value, expected.bound)
     index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    values = (_number(a[index]) for a in (expected.value, got, expected.bound))
-    return _rho(ratio[index]), Deviation(check, [int(i) for i in index], *values)
+    value, found, bound = (_number(a[index]) for a in (expected.value, got, expected.bound))
+    return _rho(ratio[index]), Deviation(check, [int(i) for i in index], value, found, bound)
+
+
+def _figure(value: float | None) -> float | msgspec.UnsetType:
+    return digits(value) if value else msgspec.UNSET
+
+
+def _with_ulps(worst: Deviation, got: Array, wanted: Expected) -> Deviation:
+    return msgspec.structs.replace(worst, ulps=digits(wanted.ulps(got, tuple(worst.index))))
 
 
 def _shape_or_dtype(got: Array, wanted: Expected) -> str:

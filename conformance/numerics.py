@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -36,11 +37,57 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{name}·{'T' if self.sums == 'tree' else 'S'}"
 
 
+_ORDER: list[tuple[Literal["two_pass", "stable", "fast"], Literal["direct", "folded"]]] = [
+    ("two_pass", "direct"),
+    ("stable", "folded"),
+    ("fast", "direct"),
+    ("fast", "folded"),
+]
+"""A, A′, B and B′; each holds those before it, but that B does not hold A′."""
+
+
+def classes(promised: Numerics) -> dict[str, Numerics]:
+    """Return every class and grade by its label, from the strictest; accumulation and clamping as promised.
+
+    >>> list(classes(Numerics()))
+    ['A·T', 'A·S', 'A′·T', 'A′·S', 'B·T', 'B·S', 'B′·T', 'B′·S']
+    """
+    found = [
+        msgspec.structs.replace(promised, variance=variance, affine=affine, sums=sums)
+        for variance, affine in _ORDER
+        for sums in ("tree", "serial")
+    ]
+    return {numerics.label: numerics for numerics in found}
+
+
+def holds(wide: str, narrow: str) -> bool:
+    """Return whether a class and grade holds all of another, by their labels.
+
+    >>> holds("B′·S", "A·T"), holds("A·T", "A·S"), holds("B·S", "A′·S"), holds("C·S", "A·T")
+    (True, False, False, False)
+    """
+    order = ["A", "A′", "B", "B′"]
+    (name, grade), (other, its_grade) = wide.split("·"), narrow.split("·")
+    if name not in order or other not in order or (name, other) == ("B", "A′"):
+        return False
+    return order.index(name) >= order.index(other) and grade <= its_grade
+
+
+def smallest(without: set[str]) -> str:
+    """Return the strictest class and grade that is not among these, empty where all are.
+
+    >>> smallest({"A·T", "A′·T"}), smallest(set())
+    ('A·S', 'A·T')
+    """
+    return next((label for label in classes(Numerics()) if label not in without), "")
+
+
 @dataclass(frozen=True)
 class Units:
     """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output.
 
-    taken_u: what inputs are rounded by when arithmetic coarser than their own dtype takes them in, 0 otherwise.
+    taken_u, parameters_u: what inputs, and gamma and beta, are rounded by when arithmetic coarser than their own dtype
+    takes them in, 0 otherwise.
     """
 
     u: float
@@ -50,10 +97,12 @@ class Units:
     stored_quantum: float
     stored_largest: float
     taken_u: float = 0.0
+    parameters_u: float = 0.0
 
     @classmethod
-    def of(cls, arithmetic: str, stored: str, taken: str = "bfloat16") -> Units:
-        """Return the units for arithmetic in one dtype, storage in another, and input of a third.
+    @functools.cache  # a dozen pairs of dtypes, asked for with every bound
+    def of(cls, arithmetic: str, stored: str, taken: str = "bfloat16", parameters: str = "bfloat16") -> Units:
+        """Return the units for arithmetic in one dtype, storage in another, input and parameters of others.
 
         Storing at no less costs nothing, nor does taking in what is no wider.
         """
@@ -66,10 +115,11 @@ class Units:
             float(out.eps) / 2 if rounds else 0.0,
             float(out.smallest_subnormal) / 2 if rounds else 0.0,
             float(out.max),
-            float(info.eps) / 2 if float(finfo(taken).eps) < float(info.eps) else 0.0,
+            *(float(info.eps) / 2 if float(finfo(d).eps) < float(info.eps) else 0.0 for d in (taken, parameters)),
         )
 
 
+@functools.cache
 def finfo(name: str) -> Any:
     """Return limits of a dtype; NumPy has no bfloat16."""
     return cast("Any", ml_dtypes).finfo(name)

@@ -40,6 +40,7 @@ class Question:
         self.dtype: Any = np.float64 if self.unjudged else working_dtype(msgspec.structs.astuple(case.dtypes))
         self.known: dict[Any, Any] = {}
         self._batches: dict[Any, Batch] = {}
+        self._bounds: dict[tuple[Numerics, Units, int, float], Bounds] = {}
 
     def batch(self, t: int, semantics: Semantics | None = None) -> Batch:
         """Return the exact statistics of step t's input, as these semantics take them of masks and virtual batches."""
@@ -59,6 +60,13 @@ class Question:
             assert x is not None
             self._batches["whole", t] = Batch.of(observe(x, None, plain, Semantics()))
         return self._batches["whole", t]
+
+    def bounds(self, numerics: Numerics, units: Units, n: int, epsilon: float) -> Bounds:
+        """Return the formulas for one way of computing; implementations that promise the same share them."""
+        key = numerics, units, n, epsilon
+        if key not in self._bounds:
+            self._bounds[key] = Bounds(*key)
+        return self._bounds[key]
 
     def array(self, t: int, name: str) -> Array | None:
         """Return a tensor of step t at the reference's precision: x, dy, tangent; None where there is none."""
@@ -161,26 +169,22 @@ class Plan:
     def bounds(self, mode: str, output: str, n: int) -> Bounds:
         """Return the formulas for an output, for sums of n values."""
         numerics = self.numerics(mode, output)
-        return Bounds(numerics, self._units(numerics), n, floored_epsilon(self.spec, self.semantics))
+        return self.question.bounds(numerics, self._units(numerics), n, floored_epsilon(self.spec, self.semantics))
 
     def _units(self, numerics: Numerics) -> Units:
         x = self.case.dtypes.x
         wide = "float64" if x == "float64" else "float32"
         arithmetic = {"wide": wide, "input": x, "float32": "float32"}[numerics.accumulate]
-        return Units.of(arithmetic, self.dtype(numerics), x)
+        return Units.of(arithmetic, self.dtype(numerics), x, self.case.dtypes.parameters)
 
     def dtype(self, numerics: Numerics) -> str:
         """Return the dtype that an output is promised in."""
         return getattr(self.case.dtypes, _DTYPES[numerics.stored]) if numerics.stored in _DTYPES else numerics.stored
 
-    def as_class_a(self) -> Plan | None:
-        """Return the plan with training outputs held to class A, same grade; None where that is what is promised."""
-        promised = self.numerics("train", "y")
-        strict = msgspec.structs.replace(promised, variance="two_pass", affine="direct")
-        if strict == promised or self.semantics.training_statistics != "batch":
-            return None
+    def with_y(self, numerics: Numerics) -> Plan:
+        """Return the plan with a training step's y held to other numerics."""
         plan = object.__new__(Plan)
         plan.question, plan.case, plan.spec, plan.semantics = self.question, self.case, self.spec, self.semantics
         plan.unjudged = self.unjudged
-        plan._numerics = self._numerics | {("train", "y"): strict}
+        plan._numerics = self._numerics | {("train", "y"): numerics}
         return plan

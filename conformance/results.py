@@ -85,17 +85,27 @@ class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
 
 
 class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The element with the largest ρ of the check that judged hardest."""
+    """The element with the largest ρ of the check that judged hardest.
+
+    ulps: its error in condition-scaled units of the last place (`Expected.ulps`).
+    """
 
     check: str
     index: list[int]
     expected: float | str
     got: float | str
     bound: float | str
+    ulps: float = 0.0
 
 
 class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
-    """A verdict on one output of one step, or, where there is no array to judge, on the step or the case."""
+    """A verdict on one output of one step, or, where there is no array to judge, on the step or the case.
+
+    vacuous: how many of the elements have an infinite bound. depth: the effective depth of the sums behind a mean
+    (`Expected.depth`). resolution: the median of y's bound / |gamma|. outside: the classes and grades that a training
+    step's y is outside of, where that was measured. class_a: its ρ under class A where less is promised, 0 where it is
+    inside grade T.
+    """
 
     case: str
     implementation: str
@@ -113,6 +123,9 @@ class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
     elements: int = 0
     vacuous: int = 0
     class_a: Rho | msgspec.UnsetType = msgspec.UNSET
+    outside: list[str] | msgspec.UnsetType = msgspec.UNSET
+    depth: float | msgspec.UnsetType = msgspec.UNSET
+    resolution: float | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def size(self) -> float:

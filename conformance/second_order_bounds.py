@@ -76,7 +76,7 @@ class TangentBounds:
         low, high = (most(self._magnitudes(with_errors=e)) for e in (False, True))
         e = high - low + ((1 + b.g(8)) ** _NESTED - 1) * high + b.units.smallest * (2 + high)
         if b.numerics.variance == "fast":  # a clamped variance passes no derivative
-            e = np.where(self.batch.variance - b.e_variance(self.batch, b.e_mean(self.batch)) <= 0, np.inf, e)
+            e = np.where(self.batch.variance - b.e_variance(self.batch) <= 0, np.inf, e)
         return b.vacuous(e, self.batch.count * high)
 
     def _magnitudes(self, *, with_errors: bool) -> _Magnitudes:

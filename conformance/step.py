@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from conformance import carried, renorm_bounds
 from conformance.bounds import Affine, Bounds, Used
 from conformance.carried import Carried
+from conformance.expected import Expected as Expected
 from conformance.numerics import Numerics, finfo
 from conformance.question import Plan
 from conformance.renorm_bounds import Near, exact
+from reference.averages import update_fraction
 from reference.batch_norm import spread
 from reference.batches import join, split
 from reference.spec import Array, kept_shape
@@ -21,15 +25,6 @@ OWN = 1e-3
 """The part of a bound that the reference's own error stays below."""
 
 _RENORM = {"moving_stddev": "moving_stddev", "renorm_mean": "mean", "renorm_stddev": "stddev"}
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The exact value of one output, the allowed error per element, and the dtype it is promised in."""
-
-    value: Array
-    bound: Array
-    dtype: str
 
 
 Answers = dict[str, Expected]
@@ -46,7 +41,9 @@ class OneStep:
         self.training = self.mode == "train"
         self.batch = self.question.batch(t, self.semantics) if self.training else self.question.whole(t)
         self.kept = kept_shape(self.spec, self.batch.shape)
-        self._own: dict[Numerics, float] = {}
+        self._bounds: dict[tuple[str, int], Bounds] = {}
+        self._sizes: dict[str, Array] = {}
+        self._inner: tuple[Carried, tuple[Near, Near] | None] | None = None
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -56,7 +53,7 @@ class OneStep:
             return before
         return carried.moved(self.bounds("moving_mean"), self.batch, before, self.spec, self.semantics)
 
-    def moving(self, after: Carried) -> Answers:
+    def moving(self, before: Carried, after: Carried) -> Answers:
         """Return the state after the step as outputs; none where nothing is kept."""
         if self.semantics.average == "none":
             return {}
@@ -66,14 +63,50 @@ class OneStep:
             u = self.bounds("moving_mean").units.u
             renorm, e = renorm_bounds.begun(state, errors, self.spec, self.semantics, u)
             found |= {name: (getattr(renorm, field), getattr(e, field)) for name, field in _RENORM.items()}
-        return {name: self.expected(name, value, bound) for name, (value, bound) in found.items()}
+            return {name: self.expected(name, value, bound) for name, (value, bound) in found.items()}
+        terms = {name: partial(self._terms_moving, name, before) for name in found}
+        sums = (
+            partial(self._sums_moving, before, after)
+            if self.plan.updates(self.t) and not before.state.updates
+            else None
+        )
+        return {
+            name: self.expected(name, value, bound, terms[name], sums=sums if name == "moving_mean" else None)
+            for name, (value, bound) in found.items()
+        }
+
+    def _terms_moving(self, name: str, before: Carried) -> Array:
+        old = before.state.mean if name == "moving_mean" else before.state.variance
+        a = self._fraction(before)
+        return (1 - a) * np.abs(old) + a * self.overall_size(name)
+
+    def _sums_moving(self, before: Carried, after: Carried) -> tuple[Array, Array]:
+        b, a, none = self.bounds("moving_mean"), self._fraction(before), np.zeros((), self.question.dtype)
+        mean = carried.overall(b, self.batch, self.spec)[0].value
+        rounded = b.e_moving(before.state.mean, mean, after.state.mean, before.errors.mean, none, a)
+        return a * b.units.u * self.overall_size("mean"), rounded
+
+    def _fraction(self, before: Carried) -> float:
+        moves = self.plan.updates(self.t)
+        return float(update_fraction(before.state.updates + 1, self.spec, self.semantics)) * moves
 
     def batch_statistics(self) -> Answers:
         """Return the mean and the variance of a training batch, as those return them who do."""
         if not self.training:
             return {}
-        found = carried.overall(self.bounds("mean"), self.batch, self.spec)
-        return {n: self.stored(n, near.value, near.error) for n, near in zip(("mean", "variance"), found, strict=True)}
+        b = self.bounds("mean")
+        found = zip(("mean", "variance"), carried.overall(b, self.batch, self.spec), strict=True)
+        out = {n: self.stored(n, near.value, near.error, partial(self.overall_size, n)) for n, near in found}
+        mean = out["mean"]
+        return out | {"mean": replace(mean, sums=lambda: (b.units.u * mean.size, b.stored(mean.value, 0 * mean.size)))}
+
+    def overall_size(self, name: str) -> Array:
+        """Return the mean of |x|, or that of x² and the square of the mean, for a mean or a variance of this name."""
+        batch, of = self.batch, name.removeprefix("moving_")
+        if of not in self._sizes:
+            size = batch.mean_abs if of == "mean" else batch.variance + batch.mean**2
+            self._sizes[of] = carried.flat(self.bounds("mean"), batch, self.spec, size, np.zeros_like(size)).value
+        return self._sizes[of]
 
     # --- what normalizes -----------------------------------------------------------------------------------------
 
@@ -86,17 +119,22 @@ class OneStep:
         return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
 
     def _of_batch(self, output: str) -> Used:
-        bounds = self.bounds(output)
-        e_mean = bounds.e_mean(self.batch)
-        return bounds.used(self.batch.mean, self.batch.variance, e_mean, bounds.e_variance(self.batch, e_mean))
+        return self.bounds(output).used_of(self.batch)
 
     def used(self, state: Carried, kept: float = 1.0) -> Normalizing:
         """Return what normalizes when statistics of this state do; arithmetic coarser than their unit rounds them."""
         arrays = (state.state.mean, state.state.variance, state.errors.mean, state.errors.variance)
         mean, variance, e_mean, e_variance = (self.align(a) for a in arrays)
 
+        known: dict[Numerics, Used] = {}
+
         def rounded(output: str) -> Used:
             bounds = self.bounds(output)
+            if bounds.numerics not in known:
+                known[bounds.numerics] = taken(bounds)
+            return known[bounds.numerics]
+
+        def taken(bounds: Bounds) -> Used:
             u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
             e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny + bounds.units.taken_u * self.batch.max_abs
             return bounds.used(mean, variance, e_mean_taken, e_variance + u * (variance + e_variance) + tiny)
@@ -110,7 +148,13 @@ class OneStep:
         bounds, u, affine = self.bounds("y"), used("y"), self.affine(before)
         z = (self.batch.x - u.mean) * u.r
         y = affine.scale * z + affine.shift
-        return self.expected("y", self.joined(y), self.joined(bounds.e_y(self.batch.x, y, affine, u)))
+
+        def terms() -> Array:
+            factor = np.abs(affine.scale) * u.r
+            return self.joined(factor * np.abs(self.batch.x) + (factor * np.abs(u.mean) + np.abs(affine.shift)))
+
+        bound = self.joined(bounds.e_y(self.batch.x, y, affine, u))
+        return self.expected("y", self.joined(y), bound, terms, gain=self.joined(np.abs(self.gamma)))
 
     @property
     def gamma(self) -> Array:
@@ -122,7 +166,7 @@ class OneStep:
         """Return the map from z to y: gamma and beta, after what renorm and adjustment do."""
         beta, zero, units = self.question.parameters.beta, np.zeros((), self.question.dtype), self.bounds("y").units
         shift = zero if beta is None else self.align(beta)
-        gamma, beta = (Near(value, units.taken_u * np.abs(value)) for value in (self.gamma, shift))
+        gamma, beta = (Near(value, units.parameters_u * np.abs(value)) for value in (self.gamma, shift))
         inner = self.inner(before)
         if inner is None:
             return Affine(gamma.value, beta.value, gamma.error, beta.error)
@@ -131,6 +175,11 @@ class OneStep:
 
     def inner(self, before: Carried) -> tuple[Near, Near] | None:
         """Return f and h of p = f z + h, what gamma multiplies: renorm's r and d, then the adjustment; None: p = z."""
+        if self._inner is None or self._inner[0] is not before:
+            self._inner = before, self._of_inner(before)
+        return self._inner[1]
+
+    def _of_inner(self, before: Carried) -> tuple[Near, Near] | None:
         adjustment = self.question.adjustment(self.t) if self.training else None
         if not self.training or not (self.spec.renorm or adjustment):
             return None
@@ -154,7 +203,9 @@ class OneStep:
 
     def bounds(self, output: str, groups: int = 1) -> Bounds:
         """Return the formulas for one output of this step; groups: how many virtual batches its sums go over."""
-        return self.plan.bounds(self.mode, output, self.batch.count * groups)
+        if (output, groups) not in self._bounds:
+            self._bounds[output, groups] = self.plan.bounds(self.mode, output, self.batch.count * groups)
+        return self._bounds[output, groups]
 
     def align(self, values: Array) -> Array:
         """Return values of the kept shape, broadcasting against the batch."""
@@ -170,15 +221,16 @@ class OneStep:
             return parts
         return join(np.broadcast_to(parts, self.batch.x.shape), self.batch.shape, self.spec, self.semantics)
 
-    def stored(self, output: str, value: Array, bound: Array) -> Expected:
+    def stored(self, output: str, value: Array, bound: Array, terms: Callable[[], Array] | None = None) -> Expected:
         """Return what to expect of an output whose bound lacks the rounding to its dtype."""
-        return self.expected(output, value, self.bounds(output).stored(value, bound))
+        return self.expected(output, value, self.bounds(output).stored(value, bound), terms)
 
-    def expected(self, output: str, value: Array, bound: Array) -> Expected:
+    def expected(
+        self, output: str, value: Array, bound: Array, terms: Callable[[], Array] | None = None, **more: Any
+    ) -> Expected:
         """Return what to expect of an output, the reference's own error added; what is not finite has no bound."""
-        unbounded, numerics = np.isnan(bound) | ~np.isfinite(value), self.bounds(output).numerics
-        if numerics not in self._own:
-            self._own[numerics] = self.bounds(output).certainty(self.batch, self.question.dtype)
-        assert self._own[numerics] < OWN, f"the reference may be off by {self._own[numerics]:.2g} of the bound"
-        certain = bound * (1 + self._own[numerics])
-        return Expected(value, np.where(unbounded, np.inf, certain), self.plan.dtype(numerics))
+        formulas, unbounded = self.bounds(output), np.isnan(bound) | ~np.isfinite(value)
+        own = formulas.certainty(self.batch)
+        assert own < OWN, f"the reference may be off by {own:.2g} of the bound"
+        bound = np.where(unbounded, np.inf, bound * (1 + own))
+        return Expected(value, bound, self.plan.dtype(formulas.numerics), terms, **more)

@@ -1,30 +1,71 @@
-"""A run in numbers: per implementation and output, the worst ρ and the verdicts."""
+"""A run in numbers: per implementation and output, the worst ρ, the verdicts, and what the bounds could see."""
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from typing import Any, cast
 
 import msgspec
 
+from conformance.numerics import holds, smallest
 from conformance.results import Result, Rho, Run
 
 
 class Worst(msgspec.Struct):
-    """The worst ρ of one output in one mode, where it was, and how many arrays were judged."""
+    """The worst ρ of one output in one mode, where it was, and how many arrays and elements were judged.
+
+    vacuous: how many elements had an infinite bound. depth: the largest effective depth of a sum, 0 where none showed.
+    resolutions: of y in each array, the median of bound / |gamma|.
+    """
 
     rho: Rho = None
     result: Result | None = None
     judged: int = 0
     failed: int = 0
+    elements: int = 0
+    vacuous: int = 0
+    depth: float = 0.0
+    resolutions: list[float] = []
 
     def add(self, result: Result) -> None:
         """Take one result in."""
         self.judged += 1
         self.failed += result.verdict == "FAIL"
+        self.elements, self.vacuous = self.elements + result.elements, self.vacuous + result.vacuous
+        if result.depth is not msgspec.UNSET:
+            self.depth = max(self.depth, result.depth)
+        if result.resolution is not msgspec.UNSET:
+            self.resolutions.append(result.resolution)
         if self.result is None or as_number(result.rho) > as_number(self.rho):
             self.rho = None if result.rho is msgspec.UNSET else result.rho
             self.result = result
+
+    @property
+    def vacuous_share(self) -> float:
+        """The share of elements that nothing was promised for."""
+        return self.vacuous / self.elements if self.elements else 0.0
+
+    @property
+    def resolution(self) -> float | None:
+        """The median resolution of the arrays, None where the output has none."""
+        return statistics.median(self.resolutions) if self.resolutions else None
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """The class and grade declared of training y, and the strictest that held in all arrays so declared, or none.
+
+    Of what a run saw, and no promise: other data, sizes or machines may show more.
+    """
+
+    declared: str
+    observed: str
+    arrays: int
+
+    @property
+    def looser(self) -> bool:
+        """Whether the declaration is looser than all that was observed."""
+        return self.observed not in ("", self.declared) and holds(self.declared, self.observed)
 
 
 class Row(msgspec.Struct):
@@ -40,6 +81,7 @@ class Row(msgspec.Struct):
     verdicts: dict[str, int]
     cases: int
     class_a: Rho = None
+    observed: list[Observed] = []
 
     @property
     def judged(self) -> bool:
@@ -69,6 +111,7 @@ def rows(run: Run) -> list[Row]:
     counts: dict[str, Counter[str]] = {identity: Counter() for identity in table}
     cases: dict[str, set[str]] = {identity: set() for identity in table}
     classes: dict[str, set[str]] = {identity: set() for identity in table}
+    outside: dict[str, dict[str, list[list[str]]]] = {identity: {} for identity in table}
     for result in run.results:
         if result.implementation not in table:
             continue  # an interrupted run may hold results of a worker whose record was lost
@@ -81,9 +124,15 @@ def rows(run: Run) -> list[Row]:
             worst = table[result.implementation].outputs.setdefault(key(result), Worst())
             worst.add(result)
             classes[result.implementation].add(result.numerics)
+        if result.outside is not msgspec.UNSET:
+            outside[result.implementation].setdefault(result.numerics, []).append(result.outside)
     for identity, row in table.items():
         row.verdicts, row.cases = dict(sorted(counts[identity].items())), len(cases[identity])
         row.classes = sorted(classes[identity])
+        row.observed = [
+            Observed(declared, smallest({label for found in arrays for label in found}), len(arrays))
+            for declared, arrays in sorted(outside[identity].items())
+        ]
     return list(table.values())
 
 

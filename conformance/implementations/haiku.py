@@ -23,23 +23,35 @@ def _sibling(name):
 _JAX = _sibling("jax")
 
 
-class Haiku(_JAX.Jitted):
-    """`haiku.BatchNorm`; its moving statistics are the `hidden` of its two ExponentialMovingAverage."""
+_NO_INIT = {
+    "when": {"init_mode": ["infer"], "start": ["own"]},
+    "error": ["ValueError"],
+    "cite": "https://github.com/google-deepmind/dm-haiku/issues/361: init must be called in training",
+}
 
-    package = "haiku"
-    statement = _JAX.stated(
+
+def _statement():
+    made = _JAX.stated(
         "haiku.BatchNorm+jit",
         _HAIKU,
         "reduced",
         "haiku/_src/batch_norm.py, BatchNorm; haiku/_src/moving_averages.py, ExponentialMovingAverage",
-        {},
+        {"init_mode": ["train", "infer"]},
         {"average": "zero_debiased", "initial_variance": 0.0},
         variance="fast",
     )
-    statement["rules"] += _JAX.halves(
+    made["rules"] += _JAX.halves(
         "haiku/_src/batch_norm.py: jnp.mean of x in its own dtype, which averages are cast to too; only scale and "
         "offset widen y"
     )[:-1]
+    return dict(made, refusals=[_NO_INIT])
+
+
+class Haiku(_JAX.Jitted):
+    """`haiku.BatchNorm`; its moving statistics are the `hidden` of its two ExponentialMovingAverage."""
+
+    package = "haiku"
+    statement = _statement()
 
     def shape(self, case):
         """Return the shape in which the library keeps parameters and statistics."""
@@ -66,10 +78,11 @@ class Haiku(_JAX.Jitted):
         return call
 
     def initial(self, case):
-        """Return the state of a training-mode init; statistics of the case become hidden and average, counter 0."""
+        """Return the state after init; statistics of the case become hidden and average, counter 0."""
         state, given = {}, _JAX.present(mean=case.mean, var=case.variance)
         if len(given) < 2:
-            _, state = self.transformed(case, True).init(None, case.steps[0].x, case.native["epsilon"])
+            training = case.actions["init_mode"] == "train"
+            _, state = self.transformed(case, training).init(None, case.steps[0].x, case.native["epsilon"])
         for name, array in given.items():
             values = dict.fromkeys(("hidden", "average"), array.reshape(_JAX.full(case)))
             state["layer/~/%s_ema" % name] = dict(values, counter=np.zeros((), np.int32))

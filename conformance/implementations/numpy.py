@@ -105,7 +105,7 @@ class TwoPass(object):
 class Folded(TwoPass):
     """Two passes, folded into x * scale + shift: class A′."""
 
-    statement = _statement("folded", variance="stable", affine="folded")
+    statement = _statement("folded", variance="two_pass", affine="folded")
     folded = True
 
 
@@ -132,7 +132,7 @@ class Pairwise(TwoPass):
             if len(terms) % 2:
                 terms = np.concatenate([terms, np.zeros_like(terms[:1])])
             terms = terms[0::2] + terms[1::2]
-        return self.kept(terms[0], array)
+        return self.kept(terms.sum(axis=0), array)  # of one row, or of none
 
     def rows(self, array):
         """Return the array as rows, one for each value that is averaged over."""
@@ -157,6 +157,8 @@ class Welford(Pairwise):
     def moments(self, x):
         """Return mean and variance."""
         rows = self.rows(x)
+        if not len(rows):
+            return TwoPass.moments(self, x)  # the mean of nothing
         counts, means, squares = self.running(rows)
         while len(means) > 1:
             counts, means, squares = self.merged(counts, means, squares)

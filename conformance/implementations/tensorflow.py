@@ -200,7 +200,7 @@ def _moments(variant):
         "compiled": bool(variant),
         "rules": [
             {
-                "semantics": {"average": "none", "frozen": "train"},
+                "semantics": {"average": "none", "frozen": "train", "mask_rank": "full"},
                 "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
                 "cite": _SOURCE + "python/ops/nn_impl.py: moments, weighted_moments (of a mask), batch_normalization",
             },

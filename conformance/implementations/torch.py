@@ -14,6 +14,8 @@ _FUNCTIONAL = DOCS + "generated/torch.nn.functional.batch_norm.html"
 _NATIVE = "https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/native_functions.yaml"
 _VMAP = "generated/torch.func.vmap.html; https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/functorch/"
 _ONE_VALUE = "https://github.com/pytorch/pytorch/issues/4534: Expected more than 1 value per channel when training"
+# torch/nn/functional.py, batch_norm: "eps must be positive during training"; the empty batch as measured
+_EDGES = {"zero_epsilon": "refused", "empty_batch": "keep"}
 _CUDA = {
     "when": {"device": ["cuda"]},
     "numerics": {"variance": "fast", "affine": "folded", "sums": "serial"},
@@ -39,7 +41,8 @@ EVERY_MODE = ONCE + ["forward", "reverse_over_reverse", "forward_over_reverse"]
 def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiation=EVERY_MODE, **fields):
     """Return a statement: unbiased, never frozen, folded, any order of sums, but for what is said."""
     cite = cite or page + ": the running variance is unbiased; numerics measured on CPU"
-    semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **fields.pop("semantics", {}))
+    semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **_EDGES)
+    semantics = dict(semantics, **fields.pop("semantics", {}))
     numerics = dict({"variance": "stable", "affine": "folded", "sums": "serial"}, **fields.pop("numerics", {}))
     tangents = {"when": {"output": TANGENTS}, "numerics": {"affine": "direct"}, "cite": _MANUAL}
     halves = {
@@ -186,7 +189,7 @@ class Native(Functional):
         "native_batch_norm",
         _NATIVE,
         "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu: returns (y, save_mean, save_invstd)",
-        semantics={"single_value": "nan"},
+        semantics={"single_value": "nan", "zero_epsilon": "accepted", "empty_batch": "refused"},
         outputs=GRADIENTS + TANGENTS + ["mean"],
         refusals=[],
     )

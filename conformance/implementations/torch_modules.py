@@ -81,6 +81,7 @@ class Folded(_Module):
         differentiation=_TORCH.ONCE,
         semantics={"average": "none"},
         modes=["infer"],
+        refusals=[],
         lacks={"train": "what is folded only infers", **dict.fromkeys(("forward", "second order"), _LINEAR)},
         outputs=["y", "dx"],
     )

@@ -53,8 +53,8 @@ def measure(subject: object, asked: Case) -> dict[str, float]:
     )
     for t in range(STEPS):
         own = {name: got[f"{t}.{name}"] for name in ("moving_mean", "moving_variance")}
-        naive = OneStep(plan, t).moved(exact)
-        answers = {"trajectory": expected[t], "naive": OneStep(plan, t).moving(naive)}
+        naive = OneStep(plan, t).after(exact)
+        answers = {"trajectory": expected[t], "naive": OneStep(plan, t).moving(exact, naive)}
         exact = Carried.exact(naive.state)
         if t:
             before = State(got[f"{t - 1}.moving_mean"].astype(float), got[f"{t - 1}.moving_variance"].astype(float), t)

@@ -68,7 +68,7 @@ def bound(x: Any, dtype: str, sums: str = "tree", own: Any = None) -> Any:
     units = Units(float(info.eps) / 2, float(info.smallest_normal), float(np.finfo("float64").max), 0.0, 0.0, np.inf)
     bounds = Bounds(Numerics(variance="two_pass", sums=sums), units, x.shape[0], EPSILON)  # pyright: ignore
     e_mean = bounds.e_mean(batch)
-    e_variance = bounds.e_variance(batch, e_mean)
+    e_variance = bounds.e_variance(batch)
     if own is not None:
         e_mean = error_of_mean(mean, batch.mean_abs, batch.mean_deviation, own)
         e_variance = error_of_variance(variance, batch.mean_deviation, e_mean, own)

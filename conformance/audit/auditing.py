@@ -1,0 +1,111 @@
+"""An audit: every implementation asked the cases that may settle its fields, each environment started once."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from conformance import availability
+from conformance import environment as env
+from conformance.audit.cells import Cell, Inapplicable, Settling
+from conformance.audit.subject import Subject, Try
+from conformance.campaign import Options
+from conformance.codec import encode_case
+from conformance.divergences import Divergence
+from conformance.in_process import LocalWorker
+from conformance.outcome import Reply
+from conformance.question import Question
+from conformance.results import ImplementationRecord
+from conformance.roster import Entry, environments
+
+SCHEMA = 1
+
+
+class Audit(msgspec.Struct):
+    """What an audit found. missing: why implementations could not be asked, by id."""
+
+    schema: int = SCHEMA
+    cells: list[Cell] = []
+    inapplicable: list[Inapplicable] = []
+    versions: dict[str, dict[str, str]] = {}
+    missing: dict[str, str] = {}
+
+
+class Auditor:
+    """An audit in progress. cases: the folder that keeps each case asked; the questions are shared by all."""
+
+    def __init__(self, options: Options, known: list[Divergence], tell: Callable[[str], None]) -> None:
+        self.options, self.known, self.tell, self.found = options, known, tell, Audit()
+        self._questions: dict[str, Question] = {}
+        self._cases = options.out / "cases"
+
+    def run(self) -> Audit:
+        """Audit one environment after the other; cells come in the order in which implementations were named."""
+        self._cases.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            for host in environments(self.options.entries, self.options.interpreters):
+                entries = [entry for entry in self.options.entries if entry.host == host.name]
+                self._host(host, entries, Path(folder) / f"{host.name}.log")
+        order = {entry.id: n for n, entry in enumerate(self.options.entries)}
+        self.found.cells.sort(key=lambda cell: order[cell.implementation])
+        self.found.inapplicable.sort(key=lambda one: order[one.implementation])
+        return self.found
+
+    def _host(self, host: env.Environment, entries: list[Entry], log: Path) -> None:
+        try:
+            worker = LocalWorker(host) if self.options.in_process else env.Worker(host, self.options.limits, log)
+        except env.WorkerDied as error:
+            self._missing([availability.record(entry, str(error), {}) for entry in entries], entries)
+            return
+        try:
+            listings = {listing.id: listing for listing in worker.hello.implementations}
+            records = [
+                availability.record(e, listings.get(e.id, "its worker does not know it"), worker.hello.versions)
+                for e in entries
+            ]
+            self._missing(records, entries)
+            subjects = [Subject.of(record, self.known) for record in records if record.available]
+            self.found.versions |= {record.id: record.versions for record in records if record.available}
+            self._settle(subjects, self._ask(worker, subjects))
+            self.tell(f"{host.name}: {len(subjects)} implementations audited")
+        finally:
+            worker.close()
+
+    def _missing(self, records: list[ImplementationRecord], entries: list[Entry]) -> None:
+        for record, entry in zip(records, entries, strict=True):
+            optional = availability.is_optional(record.reason, entry.statement.packages)
+            if not record.available and (self.options.requested or not optional):
+                self.found.missing[record.id] = record.reason
+
+    def _ask(self, worker: env.Worker | LocalWorker, subjects: list[Subject]) -> dict[str, dict[str, Reply]]:
+        """Return the replies by implementation and case."""
+        tries: dict[str, Try] = {}
+        wanted: dict[str, list[str]] = {}
+        for subject in subjects:
+            for t in (t for by_value in subject.asked.values() for ts in by_value.values() for t in ts):
+                tries[t.id] = t
+                if subject.id not in wanted.setdefault(t.id, []):
+                    wanted[t.id].append(subject.id)
+        for identity, t in tries.items():
+            self._questions.setdefault(identity, Question(t.case))
+            (self._cases / f"{identity}.safetensors").write_bytes(encode_case(t.case, sealed=True))
+        replies: dict[str, dict[str, Reply]] = {subject.id: {} for subject in subjects}
+        order = list(tries)
+        for reply in worker.ask(_requests(order, tries, wanted)):
+            replies[reply.implementation][order[reply.request]] = reply
+        return replies
+
+    def _settle(self, subjects: list[Subject], replies: dict[str, dict[str, Reply]]) -> None:
+        for subject in subjects:
+            settling = Settling(subject, replies[subject.id], self._questions)
+            self.found.cells += settling.cells()
+            self.found.inapplicable += settling.inapplicable()
+
+
+def _requests(order: list[str], tries: dict[str, Try], wanted: dict[str, list[str]]) -> Iterator[env.Request]:
+    for number, identity in enumerate(order):
+        yield env.Request(number, functools.partial(encode_case, tries[identity].case), list(wanted[identity]))

@@ -1,0 +1,92 @@
+"""One batch's exact statistics, as bounds are made of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from reference import batches
+from reference.batch_norm import moments
+from reference.own_error import Roundings, error_of_mean, error_of_variance
+from reference.spec import Array
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Exact statistics of one batch, laid out as the reference sees it: virtual batches along axis 1, masks as shares.
+
+    shape: of the input. count: how many values each sum adds, masked ones too. n: how many of them count, with the
+    averaged axes of size 1.
+    mean, variance: what is returned and normalizes, after a mask's offset. inside: where a value counts, 1 without a
+    mask. lost: the part of the mean that an offset in the mask's denominator takes away, 0 without.
+    known: what formulas gave for it, which all who promise the same share.
+    """
+
+    shape: tuple[int, ...]
+    observed: batches.Batch
+    count: int
+    n: Array
+    mean: Array
+    variance: Array
+    deviation: Array
+    mean_abs: Array
+    mean_deviation: Array
+    max_abs: Array
+    inside: Array
+    lost: Array
+    known: dict[tuple[object, str], Any] = field(default_factory=dict[Any, Any], repr=False, compare=False)
+
+    @classmethod
+    def of(cls, observed: batches.Batch, shape: tuple[int, ...] | None = None) -> Batch:
+        """Collect what the bounds need of a batch; shape: of the input, where virtual batches are split from it."""
+        x, axes, shares = observed.counted, observed.axes, observed.shares
+        mean, variance = observed.offset(*moments(x, axes, shares))
+        deviation, one = x - mean, np.ones((), x.dtype)
+        weights = one if shares is None else shares * observed.n * observed.kept
+        return cls(
+            observed.x.shape if shape is None else shape,
+            observed,
+            math.prod(x.shape[a] for a in axes),
+            observed.n,
+            mean,
+            variance,
+            deviation,
+            batches.average(np.abs(x), axes, shares),
+            batches.average(np.abs(deviation), axes, shares),
+            np.abs(x).max(axes, keepdims=True, initial=0),
+            weights,
+            (1 - observed.kept) * np.abs(mean),
+        )
+
+    @property
+    def x(self) -> Array:
+        """The input, laid out for its statistics."""
+        return self.observed.x
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes averaged over."""
+        return self.observed.axes
+
+    @cached_property
+    def divisor(self) -> Array:
+        """What sums are divided by: n, or 1 where nothing counts."""
+        return np.where(self.n == 0, 1, self.n)
+
+    @cached_property
+    def own_errors(self) -> tuple[Array, Array]:
+        """How far the reference's own mean and variance may be off, computed in the dtype of `x`."""
+        by = Roundings.of(self.count, self.x.dtype.type, weighted=self.observed.shares is not None)
+        own_mean = error_of_mean(self.mean, self.mean_abs, self.mean_deviation, by)
+        own_mean = own_mean + 2 * by.u * np.abs(self.mean) * (self.lost > 0)  # the offset's factor, and its product
+        return own_mean, error_of_variance(self.variance, self.mean_deviation, own_mean, by)
+
+    def average(self, values: Array) -> Array:
+        """Return the sum over the axes, divided by n: what gradients' bounds are made of, in any order of adding."""
+        if values.shape != self.x.shape:
+            values = np.broadcast_to(values, np.broadcast_shapes(values.shape, self.x.shape))
+        return np.add.reduce(values, self.axes, keepdims=True, initial=0) / self.divisor

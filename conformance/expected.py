@@ -1,0 +1,85 @@
+"""What is expected of one output, with the error allowed, and the figures that are reported of it beside ρ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from conformance.numerics import finfo
+from reference.precision import widened
+from reference.spec import Array
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The exact value of one output, the allowed error per element, and the dtype it is promised in.
+
+    For the figures beside ρ, worked out when they are asked for: terms, the magnitudes of what adds up to the value;
+    gain, |gamma| of y; sums, what one rounding of a sum of absolute values is worth in it, and what rounds besides.
+    """
+
+    value: Array
+    bound: Array
+    dtype: str
+    terms: Callable[[], Array] | None = None
+    gain: Array | None = None
+    sums: Callable[[], tuple[Array, Array]] | None = None
+
+    @cached_property
+    def size(self) -> Array:
+        """The value's magnitude, or that of its terms where they cancel."""
+        size = np.abs(self.value)
+        return size if self.terms is None else np.maximum(size, self.terms())
+
+    @cached_property
+    def resolution(self) -> float | None:
+        """The median of bound / |gamma|: the smallest change of the normalized values that is always seen."""
+        if self.gain is None:
+            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = self.bound / self.gain
+        found = found[np.isfinite(found)]
+        return float(np.median(found)) if found.size else None
+
+    def ulps(self, got: Array, index: tuple[Any, ...]) -> float:
+        """Return the error of one element in condition-scaled ulps: units in the last place of its dtype.
+
+        Of the place that the exact value has, or the magnitudes of the terms that add up to it where that is more: an
+        error of few such ulps is the rounding that the terms' size makes unavoidable, however small their sum. The unit
+        is eps times the largest power of 2 below (Goldberg, ACM Computing Surveys 23 (1991), 1.2), never below the
+        smallest normal's. 0 where the error or the size is not finite.
+        """
+        error, size = abs(float(got[index]) - float(self.value[index])), float(self.size[index])
+        if not (math.isfinite(error) and math.isfinite(size)):
+            return 0.0
+        info = finfo(self.dtype)
+        place = math.frexp(max(size, float(info.smallest_normal)))[1] - 1
+        return error / math.ldexp(float(info.eps), place)
+
+    def depth(self, got: Array) -> float:
+        """Return the effective depth of the sums behind a mean, the largest of all channels; 0 where none shows.
+
+        That many roundings of mean|x| must have gone the same way, |error| / (u mean|x|), after what else may have been
+        rounded is taken off. Of a million values a serial sum may show 73,358, and a tree 13.
+        """
+        if self.sums is None:
+            return 0.0
+        unit, besides = self.sums()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = (np.abs(widened(got, self.value.dtype.type) - self.value) - besides) / unit
+        found = found[np.isfinite(found)]
+        return max(float(found.max()), 0.0) if found.size else 0.0
+
+
+def digits(value: float) -> float:
+    """Return a figure as a run file keeps it, to three digits.
+
+    >>> digits(0.00123456)
+    0.00123
+    """
+    return float(f"{value:.3g}")

@@ -1,0 +1,175 @@
+"""One mutant of a framework against the default run of its implementation and the gate."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from framework_sites import HOOK, Mutant
+
+from conformance import campaign, corpus, divergences, gate, results, roster, strategies
+from conformance.codec import encode_case
+from conformance.item import Item
+
+SMOKE, DEFAULT = 95, 380  # the 95 cases of a smoke run are the first of the 380, and the corpus is asked in both
+
+
+class Killer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The first failure that nothing explains. case: its id, or its name in the corpus. rho: null for not finite."""
+
+    case: str
+    output: str
+    rho: results.Rho | msgspec.UnsetType = msgspec.UNSET
+    outcome: str = ""
+
+
+class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a mutant.
+
+    killed: the gate's exit status on the run is 1. cases: generated ones of that run. seconds, cpu: from the start of
+    the run to the killer's judgment, worker and host; run: of the whole run. note: why it is not killed, or the
+    argument that nothing could.
+    """
+
+    id: str
+    framework: str
+    category: str
+    operator: str
+    implementation: str
+    killed: bool
+    cases: int
+    run: float
+    killer: Killer | None = None
+    seconds: float | None = None
+    cpu: float | None = None
+    note: str = ""
+    equivalent: bool = False
+
+
+class NotGreen(Exception):
+    """An implementation fails the gate without any mutant in it."""
+
+
+class Timed(campaign.Campaign):
+    """A run with a mutant in its workers, which notes when each case first failed.
+
+    Cases, and what the reference makes of them, are shared by all runs of this process.
+    """
+
+    def __init__(self, options: campaign.Options, variables: dict[str, str]) -> None:
+        super().__init__(options, campaign.Progress())
+        path = os.pathsep.join(filter(None, (str(HOOK), os.environ.get("PYTHONPATH"))))
+        added = {"PYTHONPATH": path, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", **variables}
+        self._hosts = [msgspec.structs.replace(host, variables=host.variables | added) for host in self._hosts]
+        self._cpu_before, self.failed = _cpu(None), dict[str, tuple[float, float]]()
+
+    def _items(self) -> list[Item]:
+        items = _shared(self.options.cases)
+        for item in items:
+            record = item.record()
+            (self.options.out / record.file).write_bytes(encode_case(item.case))
+            self._write(record)
+        return items
+
+    def _judge(self, item: Item, *rest: Any) -> None:
+        before = len(self.records)
+        super()._judge(item, *rest)
+        if any(r.verdict in ("FAIL", "ERROR") for r in self.records[before:] if isinstance(r, results.Result)):
+            pid = next(r.pid for r in reversed(self.records) if isinstance(r, results.WorkerRecord))
+            self.failed.setdefault(item.id, (time.monotonic() - self._began, _cpu(pid) - self._cpu_before))
+
+
+_ITEMS: dict[int, list[Item]] = {}
+
+
+def _shared(cases: int) -> list[Item]:
+    if cases not in _ITEMS:
+        drawn: list[Any] = [*strategies.cases(0, cases), *((named, named.case) for named in corpus.read())]
+        _ITEMS[cases] = [Item(i, origin, case) for i, (origin, case) in enumerate(drawn)]
+    return _ITEMS[cases]
+
+
+def _cpu(pid: int | None) -> float:
+    """Return the CPU seconds of this process, of what it has waited for, and of one that lives, where Linux tells."""
+    usage, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.process_time()
+    with contextlib.suppress(OSError):
+        if pid is not None:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            seconds += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return seconds + usage.ru_utime + usage.ru_stime
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """A run, what the gate decided on it, when each case first failed, and what the workers said."""
+
+    run: results.Run
+    decision: gate.GateDecision
+    failed: dict[str, tuple[float, float]]
+    said: str
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took."""
+        return self.run.end.seconds if self.run.end else math.nan
+
+    def killer(self) -> tuple[results.Result, float, float]:
+        """Return the first failure that nothing explains, and the wall and CPU seconds to its judgment."""
+        found = [r for finding in self.decision.findings if finding.status == 1 for r in finding.failures]
+        first = min(found, key=lambda r: (self.failed[r.case][0], r.step, -r.size))
+        return first, *self.failed[first.case]
+
+
+def attempt(implementation: str, cases: int, variables: dict[str, str]) -> Attempt:
+    """Run an implementation as `bnconf run -i` does, with these variables in its workers, and ask the gate."""
+    with tempfile.TemporaryDirectory(prefix="bnconf-mutant-") as name:
+        folder = Path(name)
+        options = campaign.Options(roster.select((implementation,)), folder, cases=cases, requested=True)
+        timed = Timed(options, variables)
+        timed.run()
+        run = results.read(folder)
+        said = "".join(log.read_text(errors="replace") for log in folder.glob("*.log"))
+        return Attempt(run, gate.decide(folder, run, divergences.read(divergences.FOLDER)), timed.failed, said)
+
+
+@functools.cache
+def baseline(implementation: str, cases: int) -> dict[str, str]:
+    """Return the versions that the implementation runs on; raise `NotGreen` where the gate fails it as it is."""
+    found = attempt(implementation, cases, {})
+    if found.decision.status:
+        raise NotGreen(f"{implementation} without a mutant, {cases} cases: {found.decision.verdict}")
+    return found.run.implementations[0].versions
+
+
+def trial(mutant: Mutant, cases: int = DEFAULT) -> tuple[Trial, dict[str, str]]:
+    """Return what becomes of a mutant, and the versions; the full run only where few cases do not kill it."""
+    site, found, versions = mutant.site, None, {}
+    for count in sorted({min(SMOKE, cases), cases}):
+        versions = baseline(site.implementation, count)
+        found = attempt(site.implementation, count, mutant.variables())
+        if found.decision.status == 1:
+            break
+    assert found is not None
+    return _judged(mutant, found), versions
+
+
+def _judged(mutant: Mutant, found: Attempt) -> Trial:
+    site, cases = mutant.site, found.run.header.cases
+    names = (mutant.id, mutant.framework, mutant.category, site.operator, site.implementation)
+    if f"mutant {mutant.id} is in " not in found.said:
+        last = found.said.strip().splitlines()[-1:]
+        return Trial(*names, False, cases, found.seconds, note=f"not put in: {' '.join(last)[:200]}")
+    if found.decision.status != 1:
+        note = site.equivalent or found.decision.verdict
+        return Trial(*names, False, cases, found.seconds, note=note, equivalent=bool(site.equivalent))
+    result, wall, cpu = found.killer()
+    named = found.run.cases[result.case].name or result.case
+    killer = Killer(named, result.output, result.rho, result.outcome or result.reason)
+    return Trial(*names, True, cases, found.seconds, killer, round(wall, 2), round(cpu, 2))
