@@ -143,7 +143,7 @@ def test_hostile_records_appear_as_text(run, page, tmp_path):
             case "case":
                 line |= {"cell": evil, "summary": evil, "name": evil}
             case "result":
-                line |= {"implementation": evil, "verdict": "FAIL", "reason": evil, "numerics": evil}
+                line |= {"implementation": evil, "verdict": "FAIL", "reason": evil, "outcome": evil}
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     html = page()
     assert "<img" not in html
@@ -295,8 +295,9 @@ def test_an_audit_that_cannot_be_read_is_named(run, page, tmp_path):
 def test_witnesses_and_scores_are_shown(run, page, tmp_path):
     """An audit in the run's folder marks its cells; scores beside the run have tables and a curve."""
     run("numpy.two_pass", cases=1)
-    cell = {"implementation": "numpy.two_pass", "field": "frozen", "value": "train", "status": "proven"}
-    (tmp_path / "run" / "audit.json").write_text(json.dumps([cell | {"witness": "cafe01"}]))
+    cell = {"implementation": "numpy.two_pass@cpu", "field": "frozen", "value": "train", "status": "proven", "rho": 0.5}
+    cell |= {"witness": {"case": "cafe01", "file": "cases/cafe01.safetensors"}, "alternatives": {"batch": "inf"}}
+    (tmp_path / "run" / "audit.json").write_text(json.dumps({"cells": [cell]}))
     (tmp_path / "score").mkdir()
     curve = [{"output": "y", "dtype": "float32", "delta": 1e-6, "detected": 9, "of": 10}]
     faults = [{"name": "gamma ignored", "easy": {"applied": 3, "detected": 2}}]
@@ -304,7 +305,7 @@ def test_witnesses_and_scores_are_shown(run, page, tmp_path):
     mutants = [{"id": "m", "framework": "flax", "category": "affine", "killed": True}]
     (tmp_path / "score" / "framework_mutants.json").write_text(json.dumps({"mutants": mutants}))
     html = page()
-    assert "<p>proven: cafe01</p>" in html
+    assert "train: proven; case cafe01 (), ρ 0.5 against batch ∞" in html
     assert "gamma ignored" in html
-    assert "y float32" in html
+    assert "How small a fault is noticed in float32?" in html
     assert re.search(r"flax</td><td[^>]*>affine</td><td[^>]*>1</td><td[^>]*>1</td><td[^>]*>100%", html)

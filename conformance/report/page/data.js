@@ -66,7 +66,7 @@ function place(samples) {
 function row(i) {
   const kind = run.kinds[value('row.kind', i)];
   const one = { index: i, kind, case: value('row.case', i), step: value('row.step', i), rho: value('row.rho', i) };
-  for (const name of ['how', 'at', 'numerics', 'said', 'expected', 'got', 'bound']) one[name] = value(`row.${name}`, i);
+  for (const name of ['how', 'at', 'ulps', 'numerics', 'said', 'expected', 'got', 'bound']) one[name] = value(`row.${name}`, i);
   return one;
 }
 
