@@ -78,10 +78,13 @@ class Expected:
         return max(float(found.max()), 0.0) if found.size else 0.0
 
 
-def digits(value: float) -> float:
-    """Return a figure as a run file keeps it, to three digits.
+_MOST = 1e308
 
-    >>> digits(0.00123456)
-    0.00123
+
+def digits(value: float) -> float:
+    """Return a figure as a run file keeps it, to three digits; JSON has no infinity, so 1e308 is the most there is.
+
+    >>> digits(0.00123456), digits(math.inf)
+    (0.00123, 1e+308)
     """
-    return float(f"{value:.3g}")
+    return float(f"{value:.3g}") if value < _MOST else _MOST

@@ -202,6 +202,8 @@ class Pairwise(TwoPass):
     def total(self, array):
         """Return the sum, neighbours added to each other until one is left."""
         terms = self.rows(array)
+        if not len(terms):
+            return TwoPass.total(self, array)
         while len(terms) > 1:
             if len(terms) % 2:
                 terms = np.concatenate([terms, np.zeros_like(terms[:1])])

@@ -50,4 +50,5 @@ def _place(cell: str) -> tuple[str, str]:
 
 def asked(run: Run) -> tuple[list[str], list[matrix.Line]]:
     """Return the columns of what can be asked, and a line for each implementation."""
-    return list(COLUMNS), matrix.lines(run)
+    stated = [record for record in run.implementations if record.statement]
+    return list(COLUMNS), matrix.lines(msgspec.structs.replace(run, implementations=stated))

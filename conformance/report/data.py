@@ -11,6 +11,7 @@ import numpy as np
 
 from conformance.report.drill import Sample
 from conformance.report.entries import Entry
+from conformance.report.groups import Group
 from conformance.report.pack import pack
 from conformance.report.tally import Count, Kind
 from conformance.results import CaseRecord, Result, Run
@@ -27,6 +28,7 @@ _PER_DECADE, _ONE = 16, 100
 class Extra(NamedTuple):
     """What is shown beside results. steps: of each case, in words; reasons: of known divergences, by id."""
 
+    groups: list[Group]
     samples: list[Sample]
     steps: dict[str, list[str]]
     reasons: dict[str, str]
@@ -35,16 +37,22 @@ class Extra(NamedTuple):
 def packed(run: Run, counts: list[Count], extra: Extra) -> str:
     """Return all of it, compressed."""
     rows = [(n, entry) for n, count in enumerate(counts) for entry in count.rows]
-    arrays = [array.ravel().astype(np.float32) for sample in extra.samples for array in sample.arrays.values()]
+    arrays = [_single(array.ravel()) for sample in extra.samples for array in sample.arrays.values()]
     columns: dict[str, Array | Sequence[str]] = {
         **{f"kind.{name}": [getattr(c.kind, name) for c in counts] for name in Kind._fields},
         "kind.number": np.asarray([c.number for c in counts], np.uint32),
-        "kind.worst": np.asarray([c.worst for c in counts], np.float32),
+        "kind.worst": _single([c.worst for c in counts]),
         **_rows(rows),
         "grid": grid(run),
         "values": np.concatenate(arrays) if arrays else np.zeros(0, np.float32),
     }
     return pack(columns, _rest(run, extra))
+
+
+def _single(values: Any) -> Array:
+    """Return numbers in single precision, which is enough to be looked at; what is too large for it is infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(np.float32)
 
 
 def _rows(rows: list[tuple[int, Entry]]) -> dict[str, Array | Sequence[str]]:
@@ -54,8 +62,9 @@ def _rows(rows: list[tuple[int, Entry]]) -> dict[str, Array | Sequence[str]]:
         "row.kind": np.asarray([n for n, _ in rows], np.uint16 if len(rows) < 1 << 16 else np.uint32),
         "row.case": [r.case for r in results],
         "row.step": np.asarray([r.step for r in results], np.int8),
-        "row.rho": np.asarray([number(r) for r in results], np.float32),
+        "row.rho": _single([number(r) for r in results]),
         "row.how": [d.check if d else "" for d in seen],
+        "row.ulps": _single([d.ulps if d else 0.0 for d in seen]),
         "row.at": [", ".join(map(str, d.index)) if d else "" for d in seen],
         "row.numerics": [r.numerics for r in results],
         "row.said": [f"{r.outcome} {r.reason}".strip()[:LONGEST] for r in results],
@@ -78,6 +87,7 @@ def _rest(run: Run, extra: Extra) -> dict[str, Any]:
         ],
         "cases": [[*_case(case), extra.steps.get(case.case, [])] for case in run.cases.values()],
         "samples": [sample.described() for sample in extra.samples],
+        "groups": [group.described() for group in extra.groups],
         "reasons": extra.reasons,
     }
 

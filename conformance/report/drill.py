@@ -61,7 +61,7 @@ def samples(run: Run, folder: Path, counts: list[Count]) -> list[Sample]:
     found, room = list[Sample](), VALUES
     for result in _wanted(counts):
         record, case = records.get(result.implementation), run.cases.get(result.case)
-        if record is None or case is None:
+        if record is None or case is None or not record.statement:
             continue
         if case.case not in questions:
             questions[case.case] = _question(folder / case.file)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
 from conformance.report.entries import STANDINGS, Entry
 from conformance.report.tally import NOT_ASKED, Count, Kind
 
-SHOWN = 5
+SHOWN = 4
 """How many failures of a group are listed without the script."""
 
 
@@ -31,10 +32,12 @@ class Group(msgspec.Struct):
         """The failure with the largest ρ."""
         return self.rows[0]
 
-    @property
-    def cases(self) -> int:
-        """In how many cases those listed are."""
-        return len({row.result.case for row in self.rows})
+    def described(self) -> dict[str, Any]:
+        """Return what the page filters it by."""
+        k = self.kind
+        fixed = {f: getattr(k, f) for f in ("implementation", "check", "standing", "change")}
+        several = {"dtype": self.dtypes, "verdict": self.verdicts}
+        return fixed | several | {"anchor": self.anchor, "output": k.column, "divergence": k.divergences}
 
 
 def groups(counts: list[Count]) -> list[Group]:

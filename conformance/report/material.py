@@ -36,7 +36,7 @@ class Material(msgspec.Struct):
     against: str = ""
     runs: list[history.Summary] = []
     scores: list[score.Score] = []
-    witnesses: list[promises.Witness] = []
+    audited: promises.Audited = msgspec.field(default_factory=promises.Audited)
 
     @property
     def explanations(self) -> list[Explanation]:
@@ -75,7 +75,7 @@ def gather(
     _keep(summary, folder)
     reports = folder.resolve().parent
     found.runs = history.runs(reports) or [summary]
-    found.scores, found.witnesses = score.read(reports), promises.audit(folder)
+    found.scores, found.audited = score.read(reports), promises.audit(folder)
     return found
 
 

@@ -70,9 +70,9 @@ class Line(msgspec.Struct):
         return self.whole.state if self.record.available else "not judged"
 
 
-def lines(run: Run, counts: Iterable[Count], groups: Iterable[Group]) -> list[Line]:
+def lines(run: Run, rows: Iterable[summary.Row], counts: Iterable[Count], groups: Iterable[Group]) -> list[Line]:
     """Return a line for each implementation: those that depart first, then in the run's order."""
-    known = {row.id: row for row in summary.rows(run)}
+    known = {row.id: row for row in rows}
     found = {
         r.id: Line(r, {}, known[r.id].classes, known[r.id].class_a, Cell(), known[r.id].cases)
         for r in run.implementations

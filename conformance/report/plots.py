@@ -53,22 +53,22 @@ def _rho(result: Result) -> float:
     return math.nan if rho is msgspec.UNSET or rho is None else float(rho)
 
 
-def distributions(run: Run, other: Run | None) -> Plot:
-    """Return the share of judged arrays with at most a given ρ, per framework; another run's dashed beside."""
-    found = _by_framework(run)
-    before = _by_framework(other) if other else {}
+def distributions(run: Run, other: Run | None = None, title: str = "Distribution of ρ") -> Plot:
+    """Return the share of judged arrays with at most a given ρ, per framework; other: whose frameworks have lines too.
+
+    Two runs side by side have the same line for the same framework.
+    """
+    names = sorted({r.framework for part in (run, other) if part for r in part.implementations})
     axis = decades(math.log10(SMALLEST), math.log10(LARGEST), "ρ = error / bound")
     share = decades(0, 1, "share of judged arrays")._replace(high=1.0, ticks=[(n / 4, f"{n / 4:g}") for n in range(5)])
-    chart, series = Chart("Share of judged arrays with at most a given ρ, per framework", axis, share), list[Series]()
-    for n, (name, values) in enumerate(found.items()):
-        chart.line(_steps(values), style(n), name)
-        series.append(Series(style(n), name, _quantiles(values)))
-        if name in before:
-            chart.line(_steps(before[name]), f"s{n % 8} other", f"{name}, other run")
-            series.append(Series(f"s{n % 8} other", f"{name}, other run", _quantiles(before[name])))
+    chart, series = Chart(f"{title}: share of judged arrays with at most a given ρ", axis, share), list[Series]()
+    for name, values in _by_framework(run).items():
+        css = style(names.index(name))
+        chart.line(_steps(values), css, name)
+        series.append(Series(css, name, _quantiles(values)))
     chart.rule(0, "ρ = 1: the bound")
     head = ["judged", "median", "90 %", "99 %", "largest", "above 1"]
-    return Plot("Distribution of ρ", head, series, chart.render() if series else None, "No array was judged.")
+    return Plot(title, head, series, chart.render() if series else None, "No array was judged.")
 
 
 def _by_framework(run: Run) -> dict[str, Array]:
@@ -100,7 +100,7 @@ def conditioning(run: Run) -> Plot:
         case = run.cases.get(r.case)
         if r.output == "y" and r.mode == "train" and case and case.conditioning is not None:
             rho = _rho(r) if r.class_a is msgspec.UNSET else _rho(msgspec.structs.replace(r, rho=r.class_a))
-            if rho > 0:
+            if rho >= 0:
                 point = (
                     math.log10(min(max(case.conditioning, 1e-3), FLATTEST)),
                     math.log10(min(max(rho, SMALLEST), LARGEST * 1e3)),
@@ -154,11 +154,11 @@ def depth(points: Sequence[tuple[str, float, float]]) -> Plot:
     return Plot("How deep are the sums?", ["means", "largest"], series, chart.render() if points else None, why)
 
 
-def detection(curve: Sequence[dict[str, Any]]) -> Plot:
-    """Return the share of injected faults that is detected against their size, a line per output and oracle."""
+def detection(dtype: str, curve: Sequence[dict[str, Any]]) -> Plot:
+    """Return the share of injected faults that is detected against their size, a line per output and rule."""
     lines: dict[str, dict[float, tuple[int, int]]] = {}
     for point in curve:
-        name = " ".join(str(point[key]) for key in ("rule", "output", "dtype") if point.get(key))
+        name = " ".join(str(point[key]) for key in ("rule", "output") if point.get(key))
         found, of = lines.setdefault(name, {}).get(float(point["delta"]), (0, 0))
         lines[name][float(point["delta"])] = found + int(point["detected"]), of + int(point["of"])
     sizes = [math.log10(d) for values in lines.values() for d in values]
@@ -171,4 +171,5 @@ def detection(curve: Sequence[dict[str, Any]]) -> Plot:
         half = next((f"{10**x:.1g}" for x, y in points if y >= 0.5), "none")
         series.append(Series(style(n), name, [str(sum(of for _, of in values.values())), half]))
     why = "No study of faults is in reports/score/."
-    return Plot("How small a fault is noticed?", ["faults", "half at"], series, chart.render() if lines else None, why)
+    title = f"How small a fault is noticed{f' in {dtype}' if dtype else ''}?"
+    return Plot(title, ["faults", "half at"], series, chart.render() if lines else None, why)

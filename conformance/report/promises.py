@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from conformance import summary
 from conformance.errors import InvalidInput
-from conformance.results import ImplementationRecord, Run
+from conformance.results import ImplementationRecord, Rho, Run
 from conformance.statement import Statement
 from reference import Semantics
 
@@ -22,31 +23,78 @@ FIELDS = [field.name for field in dataclasses.fields(Semantics)]
 
 
 class Witness(msgspec.Struct):
-    """What an audit found of one cell. status: proven, undetermined or refuted; witness: the case that shows it."""
+    """The case that settles a cell, and its file, from the audit's folder."""
+
+    case: str = ""
+    file: str = ""
+    probe: str = ""
+    place: str = ""
+    dtype: str = ""
+
+
+class Proof(msgspec.Struct):
+    """What an audit found of one value of one field. alternatives: the ρ of each other value under its witness."""
 
     implementation: str
     field: str
     value: Any
     status: str
-    witness: Any = None
+    witness: Witness | None = None
+    rho: Rho = None
+    alternatives: dict[str, Rho] = {}
+    why: str = ""
+    divergence: str = ""
 
     @property
     def said(self) -> str:
-        """The witness in words."""
-        return self.witness if isinstance(self.witness, str) else msgspec.json.encode(self.witness).decode()
+        """The proof in words."""
+        words = [f"{_text(self.value)}: {self.status}", self.why, self.divergence and f"divergence {self.divergence}"]
+        if self.witness:
+            w, rest = self.witness, ", ".join(f"{_text(v)} {summary.show(r)}" for v, r in self.alternatives.items())
+            asked = ", ".join(filter(None, (w.probe, w.place, w.dtype)))
+            words.append(f"case {w.case} ({asked}), ρ {summary.show(self.rho)}" + (f" against {rest}" if rest else ""))
+        return "; ".join(filter(None, words))
+
+
+class Contradiction(msgspec.Struct):
+    """Documentation that behaviour contradicts."""
+
+    implementation: str
+    field: str
+    documented: Any
+    cite: str
+    behaves: Any
+    quote: str = ""
+    link: str = ""
+
+
+class Audited(msgspec.Struct):
+    """What an audit left beside a run. inapplicable: why a field means nothing, by implementation and field."""
+
+    proofs: dict[tuple[str, str], list[Proof]] = {}
+    inapplicable: dict[tuple[str, str], str] = {}
+    contradictions: list[Contradiction] = []
 
 
 class Promise(msgspec.Struct):
     """What one implementation promises of one field.
 
     value: where nothing else is said. elsewhere: other values, and where they hold. cites: where that is documented.
+    inapplicable: why it means nothing, empty where it does.
     """
 
     value: str
     differs: bool
     elsewhere: list[str]
     cites: list[str]
-    witness: Witness | None = None
+    proofs: list[Proof] = []
+    inapplicable: str = ""
+
+    @property
+    def status(self) -> str:
+        """The weakest of the proofs; empty without one."""
+        found = {proof.status for proof in self.proofs}
+        return next((status for status in ("refuted", "undetermined", "proven") if status in found), "")
 
 
 class Row(msgspec.Struct):
@@ -56,16 +104,15 @@ class Row(msgspec.Struct):
     promises: dict[str, Promise]
 
 
-def matrix(run: Run, witnesses: list[Witness]) -> list[Row]:
+def matrix(run: Run, audited: Audited) -> list[Row]:
     """Return a row for each implementation that has a statement."""
-    proofs = {(w.implementation, w.field): w for w in witnesses}
     rows = list[Row]()
     for record in run.implementations:
         if record.statement:
             promised = {field: _promise(record, field) for field in FIELDS}
             for field, promise in promised.items():
-                bare = record.id.partition("@")[0]
-                promise.witness = proofs.get((record.id, field)) or proofs.get((bare, field))
+                promise.proofs = audited.proofs.get((record.id, field), [])
+                promise.inapplicable = audited.inapplicable.get((record.id, field), "")
             rows.append(Row(record.id, promised))
     return rows
 
@@ -106,15 +153,28 @@ def rules() -> dict[str, str]:
     return found
 
 
-def audit(folder: Path) -> list[Witness]:
+class _Inapplicable(msgspec.Struct):
+    implementation: str
+    field: str
+    why: str
+
+
+class _File(msgspec.Struct):
+    cells: list[Proof]
+    inapplicable: list[_Inapplicable] = []
+    documentation: list[Contradiction] = []
+
+
+def audit(folder: Path) -> Audited:
     """Return what an audit left in a run's folder; nothing where there was none."""
     path = folder / AUDIT
     try:
-        text = path.read_bytes()
-    except OSError:
-        return []
-    try:
-        found = msgspec.json.decode(text)
-        return msgspec.convert(found["cells"] if isinstance(found, dict) else found, list[Witness])
-    except (msgspec.MsgspecError, KeyError) as error:
-        raise InvalidInput(f"{path}: is no audit ({error}); write it again with bnconf audit --json") from error
+        found = msgspec.json.decode(path.read_bytes(), type=_File)
+    except FileNotFoundError:
+        return Audited()
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"{path}: is no audit ({error}); write it again with bnconf audit --out {path}") from error
+    audited = Audited({}, {(i.implementation, i.field): i.why for i in found.inapplicable}, found.documentation)
+    for proof in found.cells:
+        audited.proofs.setdefault((proof.implementation, proof.field), []).append(proof)
+    return audited

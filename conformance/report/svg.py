@@ -112,10 +112,10 @@ def _fill(template: str, *values: object) -> Markup:
 
 
 def sparkline(values: Sequence[float], title: str) -> Markup:
-    """Return a small line of log10 values, the last one marked; gaps where a value is not a number."""
+    """Return a small line of log10 values, no less than a decade high, the last one marked; NaN is left out."""
     known = [v for v in values if math.isfinite(v)]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
-    span, step = (high - low) or 1.0, 96 / max(len(values) - 1, 1)
+    span, step = max(high - low, 1.0), 96 / max(len(values) - 1, 1)
     places = [(2 + n * step, 18 - 14 * (v - low) / span) for n, v in enumerate(values) if math.isfinite(v)]
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dot = _fill('<circle cx="{:.1f}" cy="{:.1f}" r="2"/>', *places[-1]) if places else Markup("")

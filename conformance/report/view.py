@@ -28,9 +28,9 @@ def view(material: Material) -> dict[str, Any]:
     run, folder = material.run, material.folder
     counts = _counts(material)
     found = groups.groups(counts)
-    lines = overview.lines(run, counts, found)
-    samples = drill.samples(run, folder, counts)
     rows = summary.rows(run)
+    lines = overview.lines(run, rows, counts, found)
+    samples = drill.samples(run, folder, counts)
     return {
         "material": material,
         "run": run,
@@ -53,13 +53,13 @@ def view(material: Material) -> dict[str, Any]:
         "shapes": SHAPES,
         "fields": promises.FIELDS,
         "rules": promises.rules(),
-        "promises": promises.matrix(run, material.witnesses),
+        "promises": promises.matrix(run, material.audited),
         "cells": coverage.cells(run),
         "asked": coverage.asked(run),
         "history": _history(material.runs),
         "command": partial(_command, run),
         "facts": partial(_facts, run, material.known),
-        "packed": data.packed(run, counts, data.Extra(samples, _steps(run, folder), _reasons(material.known))),
+        "packed": data.packed(run, counts, data.Extra(found, samples, _steps(run, folder), _reasons(material.known))),
     }
 
 
@@ -85,12 +85,17 @@ def _vacuous(run: Run) -> float:
 
 
 def _plots(material: Material) -> list[plots.Plot]:
-    curve = [point for score in material.scores for point in score.curve]
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for point in (point for score in material.scores for point in score.curve):
+        curves.setdefault(str(point.get("dtype", "")), []).append(point)
+    curves = curves or {"": []}
+    run, other = material.run, material.other
     return [
-        plots.distributions(material.run, material.other),
-        plots.conditioning(material.run),
-        plots.depth(_depths(material.run)),
-        plots.detection(curve),
+        plots.distributions(run, other),
+        *([plots.distributions(other, run, f"Distribution of ρ in {material.against}")] if other else []),
+        plots.conditioning(run),
+        plots.depth(_depths(run)),
+        *(plots.detection(dtype, found) for dtype, found in curves.items()),
     ]
 
 
@@ -99,10 +104,9 @@ def _depths(run: Run) -> list[tuple[str, float, float]]:
     names = {r.id: r.framework for r in run.implementations}
     found: list[tuple[str, float, float]] = []
     for result in run.results:
-        measured = getattr(result, "depth", None)
         shape = run.cases[result.case].recipe.get("signature", {}).get("shape") if result.case in run.cases else None
-        if isinstance(measured, float) and shape and result.elements:
-            found.append((names.get(result.implementation, ""), math.prod(shape) / result.elements, measured))
+        if result.depth is not msgspec.UNSET and shape and result.elements:
+            found.append((names.get(result.implementation, ""), math.prod(shape) / result.elements, result.depth))
     return found
 
 

@@ -8,11 +8,14 @@ import re
 import struct
 import zlib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from conformance.cli import main
 from conformance.errors import InvalidInput
 from conformance.report import gather, render, write
 from conformance.report.entries import entries
@@ -143,7 +146,7 @@ def test_hostile_records_appear_as_text(run, page, tmp_path):
             case "case":
                 line |= {"cell": evil, "summary": evil, "name": evil}
             case "result":
-                line |= {"implementation": evil, "verdict": "FAIL", "reason": evil, "numerics": evil}
+                line |= {"implementation": evil, "verdict": "FAIL", "reason": evil, "outcome": evil}
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     html = page()
     assert "<img" not in html
@@ -224,7 +227,12 @@ def test_samples_hold_the_worst_element(run, adapter, page):
             offset += rows * width
         result = known[sample["case"], sample["step"], sample["output"]]
         assert arrays["ρ"][tuple(sample["worst"])] == pytest.approx(float(result.rho), rel=1e-5)
-        assert arrays["got"][tuple(sample["worst"])] == pytest.approx(float(result.deviation.got), rel=1e-5)
+        for name in ("expected", "got", "bound"):
+            assert arrays[name][tuple(sample["worst"])] == pytest.approx(
+                float(getattr(result.deviation, name)), rel=1e-5
+            )
+        error = float(result.deviation.got) - float(result.deviation.expected)
+        assert arrays["error"][tuple(sample["worst"])] == pytest.approx(error, rel=1e-5)
     assert offset == len(columns["values"])
 
 
@@ -295,8 +303,9 @@ def test_an_audit_that_cannot_be_read_is_named(run, page, tmp_path):
 def test_witnesses_and_scores_are_shown(run, page, tmp_path):
     """An audit in the run's folder marks its cells; scores beside the run have tables and a curve."""
     run("numpy.two_pass", cases=1)
-    cell = {"implementation": "numpy.two_pass", "field": "frozen", "value": "train", "status": "proven"}
-    (tmp_path / "run" / "audit.json").write_text(json.dumps([cell | {"witness": "cafe01"}]))
+    cell = {"implementation": "numpy.two_pass@cpu", "field": "frozen", "value": "train", "status": "proven", "rho": 0.5}
+    cell |= {"witness": {"case": "cafe01", "file": "cases/cafe01.safetensors"}, "alternatives": {"batch": "inf"}}
+    (tmp_path / "run" / "audit.json").write_text(json.dumps({"cells": [cell]}))
     (tmp_path / "score").mkdir()
     curve = [{"output": "y", "dtype": "float32", "delta": 1e-6, "detected": 9, "of": 10}]
     faults = [{"name": "gamma ignored", "easy": {"applied": 3, "detected": 2}}]
@@ -304,7 +313,47 @@ def test_witnesses_and_scores_are_shown(run, page, tmp_path):
     mutants = [{"id": "m", "framework": "flax", "category": "affine", "killed": True}]
     (tmp_path / "score" / "framework_mutants.json").write_text(json.dumps({"mutants": mutants}))
     html = page()
-    assert "<p>proven: cafe01</p>" in html
+    assert "train: proven; case cafe01 (), ρ 0.5 against batch ∞" in html
     assert "gamma ignored" in html
-    assert "y float32" in html
+    assert "How small a fault is noticed in float32?" in html
     assert re.search(r"flax</td><td[^>]*>affine</td><td[^>]*>1</td><td[^>]*>1</td><td[^>]*>100%", html)
+
+
+def test_the_command_writes_what_it_is_asked_for(run, tmp_path):
+    """A path a line: the report, with --csp its style and script, with --index the page over all runs."""
+    run("numpy.two_pass", cases=2)
+    done = CliRunner().invoke(main, ["report", str(tmp_path / "run"), "--csp", "--index"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    names = [Path(line).relative_to(tmp_path.resolve()).as_posix() for line in done.stdout.splitlines()]
+    assert names == ["run/report.html", "run/report.css", "run/report.js", "index.html"]
+    assert 'href="run/report.html"' in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("option", [["--serve"], ["--pdf", "x.pdf"]])
+def test_separate_files_are_for_another_server(run, tmp_path, option):
+    """--csp with --serve or --pdf is an error that says what to leave out."""
+    run("numpy.two_pass", cases=1)
+    done = CliRunner().invoke(main, ["report", str(tmp_path / "run"), "--csp", *option])
+    assert done.exit_code == 2
+    assert "leave one out" in done.stderr
+
+
+def test_a_large_report_says_so(run, tmp_path, monkeypatch):
+    """From 10 MB on, a note says how large it is and what makes it smaller."""
+    run("numpy.two_pass", cases=1)
+    monkeypatch.setattr("conformance.report.LARGE", 1000)
+    done = CliRunner().invoke(main, ["report", str(tmp_path / "run")])
+    assert done.exit_code == 0
+    assert re.search(r"note: the report has 0\.\d MB; run fewer cases", done.stderr)
+
+
+def test_history_is_read_from_runs_and_from_summaries(run, tmp_path):
+    """A run whose report was made counts, as does a summary that was copied into history/; a run twice counts once."""
+    run("numpy.two_pass", cases=1, out="older")
+    gather(tmp_path / "older")
+    (tmp_path / "history").mkdir()
+    kept = json.loads((tmp_path / "older" / "summary.json").read_text())
+    (tmp_path / "history" / "accepted.json").write_text(json.dumps(kept | {"started": "2020-01-01T00:00:00+00:00"}))
+    (tmp_path / "history" / "twice.json").write_text(json.dumps(kept))
+    run("numpy.two_pass", cases=1)
+    assert [one.name for one in gather(tmp_path / "run").runs] == ["accepted", "older", "run"]

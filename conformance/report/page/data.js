@@ -27,6 +27,7 @@ function unpack(buffer) {
   for (const one of cases) if (one.kappa === 'inf') one.kappa = Infinity;
   run.byCase = new Map(cases.map(c => [c.id, c]));
   run.byId = new Map(run.implementations.map((one, index) => [one.id, { ...one, index }]));
+  run.groups = new Map(header.groups.map(one => [one.anchor, one]));
   run.kinds = kinds();
   place(run.samples);
 }
@@ -65,7 +66,7 @@ function place(samples) {
 function row(i) {
   const kind = run.kinds[value('row.kind', i)];
   const one = { index: i, kind, case: value('row.case', i), step: value('row.step', i), rho: value('row.rho', i) };
-  for (const name of ['how', 'at', 'numerics', 'said', 'expected', 'got', 'bound']) one[name] = value(`row.${name}`, i);
+  for (const name of ['how', 'at', 'ulps', 'numerics', 'said', 'expected', 'got', 'bound']) one[name] = value(`row.${name}`, i);
   return one;
 }
 

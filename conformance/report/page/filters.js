@@ -63,7 +63,7 @@ function showFailures() {
   const wanted = query(state.q);
   let visible = 0, number = 0;
   for (const group of groups) {
-    group.kind ??= JSON.parse(group.dataset.kind);
+    group.kind = run.groups.get(group.id);
     group.hidden = !(FIELDS.every(field => grouped(group.kind, field)) && answers(group, wanted));
     visible += !group.hidden;
   }

@@ -39,13 +39,14 @@ function clicked(event) {
   const link = event.target.closest?.('a[href^="#"]');
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  const { set, case: id, at } = link.dataset;
+  const { set, case: id, step } = link.dataset;
   if (set !== undefined) {
     const page = link.getAttribute('href') === '#results' ? 'results' : 'failures';
     go({ page, filters: parsed(`#${page}?${encoded(set)}`).filters, q: '' });
     if (page === 'failures') setTimeout(openFirst);
   } else if (id !== undefined) {
-    go({ case: id, at: Object.fromEntries(at.split('&').map(pair => pair.split(/=(.*)/s))) });
+    const kind = run.groups.get(link.closest('.group').id);
+    go({ case: id, at: { implementation: kind.implementation, step, output: kind.output } });
   } else if (link.classList.contains('skip')) {
     document.getElementById('main').focus();
   } else if (pages.includes(link.hash.slice(1))) {
@@ -119,6 +120,7 @@ function start() {
   document.getElementById('differing').addEventListener('change', event => differing(event.target.checked));
   document.getElementById('search').addEventListener('submit', event => event.preventDefault());
   document.getElementById('query').addEventListener('input', event => go({ q: event.target.value }, true));
+  document.getElementById('counters').open = innerWidth > 640; // on a telephone they would hide the list
   show(parsed(location.hash));
   document.documentElement.dataset.ready = 'yes';
 }
