@@ -38,6 +38,8 @@ class Used:
     e_mean: Array
     r: Array
     e_r: Array
+    steepness: tuple[Array, Array] | None = None
+    """How much more r changes with the variance than r³ / 2, and its error: 1 but for an epsilon outside the root."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,10 @@ def _once(formula: Callable[[Bounds, Batch], _T]) -> Callable[[Bounds, Batch], _
 
 
 class Bounds:
-    """The formulas for one way of computing; `n` is the number of summands of each mean."""
+    """The formulas for one way of computing; n: of the summands of each mean; outside: epsilon is added to the root."""
 
-    def __init__(self, numerics: Numerics, units: Units, n: int, epsilon: float) -> None:
-        self.numerics, self.units, self.n, self.epsilon = numerics, units, n, epsilon
+    def __init__(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool = False) -> None:
+        self.numerics, self.units, self.n, self.epsilon, self.outside = numerics, units, n, epsilon, outside
         self.depth = sum_depth(n, numerics.sums)
 
     def g(self, k: int) -> float:
@@ -143,6 +145,9 @@ class Bounds:
 
     def e_spread(self, variance: Array, e_variance: Array) -> Array:
         """The standard deviation sqrt(variance + epsilon), from its interval."""
+        if self.outside:
+            exact, low, high = self._outside(variance, e_variance)
+            return np.maximum(high - exact, exact - low)
         u, w, e_w = self.units.u, variance + self.epsilon, self._e_w(variance, e_variance)
         high, low = np.sqrt(w + e_w), np.sqrt(np.maximum(w - e_w, 0))
         return np.maximum(high - np.sqrt(w), np.sqrt(w) - low) + 2 * u * high
@@ -183,6 +188,8 @@ class Bounds:
 
     def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> Used:
         """1 / sqrt(variance + epsilon), where the error of the variance is not small: an interval, not a derivative."""
+        if self.outside:
+            return self._used_outside(mean, variance, e_mean, e_variance)
         u, tiny, k = self.units.u, self.units.smallest, _RSQRT_ULPS
         w, e_w = variance + self.epsilon, self._e_w(variance, e_variance)
         signed = self.numerics.variance == "fast" and not self.numerics.clamped
@@ -192,6 +199,29 @@ class Bounds:
             r, worst, best = 1 / np.sqrt(w), (1 + k * u) / np.sqrt(low), (1 - k * u) / np.sqrt(w + e_w)
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
         return Used(mean, e_mean, r, self.vacuous(e_r, w))
+
+    def _outside(self, variance: Array, e_variance: Array) -> tuple[Array, Array, Array]:
+        """Return sqrt(variance) + epsilon and the least and most it may be: the root, epsilon and the sum are rounded.
+
+        0 is the least where an unclamped variance may be negative, and its root NaN.
+        """
+        u, tiny, root = self.units.u, self.units.smallest, np.sqrt(variance)
+        signed = self.numerics.variance == "fast" and not self.numerics.clamped
+        low = np.sqrt(np.maximum(variance - e_variance - tiny, 0)) * (1 - 2 * u) + self.epsilon * (1 - u)
+        low = np.where(signed & (variance <= e_variance), 0, low * (1 - u))
+        high = (np.sqrt(variance + e_variance + tiny) * (1 + 2 * u) + self.epsilon * (1 + u)) * (1 + u)
+        return root + self.epsilon, np.maximum(low - tiny, 0), high + tiny
+
+    def _used_outside(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> Used:
+        """1 / (sqrt(variance) + epsilon): it changes by (sqrt(variance) + epsilon) / sqrt(variance) times r³ / 2."""
+        u, k, (exact, low, high) = self.units.u, _RSQRT_ULPS, self._outside(variance, e_variance)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            r, worst, best = 1 / exact, (1 + k * u) / low, (1 - k * u) / high
+            e_r = np.where((low > 0) & np.isfinite(e_variance), np.maximum(worst - r, r - best), np.inf)
+            root, least = np.sqrt(variance), np.sqrt(np.maximum(variance - e_variance, 0))
+            steep = exact / root
+            e_steep = np.where(least > 0, self.epsilon * (1 / least - 1 / root) + 6 * u * exact / least, np.inf)
+        return Used(mean, e_mean, r, self.vacuous(e_r, exact), (steep, e_steep))
 
     def e_y(self, x: Array, y: Array, affine: Affine, used: Used) -> Array:
         """The output, direct or folded; the error of x·scale and mean·scale that is in their scale cancels.

@@ -97,7 +97,7 @@ def _pooled(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> tuple[
     over all is no deeper than its number of values.
     """
     together, shares = _together(batch), batch.n / batches.total(batch.n, (1,))
-    whole = Bounds(b.numerics, b.units, batch.count * shares.shape[1], b.epsilon)
+    whole = Bounds(b.numerics, b.units, batch.count * shares.shape[1], b.epsilon, outside=b.outside)
     rounding, apart = (shares.shape[1] + 6) * b.units.u, np.abs(batch.mean - together.mean)
     e_mean = batches.total(shares * (b.e_mean(batch) + rounding * batch.mean_abs), (1,))
     off, e_each = b.e_mean(batch) + e_mean, b.e_variance(batch)

@@ -81,6 +81,10 @@ class GradientBounds:
         r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
         d, x, m = np.abs(batch.x - batch.mean), np.abs(batch.x), np.abs(batch.mean)
         c1, c2, e1, e2 = self.c1, self.c2, self.e_mean_dy, self.e_mean_dyz
+        if used.steepness is not None:  # two products more, of which each rounds
+            steep, e_steep = used.steepness
+            e2 = e2 * (steep + e_steep) + np.abs(c2) * (e_steep + 2 * u * (steep + e_steep))
+            c2 = c2 * steep
         z = d * r
         e_z = (d + e_m + u * (d + e_m) + tiny) * (r + e_r) * (1 + u) - z
         c2_most = np.abs(c2) + e2

@@ -41,7 +41,7 @@ class Question:
         self.known: dict[Any, Any] = {}
         self._batches: dict[Any, Batch] = {}
         self._finite = False
-        self._bounds: dict[tuple[Numerics, Units, int, float], Bounds] = {}
+        self._bounds: dict[tuple[Numerics, Units, int, float, bool], Bounds] = {}
 
     def batch(self, t: int, semantics: Semantics | None = None) -> Batch:
         """Return the exact statistics of step t's input, as these semantics take them of masks and virtual batches."""
@@ -62,11 +62,11 @@ class Question:
             self._batches["whole", t] = Batch.of(observe(x, None, plain, Semantics()))
         return self._batches["whole", t]
 
-    def bounds(self, numerics: Numerics, units: Units, n: int, epsilon: float) -> Bounds:
+    def bounds(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool) -> Bounds:
         """Return the formulas for one way of computing; implementations that promise the same share them."""
-        key = numerics, units, n, epsilon
+        key = numerics, units, n, epsilon, outside
         if key not in self._bounds:
-            self._bounds[key] = Bounds(*key)
+            self._bounds[key] = Bounds(numerics, units, n, epsilon, outside=outside)
         return self._bounds[key]
 
     def array(self, t: int, name: str) -> Array | None:
@@ -152,7 +152,9 @@ class Plan:
             ),
             "third derivatives": differentiation(self.case) == "third",
             "derivatives along a tangent of more than a plain layer": second and bool(special),
-            "epsilon outside the root": promised.epsilon_placement == "outside",
+            "epsilon outside the root with renorm, or along a tangent": (
+                promised.epsilon_placement == "outside" and (second or self.spec.renorm)
+            ),
         }
         missing = [name for name, there in names.items() if there]
         return f"no bound is derived yet for {', '.join(missing)}" if missing else ""
@@ -183,7 +185,8 @@ class Plan:
     def bounds(self, mode: str, output: str, n: int) -> Bounds:
         """Return the formulas for an output, for sums of n values."""
         numerics = self.numerics(mode, output)
-        return self.question.bounds(numerics, self._units(numerics), n, floored_epsilon(self.spec, self.semantics))
+        epsilon, outside = floored_epsilon(self.spec, self.semantics), self.semantics.epsilon_placement == "outside"
+        return self.question.bounds(numerics, self._units(numerics), n, epsilon, outside=outside)
 
     def _units(self, numerics: Numerics) -> Units:
         x = self.case.dtypes.x
