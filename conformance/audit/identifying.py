@@ -21,13 +21,14 @@ from conformance.audit.asking import Ask
 from conformance.audit.fits import Answered
 from conformance.audit.making import PLACES, Place
 from conformance.audit.probes import PROBES, Probe
-from conformance.audit.simulation import simulate
+from conformance.audit.simulation import Values, simulate
 from conformance.case import Case
-from conformance.outcome import Outputs
+from conformance.outcome import Outputs, Reply
 from conformance.question import Question
 from conformance.statement import Rule, Statement
 from reference import Refusal, Semantics
 from reference.dtypes import stored
+from reference.spec import Array
 
 Candidate = dict[str, Any]
 
@@ -35,6 +36,7 @@ _TOGETHER = ("mask", "mask_rank", "mask_offset", "all_masked")
 _BY_PATH = ("stored_variance",)
 """What another path, of virtual batches or of a mask, may do differently."""
 _LOOSEST = Rule("supposed", numerics={"variance": "fast", "affine": "folded", "sums": "serial"})
+_CLOSE, _HALF = 1e-3, 2  # of the largest value; bytes of a half
 _WIDE = ("float32", "float64")
 PLAIN = PROBES[0]
 
@@ -96,6 +98,7 @@ class _Search:
         self.answered = False
         self.paths: dict[str, Candidate] = {}
         self._questions: dict[int, Question] = {}
+        self._answers: dict[tuple[str, str], list[Values | Refusal]] = {}
         self._classes: dict[tuple[str, str], str] = {}
 
     def begin(self) -> bool:
@@ -165,7 +168,7 @@ class _Search:
         key = probe.name, _key(candidate)
         if key not in self._classes:
             told = {name: candidate.get(name) for name in ("variance_mean", "output_dtype") if name in probe.fields}
-            answers = simulate(self._question(case), Semantics(**candidate))
+            answers = self._answers[key] = simulate(self._question(case), Semantics(**candidate))
             self._classes[key] = f"{told} {[_digest(a) for a in answers]}"
         return self._classes[key]
 
@@ -174,18 +177,30 @@ class _Search:
     def _narrow(self, probe: Probe, case: Case) -> None:
         """Ask, and keep the candidates that the answer is explained by; all of them where it is by none."""
         self.asked[probe.name] = case
-        answered = Answered(self._question(case), self.statement, self.ask(case))
+        reply = self.ask(case)
+        answered = Answered(self._question(case), _returning(self.statement, reply), reply)
         self.answered |= any(isinstance(outcome, Outputs) for outcome in answered.reply.outcomes)
         extended = self._extended(probe)
         classes = {self._class(probe, case, candidate): candidate for candidate in extended}
-        right = {name for name, candidate in classes.items() if _explains(answered, probe, candidate)}
+        near = {n: c for n, c in classes.items() if self._is_near(case, reply, self._answers[probe.name, _key(c)])}
+        right = {name for name, candidate in near.items() if _explains(answered, probe, candidate)}
         left = [candidate for candidate in extended if self._class(probe, case, candidate) in right]
-        if not left:
+        if not left and probe is not PLAIN:
             left = self._on_another_path(answered, probe, extended)
         if left:
             self.candidates = left
         else:
             self.unexplained.append(probe.name)
+
+    def _is_near(self, case: Case, reply: Reply, answers: list[Values | Refusal]) -> bool:
+        """Return whether an answer is within a thousandth of what semantics give; bounds are far below."""
+        judged = (step.mode in self.statement.modes for step in case.steps)
+        for outcome, wanted, here in zip(reply.outcomes, answers, judged, strict=False):
+            if here and isinstance(outcome, Outputs) and not isinstance(wanted, Refusal):
+                got = outcome.tensors.get("y")
+                if got is not None and not _near(got, wanted["y"]):
+                    return False
+        return True
 
     def _on_another_path(self, answered: Answered, probe: Probe, extended: list[Candidate]) -> list[Candidate]:
         """Return the candidates that explain an answer if what depends on the path has another value there."""
@@ -225,6 +240,21 @@ def _storage(semantics: Semantics, taken: list[str]) -> Any:
         return [stored(dtype, dataclasses.replace(semantics, output_dtype=value)).output for dtype in taken]
 
     return next(v for v in fields.values("output_dtype") if dtypes(v) == dtypes(semantics.output_dtype))
+
+
+def _returning(statement: Statement, reply: Reply) -> Statement:
+    """Return the statement with each output stored in the dtype that it was returned in; `output_dtype` says which."""
+    arrays = {n: a for o in reply.outcomes if isinstance(o, Outputs) for n, a in o.tensors.items()}
+    stored_as = [Rule("as returned", {"output": [n]}, numerics={"stored": a.dtype.name}) for n, a in arrays.items()]
+    return msgspec.structs.replace(statement, rules=[*statement.rules, *stored_as])
+
+
+def _near(got: Array, wanted: Array) -> bool:
+    if got.shape != wanted.shape or got.dtype.itemsize <= _HALF:
+        return True
+    with np.errstate(invalid="ignore"):
+        off = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
+    return not (off > _CLOSE * np.abs(wanted).max(initial=1)).any()
 
 
 def _explains(answered: Answered, probe: Probe, candidate: Candidate) -> bool:
