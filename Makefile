@@ -30,7 +30,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retrie
 
 .DEFAULT_GOAL := help
 .PHONY: help report test check lint types layers spelling worker-syntax versions \
-	prove-reference prove-gate screenshots format hooks install clean
+	prove-reference prove-gate mutants screenshots format hooks install clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -89,6 +89,12 @@ prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (a
 prove-gate: $(RUN_READY) ## gate ten seeds, and one of them twice (CASES; GATE_ARGS such as -i 'torch.*')
 	@echo "Gating ten seeds; runs go to reports/prove-gate/"
 	@$(BIN)/python tests/benchmarks/prove_gate.py $(if $(CASES),--cases $(CASES)) $(GATE_ARGS)
+
+mutants: $(DEV_READY) ## the suite's own score: named faults, the fault-size curve, mutants of the frameworks (an hour)
+	@echo "Putting named faults into correct implementations"
+	@$(BIN)/python tests/mutants/faults/study.py --json reports/score/faults.json
+	@echo "Putting mutants into the frameworks"
+	@$(BIN)/python tests/mutants/framework_mutants.py --jobs $(JOBS) --json reports/score/framework_mutants.json
 
 screenshots: $(DEV_READY) ## pictures of the last report, light and dark, wide and narrow (needs a Chromium)
 	@$(BIN)/python tests/browser/screenshots.py $(OUT)

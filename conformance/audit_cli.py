@@ -10,13 +10,15 @@ import msgspec
 from rich.console import Console
 
 from conformance import divergences
-from conformance.audit import comparison, documents, tables
+from conformance.audit import asking, comparison, documents, identifying, stating, tables
 from conformance.audit.auditing import Audit, Auditor
 from conformance.audit.cells import Cell, Inapplicable
 from conformance.audit.comparison import Change
 from conformance.audit.documents import Contradiction
+from conformance.case import case_id
 from conformance.cli_options import chosen, implementations_and_limits
-from conformance.errors import Incomplete
+from conformance.codec import encode_case
+from conformance.errors import Incomplete, InvalidInput
 
 _File = click.Path(path_type=Path, dir_okay=False)
 OUT = Path("reports/latest/audit.json")
@@ -88,3 +90,61 @@ def _finish(found: Audit) -> None:
         raise Incomplete("; ".join(f"{name} is not available: {why}" for name, why in found.missing.items()))
     if not found.cells:
         raise Incomplete("no implementation could be audited")
+
+
+class _Identified(msgspec.Struct, omit_defaults=True):
+    """What `identify --json` prints for each path of an implementation."""
+
+    implementation: str
+    places: list[str]
+    semantics: list[dict[str, Any]]
+    open: dict[str, tuple[Any, ...]]
+    unexplained: tuple[str, ...]
+    cases: dict[str, str]
+
+
+@click.command()
+@implementations_and_limits
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Keep the cases that were asked there.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with implementation, places, semantics, open.")
+def identify(out: Path | None, as_json: bool, **common: Any) -> None:
+    """Find every semantics that an implementation's answers are consistent with, and print its statement.
+
+    What its statement says of semantics and refusals is disregarded. Each next case is the one that tells the most of
+    what is left apart. Name the implementation with -i; its adapter needs a statement with what it supports.
+
+    Exits 1 where some answer is explained by no semantics.
+    """
+    if not common["patterns"]:
+        raise InvalidInput("identify asks what -i names; give -i ID, -i PATH.py:Class or -i exec:PROGRAM")
+    listed: list[_Identified] = []
+    for entry, ask in asking.each(chosen(OUT.parent, **common)):
+        found = identifying.identify(entry.statement, ask)
+        listed += [_identified(entry.id, one) for one in found]
+        if not as_json:
+            click.echo(stating.as_source(entry.statement, found), nl=False)
+        if out:
+            _keep(out, found)
+    if as_json:
+        click.echo(msgspec.json.encode(listed).decode())
+    if not listed:
+        raise Incomplete("no plain case was answered as any semantics would")
+    if any(one.unexplained for one in listed):
+        raise click.exceptions.Exit(1)
+
+
+def _identified(identity: str, found: identifying.Found) -> _Identified:
+    return _Identified(
+        identity,
+        [f"{place.name} {place.dtype}" for place in found.places],
+        [stating.changed(semantics) for semantics in found.semantics],
+        found.open,
+        found.unexplained,
+        {probe: case_id(case) for probe, case in found.asked.items()},
+    )
+
+
+def _keep(folder: Path, found: list[identifying.Found]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in (case for one in found for case in one.asked.values()):
+        (folder / f"{case_id(case)}.safetensors").write_bytes(encode_case(case, sealed=True))

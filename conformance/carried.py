@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from conformance import renorm_bounds
 from conformance.bounds import Batch, Bounds
 from conformance.renorm_bounds import Near
-from reference import Semantics, Spec, State
+from reference import Semantics, Spec, State, batches
 from reference.averages import published, stored_factor, update_fraction
 from reference.batch_norm import spread, update
 from reference.spec import Array, kept_shape
@@ -48,20 +48,91 @@ def flat(b: Bounds, batch: Batch, spec: Spec, values: Array, e: Array) -> Near:
 
 def moved(b: Bounds, batch: Batch, before: Carried, spec: Spec, semantics: Semantics) -> Carried:
     """Return the state after the batch entered it, with the error allowed in it."""
-    mean, variance = overall(b, batch, spec)
-    stored, factor = variance, stored_factor(batch.n, spec, semantics)
-    if semantics.stored_variance == "unbiased" and not spec.renorm:
-        e_variance = b.e_variance(batch)
-        stored = flat(b, batch, spec, batch.variance * factor, b.e_unbiased(batch.variance, e_variance, factor))
+    for mean, stored in _entering(b, batch, spec, semantics):
+        before = _moved_by(b, mean, stored, before, spec, semantics)
+    return before
+
+
+def _moved_by(b: Bounds, mean: Near, stored: Near, before: Carried, spec: Spec, semantics: Semantics) -> Carried:
     old, errors = before.state, before.errors
     new = update(old, mean.value, stored.value, spec, semantics)
     a = float(update_fraction(new.updates, spec, semantics))
     if spec.renorm:
-        s = Near(spread(variance.value, spec, semantics), b.e_spread(variance.value, variance.error))
+        s = _spread(b, stored, spec, semantics)
         return Carried(new, renorm_bounds.e_state(b, old, errors, new, mean, s, a, spec, semantics))
     e_mean = b.e_moving(old.mean, mean.value, new.mean, errors.mean, mean.error, a)
     e_variance = b.e_moving(old.variance, stored.value, new.variance, errors.variance, stored.error, a)
+    if semantics.moving_spread == "stddev":
+        was, s = (_spread(b, near, spec, semantics) for near in (Near(old.variance, errors.variance), stored))
+        now = (1 - a) * was.value + a * s.value
+        e_variance = renorm_bounds.e_square(b, now, b.e_moving(was.value, s.value, now, was.error, s.error, a))
     return Carried(new, State(e_mean, e_variance, new.updates))
+
+
+def _spread(b: Bounds, variance: Near, spec: Spec, semantics: Semantics) -> Near:
+    return Near(spread(variance.value, spec, semantics), b.e_spread(variance.value, variance.error))
+
+
+def _entering(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> list[tuple[Near, Near]]:
+    """Return mean and variance as they enter the state, in turn: of the batch, pooled, or of each virtual batch."""
+    factor, e_variance = stored_factor(batch.n, spec, semantics), b.e_variance(batch)
+    plain = semantics.stored_variance == "biased" or spec.renorm
+    e_stored = e_variance if plain else b.e_unbiased(batch.variance, e_variance, factor)
+    mean, e_mean = batch.mean, np.broadcast_to(b.e_mean(batch), batch.mean.shape)
+    stored, e_stored = batch.variance * factor, np.broadcast_to(e_stored, batch.variance.shape)
+    if batch.observed.virtual and semantics.virtual_statistics == "pooled":
+        return [_pooled(b, batch, spec, semantics)]
+    if batch.observed.virtual and semantics.virtual_statistics == "sequential":
+        kept, groups = kept_shape(spec, batch.shape), range(mean.shape[1])
+        parts = [[values[:, j].reshape(kept) for values in (mean, e_mean, stored, e_stored)] for j in groups]
+        return [(Near(m, e_m), Near(v, e_v)) for m, e_m, v, e_v in parts]
+    return [(flat(b, batch, spec, mean, e_mean), flat(b, batch, spec, stored, e_stored))]
+
+
+def _pooled(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> tuple[Near, Near]:
+    """Return the statistics of all virtual batches together: summed as one batch, or by the law of total variance.
+
+    That is V = sum w (V_g + (m_g - m)²). A mean's error e_g shifts its square by 2 |m_g - m| (e_g + e) + (e_g + e)²,
+    and the sum over G groups rounds G + 6 times: weight, difference twice, square, both sums and both products. One sum
+    over all is no deeper than its number of values.
+    """
+    together, shares = _together(batch), batch.n / batches.total(batch.n, (1,))
+    whole = Bounds(b.numerics, b.units, batch.count * shares.shape[1], b.epsilon)
+    rounding, apart = (shares.shape[1] + 6) * b.units.u, np.abs(batch.mean - together.mean)
+    e_mean = batches.total(shares * (b.e_mean(batch) + rounding * batch.mean_abs), (1,))
+    off, e_each = b.e_mean(batch) + e_mean, b.e_variance(batch)
+    size = batch.variance + e_each + (apart + off) ** 2
+    e_variance = batches.total(shares * (e_each + 2 * apart * off + off**2 + rounding * size), (1,))
+    e_mean, e_variance = np.maximum(whole.e_mean(together), e_mean), np.maximum(whole.e_variance(together), e_variance)
+    variance, factor = together.variance, stored_factor(together.n, spec, semantics)
+    if semantics.stored_variance == "unbiased":
+        variance, e_variance = variance * factor, b.e_unbiased(variance, e_variance, factor)
+    kept = kept_shape(spec, batch.shape)
+    return Near(together.mean.reshape(kept), e_mean.reshape(kept)), Near(
+        variance.reshape(kept), e_variance.reshape(kept)
+    )
+
+
+def _together(batch: Batch) -> Batch:
+    """Return the virtual batches (axis 1) as one; its mean absolute deviation is a bound, all else is exact."""
+    n = batches.total(batch.n, (1,))
+
+    def average(values: Array) -> Array:
+        return batches.total(batch.n / n * values, (1,))
+
+    mean = average(batch.mean)
+    apart = batch.mean - mean
+    return replace(
+        batch,
+        n=n,
+        mean=mean,
+        variance=average(batch.variance + apart**2),
+        mean_abs=average(batch.mean_abs),
+        mean_deviation=average(batch.mean_deviation + np.abs(apart)),
+        max_abs=batch.max_abs.max(1, keepdims=True),
+        lost=average(batch.lost),
+        known={},
+    )
 
 
 def debiased(b: Bounds, carried: Carried, spec: Spec, semantics: Semantics) -> Carried:

@@ -192,6 +192,7 @@ def doctor(device: str, as_json: bool) -> None:
 
 
 main.add_command(audit_cli.audit)
+main.add_command(audit_cli.identify)
 main.add_command(case_cli.explain)
 main.add_command(case_cli.export)
 main.add_command(case_cli.replay)

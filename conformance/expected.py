@@ -21,6 +21,7 @@ class Expected:
 
     For the figures beside ρ, worked out when they are asked for: terms, the magnitudes of what adds up to the value;
     gain, |gamma| of y; sums, what one rounding of a sum of absolute values is worth in it, and what rounds besides.
+    poisoned: where a NaN or an infinity that went in must show, None where none did.
     """
 
     value: Array
@@ -29,6 +30,7 @@ class Expected:
     terms: Callable[[], Array] | None = None
     gain: Array | None = None
     sums: Callable[[], tuple[Array, Array]] | None = None
+    poisoned: Array | None = None
 
     @cached_property
     def size(self) -> Array:
@@ -76,10 +78,13 @@ class Expected:
         return max(float(found.max()), 0.0) if found.size else 0.0
 
 
-def digits(value: float) -> float:
-    """Return a figure as a run file keeps it, to three digits.
+_MOST = 1e308
 
-    >>> digits(0.00123456)
-    0.00123
+
+def digits(value: float) -> float:
+    """Return a figure as a run file keeps it, to three digits; JSON has no infinity, so 1e308 is the most there is.
+
+    >>> digits(0.00123456), digits(math.inf)
+    (0.00123, 1e+308)
     """
-    return float(f"{value:.3g}")
+    return float(f"{value:.3g}") if value < _MOST else _MOST

@@ -173,10 +173,15 @@ class _Judge:
 
 
 def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation | None]:
-    """Return the largest ρ of one check, and where it is; None where every bound is infinite."""
-    if not np.isfinite(expected.bound).any():
-        return None, None
+    """Return the largest ρ of one check, and where it is; None where every bound is infinite.
+
+    A NaN that went in and does not come out is infinitely wrong; that it came out, and nothing else, says nothing.
+    """
     ratio = bounds.rho(got, expected.value, expected.bound)
+    if expected.poisoned is not None:
+        ratio = np.where(expected.poisoned & np.isfinite(widened(got, np.float64)), np.inf, ratio)
+    if not (np.isfinite(expected.bound).any() or np.isposinf(ratio).any()):
+        return None, None
     index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     value, found, bound = (_number(a[index]) for a in (expected.value, got, expected.bound))
     return _rho(ratio[index]), Deviation(check, [int(i) for i in index], value, found, bound)

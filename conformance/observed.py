@@ -16,7 +16,7 @@ def outside(plan: Plan, t: int, got: Array) -> dict[str, float] | None:
     The strictest is asked first: what is inside one is inside all that hold it, so that one question answers most.
     """
     promised = plan.numerics(plan.mode(t), "y")
-    if promised.accumulate == "input":
+    if promised.accumulate == "input" or plan.mode(t) != "train":
         return None
     inside, found = list[str](), dict[str, float]()
     n = plan.question.batch(t, plan.semantics).count

@@ -17,7 +17,7 @@ from reference import Adjustment, Parameters, Refusal, Semantics
 from reference.averages import moves
 from reference.batches import observe
 from reference.precision import widened, working_dtype
-from reference.spec import Array, floored_epsilon
+from reference.spec import Array, floored_epsilon, kept_shape, reduced_axes
 
 # Outputs that share a declaration.
 ALIAS: dict[str, str] = dict.fromkeys(
@@ -40,6 +40,7 @@ class Question:
         self.dtype: Any = np.float64 if self.unjudged else working_dtype(msgspec.structs.astuple(case.dtypes))
         self.known: dict[Any, Any] = {}
         self._batches: dict[Any, Batch] = {}
+        self._finite = False
         self._bounds: dict[tuple[Numerics, Units, int, float], Bounds] = {}
 
     def batch(self, t: int, semantics: Semantics | None = None) -> Batch:
@@ -76,6 +77,20 @@ class Question:
     def mask(self, t: int) -> Array | None:
         """Return the mask of step t, as it is."""
         return self.case.tensor(f"{t}.mask")
+
+    def poisoned(self, t: int) -> Array | None:
+        """Return where an input up to step t was not finite, of the kept shape; None where all were."""
+        if not self._finite:
+            self._finite = all(bool(np.isfinite(widened(a, np.float64)).all()) for a in self.case.tensors.values())
+        if self._finite:
+            return None
+        found = np.zeros(kept_shape(self.spec, self.case.shape), bool)
+        for name in (f"{s}.{name}" for s in range(t + 1) for name in ("x", "dy")):
+            array = self.case.tensor(name)
+            if array is not None:
+                reduced = reduced_axes(self.spec, array.ndim)
+                found |= ~np.isfinite(widened(array, np.float64)).all(reduced).reshape(found.shape)
+        return found
 
     def dy(self, t: int) -> Array | None:
         """Return the cotangent of step t, None where no gradient is asked for."""
@@ -132,9 +147,8 @@ class Plan:
         special = self.spec.renorm or virtual or mask(self.case) or self.question.adjustment(0)
         names = {
             "renorm as in the paper": self.spec.renorm and promised.renorm == "paper",
-            "moving standard deviations without renorm": promised.moving_spread == "stddev" and not self.spec.renorm,
-            f"virtual batches with {promised.virtual_statistics} statistics": (
-                virtual and promised.virtual_statistics != "averaged"
+            f"virtual batches with {promised.virtual_statistics} statistics and renorm": (
+                virtual and promised.virtual_statistics != "averaged" and self.spec.renorm
             ),
             "third derivatives": differentiation(self.case) == "third",
             "derivatives along a tangent of more than a plain layer": second and bool(special),

@@ -113,11 +113,11 @@ def e_state(
     if semantics.renorm == "tf_1_7":
         return _e_debiased(b, old, errors, new, e_new, fraction)
     e_mean = b.e_moving(old.mean, mean.value, new.mean, errors.mean, mean.error, fraction)
-    return State(e_mean, _e_square(b, after.moving_stddev, e_new.moving_stddev), new.updates, e_new)
+    return State(e_mean, e_square(b, after.moving_stddev, e_new.moving_stddev), new.updates, e_new)
 
 
-def _e_square(b: Bounds, stddev: Array, e: Array) -> Array:
-    """The variance that a standard deviation stands for, stddev² - epsilon."""
+def e_square(b: Bounds, stddev: Array, e: Array) -> Array:
+    """The variance that a standard deviation stands for, stddev² - epsilon: the square and both roundings of it."""
     u = b.units.u
     square = (2 * stddev + e) * e + 3 * u * (stddev + e) ** 2 + 2 * u * b.epsilon
     return b.stored(np.maximum(stddev**2 - b.epsilon, 0), square)

@@ -136,7 +136,9 @@ class OneStep:
 
         def taken(bounds: Bounds) -> Used:
             u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
-            e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny + bounds.units.taken_u * self.batch.max_abs
+            e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny
+            if bounds.units.taken_u:  # not 0 times a NaN, which is one element's own
+                e_mean_taken = e_mean_taken + bounds.units.taken_u * self.batch.max_abs
             return bounds.used(mean, variance, e_mean_taken, e_variance + u * (variance + e_variance) + tiny)
 
         return rounded
@@ -233,4 +235,14 @@ class OneStep:
         own = formulas.certainty(self.batch)
         assert own < OWN, f"the reference may be off by {own:.2g} of the bound"
         bound = np.where(unbounded, np.inf, bound * (1 + own))
-        return Expected(value, bound, self.plan.dtype(formulas.numerics), terms, **more)
+        return Expected(value, bound, self.plan.dtype(formulas.numerics), terms, poisoned=self._poisoned(value), **more)
+
+    def _poisoned(self, value: Array) -> Array | None:
+        """Return where a value is not finite because an input of its channel was not; elsewhere 0/0 may be."""
+        channels = self.question.poisoned(self.t)
+        if channels is None:
+            return None
+        if value.shape != self.kept:
+            channels = np.broadcast_to(self.align(channels), self.batch.x.shape)
+            channels = self.joined(channels)
+        return channels & ~np.isfinite(value)

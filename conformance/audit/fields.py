@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from conformance.statement import Statement
-from reference import Semantics
+from reference import Refusal, Semantics, Spec
+from reference.validation import validate_semantics
 
 _NUMBERS: dict[str, tuple[float, ...]] = {
     "initial_mean": (0.0, 1.0),
@@ -70,14 +71,26 @@ def meaningless(name: str, semantics: Semantics) -> str:
     'the update fraction is not rounded'
     """
     ignored = semantics.mask == "ignored" and "the mask is ignored"
+    renorm, virtual = _undefined(semantics, renorm=True), _undefined(semantics, virtual_batch_size=2)
     reasons = {
+        **dict.fromkeys(("renorm", "reversed_clipping"), renorm),
+        **dict.fromkeys(("virtual_batches", "indivisible_inference"), virtual),
         "fraction_rounded": semantics.fraction_dtype == "float64" and "the update fraction is not rounded",
         "all_masked": ignored or (semantics.mask_offset and "with an offset the denominator is never 0"),
         "mask_offset": ignored,
         "mask_rank": ignored,
-        "virtual_statistics": semantics.virtual_batches == "ignored" and "all rows are one batch",
+        "virtual_statistics": virtual or (semantics.virtual_batches == "ignored" and "all rows are one batch"),
     }
     return str(reasons.get(name) or "")
+
+
+def _undefined(semantics: Semantics, **asked: Any) -> str:
+    """Return why semantics say nothing of what is asked, empty where they do."""
+    try:
+        validate_semantics(Spec(**asked), semantics)
+    except Refusal as refusal:
+        return str(refusal)
+    return ""
 
 
 def rivals(name: str, semantics: Semantics, *, keeps: bool = True) -> tuple[Any, ...]:

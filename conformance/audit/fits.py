@@ -25,7 +25,10 @@ from reference.precision import widened
 from reference.spec import Array
 
 FAR = 100.0
-"""How many of the promised value's bounds an answer must be off from a value that no bound is derived for."""
+"""How many bounds of the nearest semantics an answer must be off from a value that no bound is derived for."""
+
+_DERIVED = {"renorm": "tf_1_15", "epsilon_placement": "inside"}
+"""What bounds are derived for, of the fields where that is not so for every value."""
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -82,14 +85,14 @@ class Answered(msgspec.Struct, frozen=True):
     def _fit(self, statement: Statement) -> Fit:
         plan = Plan(self.question, statement)
         if plan.unjudged and not self.question.unjudged:
-            return self._far(plan.semantics)
+            return self._far(statement, plan.semantics)
         expected = expectation.trajectory(plan)
         unlike = self._accepted(expected) or self._finite(expected)
         if unlike:
             return Fit("fails", "inf", unlike)
         results = [r for r in judge("", self.question, statement, self.reply) if not self._is_wrong(r)]
         if any(result.verdict == "ERROR" for result in results):
-            return self._far(plan.semantics)
+            return self._far(statement, plan.semantics)
         return _summary(results, compared=self._matches_not_finite(expected))
 
     def _is_wrong(self, result: Result) -> bool:
@@ -135,21 +138,21 @@ class Answered(msgspec.Struct, frozen=True):
     def _matches_not_finite(self, expected: list[Any]) -> bool:
         return any(True for _ in self._strange(expected))
 
-    def _far(self, semantics: Semantics) -> Fit:
-        """Return how far the answer is from semantics without bounds, in bounds of what is promised."""
+    def _far(self, statement: Statement, semantics: Semantics) -> Fit:
+        """Return how far the answer is from semantics without bounds, in bounds of the nearest ones that have some."""
         expected = simulate(self.question, semantics)
         if unlike := self._accepted(expected) or self._finite(expected) or self._declined(expected):
             return Fit("fails", "inf", unlike)
         largest, where = 0.0, ""
-        for t, output, ratio in self._ratios(expected):
+        for t, output, ratio in self._ratios(changed(statement, _DERIVED), expected):
             if ratio > largest:
-                largest, where = ratio, f"{output} of step {t}, held to the promised value's bound: none is derived"
+                largest, where = ratio, f"{output} of step {t}, held to another value's bound: none is derived"
         rho: Rho = float(f"{largest:.6g}") if np.isfinite(largest) else "inf"
         return Fit("fails" if largest > FAR else "vacuous", rho, where or "no bound is derived")
 
-    def _ratios(self, expected: list[Any]) -> Iterator[tuple[int, str, float]]:
-        promised = expectation.trajectory(Plan(self.question, self.statement))
-        for t, (mine, other, outcome) in enumerate(zip(promised, expected, self.reply.outcomes, strict=False)):
+    def _ratios(self, near: Statement, expected: list[Any]) -> Iterator[tuple[int, str, float]]:
+        bounded = expectation.trajectory(Plan(self.question, near))
+        for t, (mine, other, outcome) in enumerate(zip(bounded, expected, self.reply.outcomes, strict=False)):
             if isinstance(mine, Refusal) or isinstance(other, Refusal) or not isinstance(outcome, Outputs):
                 continue
             for output in (o for o in mine if o in other and o in outcome.tensors):
@@ -174,15 +177,15 @@ def _values(wanted: Any) -> dict[str, Array]:
 
 
 def _summary(results: list[Result], *, compared: bool) -> Fit:
-    rhos = [r.rho for r in results if r.rho is not msgspec.UNSET and r.rho is not None]
-    largest = max(rhos, key=float) if rhos else None
+    rhos: list[float | Literal["inf"]] = [r.rho for r in results if r.rho is not msgspec.UNSET and r.rho is not None]
     failed = [r for r in results if r.verdict == "FAIL"]
     if failed:
         worst = max(failed, key=lambda r: r.size)
-        return Fit("fails", "inf" if worst.rho is msgspec.UNSET or worst.rho is None else worst.rho, _words(worst))
+        rho: Rho = "inf" if worst.rho is msgspec.UNSET or worst.rho is None else worst.rho
+        return Fit("fails", rho, _words(worst))
     empty = any(r.dtype and not r.elements for r in results)  # of the right shape: all that there is to compare
     if compared or empty or any(r.verdict == "PASS" for r in results):
-        return Fit("explains", largest)
+        return Fit("explains", max(rhos, key=float) if rhos else None)
     return Fit("vacuous", None, next((r.reason for r in results if r.reason), "nothing could be compared"))
 
 

@@ -92,8 +92,8 @@ class Subject:
         found = {name: why for name, why in reasons.items() if why}
         for name in (name for name in fields.NAMES if name not in found):
             whys = {fields.meaningless(name, self.statement.semantics(facts(t.case))) for t in self._tries(name)}
-            if whys and "" not in whys:
-                found[name] = "; ".join(sorted(whys))
+            if "" not in whys:
+                found[name] = "; ".join(sorted(whys)) or "every case of it is documented to be refused"
         return found
 
     @cached_property

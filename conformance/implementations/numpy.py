@@ -27,6 +27,14 @@ def _statement(name, **numerics):
     }
 
 
+def _with_renorm(statement):
+    """Return the statement of a subject that does renorm too."""
+    supports = dict(statement["supports"], renorm=[False, True])
+    lacks = {name: why for name, why in statement["lacks"].items() if name != "renorm"}
+    outputs = statement["outputs"] + ["moving_stddev", "renorm_mean", "renorm_stddev"]
+    return dict(statement, supports=supports, lacks=lacks, outputs=outputs)
+
+
 class TwoPass(object):
     """Two passes, direct: class A."""
 
@@ -39,30 +47,46 @@ class TwoPass(object):
 
     def run(self, case):
         """Yield the outputs of each step."""
-        self.axes, one = case.reduced, np.ones((), case.steps[0].x.dtype)
-        gamma = one if case.gamma is None else self.spread(case.gamma, case)
-        beta = 0 * one if case.beta is None else self.spread(case.beta, case)
-        start = np.zeros([case.steps[0].x.shape[a] if a in case.axis else 1 for a in range(case.rank)], one.dtype)
-        mean = start if case.mean is None else self.spread(case.mean, case)
-        variance = start + 1 if case.variance is None else self.spread(case.variance, case)
-        kept, flat = one.dtype.type(case.native["momentum"]), case.kept if len(case.kept) == 1 else start.shape
+        self.axes, number = case.reduced, case.steps[0].x.dtype.type
+        gamma, beta = self.parameters(case)
+        mean, variance = self.start(case)
+        kept, flat = number(case.native["momentum"]), case.kept if len(case.kept) == 1 else mean.shape
         for step in case.steps:
             out = {}
             m, v = self.moments(step.x) if step.training else (mean, variance)
             if step.training:
                 mean, variance = kept * mean + (1 - kept) * m, kept * variance + (1 - kept) * v
                 out.update(mean=m.reshape(flat), variance=v.reshape(flat))
-            r = 1 / np.sqrt(v + one.dtype.type(case.native["epsilon"]))
+            r = 1 / np.sqrt(v + number(case.native["epsilon"]))
             out["y"] = self.affine(step.x, m, r, gamma, beta)
             out.update(moving_mean=mean.reshape(flat), moving_variance=variance.reshape(flat))
             if step.dy is not None:
                 dx, dgamma, dbeta = self.gradients(step, m, r, gamma)
-                out.update(dx=dx)
-                if case.gamma is not None:
-                    out["dgamma"] = dgamma.reshape(flat)
-                if case.beta is not None:
-                    out["dbeta"] = dbeta.reshape(flat)
+                out.update(self.asked(case, dx, dgamma.reshape(flat), dbeta.reshape(flat)))
             yield out
+
+    def parameters(self, case):
+        """Return gamma and beta, 1 and 0 where there is none."""
+        one = np.ones((), case.steps[0].x.dtype)
+        gamma = one if case.gamma is None else self.spread(case.gamma, case)
+        return gamma, 0 * one if case.beta is None else self.spread(case.beta, case)
+
+    def start(self, case):
+        """Return the initial moving statistics, 0 and 1 where none are given."""
+        x = case.steps[0].x
+        zero = np.zeros([x.shape[a] if a in case.axis else 1 for a in range(case.rank)], x.dtype)
+        mean = zero if case.mean is None else self.spread(case.mean, case)
+        return mean, zero + 1 if case.variance is None else self.spread(case.variance, case)
+
+    @staticmethod
+    def asked(case, dx, dgamma, dbeta):
+        """Return the gradients of the input and of the parameters that there are."""
+        found = {"dx": dx}
+        if case.gamma is not None:
+            found["dgamma"] = dgamma
+        if case.beta is not None:
+            found["dbeta"] = dbeta
+        return found
 
     @staticmethod
     def spread(array, case):
@@ -120,6 +144,56 @@ class Fast(TwoPass):
         return mean, np.maximum(self.mean(np.square(x)) - mean * mean, 0)
 
 
+class Renorm(TwoPass):
+    """Two passes, direct, with batch renormalization as in TF 1.15: class A, and the state that renorm keeps."""
+
+    statement = _with_renorm(_statement("renorm", variance="two_pass", affine="direct"))
+
+    def run(self, case):
+        """Return the outputs of each step."""
+        return self.renormalized(case) if case.spec["renorm"] else TwoPass.run(self, case)
+
+    def renormalized(self, case):
+        """Yield the outputs of each step."""
+        self.axes, number = case.reduced, case.steps[0].x.dtype.type
+        gamma, beta = self.parameters(case)
+        kept, slow = number(case.native["momentum"]), number(case.spec["renorm_momentum"])
+        self.epsilon, self.limits = number(case.native["epsilon"]), case.spec["renorm_clipping"] or {}
+        mean, variance = self.start(case)
+        flat = case.kept if len(case.kept) == 1 else mean.shape
+        toward, spread = mean, np.sqrt(variance)
+        scale = spread
+        for step in case.steps:
+            out, inverse, f, h, m = {}, 1 / np.sqrt(variance + self.epsilon), number(1), number(0), mean
+            if step.training:
+                m, v = self.moments(step.x)
+                s = np.sqrt(v + self.epsilon)
+                inverse, (f, h) = 1 / s, self.correction(m, s, toward, scale)
+                toward, scale = slow * toward + (1 - slow) * m, slow * scale + (1 - slow) * s
+                mean, spread = kept * mean + (1 - kept) * m, kept * spread + (1 - kept) * s
+                variance = np.maximum(spread * spread - self.epsilon, 0)
+                out.update(mean=m.reshape(flat), variance=v.reshape(flat))
+            z = (step.x - m) * inverse
+            out["y"] = gamma * (z * f + h) + beta
+            out.update(moving_mean=mean.reshape(flat), moving_variance=variance.reshape(flat))
+            out.update(moving_stddev=spread.reshape(flat), renorm_mean=toward.reshape(flat))
+            out["renorm_stddev"] = scale.reshape(flat)
+            if step.dy is not None:
+                dx, dz, dbeta = self.gradients(step, m, inverse, gamma)
+                dgamma = f * dz + h * dbeta
+                out.update(self.asked(case, dx * f, dgamma.reshape(flat), dbeta.reshape(flat)))
+            yield out
+
+    def correction(self, mean, stddev, toward, scale):
+        """Return r and d, clipped."""
+        scale = np.maximum(scale, np.sqrt(self.epsilon))
+        r, d = stddev / scale, (mean - toward) / scale
+        rmin, rmax, dmax = [self.limits.get(name) for name in ("rmin", "rmax", "dmax")]
+        r = r if rmin is None else np.maximum(r, r.dtype.type(rmin))
+        r = r if rmax is None else np.minimum(r, r.dtype.type(rmax))
+        return r, d if dmax is None else np.clip(d, d.dtype.type(-dmax), d.dtype.type(dmax))
+
+
 class Pairwise(TwoPass):
     """Two passes, direct, every sum a balanced tree: class A, grade T."""
 
@@ -128,6 +202,8 @@ class Pairwise(TwoPass):
     def total(self, array):
         """Return the sum, neighbours added to each other until one is left."""
         terms = self.rows(array)
+        if not len(terms):
+            return TwoPass.total(self, array)
         while len(terms) > 1:
             if len(terms) % 2:
                 terms = np.concatenate([terms, np.zeros_like(terms[:1])])
@@ -200,4 +276,4 @@ def _column(counts, like):
     return counts.reshape([-1] + [1] * (like.ndim - 1))
 
 
-IMPLEMENTATIONS = [TwoPass, Folded, Fast, Pairwise, Welford, WelfordInLanes]
+IMPLEMENTATIONS = [TwoPass, Folded, Fast, Renorm, Pairwise, Welford, WelfordInLanes]

@@ -208,3 +208,22 @@ def test_gamma_and_beta_are_rounded_when_they_are_taken_in():
     assert Units.of("float16", "float16", "float16", "float32").parameters_u == 2.0**-11
     assert Units.of("float16", "float16", "float16", "float16").parameters_u == 0
     assert Units.of("float32", "float16", "float16", "float32").parameters_u == 0
+
+
+@pytest.mark.parametrize("variance", ["two_pass", "fast"])
+def test_flushing_to_zero_stays_inside(variance):
+    """Arithmetic that flushes subnormal numbers to 0, where squares underflow and where the values themselves do."""
+
+    def flushed(values):
+        return np.where(np.abs(values) < F32.smallest, np.float32(0), values)
+
+    for size in (1e-18, 3e-20, 1e-37, 2e-39):
+        x = (size * np.random.default_rng(0).normal(size=(64, 32))).astype(np.float32)
+        batch, b = batch_of(x), bounds(64, variance=variance, clamped=True)
+        taken = flushed(x)
+        mean = flushed(flushed(taken.sum(0, keepdims=True)) / np.float32(64))
+        squares = flushed((taken - mean) ** 2) if variance == "two_pass" else flushed(taken**2)
+        found = flushed(squares.sum(0, keepdims=True) / np.float32(64))
+        found = found if variance == "two_pass" else np.maximum(found - flushed(mean * mean), 0)
+        assert rho(mean, batch.mean, b.e_mean(batch)).max() <= 1
+        assert rho(found, batch.variance, b.e_variance(batch)).max() <= 1

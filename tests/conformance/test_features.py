@@ -35,15 +35,20 @@ def cases(feature, count=8):
     return [case for case in drawn if not STATEMENT.unsupported(facts(case))]
 
 
-def judged(case, semantics=None, change=None):
+def judged(case, semantics=None, change=None, promised=None):
     """Return the verdicts on the reference in float32, computing with other semantics, its answers changed."""
+    statement = STATEMENT
+    if promised:
+        statement = msgspec.structs.replace(
+            STATEMENT, rules=[msgspec.structs.replace(STATEMENT.rules[0], semantics=promised)]
+        )
     subject = type("Other", (Subject,), {"semantics": semantics or {}})("cpu")
     fields = json.loads(json.dumps(question(case)))
     _, got = worker.run(subject, worker.Case(fields, case.tensors, Subject.statement))
     steps = [{n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")} for t in range(len(case.steps))]
     if change:
         steps = [change(dict(step)) for step in steps]
-    return judge(case_id(case), Question(case), STATEMENT, Reply(0, "subject@cpu", tuple(map(Outputs, steps))))
+    return judge(case_id(case), Question(case), statement, Reply(0, "subject@cpu", tuple(map(Outputs, steps))))
 
 
 @pytest.mark.parametrize("feature", [f for f in FEATURES if f != "half parameters"])
@@ -103,6 +108,30 @@ def test_a_thousandth_is_seen(feature, output):
     failed = {result.output for result in found if result.verdict == "FAIL"}
     assert output in failed
     assert output in ("moving_stddev", "renorm_mean", "renorm_stddev", "moving_variance") or failed == {output}
+
+
+ELSEWHERE = [
+    ("virtual", {"virtual_statistics": "pooled"}, "moving_variance"),
+    ("virtual", {"virtual_statistics": "pooled", "stored_variance": "unbiased"}, "moving_variance"),
+    ("virtual", {"virtual_statistics": "sequential"}, "moving_mean"),
+    ("virtual", {"virtual_statistics": "sequential", "stored_variance": "unbiased"}, "moving_variance"),
+    ("adjustment", {"moving_spread": "stddev"}, "moving_variance"),
+]
+
+
+@pytest.mark.parametrize(("feature", "semantics", "output"), ELSEWHERE, ids=str)
+def test_semantics_that_nobody_ships_have_bounds_too(feature, semantics, output):
+    """Correct code of these semantics passes, a thousandth in the state fails, and so does what others promise."""
+
+    def change(step):
+        return step | {output: (step[output] * np.float32(1.001)).astype(np.float32)}
+
+    right = [r for case in cases(feature) for r in judged(case, semantics, promised=semantics)]
+    wrong = [r for case in cases(feature) for r in judged(case, semantics, change, promised=semantics)]
+    other = [r for case in cases(feature) for r in judged(case, promised=semantics)]
+    assert {r.verdict for r in right} == {"PASS"}, [r for r in right if r.verdict != "PASS"][:2]
+    assert output in {r.output for r in wrong if r.verdict == "FAIL"}
+    assert output in {r.output for r in other if r.verdict == "FAIL"}
 
 
 def test_no_bound_is_no_verdict():

@@ -184,3 +184,51 @@ def test_unasked_questions_are_unsupported_with_a_reason(small_case):
     deep = msgspec.structs.replace(case, steps=(Step(mode="train", derivatives=(Derivative(order=3),)),))
     assert STATEMENT.unsupported(facts(case)) == ""
     assert STATEMENT.unsupported(facts(deep)) == "differentiation is third; supported: none, reverse"
+
+
+def poisoned(small_case, value, modes):
+    """Return a case with one value of channel 1 of the first step that is not finite."""
+    case = small_case(modes=modes)
+    case.tensors["0.x"][2, 1] = value
+    return case
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_nan_in_training_must_show_in_its_channel_and_nowhere_else(small_case, value):
+    """What comes out as it went in passes; swallowed it fails, in every output; in another channel it fails too."""
+    case = poisoned(small_case, value, "train infer")
+    assert {r.verdict for r in verdicts(case, exact(case)).values()} == {"PASS"}
+    for t, output in ((0, "y"), (0, "dx"), (0, "moving_mean"), (0, "variance"), (1, "y"), (1, "moving_variance")):
+        swallowed, spread = exact(case), exact(case)
+        channel = (..., 1)
+        assert not np.isfinite(swallowed[t].tensors[output][channel]).any()
+        swallowed[t].tensors[output][channel] = 0
+        spread[t].tensors[output][..., 0] = np.nan
+        for outcomes in (swallowed, spread):
+            found = verdicts(case, outcomes)[t, output]
+            assert (found.verdict, found.rho) == ("FAIL", "inf")
+    assert np.isfinite(exact(case)[0].tensors["dbeta"]).all()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_a_nan_in_inference_must_show_in_its_element_and_nowhere_else(small_case):
+    """The element that was NaN is NaN; its neighbours in the channel are judged as ever."""
+    case = poisoned(small_case, np.nan, "infer")
+    assert verdicts(case, exact(case))[0, "y"].verdict == "PASS"
+    for element, value in (((2, 1), 0.0), ((3, 1), np.nan)):
+        outcomes = exact(case)
+        outcomes[0].tensors["y"][element] = value
+        assert verdicts(case, outcomes)[0, "y"].rho == "inf"
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_nan_against_nan_only_is_inconclusive(small_case):
+    """Where every channel is NaN, as it must be, nothing was compared; a number among them fails."""
+    case = small_case(modes="train")
+    case.tensors["0.x"][0] = np.nan
+    outcomes = exact(case)
+    found = verdicts(case, outcomes)[0, "y"]
+    assert (found.verdict, found.rho, found.vacuous) == ("INCONCLUSIVE", None, 15)
+    outcomes[0].tensors["y"][1, 1] = 0
+    assert verdicts(case, outcomes)[0, "y"].verdict == "FAIL"

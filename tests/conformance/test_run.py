@@ -42,6 +42,7 @@ def test_calibration_subjects_are_of_the_class_they_promise(run):
         "numpy.two_pass@cpu": ["A·S"],
         "numpy.folded@cpu": ["A′·S"],
         "numpy.fast@cpu": ["B·S"],
+        "numpy.renorm@cpu": ["A·S"],
         "numpy.pairwise@cpu": ["A·T"],
         "numpy.welford@cpu": ["A·S"],
         "numpy.welford+lanes@cpu": ["A·S"],

@@ -1,7 +1,7 @@
 """Mutate the frameworks in their workers and count which mutants a default run kills: `framework_mutants.py [--help]`.
 
 Each mutant (`framework_sites.py`) is put into the module as the worker imports it; the installation stays as it is. A
-mutant is killed when `bnconf gate` exits 1 on the run, with the divergences that come with the suite. The same run
+mutant is killed when the gate exits 1, with the divergences that come with the suite; the run ends there. The same run
 without a mutant must be green first. The table says killed / total per category; a survivor that no `equivalent` of its
 site argues makes the exit status 1.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import os
 import resource
 import tempfile
@@ -15,7 +14,7 @@ from typing import Any
 import msgspec
 from framework_sites import HOOK, Mutant
 
-from conformance import campaign, corpus, divergences, gate, results, roster, strategies
+from conformance import campaign, corpus, divergences, explanation, gate, results, roster, strategies
 from conformance.codec import encode_case
 from conformance.item import Item
 
@@ -35,8 +34,8 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a mutant.
 
     killed: the gate's exit status on the run is 1. cases: generated ones of that run. seconds, cpu: from the start of
-    the run to the killer's judgment, worker and host; run: of the whole run. note: why it is not killed, or the
-    argument that nothing could.
+    the run to the killer's judgment, worker and host. run: seconds of the same run without the mutant, to its end.
+    note: why it is not killed, or the argument that nothing could.
     """
 
     id: str
@@ -59,9 +58,10 @@ class NotGreen(Exception):
 
 
 class Timed(campaign.Campaign):
-    """A run with a mutant in its workers, which notes when each case first failed.
+    """A run with a mutant in its workers, which notes when each case first failed, and ends where the gate will be red.
 
-    Cases, and what the reference makes of them, are shared by all runs of this process.
+    What nothing explains outweighs whatever else a run may hold, so that the rest of it can be left out. Cases, and
+    what the reference makes of them, are shared by all runs of this process.
     """
 
     def __init__(self, options: campaign.Options, variables: dict[str, str]) -> None:
@@ -82,9 +82,19 @@ class Timed(campaign.Campaign):
     def _judge(self, item: Item, *rest: Any) -> None:
         before = len(self.records)
         super()._judge(item, *rest)
-        if any(r.verdict in ("FAIL", "ERROR") for r in self.records[before:] if isinstance(r, results.Result)):
+        found = [r for r in self.records[before:] if isinstance(r, results.Result) and r.verdict in ("FAIL", "ERROR")]
+        if found:
             pid = next(r.pid for r in reversed(self.records) if isinstance(r, results.WorkerRecord))
             self.failed.setdefault(item.id, (time.monotonic() - self._began, _cpu(pid) - self._cpu_before))
+            if any(one.kind != "explained" for one in self._explained(found)):
+                self._stop.set()
+
+    def _explained(self, found: list[results.Result]) -> list[explanation.Explanation]:
+        """Return what the gate will say of these failures; it asks of each case and implementation alone."""
+        about = [r for r in self.records if isinstance(r, results.ImplementationRecord)]
+        cases = {r.case: r for r in self.records if isinstance(r, results.CaseRecord)}
+        run = results.Run(self._header(), about, cases, found, None, torn=False)
+        return explanation.explain(self.options.out, run, divergences.read(divergences.FOLDER))
 
 
 _ITEMS: dict[int, list[Item]] = {}
@@ -115,11 +125,6 @@ class Attempt(msgspec.Struct, frozen=True):
     failed: dict[str, tuple[float, float]]
     said: str
 
-    @property
-    def seconds(self) -> float:
-        """How long the run took."""
-        return self.run.end.seconds if self.run.end else math.nan
-
     def killer(self) -> tuple[results.Result, float, float]:
         """Return the first failure that nothing explains, and the wall and CPU seconds to its judgment."""
         found = [r for finding in self.decision.findings if finding.status == 1 for r in finding.failures]
@@ -140,36 +145,35 @@ def attempt(implementation: str, cases: int, variables: dict[str, str]) -> Attem
 
 
 @functools.cache
-def baseline(implementation: str, cases: int) -> dict[str, str]:
-    """Return the versions that the implementation runs on; raise `NotGreen` where the gate fails it as it is."""
+def baseline(implementation: str, cases: int) -> tuple[dict[str, str], float]:
+    """Return the versions that the implementation runs on, and seconds; raise `NotGreen` where the gate fails it."""
     found = attempt(implementation, cases, {})
-    if found.decision.status:
+    if found.decision.status or not found.run.end:
         raise NotGreen(f"{implementation} without a mutant, {cases} cases: {found.decision.verdict}")
-    return found.run.implementations[0].versions
+    return found.run.implementations[0].versions, found.run.end.seconds
 
 
 def trial(mutant: Mutant, cases: int = DEFAULT) -> tuple[Trial, dict[str, str]]:
-    """Return what becomes of a mutant, and the versions; the full run only where few cases do not kill it."""
-    site, found, versions = mutant.site, None, {}
-    for count in sorted({min(SMOKE, cases), cases}):
-        versions = baseline(site.implementation, count)
-        found = attempt(site.implementation, count, mutant.variables())
-        if found.decision.status == 1:
-            break
-    assert found is not None
-    return _judged(mutant, found), versions
+    """Return what becomes of a mutant, and the versions; all cases are asked only where few do not kill it."""
+    identity, few = mutant.site.implementation, min(SMOKE, cases)
+    versions, whole = baseline(identity, few)
+    found = _judged(mutant, attempt(identity, few, mutant.variables()), whole)
+    if not found.killed and few < cases:
+        versions, whole = baseline(identity, cases)
+        found = _judged(mutant, attempt(identity, cases, mutant.variables()), whole)
+    return found, versions
 
 
-def _judged(mutant: Mutant, found: Attempt) -> Trial:
+def _judged(mutant: Mutant, found: Attempt, whole: float) -> Trial:
     site, cases = mutant.site, found.run.header.cases
     names = (mutant.id, mutant.framework, mutant.category, site.operator, site.implementation)
     if f"mutant {mutant.id} is in " not in found.said:
         last = found.said.strip().splitlines()[-1:]
-        return Trial(*names, False, cases, found.seconds, note=f"not put in: {' '.join(last)[:200]}")
+        return Trial(*names, False, cases, whole, note=f"not put in: {' '.join(last)[:200]}")
     if found.decision.status != 1:
         note = site.equivalent or found.decision.verdict
-        return Trial(*names, False, cases, found.seconds, note=note, equivalent=bool(site.equivalent))
+        return Trial(*names, False, cases, whole, note=note, equivalent=bool(site.equivalent))
     result, wall, cpu = found.killer()
     named = found.run.cases[result.case].name or result.case
     killer = Killer(named, result.output, result.rho, result.outcome or result.reason)
-    return Trial(*names, True, cases, found.seconds, killer, round(wall, 2), round(cpu, 2))
+    return Trial(*names, True, cases, whole, killer, round(wall, 2), round(cpu, 2))

@@ -133,8 +133,7 @@ def test_a_mutant_of_a_framework_is_killed_and_its_installation_stays() -> None:
     assert (found.killed, found.cases) == (True, 8)
     assert found.killer is not None
     assert (found.killer.output, float(found.killer.rho) > 1) == ("mean", True)
-    assert 0 < found.seconds < found.run
-    assert found.cpu > 0
+    assert min(found.seconds, found.cpu, found.run) > 0
     assert "keras" in versions
     assert before == (path.read_bytes(), sorted(p.stat().st_mtime_ns for p in path.parent.rglob("*.pyc")))
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[2]), str(HERE)]
@@ -110,12 +110,12 @@ def by_fault(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def by_class(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return detection by the bounds of every numerical class."""
+def by(rows: Sequence[Row], field: Literal["numerical_class", "dtype"], names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return detection by the bounds for every numerical class, or every dtype."""
     return [
-        {"class": name}
-        | {data: detection([r for r in rows if r.data == data and r.numerical_class == name]) for data in DATA}
-        for name in CLASSES
+        {"name": name}
+        | {data: detection([r for r in rows if r.data == data and getattr(r, field) == name]) for data in DATA}
+        for name in names
     ]
 
 
@@ -125,7 +125,8 @@ def report(rows: Sequence[Row], alarms: Sequence[Alarm], points: list[Point], ma
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
         "faults": by_fault(rows),
         "rules": by_rule(rows, alarms),
-        "classes": by_class(rows),
+        "classes": by(rows, "numerical_class", CLASSES),
+        "dtypes": by(rows, "dtype", DTYPES),
         "curve": [point._asdict() for point in points],
         "marks": [point._asdict() for point in marked],
     }
@@ -144,11 +145,11 @@ def share(part: int, of: int) -> str:
 
 
 def print_rules(results: dict[str, Any]) -> None:
-    """Print detection of every rule, and of every numerical class."""
+    """Print detection of every rule, and of the bounds for every numerical class and dtype."""
     print(f"\n{'':34}{'easy data':^33}{'hard data':^33}")
     print(f"{'rule':34}" + f"{'detected':>11}{'visible':>11}{'alarms':>11}" * 2)
-    for entry in [*results["rules"], *results["classes"]]:
-        line = f"{entry.get('rule') or entry['class']:34}"
+    for entry in [*results["rules"], *results["classes"], *results["dtypes"]]:
+        line = f"{entry.get('rule') or entry['name']:34}"
         for data in DATA:
             d = entry[data]
             line += f"{share(d['detected'], d['of']):>11}{share(d['detected_visible'], d['of_visible']):>11}"
