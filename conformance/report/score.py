@@ -65,8 +65,34 @@ def _counted(mutants: list[dict[str, Any]]) -> Table:
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    head = list(dict.fromkeys(key for row in rows for key in row))
-    return Table(name, head, [[_text(row.get(key)) for key in head] for row in rows])
+    flat = [_flat(row) for row in rows]
+    head = list(dict.fromkeys(key for row in flat for key in row))
+    return Table(name, head, [[row.get(key, "") for key in head] for row in flat])
+
+
+def _flat(row: dict[str, Any]) -> dict[str, str]:
+    """Return an object's fields as text; a count in an object beside what it is of is a share.
+
+    >>> _flat({"rule": "bounds", "easy": {"of": 8, "detected": 6, "of_alarms": 4, "alarms": 0}})
+    {'rule': 'bounds', 'easy detected': '6 of 8 (75.0%)', 'easy alarms': '0 of 4 (0.0%)'}
+    """
+    found: dict[str, str] = {}
+    for key, value in row.items():
+        if not isinstance(value, dict):
+            found[key] = _text(value)
+            continue
+        counts = cast("dict[str, Any]", value)
+        for name, count in counts.items():
+            whole = counts.get(f"of_{name.removeprefix('detected_')}", counts.get("of"))
+            if name.partition("_")[0] != "of":
+                found[f"{key} {name.replace('_', ' ')}"] = _share(count, whole)
+    return found
+
+
+def _share(count: Any, whole: Any) -> str:
+    if isinstance(count, int) and isinstance(whole, int):
+        return f"{count} of {whole}" + (f" ({count / whole:.1%})" if whole else "")
+    return _text(count)
 
 
 def _text(value: Any) -> str:

@@ -64,6 +64,7 @@ def visit(chromium, report):
     def go(hash_="", *, file=report, ready=True, **options):
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
+        context.set_default_timeout(90_000)  # a busy machine is slow, and not wrong
         page = context.new_page()
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
