@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance.case import Derivative, Step, case_id
+from conformance.case import Derivative, Dtypes, Step, case_id
 from conformance.expectation import trajectory
 from conformance.judgment import judge
 from conformance.outcome import Crashed, Outputs, Refused, Reply, TimedOut
@@ -232,3 +232,16 @@ def test_nan_against_nan_only_is_inconclusive(small_case):
     assert (found.verdict, found.rho, found.vacuous) == ("INCONCLUSIVE", None, 15)
     outcomes[0].tensors["y"][1, 1] = 0
     assert verdicts(case, outcomes)[0, "y"].verdict == "FAIL"
+
+
+def test_gradients_are_rounded_when_they_are_taken_in(small_case):
+    """Who computes float64 in float32 rounds dy first: a sum of two has that error, and the bound has room for it."""
+    promised = Rule("a promise", numerics={"accumulate": "float32", "stored": "float32"})
+    statement = msgspec.structs.replace(STATEMENT, rules=[*STATEMENT.rules, promised])
+    case, wide = small_case(shape=(2, 3), modes="infer"), Dtypes("float64", "float64", "float64")
+    for seed in range(20):
+        x, dy = np.random.default_rng(seed).normal(size=(2, 2, 3))
+        tensors = {n: a.astype(np.float64) for n, a in case.tensors.items()} | {"0.x": x, "0.dy": dy}
+        asked = msgspec.structs.replace(case, dtypes=wide, tensors=tensors)
+        dbeta = dy.astype(np.float32).sum(0)
+        assert verdicts(asked, [Outputs({"dbeta": dbeta})], statement)[0, "dbeta"].verdict == "PASS"
