@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -34,20 +35,23 @@ def main() -> int:
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="how many mutants at a time (default: 1)")
     parser.add_argument("--cases", metavar="N", type=int, default=DEFAULT, help=f"of a run (default: {DEFAULT})")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write results there, or renew those of --only")
+    parser.add_argument("--resume", action="store_true", help="keep the results that FILE has, run the rest")
     chosen = parser.parse_args()
     mutants = [m for m in read() if not chosen.only or any(fnmatch.fnmatchcase(m.id, p) for p in chosen.only)]
+    if not mutants:
+        print(f"--only {' '.join(chosen.only)}: no mutant is called so; see tests/mutants/frameworks")
+        return 2
     here = [m for m in mutants if installed(m.site.module)]
     if absent := sorted({m.framework for m in mutants if m not in here}):
         print(f"not installed, so that their mutants are left out: {', '.join(absent)}")
-    if not here:
-        print(f"--only {' '.join(chosen.only)}: no mutant is called so here; see tests/mutants/frameworks")
-        return 2
+    before = _written(chosen.json)["mutants"] if chosen.resume else []
+    known = [msgspec.convert(record, Trial) for record in before if record["id"] in {m.id for m in here}]
     try:
-        trials = judge(here, chosen.cases, chosen.jobs, chosen.json)
+        rest = [m for m in here if m.id not in {done.id for done in known}]
+        return report(known + judge(rest, chosen.cases, chosen.jobs, chosen.json))
     except NotGreen as error:
         print(f"{error}; mend that first")
         return 2
-    return report(trials)
 
 
 def judge(mutants: list[Mutant], cases: int, jobs: int, out: Path | None) -> list[Trial]:
@@ -77,13 +81,17 @@ def _line(done: Trial) -> str:
 
 def write(path: Path, trials: Iterable[Trial], versions: dict[str, str]) -> None:
     """Put results into a file beside those of other mutants that are there; of mutants that are gone, none stays."""
-    before = json.loads(path.read_text()) if path.exists() else {"mutants": [], "versions": {}}
+    before = _written(path)
     found = {record["id"]: record for record in before["mutants"]}
     found |= {done.id: msgspec.to_builtins(done) for done in trials}
     kept = [found[identity] for identity in sorted(found.keys() & {mutant.id for mutant in read()})]
     after = {"mutants": kept, "versions": dict(sorted((before["versions"] | versions).items()))}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(after, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def _written(path: Path | None) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path and path.exists() else {"mutants": [], "versions": {}}
 
 
 def report(trials: list[Trial]) -> int:

@@ -16,9 +16,11 @@ from framework_sites import HOOK, Mutant
 
 from conformance import campaign, corpus, divergences, explanation, gate, results, roster, strategies
 from conformance.codec import encode_case
+from conformance.environment import Limits
 from conformance.item import Item
 
 SMOKE, DEFAULT = 95, 380  # the 95 cases of a smoke run are the first of the 380, and the corpus is asked in both
+PATIENT = Limits(start=1800, case=1800)  # a busy machine kills no mutant; one that never ends takes half an hour
 
 
 class Killer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -136,8 +138,8 @@ def attempt(implementation: str, cases: int, variables: dict[str, str]) -> Attem
     """Run an implementation as `bnconf run -i` does, with these variables in its workers, and ask the gate."""
     with tempfile.TemporaryDirectory(prefix="bnconf-mutant-") as name:
         folder = Path(name)
-        options = campaign.Options(roster.select((implementation,)), folder, cases=cases, requested=True)
-        timed = Timed(options, variables)
+        entries = roster.select((implementation,))
+        timed = Timed(campaign.Options(entries, folder, cases=cases, requested=True, limits=PATIENT), variables)
         timed.run()
         run = results.read(folder)
         said = "".join(log.read_text(errors="replace") for log in folder.glob("*.log"))
