@@ -91,7 +91,7 @@ def runs(reports: Path, *, read_all: bool = False) -> list[Summary]:
 
 def _distinct(found: Iterable[Summary]) -> list[Summary]:
     """Return one summary of each run: that of a folder, which has a report, before that of the history."""
-    return list({(s.started, s.seed, s.cases): s for s in found}.values())
+    return list({(s.started, s.seed, s.cases, s.judged, s.failed): s for s in found}.values())
 
 
 def _of_folder(folder: Path) -> Summary:

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import struct
+import time
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -355,5 +356,6 @@ def test_history_is_read_from_runs_and_from_summaries(run, tmp_path):
     kept = json.loads((tmp_path / "older" / "summary.json").read_text())
     (tmp_path / "history" / "accepted.json").write_text(json.dumps(kept | {"started": "2020-01-01T00:00:00+00:00"}))
     (tmp_path / "history" / "twice.json").write_text(json.dumps(kept))
+    time.sleep(1.1)  # runs are told apart by the second in which they started
     run("numpy.two_pass", cases=1)
     assert [one.name for one in gather(tmp_path / "run").runs] == ["accepted", "older", "run"]

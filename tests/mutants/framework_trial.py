@@ -81,15 +81,16 @@ class Timed(campaign.Campaign):
             self._write(record)
         return items
 
-    def _judge(self, item: Item, *rest: Any) -> None:
-        before = len(self.records)
-        super()._judge(item, *rest)
-        found = [r for r in self.records[before:] if isinstance(r, results.Result) and r.verdict in ("FAIL", "ERROR")]
+    def judged(self, item: Item, *rest: Any) -> list[results.Result]:
+        """Judge an answer, and note when it failed first; stop where nothing explains it."""
+        judged = super().judged(item, *rest)
+        found = [result for result in judged if result.verdict in ("FAIL", "ERROR")]
         if found:
             pid = next(r.pid for r in reversed(self.records) if isinstance(r, results.WorkerRecord))
             self.failed.setdefault(item.id, (time.monotonic() - self._began, _cpu(pid) - self._cpu_before))
             if any(one.kind != "explained" for one in self._explained(found)):
                 self._stop.set()
+        return judged
 
     def _explained(self, found: list[results.Result]) -> list[explanation.Explanation]:
         """Return what the gate will say of these failures; it asks of each case and implementation alone."""
