@@ -202,7 +202,7 @@ class Campaign:
         began = time.thread_time()
         found = judge(item.id, item.question, entry.statement, reply)
         self.cpu["judging"] += time.thread_time() - began
-        if any(result.verdict in ("FAIL", "ERROR") for result in found):
+        if any(result.failed for result in found):
             file = self.options.out / results.answer_file(item.id, entry.id)
             file.write_bytes(encode_reply(reply))  # before the verdict that needs it
         self._write(*found)

@@ -112,11 +112,16 @@ def case_id(case: Case) -> str:
     Omitting defaults keeps old ids when a new field arrives.
     """
     bare = _bare(msgspec.structs.replace(case, tensors={}))
-    digest = hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode())
-    for name, array in sorted(case.tensors.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+    return digest(json.dumps(bare, sort_keys=True, separators=(",", ":")), case.tensors)[:16]
+
+
+def digest(text: str, tensors: dict[str, Array]) -> str:
+    """Return the SHA-256 of a text and of tensors, whatever their order, in hex."""
+    found = hashlib.sha256(text.encode())
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def _bare(value: object) -> Any:

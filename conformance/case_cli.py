@@ -57,7 +57,7 @@ def replay(
     _show(lines, as_json=as_json)
     if missing := dict.fromkeys(line.reason for line in lines if line.status == "CANNOT RUN"):
         raise Incomplete("; ".join(missing))
-    if any(map(recording.failed, (result for line in lines for result in line.results))):
+    if any(result.failed for line in lines for result in line.results):
         raise click.exceptions.Exit(1)
 
 
@@ -123,12 +123,12 @@ def _show(lines: list[_Line], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(lines).decode())
         return
+    many = len({line.case for line in lines}) > 1
     for line in lines:
         if line.status == "CANNOT RUN":
             continue
-        many = len({other.case for other in lines}) > 1
         for result in line.results:
-            if not many or recording.failed(result):
+            if not many or result.failed:
                 click.echo(console.describe(result))
         click.echo(f"{line.status}: {line.implementation}, {line.file}")
     counts = Counter(line.status for line in lines)

@@ -8,7 +8,6 @@ hold answers too, tensors named `reply.…`, and is sealed with a checksum of al
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import struct
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-from conformance.case import SCHEMA, Case, question
+from conformance.case import SCHEMA, Case, digest, question
 from conformance.errors import InvalidInput
 from reference import Spec, validate
 from reference.spec import Array, kept_shape
@@ -81,29 +80,28 @@ def _sorted(body: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + body[8 + length :]
 
 
+Recorded = tuple[Case, dict[str, str], dict[str, Array]]
+"""A case, and what is no part of it: metadata, and the tensors of replies without the `reply.` of their names."""
+
+
 def decode_case(body: bytes) -> tuple[Case, dict[str, str]]:
-    """Return a case and the metadata that is no part of it; raise ValueError where it is none, or was altered."""
+    """Return a case and its other metadata; raise ValueError where it is none, or was altered."""
+    return decode_recorded(body)[:2]
+
+
+def decode_recorded(body: bytes) -> Recorded:
+    """Return a case with what is recorded with it; raise ValueError where it is none, or was altered."""
     metadata, tensors = decode(body)
     seal = metadata.pop(_SEAL, None)
     if seal not in (None, _digest(metadata, tensors)):
         raise ValueError("its contents do not match its checksum: it was altered or damaged")
     own = {name: array for name, array in tensors.items() if not name.startswith(REPLY)}
-    return case_from_json(metadata.pop("case", "{}"), own), metadata
+    replies = {name.removeprefix(REPLY): array for name, array in tensors.items() if name.startswith(REPLY)}
+    return case_from_json(metadata.pop("case", "{}"), own), metadata, replies
 
 
 def _digest(metadata: dict[str, str], tensors: dict[str, Array]) -> str:
-    """Return the SHA-256 of metadata and tensors, whatever their order."""
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name, array in sorted(tensors.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def read_tensors(path: Path, prefix: str) -> dict[str, Array]:
-    """Return the tensors of a file whose names begin so, without that beginning; raise ValueError where it is none."""
-    tensors = decode(path.read_bytes())[1]
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+    return digest(json.dumps(metadata, sort_keys=True), tensors)
 
 
 def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
@@ -165,11 +163,16 @@ def _stored_in(case: Case, name: str) -> str:
 
 def read_case(path: Path) -> tuple[Case, dict[str, str]]:
     """Return the case in a file, safetensors or hand-written JSON, and its other metadata."""
+    return read_recorded(path)[:2]
+
+
+def read_recorded(path: Path) -> Recorded:
+    """Return the case in a file with what is recorded with it."""
     try:
         body = path.read_bytes()
-        case, extra = (case_from_json(body.decode()), {}) if path.suffix == ".json" else decode_case(body)
-        check(case)
-        return case, extra
+        found: Recorded = (case_from_json(body.decode()), {}, {}) if path.suffix == ".json" else decode_recorded(body)
+        check(found[0])
+        return found
     except (OSError, ValueError) as error:
         raise InvalidInput(
             f"{path}: cannot be read as a case ({error}); give a .safetensors case file that this version wrote, "

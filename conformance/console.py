@@ -84,7 +84,7 @@ def print_run(run: Run, folder: Path) -> None:
     console, rows = Console(width=None if Console().is_terminal else 200), summary.rows(run)
     console.print(_table(rows))
     _print_first(console, _looser(rows), f"bnconf report {folder} shows them all")
-    failed = [result for result in run.results if result.verdict in ("FAIL", "ERROR")]
+    failed = [result for result in run.results if result.failed]
     found = [f"{describe(result)}\n    {replay_command(run, result, folder)}" for result in failed]
     _print_first(console, found, f"bnconf report {folder} shows them all")
     if run.header.cases < SUFFICIENT:
@@ -197,7 +197,7 @@ def print_places(name: str, places: list[Place]) -> None:
     """Print what happened in a case, output by output; outputs in which nobody fails in a line."""
     click.echo(f"case {name}")
     for place in places:
-        failing = [off for off in place.deviations if off.verdict in ("FAIL", "ERROR")]
+        failing = [off for off in place.deviations if off.failed]
         click.echo(f"step {place.step} {place.mode} {place.output}: {len(failing)} of {len(place.deviations)} fail")
         for off in failing:
             click.echo(f"  {off.implementation}: {_off(off)}")

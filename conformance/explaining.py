@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from conformance import expectation
-from conformance.bounds import Batch
+from conformance import expectation, summary
+from conformance.batch import Batch
 from conformance.outcome import Outputs
 from conformance.question import Plan, Question
 from conformance.recording import Answer, Recording
@@ -41,6 +41,11 @@ class Off(msgspec.Struct, frozen=True):
     channel: Channel | None
     reason: str = ""
 
+    @property
+    def failed(self) -> bool:
+        """As `Result.failed`."""
+        return self.verdict in ("FAIL", "ERROR")
+
 
 class Channel(msgspec.Struct, frozen=True):
     """What an element's channel is like in this step. conditioning: |mean| / standard deviation, null if constant."""
@@ -59,7 +64,7 @@ def explain(recording: Recording) -> list[Place]:
         for result in answer.results:
             by_place.setdefault((result.step, result.output), []).append((answer, result))
     places = [_place(question, step, output, found) for (step, output), found in sorted(by_place.items()) if step >= 0]
-    return sorted(places, key=lambda place: all(off.verdict not in ("FAIL", "ERROR") for off in place.deviations))
+    return sorted(places, key=lambda place: not any(off.failed for off in place.deviations))
 
 
 def _place(question: Question, step: int, output: str, found: list[tuple[Answer, Result]]) -> Place:
@@ -74,12 +79,8 @@ def _place(question: Question, step: int, output: str, found: list[tuple[Answer,
         )
         for _, result in found
     ]
-    offs.sort(key=lambda off: (off.verdict not in ("FAIL", "ERROR"), -_size(off.rho), off.implementation))
+    offs.sort(key=lambda off: (not off.failed, -summary.as_number(off.rho), off.implementation))
     return Place(step, found[0][1].mode, output, offs, _camps(question, step, output, found))
-
-
-def _size(rho: Rho) -> float:
-    return -1.0 if rho is None else float(rho)
 
 
 def _channel(question: Question, step: int, output: str, worst: Deviation | None) -> Channel | None:
@@ -87,8 +88,7 @@ def _channel(question: Question, step: int, output: str, worst: Deviation | None
     if worst is None:
         return None
     batch = question.whole(step)
-    whole = output in _LIKE_X
-    index = tuple(worst.index) if whole else _aligned(batch, worst.index)
+    index = tuple(worst.index) if output in _LIKE_X else _aligned(batch, worst.index)
     here = tuple(0 if size == 1 else i for i, size in zip(index, batch.mean.shape, strict=True))
     mean, deviation = float(batch.mean[here]), float(np.sqrt(max(float(batch.variance[here]), 0.0)))
     return Channel(batch.count, mean, deviation, abs(mean) / deviation if deviation else None)

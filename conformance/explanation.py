@@ -38,7 +38,7 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
     records = {record.id: record for record in run.implementations}
     failures: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in run.results:
-        if result.verdict in ("FAIL", "ERROR"):
+        if result.failed:
             failures[result.case, result.implementation].append(result)
     found: list[Explanation] = []
     questions: dict[str, Question] = {}

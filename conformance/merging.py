@@ -137,7 +137,7 @@ def _end(shards: list[Shard], reasons: list[str]) -> EndRecord:
 def _copy(shards: list[Shard], out: Path) -> None:
     """Copy the cases and the answers that failed."""
     for shard in shards:
-        answers = {answer_file(r.case, r.implementation) for r in shard.run.results if r.verdict in ("FAIL", "ERROR")}
+        answers = {answer_file(r.case, r.implementation) for r in shard.run.results if r.failed}
         for file in sorted({*(record.file for record in shard.run.cases.values()), *answers}):
             try:
                 shutil.copyfile(shard.folder / file, out / file)

@@ -225,7 +225,7 @@ def _problem(run: Run, folder: Path, group: str) -> str:
     if not run.complete:
         return "; ".join(run.reasons)
     found = [result for result in run.results if checks.group(result) == group]
-    failed = [result for result in found if result.verdict in ("FAIL", "ERROR")]
+    failed = [result for result in found if result.failed]
     if not failed:
         compared = group in (checks.OUTCOMES, checks.DIVERGENCES) or any(result.verdict == "PASS" for result in found)
         return "" if compared else f"{group}: nothing was compared in {len(run.cases)} cases; ask more of them"

@@ -16,7 +16,7 @@ import msgspec
 
 from conformance import results
 from conformance.case import Case, case_id
-from conformance.codec import REPLY, encode_case, read_case, read_tensors
+from conformance.codec import REPLY, encode_case, read_case, read_recorded
 from conformance.errors import InvalidInput
 from conformance.outcome import Reply, decode_reply, join_reply, split_reply
 from conformance.results import ImplementationRecord, Result
@@ -82,13 +82,12 @@ def read(path: Path) -> Iterator[Recording]:
 
 
 def _read(path: Path) -> Recording:
-    case, extra = read_case(path)
+    case, extra, tensors = read_recorded(path)
     text = extra.pop(_KEY, None)
     if text is None:
         return Recording(path.stem, case, extra=extra)
     try:
         found = _recorded(text)
-        tensors = read_tensors(path, REPLY)
         answers = [_with_arrays(answer, n, tensors) for n, answer in enumerate(found.answers)]
     except (ValueError, KeyError) as error:
         raise InvalidInput(f"{path}: what it recorded cannot be read ({error}); record it again") from error
@@ -121,7 +120,7 @@ def of_run(folder: Path, wanted: str = "") -> Iterator[Recording]:
         judged.setdefault(result.case, {}).setdefault(result.implementation, []).append(result)
     for case in [wanted] if wanted else judged:
         of_case = judged.get(case, {})
-        kept = {name: found for name, found in of_case.items() if wanted or any(map(failed, found))}
+        kept = {name: found for name, found in of_case.items() if wanted or any(result.failed for result in found)}
         if kept:
             answers = [_of_run(folder, records[name], found) for name, found in kept.items() if name in records]
             read_back, extra = read_case(folder / run.cases[case].file)
@@ -130,14 +129,9 @@ def of_run(folder: Path, wanted: str = "") -> Iterator[Recording]:
 
 def _of_run(folder: Path, record: ImplementationRecord, found: list[Result]) -> Answer:
     path = folder / results.answer_file(found[0].case, record.id)
-    if not any(map(failed, found)):
+    if not any(result.failed for result in found):
         return Answer(record, tuple(found))
     try:
         return Answer(record, tuple(found), decode_reply(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: the answer that failed cannot be read ({error}); run again") from error
-
-
-def failed(result: Result) -> bool:
-    """Return whether a judgment is against the implementation, or none was possible by a fault of ours."""
-    return result.verdict in ("FAIL", "ERROR")

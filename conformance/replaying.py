@@ -18,7 +18,7 @@ from conformance.codec import encode_case
 from conformance.in_process import LocalWorker
 from conformance.judgment import judge
 from conformance.question import Question
-from conformance.recording import Answer, Recording, failed
+from conformance.recording import Answer, Recording
 from conformance.results import Result
 from conformance.roster import Entry, environments
 from conformance.statement import Statement, facts
@@ -125,4 +125,4 @@ def word(now: tuple[Result, ...], before: tuple[Result, ...] | None) -> Word:
 
 
 def _places(judged: tuple[Result, ...]) -> set[tuple[int, str, str]]:
-    return {(result.step, result.output, result.outcome) for result in judged if failed(result)}
+    return {(result.step, result.output, result.outcome) for result in judged if result.failed}

@@ -128,10 +128,15 @@ class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
     resolution: float | msgspec.UnsetType = msgspec.UNSET
 
     @property
+    def failed(self) -> bool:
+        """Whether it is against the implementation, or no judgment was possible by a fault of ours."""
+        return self.verdict in ("FAIL", "ERROR")
+
+    @property
     def size(self) -> float:
         """ρ for ordering: infinite where there is an outcome and no number, -1 where nothing was compared."""
         if self.rho is msgspec.UNSET:
-            return math.inf if self.verdict in ("FAIL", "ERROR") else -1.0
+            return math.inf if self.failed else -1.0
         return -1.0 if self.rho is None else float(self.rho)
 
 

@@ -52,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True):
     @property
     def fails(self) -> bool:
         """Whether it counts against the implementation in this run."""
-        return self.result.verdict in ("FAIL", "ERROR") and self.change not in ("fixed", "vanished")
+        return self.result.failed and self.change not in ("fixed", "vanished")
 
 
 def identity(result: Result) -> Identity:
@@ -70,8 +70,8 @@ def entries(run: Run, explanations: Iterable[Explanation], other: Run | None = N
     changes = _Changes(run, other) if other else None
     found: list[Entry] = []
     for result in run.results:
-        e = said.get(identity(result)) if result.verdict in ("FAIL", "ERROR") else None
-        standing = e.kind if e else "unexplained" if result.verdict in ("FAIL", "ERROR") else ""
+        e = said.get(identity(result)) if result.failed else None
+        standing = e.kind if e else "unexplained" if result.failed else ""
         found.append(Entry(result, standing, e.divergences if e else (), changes.of(result) if changes else ""))
     return found + [Entry(result, change=change) for result, change in (changes.gone() if changes else ())]
 
@@ -81,14 +81,14 @@ class _Changes:
 
     def __init__(self, run: Run, other: Run) -> None:
         self.other = other
-        self.before = {identity(r) for r in other.results if r.verdict in ("FAIL", "ERROR")}
+        self.before = {identity(r) for r in other.results if r.failed}
         self.asked_before, self.asked = _asked(other), _asked(run)
         self.here = {identity(r) for r in run.results}
 
     def of(self, result: Result) -> Change:
         """Return how the other run had a result of this one."""
         known = identity(result) in self.before
-        if result.verdict not in ("FAIL", "ERROR"):
+        if not result.failed:
             return "fixed" if known else ""
         if known:
             return "still failing"
@@ -97,7 +97,7 @@ class _Changes:
     def gone(self) -> Iterator[tuple[Result, Change]]:
         """Yield the failures of the other run that this one says nothing of: not asked, or answered otherwise."""
         for result in self.other.results:
-            if result.verdict in ("FAIL", "ERROR") and identity(result) not in self.here:
+            if result.failed and identity(result) not in self.here:
                 asked = (result.case, result.implementation) in self.asked
                 yield result, "fixed" if asked else "vanished"
 

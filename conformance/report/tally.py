@@ -45,7 +45,7 @@ class Count(NamedTuple):
 def kind(entry: Entry, dtype: str) -> Kind:
     """Return what the page filters an entry by."""
     r = entry.result
-    gone = entry.change in ("fixed", "vanished") and r.verdict in ("FAIL", "ERROR")
+    gone = entry.change in ("fixed", "vanished") and r.failed
     divergences = ", ".join(entry.divergences)
     verdict = NOT_ASKED if gone else r.verdict
     return Kind(r.implementation, entry.column, entry.check, dtype, verdict, entry.standing, entry.change, divergences)

@@ -84,7 +84,7 @@ class Timed(campaign.Campaign):
     def judged(self, item: Item, *rest: Any) -> list[results.Result]:
         """Judge an answer, and note when it failed first; stop where nothing explains it."""
         judged = super().judged(item, *rest)
-        found = [result for result in judged if result.verdict in ("FAIL", "ERROR")]
+        found = [result for result in judged if result.failed]
         if found:
             pid = next(r.pid for r in reversed(self.records) if isinstance(r, results.WorkerRecord))
             self.failed.setdefault(item.id, (time.monotonic() - self._began, _cpu(pid) - self._cpu_before))
