@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
 
 from conformance.environment import Environment, Limits, Listing, Worker, WorkerDied
+from conformance.in_process import LocalWorker
 from conformance.results import ImplementationRecord
 from conformance.roster import EXTRAS, Entry, environments
+
+
+@contextlib.contextmanager
+def hosting(
+    host: Environment, entries: list[Entry], limits: Limits, log: Path, *, in_process: bool = False
+) -> Generator[tuple[Worker | LocalWorker | None, list[ImplementationRecord]]]:
+    """Start an environment and yield its worker, None where it died, with what can be said of its implementations."""
+    try:
+        worker = LocalWorker(host) if in_process else Worker(host, limits, log)
+    except WorkerDied as error:
+        yield None, [record(entry, str(error), {}) for entry in entries]
+        return
+    announced = {listing.id: listing for listing in worker.hello.implementations}
+    try:
+        yield (
+            worker,
+            [record(e, announced.get(e.id, "its worker does not know it"), worker.hello.versions) for e in entries],
+        )
+    finally:
+        worker.close()
+
+
+def missing(entries: list[Entry], records: list[ImplementationRecord], *, requested: bool) -> dict[str, str]:
+    """Return why implementations cannot be asked that were asked for, or should be there, by id."""
+    packages = {entry.id: entry.statement.packages for entry in entries}
+    return {
+        one.id: one.reason
+        for one in records
+        if not one.available and (requested or not is_optional(one.reason, packages[one.id]))
+    }
 
 
 def record(entry: Entry, listing: Listing | str, versions: dict[str, str]) -> ImplementationRecord:
@@ -63,15 +96,6 @@ def check(entries: list[Entry], interpreters: dict[str, str]) -> list[Implementa
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, interpreters):
             hosted = [entry for entry in entries if entry.host == host.name]
-            found += _ask(host, hosted, Path(folder))
+            with hosting(host, hosted, Limits(), Path(folder) / f"{host.name}.log") as (_, records):
+                found += records
     return found
-
-
-def _ask(host: Environment, entries: list[Entry], folder: Path) -> list[ImplementationRecord]:
-    try:
-        worker = Worker(host, Limits(), folder / f"{host.name}.log")
-    except WorkerDied as error:
-        return [record(entry, str(error), {}) for entry in entries]
-    worker.close()
-    announced = {listing.id: listing for listing in worker.hello.implementations}
-    return [record(e, announced.get(e.id, "its worker does not know it"), worker.hello.versions) for e in entries]

@@ -76,36 +76,46 @@ def _judged_again(part: Recording, patterns: tuple[str, ...]) -> list[_Line]:
 def _asked_again(
     wanted: list[Recording], patterns: tuple[str, ...], save: Path | None, common: dict[str, Any]
 ) -> list[_Line]:
-    """Ask, those of the same implementations together, so that each environment starts once."""
-    groups: dict[tuple[str, ...], list[Recording]] = {}
-    for part in wanted:
-        groups.setdefault(tuple(answer.record.id for answer in part.answers), []).append(part)
-    lines: list[_Line] = []
-    for parts in groups.values():
-        options, gone = (chosen(_RUN, patterns, **common), {}) if patterns else _recorded(parts[0], common)
-        for part, asked in zip(parts, replaying.ask([part.case for part in parts], options), strict=True):
-            lines += _lines(part, asked, options, gone)
-            if save:
-                kept = Recording(part.name, part.case, tuple(asked.answers), describe_host(), part.extra)
-                recording.write(kept, save / f"{part.name}.safetensors")
+    """Ask those who are named, else those who answered, and of what nobody answered everybody."""
+    answered = [part for part in wanted if part.answers and not patterns]
+    others = [part for part in wanted if not part.answers or patterns]
+    lines = _asked(others, chosen(_RUN, patterns, **common), {}, None, save) if others else []
+    if answered:
+        only = [{answer.record.id for answer in part.answers} for part in answered]
+        lines += _asked(answered, *_recorded(answered, common), only, save)
     return lines
 
 
-def _recorded(part: Recording, common: dict[str, Any]) -> tuple[Options, dict[str, str]]:
-    """Return options that choose who answered, everybody where nobody did, and why some of them cannot be chosen."""
+def _asked(
+    parts: list[Recording], options: Options, gone: dict[str, str], only: list[set[str]] | None, save: Path | None
+) -> list[_Line]:
+    lines: list[_Line] = []
+    for part, asked in zip(parts, replaying.ask([part.case for part in parts], options, only), strict=True):
+        lines += _lines(part, asked, options, gone)
+        if save:
+            kept = Recording(part.name, part.case, tuple(asked.answers), describe_host(), part.extra)
+            recording.write(kept, save / f"{part.name}.safetensors")
+    return lines
+
+
+def _recorded(parts: list[Recording], common: dict[str, Any]) -> tuple[Options, dict[str, str]]:
+    """Return options that choose who answered, and why some of them cannot be chosen."""
+    records = {answer.record.id: answer.record for part in parts for answer in part.answers}
     options, gone = chosen(_RUN, (), **common), dict[str, str]()
-    entries: list[roster.Entry] = [] if part.answers else options.entries
-    for answer in part.answers:
+    known = {entry.id: entry for entry in options.entries}
+    entries: list[roster.Entry] = []
+    for identity, record in records.items():
         try:
-            entries += chosen(_RUN, (answer.record.named or answer.record.id,), **common).entries
+            here = identity in known and record.named in ("", identity)
+            entries += [known[identity]] if here else chosen(_RUN, (record.named or identity,), **common).entries
         except (InvalidInput, Incomplete) as error:
-            gone[answer.record.id] = f"{answer.record.id}: {error}"
-    return msgspec.structs.replace(options, entries=entries, requested=bool(part.answers)), gone
+            gone[identity] = f"{identity}: {error}"
+    return msgspec.structs.replace(options, entries=entries, requested=True), gone
 
 
 def _lines(part: Recording, asked: replaying.Asked, options: Options, gone: dict[str, str]) -> list[_Line]:
     before = {answer.record.id: answer.results for answer in part.answers}
-    missing = gone | asked.missing
+    missing = {identity: why for identity, why in gone.items() if identity in before} | asked.missing
     told = {answer.record.id for answer in asked.answers} | missing.keys()
     for entry in options.entries:
         if entry.id in before and entry.id not in told:

@@ -15,12 +15,12 @@ from conformance import environment as env
 from conformance.campaign import Options
 from conformance.case import Case, case_id
 from conformance.codec import encode_case
-from conformance.in_process import LocalWorker
 from conformance.judgment import judge
+from conformance.outcome import Reply
 from conformance.question import Question
 from conformance.recording import Answer, Recording
-from conformance.results import Result
-from conformance.roster import Entry, environments
+from conformance.results import ImplementationRecord, Result
+from conformance.roster import environments
 from conformance.statement import Statement, facts
 
 Word = Literal["CONFORMS", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
@@ -33,81 +33,45 @@ class Asked(msgspec.Struct, frozen=True):
     missing: dict[str, str]
 
 
-def ask(cases: list[Case], options: Options) -> list[Asked]:
-    """Ask every implementation that supports them all of these cases, each environment started once."""
-    found = [Asked([], {}) for _ in cases]
+def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = None) -> list[Asked]:
+    """Ask implementations the cases that they support, each environment started once.
+
+    wanted: the ids to ask, for each case; without it all that the options name.
+    """
     supported = [{e.id for e in options.entries if not e.statement.unsupported(facts(case))} for case in cases]
-    entries = [entry for entry in options.entries if any(entry.id in ids for ids in supported)]
+    asked = [ids & only for ids, only in zip(supported, wanted or supported, strict=True)]
+    entries = [entry for entry in options.entries if any(entry.id in ids for ids in asked)]
+    questions, found = [Question(case) for case in cases], [Asked([], {}) for _ in cases]
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, options.interpreters):
-            hosted = {entry.id: entry for entry in entries if entry.host == host.name}
-            _ask(host, hosted, cases, supported, options, Path(folder) / f"{host.name}.log", found)
+            hosted, log = [e for e in entries if e.host == host.name], Path(folder) / f"{host.name}.log"
+            started = availability.hosting(host, hosted, options.limits, log, in_process=options.in_process)
+            with started as (worker, records):
+                gone = availability.missing(hosted, records, requested=options.requested)
+                for one, ids in zip(found, asked, strict=True):
+                    one.missing.update({n: f"{n} is not available: {why}" for n, why in gone.items() if n in ids})
+                ready = {record.id: record for record in records if record.available}
+                for reply in worker.ask(_requests(cases, asked, list(ready))) if worker else ():
+                    found[reply.request].answers.append(_answer(questions[reply.request], ready, reply))
     return found
 
 
-def _ask(
-    host: env.Environment,
-    hosted: dict[str, Entry],
-    cases: list[Case],
-    supported: list[set[str]],
-    options: Options,
-    log: Path,
-    found: list[Asked],
-) -> None:
-    try:
-        worker = LocalWorker(host) if options.in_process else env.Worker(host, options.limits, log)
-    except env.WorkerDied as error:
-        _missing(hosted, dict.fromkeys(hosted, str(error)), supported, options, found)
-        return
-    listings = {listing.id: listing for listing in worker.hello.implementations}
-    gone = dict.fromkeys(hosted.keys() - listings.keys(), "its worker does not know it")
-    gone |= {name: listing.reason for name, listing in listings.items() if not listing.available}
-    _missing(hosted, gone, supported, options, found)
-    records = {
-        name: availability.record(entry, listings[name], worker.hello.versions)
-        for name, entry in hosted.items()
-        if name not in gone
-    }
-    for reply in worker.ask(_requests(cases, [[name for name in records if name in ids] for ids in supported])):
-        case, entry = cases[reply.request], hosted[reply.implementation]
-        judged = judge(case_id(case), Question(case), entry.statement, reply)
-        found[reply.request].answers.append(Answer(records[entry.id], tuple(judged), reply))
-    worker.close()
+def _requests(cases: list[Case], asked: list[set[str]], ready: list[str]) -> Iterator[env.Request]:
+    for number, (case, ids) in enumerate(zip(cases, asked, strict=True)):
+        if names := [name for name in ready if name in ids]:
+            yield env.Request(number, functools.partial(encode_case, case), names)
 
 
-def _requests(cases: list[Case], wanted: list[list[str]]) -> Iterator[env.Request]:
-    for number, (case, names) in enumerate(zip(cases, wanted, strict=True)):
-        if names:
-            yield env.Request(number, functools.partial(encode_case, case), list(names))
-
-
-def _missing(
-    hosted: dict[str, Entry], reasons: dict[str, str], supported: list[set[str]], options: Options, found: list[Asked]
-) -> None:
-    """Note each implementation that was asked for, or should be there, and is not."""
-    for name, reason in reasons.items():
-        if name in hosted and (
-            options.requested or not availability.is_optional(reason, hosted[name].statement.packages)
-        ):
-            line = f"{name} is not available: {availability.advice(reason, hosted[name].environment)}"
-            for asked, ids in zip(found, supported, strict=True):
-                if name in ids:
-                    asked.missing[name] = line
+def _answer(question: Question, records: dict[str, ImplementationRecord], reply: Reply) -> Answer:
+    record = records[reply.implementation]
+    statement = msgspec.convert(record.statement, Statement)
+    return Answer(record, tuple(judge(case_id(question.case), question, statement, reply)), reply)
 
 
 def judged_again(recording: Recording) -> list[Answer]:
     """Return the recorded answers judged anew: by today's bounds, and without any framework."""
     question = Question(recording.case)
-    return [
-        msgspec.structs.replace(
-            answer,
-            results=tuple(
-                judge(recording.id, question, msgspec.convert(answer.record.statement, Statement), answer.reply)
-            ),
-        )
-        for answer in recording.answers
-        if answer.reply
-    ]
+    return [_answer(question, {a.record.id: a.record}, a.reply) for a in recording.answers if a.reply]
 
 
 def word(now: tuple[Result, ...], before: tuple[Result, ...] | None) -> Word:

@@ -19,7 +19,6 @@ from conformance.divergences import Divergence
 from conformance.in_process import LocalWorker
 from conformance.outcome import Reply
 from conformance.question import Question
-from conformance.results import ImplementationRecord
 from conformance.roster import Entry, environments
 
 SCHEMA = 1
@@ -56,30 +55,15 @@ class Auditor:
         return self.found
 
     def _host(self, host: env.Environment, entries: list[Entry], log: Path) -> None:
-        try:
-            worker = LocalWorker(host) if self.options.in_process else env.Worker(host, self.options.limits, log)
-        except env.WorkerDied as error:
-            self._missing([availability.record(entry, str(error), {}) for entry in entries], entries)
-            return
-        try:
-            listings = {listing.id: listing for listing in worker.hello.implementations}
-            records = [
-                availability.record(e, listings.get(e.id, "its worker does not know it"), worker.hello.versions)
-                for e in entries
-            ]
-            self._missing(records, entries)
-            subjects = [Subject.of(record, self.known) for record in records if record.available]
-            self.found.versions |= {record.id: record.versions for record in records if record.available}
-            self._settle(subjects, self._ask(worker, subjects))
-            self.tell(f"{host.name}: {len(subjects)} implementations audited")
-        finally:
-            worker.close()
-
-    def _missing(self, records: list[ImplementationRecord], entries: list[Entry]) -> None:
-        for record, entry in zip(records, entries, strict=True):
-            optional = availability.is_optional(record.reason, entry.statement.packages)
-            if not record.available and (self.options.requested or not optional):
-                self.found.missing[record.id] = record.reason
+        options = self.options
+        started = availability.hosting(host, entries, options.limits, log, in_process=options.in_process)
+        with started as (worker, records):
+            self.found.missing |= availability.missing(entries, records, requested=options.requested)
+            if worker:
+                subjects = [Subject.of(record, self.known) for record in records if record.available]
+                self.found.versions |= {record.id: record.versions for record in records if record.available}
+                self._settle(subjects, self._ask(worker, subjects))
+                self.tell(f"{host.name}: {len(subjects)} implementations audited")
 
     def _ask(self, worker: env.Worker | LocalWorker, subjects: list[Subject]) -> dict[str, dict[str, Reply]]:
         """Return the replies by implementation and case."""

@@ -162,7 +162,9 @@ class _Search:
         return len({self._class(probe, case, candidate) for candidate in self._extended(probe)})
 
     def _question(self, case: Case) -> Question:
-        return self._questions.setdefault(id(case), Question(case))
+        if id(case) not in self._questions:
+            self._questions[id(case)] = Question(case)
+        return self._questions[id(case)]
 
     def _class(self, probe: Probe, case: Case, candidate: Candidate) -> str:
         key = probe.name, _key(candidate)

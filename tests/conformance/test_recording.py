@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from conformance import recording, replaying, results
+from conformance import availability, recording, replaying, results
 from conformance.cli import main
 from conformance.codec import encode_case, read_case
 from conformance.errors import InvalidInput
@@ -211,3 +211,16 @@ def test_explain_of_an_unknown_case_is_an_error(failing):
     result = invoke("explain", "0123456789abcdef", "--run", failing[0])
     assert result.exit_code == 2
     assert "has no case 0123456789abcdef" in result.stderr
+
+
+def test_each_environment_starts_once_whoever_failed_what(run, adapter, tmp_path, monkeypatch):
+    """Cases that different implementations failed are asked of one worker, and each only of who failed it."""
+    found = run(adapter(EPSILON), adapter("wrong:MomentumSwapped"), cases=8)
+    failed = {(r.case, r.implementation) for r in found.results if r.verdict == "FAIL"}
+    assert len({frozenset(i for c, i in failed if c == case) for case, _ in failed}) > 1
+    started = []
+    worker = availability.Worker
+    monkeypatch.setattr(availability, "Worker", lambda *a, **k: started.append(a) or worker(*a, **k))
+    lines = json.loads(invoke("replay", tmp_path / "run", "--json").stdout)
+    assert len(started) == 1
+    assert {(line["case"], line["implementation"]) for line in lines} == failed
