@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from conformance import campaign, roster, targets
+from conformance import campaign, divergences, roster, targets
 from conformance.environment import Limits
 from conformance.errors import InvalidInput
 
@@ -29,6 +29,27 @@ def implementations_and_limits(command: Callable[..., None]) -> Callable[..., No
         click.option("--memory", type=click.FloatRange(min=0.1), default=8.0, show_default=True,
                      help="GiB that one worker may allocate."),
     ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def what_the_gate_reads(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what a decision is held to: `manifests`, `baseline` and `today`."""
+    for option in (
+        click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The day that review dates are held to."),
+        click.option(
+            "--baseline",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Baseline that the gate compares with, a JSON lines file.",
+        ),
+        click.option(
+            "--divergences",
+            "manifests",
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            default=divergences.FOLDER,
+            help="Folder of manifests. Default: the one that comes with the suite.",
+        ),
+    ):
         command = option(command)
     return command
 

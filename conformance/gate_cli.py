@@ -12,6 +12,7 @@ import msgspec
 
 from conformance import baseline as _baseline
 from conformance import divergences, manifest_edits, results
+from conformance.cli_options import what_the_gate_reads
 from conformance.errors import InvalidInput
 from conformance.gate import GateDecision, decide
 from conformance.gate_outputs import ctrf, github, junit, sarif, text
@@ -27,16 +28,8 @@ _FORMATS: dict[str, Callable[[GateDecision, results.Run, Path], str]] = {
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("reports/latest"))
-@click.option(
-    "--divergences",
-    "manifests",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=divergences.FOLDER,
-    help="Folder of manifests. Default: the one that comes with the suite.",
-)
-@click.option("--baseline", type=_File, help="Baseline to compare with, a JSON lines file.")
+@what_the_gate_reads
 @click.option("--write-baseline", type=_File, help="Write the run's own baseline there, and decide.")
-@click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The day that review dates are held to.")
 @click.option("--only", multiple=True, metavar="ID", help="Findings about these implementations only. Repeatable.")
 @click.option("--fail-fast", is_flag=True, help="Show the first finding that makes it red, and stop.")
 @click.option("--exit-zero", is_flag=True, help="Report, and exit 0 whatever is found.")

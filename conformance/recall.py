@@ -90,9 +90,9 @@ class Recall(Campaign):
         found = super().judged(item, entry, reply)
         for wanted in (e for e in self.entries if e.names(entry.id)):
             for result in self._showing(wanted, item, entry.statement, reply, found):
-                before = self._shown.get(wanted.id)
-                if before is None or result.size > before[1].size:
-                    with self._lock:
+                with self._lock:  # another environment may show the same entry
+                    before = self._shown.get(wanted.id)
+                    if before is None or result.size > before[1].size:
                         self._shown[wanted.id] = item, result
         return found
 

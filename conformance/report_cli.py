@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from conformance import divergences
+from conformance.cli_options import what_the_gate_reads
 from conformance.errors import InvalidInput
 
 _Path = click.Path(path_type=Path)
@@ -18,15 +18,7 @@ _File = click.Path(path_type=Path, dir_okay=False)
 @click.argument("folder", type=_Path, default=Path("reports/latest"))
 @click.option("--out", type=_File, help="The HTML file. Default: report.html in the run's folder.")
 @click.option("--against", type=_Path, metavar="RUN", help="Another run: what is new, fixed, regressed, vanished.")
-@click.option(
-    "--divergences",
-    "manifests",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=divergences.FOLDER,
-    help="Folder of manifests. Default: the one that comes with the suite.",
-)
-@click.option("--baseline", type=_File, help="Baseline that the gate compares with, a JSON lines file.")
-@click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The day that review dates are held to.")
+@what_the_gate_reads
 @click.option("--csp", "separate", is_flag=True, help="Write style and script as files beside it: for a strict policy.")
 @click.option("--index", is_flag=True, help="Write index.html over all runs into the folder that holds the run's.")
 @click.option("--pdf", type=_File, help="Print it there too, by the system's Chromium.")

@@ -77,10 +77,18 @@ def test_an_invalid_list_is_refused(tmp_path):
         recall.read(path)
 
 
-def test_the_command_prints_json_and_exits_1_where_something_is_not_found():
-    """A list of objects with id and status; asked of an implementation that shows nothing, R04 is not found: exit 1."""
+def test_the_command_prints_json():
+    """A list of objects with id and status; of what concerns nobody who was asked, nothing is missing: exit 0."""
     result = CliRunner().invoke(main, ["recall", "-i", "numpy.*", "--json"])
     lines = json.loads(result.stdout)
     assert {line["status"] for line in lines} == {"not applicable"}
     assert [line["id"] for line in lines] == [e.id for e in LIST]
     assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(("stored", "code"), [("unbiased", 0), ("biased", 1)])
+def test_an_entry_that_is_not_found_exits_1(monkeypatch, stored, code):
+    """What can be shown here and is not makes the command fail."""
+    wanted = entry(instead={"semantics": {"stored_variance": stored}}, outputs=["moving_variance"])
+    monkeypatch.setattr(recall, "read", lambda: [wanted])
+    assert CliRunner().invoke(main, ["recall", "-i", "numpy.fast", "--json"]).exit_code == code
