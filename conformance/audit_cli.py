@@ -10,11 +10,8 @@ import msgspec
 from rich.console import Console
 
 from conformance import divergences
-from conformance.audit import asking, comparison, documents, identifying, stating, tables
+from conformance.audit import asking, comparison, documents, identifying, stating, tables, written
 from conformance.audit.auditing import Audit, Auditor
-from conformance.audit.cells import Cell, Inapplicable
-from conformance.audit.comparison import Change
-from conformance.audit.documents import Contradiction
 from conformance.case import case_id
 from conformance.cli_options import chosen, implementations_and_limits
 from conformance.codec import encode_case
@@ -22,18 +19,6 @@ from conformance.errors import Incomplete, InvalidInput
 
 _File = click.Path(path_type=Path, dir_okay=False)
 OUT = Path("reports/latest/audit.json")
-
-
-class _Written(msgspec.Struct, omit_defaults=True):
-    """The file that an audit leaves."""
-
-    schema: int
-    cells: list[Cell]
-    inapplicable: list[Inapplicable]
-    documentation: list[Contradiction]
-    versions: dict[str, dict[str, str]]
-    missing: dict[str, str]
-    changes: list[Change] = []
 
 
 @click.command()
@@ -57,12 +42,13 @@ def audit(out: Path, style: str, as_json: bool, against: Path | None, **common: 
 
     Exits 1 where a promised value is refuted, 3 where an implementation that was asked for is missing.
     """
-    before, known = comparison.read(against) if against else None, divergences.read()
+    before, known = written.read(against) if against else None, divergences.read()
     options, quiet = chosen(out.parent, **common), as_json or style == "json"
     found = Auditor(options, known, lambda line: click.echo(line, err=True)).run()
     contradicted = documents.contradictions(found.cells, documents.read(), known)
     changed = comparison.changes(before, found.cells, found.versions) if before else []
-    _write(out, found, contradicted, changed)
+    parts = found.cells, found.schema, found.inapplicable, contradicted, found.versions, found.missing, changed
+    written.write(written.Written(*parts), out)
     if quiet:
         click.echo(msgspec.json.encode(found.cells).decode())
     elif style == "markdown":
@@ -75,12 +61,6 @@ def audit(out: Path, style: str, as_json: bool, against: Path | None, **common: 
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=200)  # a table in a log must not be cut
-
-
-def _write(out: Path, found: Audit, contradicted: list[Contradiction], changed: list[Change]) -> None:
-    parts = found.schema, found.cells, found.inapplicable, contradicted, found.versions, found.missing, changed
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(msgspec.json.format(msgspec.json.encode(_Written(*parts)), indent=1) + b"\n")
 
 
 def _finish(found: Audit) -> None:

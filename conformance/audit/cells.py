@@ -20,9 +20,9 @@ class Witness(msgspec.Struct, frozen=True):
 
     case: str
     file: str
-    probe: str
-    place: str
-    dtype: str
+    probe: str = ""
+    place: str = ""
+    dtype: str = ""
 
 
 class Cell(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,43 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-
-import msgspec
 
 from conformance.audit.cells import Cell, Value
-from conformance.errors import InvalidInput
+from conformance.audit.written import Change, Written
 
 _Key = tuple[str, str]
 
 
-class Change(msgspec.Struct, frozen=True):
-    """A field of an implementation that differs. before, after: each value with its status; empty where it is gone."""
-
-    implementation: str
-    field: str
-    before: tuple[tuple[Value, str], ...]
-    after: tuple[tuple[Value, str], ...]
-    versions_before: dict[str, str] = {}
-    versions_after: dict[str, str] = {}
-
-
-class Kept(msgspec.Struct):
-    """What a comparison reads of an audit that was written to a file."""
-
-    cells: list[Cell]
-    versions: dict[str, dict[str, str]] = {}
-
-
-def read(path: Path) -> Kept:
-    """Return an audit as it was written; raise `InvalidInput` where the file holds none."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
-    except (OSError, msgspec.DecodeError) as error:
-        raise InvalidInput(f"{path}: holds no audit ({error}); give what `bnconf audit --out FILE` wrote") from error
-
-
-def changes(before: Kept, cells: Iterable[Cell], versions: dict[str, dict[str, str]]) -> list[Change]:
+def changes(before: Written, cells: Iterable[Cell], versions: dict[str, dict[str, str]]) -> list[Change]:
     """Return what differs in the implementations that both audits have; a witness may change freely."""
     old, new = _by_field(before.cells), _by_field(cells)
     there = {implementation for implementation, _ in old} & {implementation for implementation, _ in new}

@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from conformance import summary
-from conformance.errors import InvalidInput
-from conformance.results import ImplementationRecord, Rho, Run
+from conformance.audit import written
+from conformance.audit.cells import Cell
+from conformance.audit.documents import Contradiction
+from conformance.results import ImplementationRecord, Run
 from conformance.statement import Statement
 from reference import Semantics
 
@@ -22,56 +24,10 @@ _DEFAULT = Semantics()
 FIELDS = [field.name for field in dataclasses.fields(Semantics)]
 
 
-class Witness(msgspec.Struct):
-    """The case that settles a cell, and its file, from the audit's folder."""
-
-    case: str = ""
-    file: str = ""
-    probe: str = ""
-    place: str = ""
-    dtype: str = ""
-
-
-class Proof(msgspec.Struct):
-    """What an audit found of one value of one field. alternatives: the ρ of each other value under its witness."""
-
-    implementation: str
-    field: str
-    value: Any
-    status: str
-    witness: Witness | None = None
-    rho: Rho = None
-    alternatives: dict[str, Rho] = {}
-    why: str = ""
-    divergence: str = ""
-
-    @property
-    def said(self) -> str:
-        """The proof in words."""
-        words = [f"{_text(self.value)}: {self.status}", self.why, self.divergence and f"divergence {self.divergence}"]
-        if self.witness:
-            w, rest = self.witness, ", ".join(f"{_text(v)} {summary.show(r)}" for v, r in self.alternatives.items())
-            asked = ", ".join(filter(None, (w.probe, w.place, w.dtype)))
-            words.append(f"case {w.case} ({asked}), ρ {summary.show(self.rho)}" + (f" against {rest}" if rest else ""))
-        return "; ".join(filter(None, words))
-
-
-class Contradiction(msgspec.Struct):
-    """Documentation that behaviour contradicts."""
-
-    implementation: str
-    field: str
-    documented: Any
-    cite: str
-    behaves: Any
-    quote: str = ""
-    link: str = ""
-
-
 class Audited(msgspec.Struct):
     """What an audit left beside a run. inapplicable: why a field means nothing, by implementation and field."""
 
-    proofs: dict[tuple[str, str], list[Proof]] = {}
+    proofs: dict[tuple[str, str], list[Cell]] = {}
     inapplicable: dict[tuple[str, str], str] = {}
     contradictions: list[Contradiction] = []
 
@@ -87,7 +43,7 @@ class Promise(msgspec.Struct):
     differs: bool
     elsewhere: list[str]
     cites: list[str]
-    proofs: list[Proof] = []
+    proofs: list[Cell] = []
     inapplicable: str = ""
 
     @property
@@ -153,28 +109,23 @@ def rules() -> dict[str, str]:
     return found
 
 
-class _Inapplicable(msgspec.Struct):
-    implementation: str
-    field: str
-    why: str
-
-
-class _File(msgspec.Struct):
-    cells: list[Proof]
-    inapplicable: list[_Inapplicable] = []
-    documentation: list[Contradiction] = []
-
-
 def audit(folder: Path) -> Audited:
     """Return what an audit left in a run's folder; nothing where there was none."""
     path = folder / AUDIT
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=_File)
-    except FileNotFoundError:
+    if not path.exists():
         return Audited()
-    except (OSError, msgspec.MsgspecError) as error:
-        raise InvalidInput(f"{path}: is no audit ({error}); write it again with bnconf audit --out {path}") from error
+    found = written.read(path)
     audited = Audited({}, {(i.implementation, i.field): i.why for i in found.inapplicable}, found.documentation)
     for proof in found.cells:
         audited.proofs.setdefault((proof.implementation, proof.field), []).append(proof)
     return audited
+
+
+def said(proof: Cell) -> str:
+    """Return a proof in words."""
+    words = [f"{_text(proof.value)}: {proof.status}", proof.why, proof.divergence and f"divergence {proof.divergence}"]
+    if proof.witness:
+        w, rest = proof.witness, ", ".join(f"{_text(v)} {summary.show(r)}" for v, r in proof.alternatives.items())
+        asked = ", ".join(filter(None, (w.probe, w.place, w.dtype)))
+        words.append(f"case {w.case} ({asked}), ρ {summary.show(proof.rho)}" + (f" against {rest}" if rest else ""))
+    return "; ".join(filter(None, words))

@@ -54,6 +54,7 @@ def view(material: Material) -> dict[str, Any]:
         "fields": promises.FIELDS,
         "rules": promises.rules(),
         "promises": promises.matrix(run, material.audited),
+        "said": promises.said,
         "cells": coverage.cells(run),
         "asked": coverage.asked(run),
         "history": _history(material.runs),
