@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,8 @@ class Batch:
     averaged axes of size 1.
     mean, variance: what is returned and normalizes, after a mask's offset. inside: where a value counts, 1 without a
     mask. lost: the part of the mean that an offset in the mask's denominator takes away, 0 without.
-    known: what formulas gave for it, which all who promise the same share.
+    known: what formulas gave for it, which all who promise the same share. given: the errors of mean and variance where
+    these are not the batch's own but given.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +40,7 @@ class Batch:
     inside: Array
     lost: Array
     known: dict[tuple[object, str], Any] = field(default_factory=dict[Any, Any], repr=False, compare=False)
+    given: tuple[Array, Array] | None = None
 
     @classmethod
     def of(cls, observed: batches.Batch, shape: tuple[int, ...] | None = None) -> Batch:
@@ -61,6 +63,13 @@ class Batch:
             weights,
             (1 - observed.kept) * np.abs(mean),
         )
+
+    def with_statistics(self, mean: Array, variance: Array, errors: tuple[Array, Array]) -> Batch:
+        """Return the batch with other statistics, that may be off by so much; its deviations do not add to 0."""
+        apart = self.lost + np.abs(mean - self.mean)
+        deviation, mean_deviation = self.x - mean, self.mean_deviation + apart
+        changed = replace(self, mean=mean, variance=variance, deviation=deviation, mean_deviation=mean_deviation)
+        return replace(changed, lost=apart, known={}, given=errors)
 
     @property
     def x(self) -> Array:

@@ -76,6 +76,27 @@ class Bounds:
         """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
         return _gamma((self.depth + k) * self.units.u)
 
+    def signed(self, k: int, size: Array, net: Array) -> Array:
+        """Return the error of a mean of terms of both signs: size, the mean of their magnitudes; net, that of the mean.
+
+        However n terms are added, n - 1 sums are rounded, and the sum of some terms is no larger than all of one sign
+        are together, n (size + net) / 2 at most (Higham 2002, (4.3); decision 10). k: of the other roundings.
+        """
+        u, sums, others = self.units.u, max(self.n - 1, 0), _gamma(k * self.units.u)
+        most = (size + net) / 2 + _gamma((sums + k) * u) * size
+        return np.fmin(self.g(k) * size, others * size + sums * u * most * (1 + others))
+
+    def apart(self, k: int, size: Array, net: Array, deviation: Array, counted: Array) -> Array:
+        """Return the error of a mean of terms near to one another: deviation, the mean of |term - mean|.
+
+        j terms add up to no more than j net + N deviation / 2, N of which are counted and no more than N net. The j-th
+        smallest of the n - 1 sums, in whatever order, is of j + 1 terms at most. So all sums together are bounded by
+        (N (N + 1) / 2 + (n - N) N) net and n N deviation / 2 (decision 10).
+        """
+        u, sums, others = self.units.u, max(self.n - 1, 0), _gamma(k * self.units.u)
+        most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + _gamma((sums + k) * u) * size)
+        return others * size + u * most * (1 + others)
+
     def averaging(self, batch: Batch) -> int:
         """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n; a power of 2 never.
 
@@ -98,7 +119,14 @@ class Bounds:
         3u|x - m| k at a time, has weights whose squares add up to n times 2V at most (Cauchy-Schwarz).
         """
         units = self.units
-        e = self.g(self.averaging(batch)) * batch.mean_abs + 3 * units.smallest
+        if batch.given is not None:
+            return batch.given[0] + units.taken_u * batch.max_abs
+        k, net = self.averaging(batch), np.abs(batch.mean) + batch.lost
+        e = np.fmin(
+            self.signed(k, batch.mean_abs, net),
+            self.apart(k, batch.mean_abs, net, batch.mean_deviation + batch.lost, batch.n),
+        )
+        e = e + 3 * units.smallest
         if self.numerics.variance == "stable":
             e = e + 3 * units.u * np.sqrt(2 * batch.variance)
         e = e + units.taken_u * batch.max_abs  # each value is off by that, and so may be its distance from the mean
@@ -110,12 +138,16 @@ class Bounds:
 
         A mask's offset moves the mean by `lost` from where the deviations add up to 0, and leaves 2 lost |m - m̂|.
         """
+        if batch.given is not None:
+            return batch.given[1]
         u, tiny, variance, e_mean = self.units.u, self.units.smallest, batch.variance, self.e_mean(batch)
         averaging = self.averaging(batch)
         if self.numerics.variance == "fast":
             q = variance + batch.mean**2
-            e = self.g(1 + averaging) * q + 3 * u * batch.mean**2
-            e = e + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u)
+            k, apart = 1 + averaging, 2 * (variance + np.abs(batch.mean) * batch.mean_deviation)  # |d² - V + 2 m d|
+            squares = np.fmin(self.g(k) * q, self.apart(k, q, q, apart, batch.n))
+            e = np.where(batch.lost > 0, self.g(k) * q, squares)
+            e = e + 3 * u * batch.mean**2 + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u)
             return self.vacuous((e + 6 * tiny + u * variance) / (1 - u), self.n * q)
         moved = e_mean**2 + 2 * batch.lost * e_mean + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
         e = self.g(3 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
@@ -235,17 +267,19 @@ class Bounds:
         scale = g * (r + e_r) * (1 + u)
         flush = tiny * (2 + g + r + d + g * r)
         if self.numerics.affine == "direct":
-            e_d = e_m + u * (d + e_m) + tiny
+            e_d = e_m + u * _binade(d + e_m) + tiny
             p = g * ((d + e_d) * (r + e_r) * (1 + u) ** 2 - d * r) + flush
             peak = np.maximum(d * np.maximum(g, r), scale)
         else:
             e_scale = scale - g * r
             t = np.abs(affine.shift - used.mean * affine.scale * r) + affine.e_shift + m * affine.e_scale * r
-            rounded = (m + e_m) * scale + t + m * e_scale + e_m * scale + np.abs(x) * scale
-            p = d * e_scale + e_m * scale + u * (1 + 2 * u) * rounded + flush * (1 + m)
+            centre = (m + e_m) * scale
+            t = t + m * e_scale + e_m * scale + u * centre
+            rounded = _binade(centre) + _binade(t) + _binade(np.abs(x) * scale)
+            p = d * e_scale + e_m * scale + u * rounded + flush * (1 + m)
             peak = np.maximum(m, np.abs(x)) * scale
         p = p + d * r * affine.e_scale + affine.e_shift
-        return self.stored(y, self.vacuous(p + u * (np.abs(y) + p), peak))
+        return self.stored(y, self.vacuous(p + u * _binade(np.abs(y) + p), peak))
 
     # --- the reference's own error -------------------------------------------------------------------------------
 
@@ -254,12 +288,15 @@ class Bounds:
         """Return how large the reference's own error, computing in the dtype of the batch, may be beside these bounds.
 
         Every bound grows at least in proportion with what goes into it: with the errors of mean and variance, and with
-        the roundings of its sums. So the part that the reference has of each of these is the part it has of the bound.
+        half the roundings of its sums. So the part the reference has of each of these is the part it has of the bound.
         """
         dtype = batch.x.dtype.type
-        (own_mean, own_variance), u, depth = batch.own_errors, roundoff(dtype), summation_depth(self.n, dtype)
-        parts = [_part(own_mean, self.e_mean(batch)), _part(own_variance, self.e_variance(batch))]
-        return max(*parts, u / self.units.u, u * (depth + 4) / (self.units.u * (self.depth + 4)))
+        u, depth = roundoff(dtype), summation_depth(self.n, dtype)
+        parts = [u / self.units.u, 2 * u * (depth + 4) / (self.units.u * (self.depth + 4))]
+        if batch.given is None:  # what is given is exact
+            own_mean, own_variance = batch.own_errors
+            parts += [_part(own_mean, self.e_mean(batch)), _part(own_variance, self.e_variance(batch))]
+        return max(parts)
 
     # --- common --------------------------------------------------------------------------------------------------
 
@@ -267,13 +304,23 @@ class Bounds:
         """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
         size, units = np.abs(value), self.units
         if units.stored_u:
-            rounded = units.stored_u * (size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
+            rounded = units.stored_u * _binade(size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
             return np.where(size + e > units.stored_largest, np.inf, e + rounded)
         return np.where(size + e > units.stored_largest, np.inf, e)
 
     def vacuous(self, e: Array, peak: Array) -> Array:
         """Return e, infinite where an intermediate as large as `peak` may overflow."""
         return np.where((peak > self.units.largest / 2) | np.isnan(e), np.inf, e)
+
+
+def _binade(size: Array) -> Array:
+    """Return the largest power of 2 that is no more, 0 of 0: rounding to nearest is off by a unit roundoff of that.
+
+    >>> _binade(np.array([0.0, 1.0, 1.99, 4.5])).tolist()
+    [0.0, 1.0, 1.0, 4.0]
+    """
+    mantissa = np.frexp(size)[0]  # in [0.5, 1), so that the quotient is exact; binary128 has no ldexp
+    return size / np.where(mantissa > 0, mantissa + mantissa, 1)
 
 
 def _part(own: Array, bound: Array) -> float:

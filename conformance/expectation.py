@@ -2,7 +2,7 @@
 
 Three checks. `trajectory`: from the case alone, the allowed error of the state carried from step to step. `step`: the
 state of one step, and inference, from the implementation's own previous state. `residual`: the output against the
-batch statistics that the implementation itself returned.
+batch statistics that the implementation itself returned, and with it gradients and moving statistics.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from conformance.carried import Carried
 from conformance.case import initial_state
-from conformance.derivatives import derivatives
+from conformance.derivatives import derivatives, following
 from conformance.numerics import Numerics, finfo
 from conformance.question import Plan
 from conformance.step import Answers as Answers
@@ -86,13 +86,19 @@ def after(plan: Plan, t: int, state: State) -> Answers:
     return _answers(step, before)[0] if normalizes else step.moving(before, step.after(before))
 
 
-def residual(plan: Plan, t: int, mean: Array, variance: Array, *, rounded: bool) -> Answers:
-    """Return y for the batch statistics that the implementation returned, which it may have rounded to return them."""
+def residual(plan: Plan, t: int, mean: Array, variance: Array, before: State | None, *, rounded: bool) -> Answers:
+    """Return what follows from the batch statistics that the implementation returned: y, dx, dgamma, moving statistics.
+
+    rounded: it may have rounded them to return them. before: the state that it returned before the step; None: unknown.
+    """
     dtype, step, info = plan.question.dtype, _step(plan, t), finfo(mean.dtype.name)
-    state = State(widened(mean, dtype), widened(variance, dtype))
     u, tiny = (float(info.eps) / 2, float(info.smallest_subnormal)) if rounded else (0.0, 0.0)
-    carried = Carried(state, State(u * np.abs(state.mean) + tiny, u * state.variance + tiny))
-    return {"y": step.y(Carried.exact(state), step.used(carried))}
+    mean, variance = (step.align(widened(array, dtype)) for array in (mean, variance))
+    returned = step.batch.with_statistics(mean, variance, (u * np.abs(mean) + tiny, u * variance + tiny))
+    step, start = OneStep(plan, t, returned), Carried.exact(before or State(mean, variance))
+    used = step.normalizing(start)
+    out = {"y": step.y(start, used), **following(step, start, used)}
+    return out if before is None else out | step.moving(start, step.after(start))
 
 
 def y_as(plan: Plan, t: int, numerics: Numerics) -> Expected | None:

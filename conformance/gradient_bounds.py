@@ -44,10 +44,10 @@ class GradientBounds:
     @cached_property
     def e_mean_dy(self) -> Array:
         """The mean of dy; n times it bounds dbeta."""
-        b, magnitude = self.bounds, self.batch.average(np.abs(self.dy) + self.e_dy)
-        return b.vacuous(
-            b.g(self._averaging) * magnitude + self.batch.average(self.e_dy) + 3 * b.units.smallest, b.n * magnitude
-        )
+        b, off, tiny = self.bounds, self.batch.average(self.e_dy), 3 * self.bounds.units.smallest
+        magnitude = self.batch.average(np.abs(self.dy)) + off
+        summed = b.signed(self._averaging, magnitude, np.abs(self.c1) + off)
+        return b.vacuous(summed + off + tiny, b.n * magnitude)
 
     @cached_property
     def e_mean_dyz(self) -> Array:
@@ -61,15 +61,21 @@ class GradientBounds:
         z, c1, c2 = np.abs(self.z), np.abs(self.c1), np.abs(self.c2)
         size, t = mean(np.abs(dy) + self.e_dy), mean((np.abs(dy) + self.e_dy) * z)
         growth = 1 + e_r / r
-        e = (
-            b.g(3 + self._averaging) * (t + r * e_m * size) + r * e_m * (c1 + b.g(1 + self._averaging) * size)
-        ) * growth + c2 * e_r / r
+        off = r * e_m * size
+        summed = b.signed(3 + self._averaging, t + off, c2 + off) + r * e_m * (c1 + b.g(1 + self._averaging) * size)
+        e = summed * growth + c2 * e_r / r
         e = e + mean(self.e_dy * (z + r * e_m)) * growth
         peak = b.n * np.maximum(t, t / r + e_m * size)
         if self._through_x:
             dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size
-            e, peak = e + r * growth * b.g(2 + self._averaging) * dyx, np.maximum(peak, b.n * dyx)
+            net = c2 / r + np.abs(used.mean) * c1  # of dy x
+            e, peak = e + r * growth * b.signed(2 + self._averaging, dyx, net + e_m * size), np.maximum(peak, b.n * dyx)
         return b.vacuous(e + 3 * tiny * (1 + r + e_r), peak)
+
+    def t_train(self, part: float) -> Array:
+        """Return t: what gamma r is multiplied with; part: as for its error."""
+        c2 = self.c2 if self.used.steepness is None else self.c2 * self.used.steepness[0]
+        return self.dy - part * self.batch.inside * (self.c1 + (self.batch.x - self.batch.mean) * self.used.r * c2)
 
     def e_dx_train(self, gamma: Array, part: float) -> Array:
         """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes.
@@ -81,6 +87,7 @@ class GradientBounds:
         r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
         d, x, m = np.abs(batch.x - batch.mean), np.abs(batch.x), np.abs(batch.mean)
         c1, c2, e1, e2 = self.c1, self.c2, self.e_mean_dy, self.e_mean_dyz
+        t = self.t_train(part)
         if used.steepness is not None:  # two products more, of which each rounds
             steep, e_steep = used.steepness
             e2 = e2 * (steep + e_steep) + np.abs(c2) * (e_steep + 2 * u * (steep + e_steep))
@@ -89,9 +96,10 @@ class GradientBounds:
         e_z = (d + e_m + u * (d + e_m) + tiny) * (r + e_r) * (1 + u) - z
         c2_most = np.abs(c2) + e2
         e_product = (z + e_z) * c2_most * (1 + 2 * u) - z * np.abs(c2)
-        e_t = reach * (
-            e1 + e_product + r * (e_m + batch.lost + b.g(1 + self._averaging) * batch.mean_deviation) * c2_most
-        )
+        centred = b.signed(
+            1 + self._averaging, batch.mean_deviation + e_m, e_m + batch.lost
+        )  # of x - m, which adds to 0
+        e_t = reach * (e1 + e_product + r * (e_m + batch.lost + centred) * c2_most)
         e_t = e_t + self.e_dy + 4 * u * (np.abs(dy) + reach * (np.abs(c1) + z * np.abs(c2) + e1))
         if part != 1:  # the part is 1 - fl(momentum), with an absolute error of u
             e_t = e_t + u * batch.inside * (np.abs(c1) + z * np.abs(c2))
@@ -100,7 +108,6 @@ class GradientBounds:
         if b.numerics.variance == "fast":  # a clamped variance passes no gradient
             clamped = batch.variance - b.e_variance(batch) <= 0
             e_t = e_t + np.where(clamped, reach * (z + e_z) * c2_most, 0)
-        t = dy - reach * c1 - reach * (batch.x - batch.mean) * r * c2
         return b.vacuous(self._e_scaled(t, e_t, gamma), (r + e_r) ** 3)
 
     def e_dx_infer(self, gamma: Array) -> Array:

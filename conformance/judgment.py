@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from conformance import bounds, expectation, observed
+from conformance.case import initial_state
 from conformance.expectation import Answers, Expected
 from conformance.expected import digits
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
@@ -91,29 +92,36 @@ class _Judge:
 
     def _after(self, t: int) -> Answers:
         """Return what should follow from the implementation's own state before this step."""
-        before = self.reply.outcomes[t - 1] if t else None
-        if not isinstance(before, Outputs):
-            return {}
+        before = self._before(t) if t else None
+        return {} if before is None else expectation.after(self.plan, t, before)
+
+    def _before(self, t: int) -> State | None:
+        """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
+        if not t:
+            return initial_state(self.case, self.plan.semantics, self.question.dtype)
+        before = self.reply.outcomes[t - 1]
         names = ("moving_mean", "moving_variance", *(_RENORM if self.plan.spec.renorm else ()))
-        returned = self._statistics(before, *names)
+        returned = self._statistics(before, *names) if isinstance(before, Outputs) else None
         if returned is None:
-            return {}
+            return None
         updates = sum(self.plan.updates(s) for s in range(t))
         arrays = dict(zip(names, (widened(array, self.question.dtype) for array in returned), strict=True))
         one = np.ones_like(arrays["moving_mean"])
         renorm = None
         if self.plan.spec.renorm:
             renorm = Renorm(arrays["renorm_mean"], arrays["renorm_stddev"], arrays["moving_stddev"], one, one)
-        state = State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
-        return expectation.after(self.plan, t, state)
+        return State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
 
     def _residual(self, t: int, outcome: Outputs) -> Answers:
-        """Return the output that belongs to the batch statistics which the implementation returned."""
-        plain = self.plan.mode(t) == "train" and not (self.plan.spec.renorm or self.plan.spec.virtual_batch_size)
+        """Return what follows from the batch statistics which the implementation returned, where they normalize."""
+        spec, semantics = self.plan.spec, self.plan.semantics
+        plain = self.plan.mode(t) == "train" and semantics.training_statistics == "batch"
+        plain = plain and not (spec.renorm or spec.virtual_batch_size)
         returned = self._statistics(outcome, "mean", "variance") if plain else None
         if returned is None or (returned[1] < 0).any():
             return {}
-        return expectation.residual(self.plan, t, *returned, rounded=self.statement.returned == "rounded")
+        (mean, variance), rounded = returned, self.statement.returned == "rounded"
+        return expectation.residual(self.plan, t, mean, variance, self._before(t), rounded=rounded)
 
     def _statistics(self, outcome: Outputs, *names: str) -> list[Array] | None:
         """Return arrays of the kept shape that an implementation returned, None where nothing can follow from them."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformance import carried, renorm_bounds
+from conformance.batch import Batch
 from conformance.bounds import Affine, Bounds, Used
 from conformance.carried import Carried
 from conformance.expected import Expected as Expected
@@ -33,13 +34,18 @@ Normalizing = Callable[[str], Used]
 
 
 class OneStep:
-    """One step of a plan: reference values beside their bounds, laid out as the batch's statistics are taken."""
+    """One step of a plan: reference values beside their bounds, laid out as the batch's statistics are taken.
 
-    def __init__(self, plan: Plan, t: int) -> None:
+    batch: with other statistics than its own.
+    """
+
+    def __init__(self, plan: Plan, t: int, batch: Batch | None = None) -> None:
         self.plan, self.question, self.t, self.spec, self.semantics = plan, plan.question, t, plan.spec, plan.semantics
         self.mode = plan.mode(t)
         self.training = self.mode == "train"
-        self.batch = self.question.batch(t, self.semantics) if self.training else self.question.whole(t)
+        if batch is None:
+            batch = self.question.batch(t, self.semantics) if self.training else self.question.whole(t)
+        self.batch = batch
         self.kept = kept_shape(self.spec, self.batch.shape)
         self._bounds: dict[tuple[str, int], Bounds] = {}
         self._sizes: dict[str, Array] = {}

@@ -187,6 +187,45 @@ def test_sums_stay_inside_whatever_way_they_round(n, ratio, direction):
     assert rho(quick[None], batch.variance, fast.e_variance(batch)).max() <= 1
 
 
+def in_turn(values, fl):
+    """Add one after the other."""
+    total = values[0]
+    for row in values[1:]:
+        total = fl(total + row)
+    return total
+
+
+def by_halves(values, fl):
+    """Add as a tree."""
+    if len(values) == 1:
+        return values[0]
+    return fl(sum(by_halves(part, fl) for part in np.split(values, [len(values) // 2])))
+
+
+@pytest.mark.parametrize("direction", ["up", "down", "away"])
+@pytest.mark.parametrize("n", [2, 3, 8, 65, 256])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 30.0, 1e4])
+def test_sums_stay_inside_in_the_worst_orders(n, ratio, direction):
+    """Large values first, all positive ones before the negative, in turn and by halves: the errors pile up, and fit."""
+    x = np.sort(np.random.default_rng(n).normal(size=(n, 16)) + ratio, 0)
+    b, fl, batch = Bounds(Numerics(), COARSE, n, 1e-3), Coarse(direction, 0), batch_of(x)
+    k, size, net = b.averaging(batch), batch.mean_abs, np.abs(batch.mean)
+    for order in (x, x[::-1], -x):
+        for add in (in_turn, by_halves):
+            total = add(order, fl)
+            mean = (total / n if n & (n - 1) == 0 else fl(fl(np.full(16, 1 / n)) * total))[None]
+            off = np.abs(np.abs(mean) - np.abs(x.mean(0)))
+            assert (off <= b.signed(k, size, net)).all()
+            assert (off <= b.apart(k, size, net, batch.mean_deviation, batch.n)).all()
+
+
+def test_a_sum_that_cancels_and_one_of_equals_are_allowed_half():
+    """Terms that add up to 0, and terms that are all the same: half of what any terms of that size are allowed."""
+    b, one, none = Bounds(Numerics(), COARSE, 1000, 1e-3), np.ones(1), np.zeros(1)
+    assert b.signed(2, one, none) < 0.51 * b.g(2) < b.signed(2, one, one)
+    assert b.apart(2, one, one, none, 1000 * one) < 0.51 * b.g(2) < b.apart(2, one, one, one, 1000 * one)
+
+
 @pytest.mark.parametrize("direction", ["up", "down", "away", "any"])
 @pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.9, 1.0])
 def test_moving_averages_stay_inside_whatever_way_they_round(fraction, direction):
