@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -58,6 +58,10 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     statement: dict[str, Any] = {}
     about: dict[str, str] = {}
     named: str = ""
+
+
+Label = Annotated[str, msgspec.Meta(pattern="^([ABC]′?·[ST])?$")]
+"""A numerical class and its grade, such as `A′·S`; empty where no array was judged."""
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):
@@ -118,12 +122,12 @@ class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
     rho: Rho | msgspec.UnsetType = msgspec.UNSET
     checks: dict[str, Rho] = {}
     deviation: Deviation | None = None
-    numerics: str = ""
+    numerics: Label = ""
     dtype: str = ""
     elements: int = 0
     vacuous: int = 0
     class_a: Rho | msgspec.UnsetType = msgspec.UNSET
-    outside: list[str] | msgspec.UnsetType = msgspec.UNSET
+    outside: list[Label] | msgspec.UnsetType = msgspec.UNSET
     depth: float | msgspec.UnsetType = msgspec.UNSET
     resolution: float | msgspec.UnsetType = msgspec.UNSET
 

@@ -174,6 +174,16 @@ def test_drill_corrupt_run_file(run, gate, tmp_path):
     assert f"{path}, line 6:" in result.stderr
 
 
+def test_a_numerical_class_that_is_none_is_a_damaged_file(run, gate, tmp_path):
+    """A label that no class has is found when the file is read, not where it is used: exit code 2, and the line."""
+    run("numpy.two_pass", cases=4)
+    path = tmp_path / "run" / "run.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"A·S"', '"garbage"', 1), encoding="utf-8")
+    result = gate()
+    assert result.exit_code == 2, result.output
+    assert re.search(r"line \d+: .*numerics", result.stderr), result.stderr
+
+
 def test_drill_crashing_implementation(run, adapter, gate):
     """An implementation that takes its process down exits 1."""
     run(adapter("faulty:Exit"), "numpy.two_pass", cases=14)
