@@ -69,16 +69,17 @@ def _gradients(step: OneStep, before: Carried, used: Normalizing) -> Answers:
 def following(step: OneStep, before: Carried, used: Normalizing) -> Answers:
     """Return dx and dgamma of a training step as they follow from the step's statistics, whatever those are."""
     q, t = step.question, step.t
-    dy = q.dy(t)
-    if q.array(t, "x") is None or dy is None or step.inner(before) is not None:
+    dy, inner = q.dy(t), step.inner(before)
+    if q.array(t, "x") is None or dy is None:
         return {}
     formulas = _Formulas(step, before, used)
     of_dx, of_dgamma = (formulas(name, dy) for name in ("dx", "dgamma"))
     gamma, r = step.gamma, of_dx.used.r
     out = {"dx": step.expected("dx", gamma * r * of_dx.t_train(1.0), of_dx.e_dx_train(gamma, 1.0))}
     if step.spec.scale:
-        value = (of_dgamma.c2 * step.batch.divisor).reshape(step.kept)
-        out["dgamma"] = step.stored("dgamma", value, _summed(step, of_dgamma.e_mean_dyz))
+        mean = of_dgamma.c2 if inner is None else of_dgamma.c2 + step.batch.average(dy * inner[1].value)
+        value = (mean * step.batch.divisor).reshape(step.kept)
+        out["dgamma"] = step.stored("dgamma", value, _e_dgamma(step, before, dy, formulas))
     return out
 
 

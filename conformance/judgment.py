@@ -114,14 +114,14 @@ class _Judge:
 
     def _residual(self, t: int, outcome: Outputs) -> Answers:
         """Return what follows from the batch statistics which the implementation returned, where they normalize."""
-        spec, semantics = self.plan.spec, self.plan.semantics
-        plain = self.plan.mode(t) == "train" and semantics.training_statistics == "batch"
-        plain = plain and not (spec.renorm or spec.virtual_batch_size)
-        returned = self._statistics(outcome, "mean", "variance") if plain else None
-        if returned is None or (returned[1] < 0).any():
+        normalize = self.plan.mode(t) == "train" and self.plan.semantics.training_statistics == "batch"
+        averaged = self.plan.spec.virtual_batch_size is not None  # those of no virtual batch
+        returned = self._statistics(outcome, "mean", "variance") if normalize and not averaged else None
+        before = self._before(t)
+        if returned is None or (returned[1] < 0).any() or (self.plan.spec.renorm and before is None):
             return {}
         (mean, variance), rounded = returned, self.statement.returned == "rounded"
-        return expectation.residual(self.plan, t, mean, variance, self._before(t), rounded=rounded)
+        return expectation.residual(self.plan, t, mean, variance, before, rounded=rounded)
 
     def _statistics(self, outcome: Outputs, *names: str) -> list[Array] | None:
         """Return arrays of the kept shape that an implementation returned, None where nothing can follow from them."""

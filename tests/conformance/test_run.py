@@ -151,6 +151,15 @@ def test_more_precise_than_promised_is_no_failure(run, adapter):
     assert {r.verdict for r in trained} == {"PASS"}
 
 
+def test_renorm_is_held_to_the_returned_statistics_and_the_state_before(run):
+    """y, dx, dgamma and all five moving statistics of a layer with renorm follow from what it returned."""
+    found = run("numpy.renorm", cases=95, in_process=True)
+    renorm = {r.case for r in found.results if r.output == "renorm_mean"}
+    held = {r.output for r in found.results if r.case in renorm and "residual" in r.checks}
+    state = {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
+    assert held == {"y", "dx", "dgamma", *state}
+
+
 def test_a_child_that_keeps_the_pipe_does_not_hold_the_run(run, adapter):
     """A worker that dies and leaves a child behind costs its cases, not an hour."""
     began = time.monotonic()
