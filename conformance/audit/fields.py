@@ -60,6 +60,8 @@ def canonical(semantics: Semantics, *, keeps: bool = True) -> Semantics:
         plain["single_value"] = "factor_1"
     if s.empty_batch == "keep" and not keeps:
         plain["empty_batch"] = "nan"
+    if s.frozen == "batch" and s.training_statistics == "moving":
+        plain["frozen"] = "infer"  # the moving statistics stay, and normalize
     plain |= {name: getattr(Semantics(), name) for name in NAMES if meaningless(name, s)}
     return dataclasses.replace(s, **plain)
 
@@ -79,7 +81,9 @@ def meaningless(name: str, semantics: Semantics) -> str:
         "all_masked": ignored or (semantics.mask_offset and "with an offset the denominator is never 0"),
         "mask_offset": ignored,
         "mask_rank": ignored,
-        "virtual_statistics": virtual or (semantics.virtual_batches == "ignored" and "all rows are one batch"),
+        "virtual_statistics": virtual
+        or (semantics.virtual_batches == "ignored" and "all rows are one batch")
+        or (semantics.average == "none" and "no statistics are kept"),
     }
     return str(reasons.get(name) or "")
 

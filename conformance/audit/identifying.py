@@ -245,10 +245,14 @@ def _storage(semantics: Semantics, taken: list[str]) -> Any:
 
 
 def _returning(statement: Statement, reply: Reply) -> Statement:
-    """Return the statement with each output stored in the dtype that it was returned in; `output_dtype` says which."""
+    """Return the statement with the outputs that were returned, each stored in the dtype that it came in.
+
+    That an output is missing is no matter of semantics; which dtype is right, `output_dtype` says.
+    """
     arrays = {n: a for o in reply.outcomes if isinstance(o, Outputs) for n, a in o.tensors.items()}
     stored_as = [Rule("as returned", {"output": [n]}, numerics={"stored": a.dtype.name}) for n, a in arrays.items()]
-    return msgspec.structs.replace(statement, rules=[*statement.rules, *stored_as])
+    outputs = tuple(name for name in statement.outputs if name in arrays)
+    return msgspec.structs.replace(statement, outputs=outputs, rules=[*statement.rules, *stored_as])
 
 
 def _near(got: Array, wanted: Array) -> bool:

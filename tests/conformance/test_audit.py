@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from conformance.audit import fields, stating
+from conformance.audit.identifying import meant
 from conformance.cli import main
+from conformance.roster import from_target
+from reference import Refusal, Semantics, Spec
+from reference.validation import validate_semantics
 
 SUBJECT = """
 import importlib.util
@@ -20,11 +27,7 @@ spec.loader.exec_module(synthetic)
 
 class Own(synthetic.Synthetic):
     semantics = {semantics!r}
-    statement = dict(
-        synthetic.Synthetic.statement,
-        supports=dict(synthetic.Synthetic.statement["supports"], renorm=[False]),
-        rules={rules!r},
-    )
+    statement = dict(synthetic.Synthetic.statement, rules={rules!r})
 """
 
 
@@ -110,6 +113,32 @@ def test_the_semantics_of_an_unknown_implementation_are_found(synthetic, semanti
     assert result.exit_code == 0
     assert [one["semantics"] for one in found] == [[semantics]]
     assert found[0]["open"] == {}
+
+
+def random_semantics(rng):
+    """Draw a value for every field, again where what they are together is not defined."""
+    while True:
+        drawn = {name: fields.values(name)[rng.integers(len(fields.values(name)))] for name in fields.NAMES}
+        nothing = drawn["average"] == "none" and drawn["training_statistics"] == "moving"
+        offset = drawn["mask_offset"] > 0 and drawn["variance_mean"] == "stopped"
+        with contextlib.suppress(Refusal):
+            validate_semantics(Spec(), Semantics(**drawn))
+            if not (nothing or offset):
+                return drawn
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ten_random_semantics_are_found(synthetic, adapter, seed):
+    """Every field drawn by seed: what is left is the truth, but for a field whose second derivative has no bound."""
+    drawn = random_semantics(np.random.default_rng(seed))
+    result = invoke("identify", "-i", synthetic(**drawn), "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0
+    (entry,) = from_target(adapter("synthetic"))
+    truth = stating.changed(meant(entry.statement, Semantics(**drawn), ["float32", "float64", "float16"]))
+    for one in found:
+        assert truth in one["semantics"], one["open"]
+        assert set(one["open"]) <= {"variance_mean"} if drawn["epsilon_placement"] == "outside" else not one["open"]
 
 
 def test_what_is_identified_is_a_statement_to_commit(synthetic):

@@ -7,6 +7,7 @@ import numpy as np
 
 from reference import Clipping, Parameters, Semantics, Spec, State, validate
 from reference.dtypes import stored
+from reference.renorm import started
 from reference.spec import kept_shape
 
 _PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "reference_subject.py")
@@ -43,6 +44,9 @@ class Synthetic(_MODULE.Subject):
             x = np.ascontiguousarray(step.x).astype(dtype)
             out, state = self.step(x, step, Parameters(case.gamma, case.beta), state, spec, semantics)
             out.update(moving_mean=state.mean, moving_variance=state.variance)
+            if spec.renorm:
+                renorm = state.renorm or started(state, spec, semantics)
+                out.update(moving_stddev=renorm.moving_stddev, renorm_mean=renorm.mean, renorm_stddev=renorm.stddev)
             out["y"] = np.asarray(out["y"], stored(step.x.dtype.name, semantics).output)
             yield {name: np.asarray(array, array.dtype if name == "y" else dtype) for name, array in out.items()}
 
