@@ -17,6 +17,7 @@ from conformance import (
     env_cli,
     gate_cli,
     merge_cli,
+    questions_cli,
     recall_cli,
     report_cli,
     results,
@@ -201,3 +202,4 @@ main.add_command(gate_cli.gate)
 main.add_command(report_cli.report)
 main.add_command(merge_cli.merge)
 main.add_command(recall_cli.command)
+main.add_command(questions_cli.command)
