@@ -18,9 +18,7 @@ SOME = 6
 @click.command("ask")
 @click.argument("words", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Answer every question.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="A list of objects with id, asks, answer, numbers, means, witness."
-)
+@click.option("--json", "as_json", is_flag=True, help="A list of objects: id, asks, answer, numbers, means, witness.")
 def command(words: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Answer a question: WORDS is its id, or some words of it. Without any, list the questions.
 
