@@ -23,7 +23,7 @@ OUT = Path("reports/latest/audit.json")
 
 @click.command()
 @implementations_and_limits
-@click.option("--out", type=_File, default=OUT, show_default=True, help="The file; cases go to `cases` beside it.")
+@click.option("--out", type=_File, default=OUT, show_default=True, help="The file; cases go to `witnesses` beside it.")
 @click.option(
     "--format",
     "style",

@@ -11,7 +11,7 @@ import msgspec
 
 from conformance import availability
 from conformance import environment as env
-from conformance.audit.cells import Cell, Inapplicable, Settling
+from conformance.audit.cells import FOLDER, Cell, Inapplicable, Settling
 from conformance.audit.subject import Subject, Try
 from conformance.campaign import Options
 from conformance.codec import encode_case
@@ -40,7 +40,7 @@ class Auditor:
     def __init__(self, options: Options, known: list[Divergence], tell: Callable[[str], None]) -> None:
         self.options, self.known, self.tell, self.found = options, known, tell, Audit()
         self._questions: dict[str, Question] = {}
-        self._cases = options.out / "cases"
+        self._cases = options.out / FOLDER
 
     def run(self) -> Audit:
         """Audit one environment after the other; cells come in the order in which implementations were named."""

@@ -13,6 +13,8 @@ from conformance.question import Question
 from conformance.results import Rho
 
 Status = Literal["proven", "undetermined", "refuted"]
+FOLDER = "witnesses"
+"""Where the cases are kept, beside the audit's file; `cases` is a run's, and the next run clears it."""
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -166,4 +168,4 @@ def _fit(answered: Answered, name: str, value: Any) -> Fit:
 
 
 def _witness(t: Try) -> Witness:
-    return Witness(t.id, f"cases/{t.id}.safetensors", t.probe.name, t.place.name, t.place.dtype)
+    return Witness(t.id, f"{FOLDER}/{t.id}.safetensors", t.probe.name, t.place.name, t.place.dtype)
