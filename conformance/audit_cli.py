@@ -98,7 +98,7 @@ def identify(out: Path | None, as_json: bool, **common: Any) -> None:
     if not common["patterns"]:
         raise InvalidInput("identify asks what -i names; give -i ID, -i PATH.py:Class or -i exec:PROGRAM")
     listed: list[_Identified] = []
-    for entry, ask in asking.each(chosen(OUT.parent, **common)):
+    for entry, _, ask in asking.each(chosen(OUT.parent, **common)):
         found = identifying.identify(entry.statement, ask)
         listed += [_identified(entry.id, one) for one in found]
         if not as_json:

@@ -288,11 +288,12 @@ class Bounds:
         """Return how large the reference's own error, computing in the dtype of the batch, may be beside these bounds.
 
         Every bound grows at least in proportion with what goes into it: with the errors of mean and variance, and with
-        half the roundings of its sums. So the part the reference has of each of these is the part it has of the bound.
+        the least roundings of its sums. So the part the reference has of each of these is the part it has of the bound.
         """
         dtype = batch.x.dtype.type
         u, depth = roundoff(dtype), summation_depth(self.n, dtype)
-        parts = [u / self.units.u, 2 * u * (depth + 4) / (self.units.u * (self.depth + 4))]
+        least = min(self.depth, max(self.n - 1, 0) / 2) + 4  # what `signed` and `apart` leave of the roundings of a sum
+        parts = [u / self.units.u, u * (depth + 4) / (self.units.u * least)]
         if batch.given is None:  # what is given is exact
             own_mean, own_variance = batch.own_errors
             parts += [_part(own_mean, self.e_mean(batch)), _part(own_variance, self.e_variance(batch))]

@@ -16,6 +16,7 @@ from conformance import (
     case_cli,
     env_cli,
     gate_cli,
+    hunt_cli,
     merge_cli,
     questions_cli,
     recall_cli,
@@ -202,4 +203,5 @@ main.add_command(gate_cli.gate)
 main.add_command(report_cli.report)
 main.add_command(merge_cli.merge)
 main.add_command(recall_cli.command)
+main.add_command(hunt_cli.command)
 main.add_command(questions_cli.command)

@@ -125,6 +125,25 @@ def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
     return msgspec.structs.replace(case, tensors=arrays if tensors is None else tensors)
 
 
+def case_to_json(case: Case, about: dict[str, str] | None = None) -> str:
+    """Return a case as JSON that people read and edit, its tensors inline; about: what a corpus file says of itself.
+
+    >>> from reference import Spec
+    >>> from conformance.case import Step
+    >>> case = Case(Spec(axis=-1), (Step("train"),), tensors={"0.x": np.ones((2, 1), np.float32)})
+    >>> case_from_json(case_to_json(case)).tensors["0.x"].tolist()
+    [[1.0], [1.0]]
+    """
+    fields = msgspec.to_builtins(msgspec.structs.replace(case, tensors={}))
+    tensors = {name: _written(array) for name, array in case.tensors.items()}
+    return json.dumps({"about": about or {}, **fields, "tensors": tensors}, indent=1) + "\n"
+
+
+def _written(array: Array) -> dict[str, Any]:
+    data = array.astype(np.float64).tolist() if array.dtype != bool else array.tolist()
+    return {"dtype": array.dtype.name, "data": data} | ({} if array.size else {"shape": list(array.shape)})
+
+
 def _inline(tensor: dict[str, Any]) -> Array:
     array = np.array(tensor["data"], _dtype(tensor["dtype"]))
     return array.reshape(tensor.get("shape", array.shape))

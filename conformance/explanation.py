@@ -44,28 +44,28 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
     questions: dict[str, Question] = {}
     for (case, implementation), results in sorted(failures.items()):
         record = records.get(implementation)  # an interrupted run may have lost it
-        about = [d for d in known if record and d.concerns(record)]
-        if not record or not about:
+        if not record or not any(divergence.concerns(record) for divergence in known):
             found += [Explanation(result, "unexplained") for result in results]
             continue
         if case not in questions:
             questions = {case: Question(read_case(folder / run.cases[case].file)[0])}
-        found += _Answer(folder, record, questions[case], results).explained(about)
+        reply = _reply(folder / answer_file(results[0].case, record.id))
+        found += Answered(record, questions[case], reply).explained(results, known)
     return found
 
 
-class _Answer:
-    """One implementation's answer to one case, with the failures in it."""
+class Answered:
+    """One implementation's answer to one case."""
 
-    def __init__(self, folder: Path, record: ImplementationRecord, question: Question, failures: list[Result]) -> None:
-        self.question, self.failures = question, failures
+    def __init__(self, record: ImplementationRecord, question: Question, reply: Reply) -> None:
+        self.record, self.question, self.reply = record, question, reply
         self.statement = msgspec.convert(record.statement, Statement)
-        self.reply = _reply(folder / answer_file(failures[0].case, record.id))
 
-    def explained(self, about: list[Divergence]) -> list[Explanation]:
-        """Return what the divergences say of each failure: as predicted, then each one wherever it would explain."""
+    def explained(self, failures: list[Result], known: list[Divergence]) -> list[Explanation]:
+        """Return what divergences say of each failure in it: as predicted, then each one wherever it would explain."""
+        about = [divergence for divergence in known if divergence.concerns(self.record)]
         predicted = self._verdicts(about)
-        return [self._explanation(result, about, predicted) for result in self.failures]
+        return [self._explanation(result, about, predicted) for result in failures]
 
     def _explanation(self, result: Result, about: list[Divergence], predicted: dict[Any, str]) -> Explanation:
         covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))

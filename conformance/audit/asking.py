@@ -15,13 +15,17 @@ from conformance.codec import encode_case
 from conformance.errors import Incomplete
 from conformance.in_process import LocalWorker
 from conformance.outcome import Reply
+from conformance.results import ImplementationRecord
 from conformance.roster import Entry, environments
 
 Ask = Callable[[Case], Reply]
 
 
-def each(options: Options) -> Iterator[tuple[Entry, Ask]]:
-    """Yield every implementation with a function that asks it, valid until the next; each environment started once."""
+def each(options: Options) -> Iterator[tuple[Entry, ImplementationRecord, Ask]]:
+    """Yield every implementation with its record and a function that asks it, valid until the next.
+
+    Each environment is started once. Raise Incomplete where an implementation is not available.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(options.entries, options.interpreters):
             entries, log = [e for e in options.entries if e.host == host.name], Path(folder) / f"{host.name}.log"
@@ -30,7 +34,7 @@ def each(options: Options) -> Iterator[tuple[Entry, Ask]]:
                 for entry, record in zip(entries, records, strict=True):
                     if worker is None or not record.available:
                         raise Incomplete(f"{entry.id} is not available: {record.reason}")
-                    yield entry, functools.partial(_ask, worker, entry.id)
+                    yield entry, record, functools.partial(_ask, worker, entry.id)
 
 
 def _ask(worker: env.Worker | LocalWorker, identity: str, case: Case) -> Reply:

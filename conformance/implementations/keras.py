@@ -179,7 +179,7 @@ def arguments(case):
     if spec["renorm"]:
         limits = spec["renorm_clipping"] or {}
         given["renorm_clipping"] = {name: limit for name, limit in limits.items() if limit is not None}
-    return dict(given, dtype=case.dtypes["x"] if same else "mixed_" + case.dtypes["x"])
+    return dict(given, name="layer", dtype=case.dtypes["x"] if same else "mixed_" + case.dtypes["x"])
 
 
 class _Functions(_Keras):

@@ -8,9 +8,11 @@ https://github.com/tensorflow/docs/blob/r1.15/site/en/api_docs/python/tf/layers/
 """
 
 import collections
+import contextlib
 import importlib.util
 import json
 import pathlib
+import re
 
 
 def _sibling(name):
@@ -148,6 +150,18 @@ class Function(object):
         return _COMMON.initial(case)
 
 
+@contextlib.contextmanager
+def _unnumbered():
+    """Leave out of a refusal which call of the graph it was, which depends on the cases asked before."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        error.args = tuple(
+            re.sub(r"\blayer_\d+/", "layer/", arg) if isinstance(arg, str) else arg for arg in error.args
+        )
+        raise
+
+
 class Layer(object):
     """One scope of variables in one graph with one session, and the calls of the function that share them."""
 
@@ -165,7 +179,7 @@ class Layer(object):
         adjusted = _COMMON.adjusted(case)
         key = (step.site, shape, mode, step.dy is not None, step.second, [a.shape for a in adjusted or ()])
         if str(key) not in self.calls:
-            with self.graph.as_default():
+            with self.graph.as_default(), _unnumbered():
                 self.calls[str(key)] = self.build(shape, case.dtypes["x"], step, adjusted)
         return self.calls[str(key)]
 

@@ -90,7 +90,7 @@ class BatchNormalization(object):
 
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
-        arguments = dict(_COMMON.arguments(case), dtype=case.dtypes["x"], **dict(self.chosen))
+        arguments = dict(_COMMON.arguments(case), dtype=case.dtypes["x"], name="layer", **dict(self.chosen))
         if _COMMON.adjusted(case):
             arguments["adjustment"] = lambda _shape: self.adjustment
         make = functools.partial(self.layer(), **arguments)

@@ -72,7 +72,7 @@ def kept(audit: Audit, folder: Path) -> list[str]:
 
 def identified(audit: Audit, options: Options) -> Any:
     """Yield what identify finds of each implementation, and whether the audit's values are among it."""
-    for entry, ask in asking.each(options):
+    for entry, _, ask in asking.each(options):
         began, found = time.monotonic(), identifying.identify(entry.statement, ask)
         cells = [cell for cell in audit.cells if cell.implementation == entry.id]
         line = {
