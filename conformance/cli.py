@@ -21,6 +21,7 @@ from conformance import (
     report_cli,
     results,
     roster,
+    translate_cli,
 )
 from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
@@ -201,3 +202,4 @@ main.add_command(gate_cli.gate)
 main.add_command(report_cli.report)
 main.add_command(merge_cli.merge)
 main.add_command(recall_cli.command)
+main.add_command(translate_cli.translate)
