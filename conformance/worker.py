@@ -107,7 +107,7 @@ class Step(object):
 
 
 class Case(object):
-    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), initial arrays, `batches` in them, `steps`, `native`."""
+    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), first arrays and `batches`, `steps`, `native`."""
 
     def __init__(self, fields, tensors, statement):
         self.tensors = tensors

@@ -98,10 +98,13 @@ def _short(kept: tuple[int, ...], rank: int) -> int | tuple[int, ...]:
     for axis in kept:
         if not -rank <= axis < rank:
             raise InvalidInput(f"axis={axis}: names no axis of an input of rank {rank}; use {-rank} to {rank - 1}")
-    axes = kept_axes(Spec(axis=kept), rank)
-    if not axes:
+    if not kept:
         raise InvalidInput("axis: averages over every axis, so that no channel is kept; leave one axis out")
-    return axes if len(axes) > 1 else -1 if axes[0] == rank - 1 else axes[0]
+    axes = kept_axes(Spec(axis=kept), rank)
+    if len(set(axes)) < len(axes):
+        raise InvalidInput(f"axis={list(kept)}: names an axis of an input of rank {rank} twice; name each one once")
+    one, *more = axes
+    return axes if more else -1 if one == rank - 1 else one
 
 
 # --- towards the target -------------------------------------------------------------------------------------------
@@ -187,7 +190,9 @@ def _argument(argument: Argument, statement: Statement, spec: Spec, rank: int, c
     if meaning == "momentum" and statement.conventions.get("momentum") == "updated":
         return complement(spec.momentum)
     if meaning == "renorm_clipping":
-        return spec.renorm_clipping and {n: v for n, v in dataclasses.asdict(spec.renorm_clipping).items() if v is not None}
+        return spec.renorm_clipping and {
+            n: v for n, v in dataclasses.asdict(spec.renorm_clipping).items() if v is not None
+        }
     if meaning == "affine":
         return spec.scale or spec.center
     same = {"channels": channels, "momentum": spec.momentum, "kept momentum": spec.momentum}

@@ -63,7 +63,11 @@ def _unmapped(found: Translation) -> Iterator[str]:
     if found.batches is not None:
         yield f"the target counts batches: with its counter at {found.batches} it goes on from the given statistics"
     seen = [one for one in found.differences if one.seen]
-    yield f"cannot be mapped, at N = {found.n} values per channel:" if seen else "nothing beyond rounding is left unmapped"
+    yield (
+        f"cannot be mapped, at N = {found.n} values per channel:"
+        if seen
+        else "nothing beyond rounding is left unmapped"
+    )
     for one in seen:
         yield f"  {one.field} ({one.rule}): {one.source} there, {one.target} here"
         for size in one.sizes[:3]:

@@ -13,23 +13,26 @@ import numpy as np
 from conformance.case import Case, Derivative, Dtypes, Step
 from conformance.errors import InvalidInput
 from conformance.roster import Entry
-from conformance.statement import facts
 from conformance.translation.natives import Layer
 from conformance.translation.weights import Average, Weights, converted, filled
 from reference import Spec
-from reference.spec import Array, kept_axes
+from reference.spec import Array, kept_axes, kept_shape
 
 CHANNELS = 3
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """A sequence of steps. own: from the layer's own start. trainable: as asked, or frozen. n: values per channel."""
+    """A sequence of steps. own: from the layer's own statistics. frozen: whatever was asked. n: values per channel.
+
+    momentum: another than the one asked for.
+    """
 
     name: str
     modes: str
     own: bool = False
     frozen: bool = False
     n: int | None = None
+    momentum: float | None = None
 
 
 SCENARIOS = (
@@ -38,7 +41,10 @@ SCENARIOS = (
     Scenario("frozen", "train infer", frozen=True),
     Scenario("one value", "train", n=1),
 )
-"""From given statistics on; from the own start, inference before training included; frozen; one value per channel."""
+"""From given statistics on; from the layer's own, inference before training included; frozen; one value per channel."""
+
+SETTLED = Scenario("settled", "train infer", momentum=0.0)
+"""What moving statistics become in the long run: those of one batch, as they are where nothing older is kept."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -88,9 +94,11 @@ class Side:
     def case(self, scenario: Scenario) -> Case:
         """Return the case of a scenario, as this implementation is asked it."""
         spec = dataclasses.replace(self.spec, trainable=self.spec.trainable and not scenario.frozen)
+        if scenario.momentum is not None:
+            spec = dataclasses.replace(spec, momentum=scenario.momentum)
         n = self.shape.n if scenario.n is None else scenario.n
         start = self._start(spec)
-        tensors = {} if scenario.own else {n: a for n, a in start.items() if a is not None}
+        tensors = {name: a for name, a in start.items() if not (scenario.own and name.startswith("moving"))}
         steps: list[Step] = []
         for t, mode in enumerate(scenario.modes.split()):
             kind: Literal["train", "infer"] = "train" if mode == "train" else "infer"
@@ -100,37 +108,35 @@ class Side:
         return Case(spec, tuple(steps), Dtypes(), batches=0 if scenario.own else self._batches(), tensors=tensors)
 
     def _drawn(self, what: str, n: int) -> Array:
-        """Return random numbers that depend on nothing but what they are for and the sizes, channels where we have them."""
-        axes = kept_axes(self.spec, self.shape.rank)
+        """Return random numbers that depend on what they are for and the sizes alone, channels where we have them."""
         number = int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big")
-        values = np.random.default_rng(number).normal(size=(math.prod(self.shape.sizes(axes, n)),))
+        one, *more = self._axes
+        sizes = self.shape.sizes(self._axes if more else (self.shape.rank - 1,), n)
+        values = np.random.default_rng(number).normal(size=sizes).astype(np.float32)
         if what.endswith(" x"):
-            values = 1.5 + 1.25 * values
-        values = values.astype(np.float32)
-        if len(axes) > 1:
-            return values.reshape(self.shape.sizes(axes, n))
-        last = self.shape.sizes((self.shape.rank - 1,), n)
-        return np.ascontiguousarray(np.moveaxis(values.reshape(last), -1, axes[0]))
+            values = np.float32(1.5) + np.float32(1.25) * values
+        return values if more else np.ascontiguousarray(np.moveaxis(values, -1, one))
 
     def canonical(self, array: Array) -> Array:
         """Return an input, an output or a gradient of one with its channels last; other arrays flat."""
-        axes = kept_axes(self.spec, self.shape.rank)
-        if len(axes) > 1 or array.ndim < self.shape.rank or array.size == self._kept:
-            return array if len(axes) > 1 else array.reshape(-1)
-        return np.moveaxis(array, axes[0], -1)
+        one, *more = self._axes
+        if more or array.ndim < self.shape.rank or array.size == math.prod(self._kept):
+            return array if more else array.reshape(-1)
+        return np.moveaxis(array, one, -1)
 
     @property
-    def _kept(self) -> int:
-        return self.shape.channels ** len(kept_axes(self.spec, self.shape.rank))
+    def _axes(self) -> tuple[int, ...]:
+        return kept_axes(self.spec, self.shape.rank)
+
+    @property
+    def _kept(self) -> tuple[int, ...]:
+        return kept_shape(self.spec, self.shape.sizes(self._axes, 1))
 
     def _start(self, spec: Spec) -> dict[str, Any]:
         w = filled(self.weights or self._made_up(), scale=spec.scale, center=spec.center)
-        return {
-            name: None if array is None else np.asarray(array, np.float32)
-            for name, array in zip(
-                ("gamma", "beta", "moving_mean", "moving_variance"), (w.gamma, w.beta, w.mean, w.variance), strict=True
-            )
-        }
+        named = {"gamma": w.gamma, "beta": w.beta, "moving_mean": w.mean, "moving_variance": w.variance}
+        there = {name: array for name, array in named.items() if array is not None}
+        return {name: np.asarray(array, np.float32).reshape(self._kept) for name, array in there.items()}
 
     def _batches(self) -> int:
         """Return how many batches have entered the given statistics, of whoever counts them; many, of those made up."""
@@ -139,16 +145,10 @@ class Side:
         return given.batches if self.entry.statement.takes("begun", value=True) else 0
 
     def _made_up(self) -> Weights:
-        rng, size = np.random.default_rng(8), self._kept
-        axes = kept_axes(self.spec, self.shape.rank)
-        full = tuple(self.shape.channels if axis in axes else 1 for axis in range(self.shape.rank))
-        kept = full if len(axes) > 1 else (size,)
-        if self.spec.virtual_batch_size is not None:
-            kept = (full[0], 1, *full[1:])
-        ranges = ((0.5, 1.5), (-1, 1), (0.5, 2.5), (0.5, 3))
-        return Weights(*(rng.uniform(*limits, size).astype(np.float32).reshape(kept) for limits in ranges))
-
-
+        """Return weights of no layer in particular, the same whatever the layout."""
+        rng, ranges = np.random.default_rng(8), ((0.5, 1.5), (-1, 1), (0.5, 2.5), (0.5, 3))
+        made: list[Any] = [rng.uniform(*limits, self._kept).astype(np.float32) for limits in ranges]
+        return Weights(*made)
 
 
 def checked(shape: Shape, spec: Spec) -> Shape:
@@ -156,5 +156,7 @@ def checked(shape: Shape, spec: Spec) -> Shape:
     size = spec.virtual_batch_size
     rows = shape.sizes(kept_axes(spec, shape.rank), shape.n)[0]
     if size and rows % size:
-        raise InvalidInput(f"virtual_batch_size={size}: does not divide {rows} rows of --n {shape.n}; choose --n {shape.n * size}")
+        raise InvalidInput(
+            f"virtual_batch_size={size}: does not divide {rows} rows of --n {shape.n}; choose --n {shape.n * size}"
+        )
     return shape

@@ -14,7 +14,7 @@ from conformance.expectation import Answers, trajectory
 from conformance.question import Plan, Question
 from conformance.statement import Rule, Statement, facts
 from conformance.translation.calls import Dropped
-from conformance.translation.sides import SCENARIOS, Scenario, Side
+from conformance.translation.sides import SCENARIOS, SETTLED, Scenario, Side
 from reference import Refusal, Semantics
 
 _RULES = {
@@ -22,7 +22,13 @@ _RULES = {
     for names, rule in re.findall(r"^ {4}([a-z_, ]+) \((BN-\d+)", Semantics.__doc__ or "", re.MULTILINE)
     for name in names.split(", ")
 }
-_SPEC_RULES = {"momentum": "BN-8", "center": "BN-6", "scale": "BN-6", "trainable": "BN-14", "virtual_batch_size": "BN-20"}
+_SPEC_RULES = {
+    "momentum": "BN-8",
+    "center": "BN-6",
+    "scale": "BN-6",
+    "trainable": "BN-14",
+    "virtual_batch_size": "BN-20",
+}
 
 
 class Size(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,7 +86,7 @@ def _promised(source: Side, target: Side, scenario: Scenario) -> tuple[Semantics
 
 def _of_spec(source: Side, change: dict[str, Any]) -> list[Size]:
     found: list[Size] = []
-    for scenario in SCENARIOS:
+    for scenario in (*SCENARIOS, SETTLED):
         case = source.case(scenario)
         other = msgspec.structs.replace(case, spec=dataclasses.replace(case.spec, **change))
         found += _compared(scenario, case, source.entry.statement, other, source.entry.statement)
@@ -92,7 +98,7 @@ def _of_semantics(source: Side, target: Side, name: str, value: Any) -> list[Siz
         source.entry.statement, rules=[*source.entry.statement.rules, Rule("the target's", semantics={name: value})]
     )
     found: list[Size] = []
-    for scenario in SCENARIOS:
+    for scenario in (*SCENARIOS, SETTLED):
         batches = max(side.case(scenario).batches for side in (source, target))
         case = msgspec.structs.replace(source.case(scenario), batches=batches)
         found += _compared(scenario, case, source.entry.statement, case, changed)
@@ -108,9 +114,7 @@ def _compared(scenario: Scenario, case: Case, statement: Statement, other: Case,
             if type(one) is not type(two):
                 found.append(Size(scenario.name, t, mode, "outcome", 0.0, 0.0, seen=True, refused=True))
             continue
-        found += [
-            _size(scenario.name, t, mode, output, one, two) for output in one if output in two
-        ]
+        found += [_size(scenario.name, t, mode, output, one, two) for output in one if output in two]
     return [size for size in found if size.absolute or size.refused]
 
 

@@ -1,4 +1,4 @@
-"""A translation from one implementation to another: what is mapped, what cannot be and its size, and the proof of it."""
+"""A translation from one implementation to another: what is mapped, what cannot be and its size, and the proof."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from conformance.divergences import Divergence
 from conformance.errors import Incomplete
 from conformance.roster import Entry
 from conformance.translation import calls, files, natives, sizes
-from conformance.translation.calls import Call
 from conformance.translation.natives import Layer
 from conformance.translation.sides import CHANNELS, SCENARIOS, Scenario, Shape, Side, checked
 from conformance.translation.sizes import Difference
@@ -38,7 +37,8 @@ class Translation(msgspec.Struct, frozen=True):
 
     assumed: arguments of the source that have no default here. transpose: how the axes of the source's input are
     permuted for the target; empty where they stay. not_mapped: arguments that were given and mean nothing to `Spec`.
-    others: arrays of the weights' file that are of no batch normalization. batches: what the target's counter is set to.
+    others: arrays of the weights' file that are of no batch normalization. batches: what the target's counter is set
+    to. layers: whose weights were translated and verified too.
     """
 
     source: str
@@ -120,14 +120,14 @@ class Job:
 
     def _sides(self) -> list[tuple[str, Side, Side, tuple[Scenario, ...]]]:
         """Return what is asked, by a label: made-up weights in every scenario, the file's from where they are."""
-        found = [("", self.source, self.target, SCENARIOS)]
+        found: list[tuple[str, Side, Side, tuple[Scenario, ...]]] = [("", self.source, self.target, SCENARIOS)]
         for prefix, weights in (self._network.layers if self._network else {}).items():
             start = filled(weights, scale=self.source.spec.scale, center=self.source.spec.center)
             pair = [
                 dataclasses.replace(side, weights=w, shape=_sized(side, weights))
                 for side, w in ((self.source, start), (self.target, self.translated(weights)))
             ]
-            found.append((prefix or "(no prefix)", *pair, SCENARIOS[:1]))
+            found.append((prefix or "(no prefix)", pair[0], pair[1], SCENARIOS[:1]))
         return found
 
     def enter(self, inquiry: Inquiry, label: str = "") -> None:

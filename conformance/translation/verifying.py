@@ -109,10 +109,10 @@ class Told:
         documented = self.statement.refusal(step_facts(self.case, t))
         return f"{' or '.join(documented.error)}: {documented.cite}" if documented else ""
 
-    def refused(self) -> bool:
-        """Return whether the implementation raised."""
+    def refused(self) -> str:
+        """Return what the implementation raised, empty where it did not."""
         outcomes = self.answer.reply.outcomes if self.answer and self.answer.reply else ()
-        return any(isinstance(outcome, Refused) for outcome in outcomes)
+        return next((f"{o.error}: {o.message}" for o in outcomes if isinstance(o, Refused)), "")
 
     def known(self, t: int, output: str, divergences: list[Divergence]) -> list[Divergence]:
         """Return the known divergences that speak of an output here."""
@@ -140,6 +140,10 @@ def compare(scenario: Scenario, a: Told, b: Told, divergences: list[Divergence],
     found: list[Compared] = []
     for t, step in enumerate(a.case.steps):
         at = (scenario.name, t, step.mode)
+        if without := [told.side.entry.id for told in (a, b) if step.mode not in told.statement.modes]:
+            reason = f"{' and '.join(without)} lacks this mode"
+            found.append(Compared(*at, "y", "only one", reason=reason, layer=layer))
+            continue
         refusal = _refusals(at, a, b, t, layer)
         if refusal:
             return [*found, refusal]
@@ -153,10 +157,10 @@ def _refusals(at: tuple[str, int, str], a: Told, b: Told, t: int, layer: str) ->
     """Return what became of a step that one side does not answer, None where both do."""
     if a.outputs(t) is not None and b.outputs(t) is not None and not (a.refuses(t) or b.refuses(t)):
         return None
-    right = all(bool(told.refuses(t)) == (told.outputs(t) is None and told.refused()) for told in (a, b))
-    who = [told.side.entry.id for told in (a, b) if told.outputs(t) is None]
-    expected = [told.side.entry.id for told in (a, b) if told.refuses(t)]
-    reason = f"{' and '.join(who) or 'nobody'} refuses" + ("" if right else f"; predicted: {expected or 'nobody'}")
+    right = all(bool(told.refuses(t)) == bool(told.outputs(t) is None and told.refused()) for told in (a, b))
+    who = [f"{told.side.entry.id} ({told.refused() or 'no answer'})" for told in (a, b) if told.outputs(t) is None]
+    expected = " and ".join(told.side.entry.id for told in (a, b) if told.refuses(t)) or "nobody"
+    reason = f"refused by {' and '.join(who) or 'nobody'}" + ("" if right else f"; predicted: by {expected}")
     both = len(who) == 2
     verdict: Verdict = ("agree" if both else "differ as predicted") if right else "NOT as predicted"
     return Compared(*at, "outcome", verdict, reason=reason, layer=layer)

@@ -31,8 +31,8 @@ class Weights(msgspec.Struct, frozen=True):
 def used(stored: Array, average: Average, momentum: float | None, batches: int) -> Array:
     """Return the statistic that inference uses, of one that is stored.
 
-    >>> used(np.array([0.19]), "zero_debiased", 0.9, 2).round(6).tolist(), used(np.array([0.19]), "none", 0.9, 2).tolist()
-    ([1.0], [0.19])
+    >>> [used(np.array([0.75]), kind, 0.5, 2).tolist() for kind in ("zero_debiased", "exponential")]
+    [[1.0], [0.75]]
     """
     if average != "zero_debiased" or not batches or momentum is None:
         return stored
