@@ -195,7 +195,8 @@ def facts(case: Case) -> dict[str, Any]:
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
     start: whether parameters and statistics are `given`, or some are the implementation's `own`. begun: whether batches
-    have entered those given. differentiation, mask: see the functions of that name. updates: whether the update ops run in every step.
+    have entered those given. differentiation, mask: see the functions of that name. updates: whether the update ops run
+    in every step.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {

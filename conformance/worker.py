@@ -107,7 +107,10 @@ class Step(object):
 
 
 class Case(object):
-    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), first arrays and `batches`, `steps`, `native`."""
+    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), initial arrays, `steps`, `native`.
+
+    batches: how many have entered the moving statistics that it gives.
+    """
 
     def __init__(self, fields, tensors, statement):
         self.tensors = tensors

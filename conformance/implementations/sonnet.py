@@ -75,7 +75,7 @@ class BatchNorm(object):
         self.sonnet = importlib.import_module("sonnet")
 
     def build(self, case):
-        """Return a layer with the case's parameters, and its statistics as hidden, and average as its batches make it."""
+        """Return a layer with the case's parameters, its statistics as hidden, and average as its batches make it."""
         layer = self.sonnet.BatchNorm(
             create_scale=case.gamma is not None,
             create_offset=case.beta is not None,

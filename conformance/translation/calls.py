@@ -10,6 +10,7 @@ import msgspec
 
 from conformance.errors import InvalidInput
 from conformance.statement import Statement, channel
+from conformance.translation import natives
 from conformance.translation.natives import Argument, Layer
 from reference import Refusal, Spec
 from reference.conventions import kept_axis
@@ -159,13 +160,22 @@ def written(layer: Layer, statement: Statement, spec: Spec, rank: int, channels:
     found: dict[str, Any] = {}
     for name, argument in layer.arguments.items():
         value = _argument(argument, statement, spec, rank, channels)
-        if value is not None and value != argument.written:
+        cumulative = argument.meaning.endswith("momentum") and spec.momentum is None and "none" in argument.type
+        if value is not None or cumulative:
             found[name] = value
-        elif argument.written is not None or (argument.required and not argument.meaning):
-            found[name] = argument.written or argument.taken
+        elif not argument.meaning and (fixed := _fixed(argument, statement)) is not None:
+            found[name] = fixed
     if (both := layer.named("reduced axes")) in found and layer.named("data_format"):
         del found[both]  # data_format says it
     return {n: v for n, v in found.items() if not _silent(layer, n, v, spec)}
+
+
+def _fixed(argument: Argument, statement: Statement) -> Any:
+    """Return the value of an argument without a meaning: the one that chooses this variant, or that has to be given."""
+    chooses = next((value for value, chosen in argument.chooses.items() if chosen == statement.id), None)
+    if chooses is not None and argument.written is None:
+        return natives.value(chooses)
+    return argument.written if argument.written is not None or not argument.required else argument.taken
 
 
 def _silent(layer: Layer, name: str, value: Any, spec: Spec) -> bool:

@@ -1,4 +1,4 @@
-"""How each layer of the roster is called in its framework, read from `natives.toml`: arguments, defaults, weight names."""
+"""How each layer of the roster is called in its framework, from `natives.toml`: arguments, defaults, weight names."""
 
 from __future__ import annotations
 
@@ -128,9 +128,8 @@ def _selected(option: str, named: str, device: str, python: str) -> list[Entry]:
     except InvalidInput as error:
         shorts = [layer.short for layer in read() if layer.short]
         near = difflib.get_close_matches(named, shorts, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        rule = str(error).partition(": ")[2]
-        raise InvalidInput(f"{option} {named}: {hint}{rule}; short names are {', '.join(shorts)}") from error
+        said = f"no such implementation; did you mean {near[0]}?" if near else str(error).partition(": ")[2]
+        raise InvalidInput(f"{option} {named}: {said} Short names are {', '.join(shorts)}") from error
 
 
 def values(layer: Layer, called: str, pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _weights(found: Translation) -> Table:
     for column in ("", found.source, "shape", found.target, "shape"):
         table.add_column(column, overflow="fold")
     for one in found.weights:
-        table.add_row(one.meaning, one.source or "none", one.source_shape, one.target or "none", one.target_shape)
+        table.add_row(one.meaning, one.source, one.source_shape, one.target, one.target_shape)
     return table
 
 
@@ -61,7 +61,7 @@ def _unmapped(found: Translation) -> Iterator[str]:
     for name, value in found.not_mapped.items():
         yield f"not mapped: {name}={value!r}, which says nothing of what is computed here"
     if found.batches is not None:
-        yield f"the target counts batches: with its counter at {found.batches} it goes on from the given statistics"
+        yield f"the target counts batches: with {found.batches} behind it, it goes on from the statistics of the source"
     seen = [one for one in found.differences if one.seen]
     yield (
         f"cannot be mapped, at N = {found.n} values per channel:"
@@ -69,10 +69,14 @@ def _unmapped(found: Translation) -> Iterator[str]:
         else "nothing beyond rounding is left unmapped"
     )
     for one in seen:
-        yield f"  {one.field} ({one.rule}): {one.source} there, {one.target} here"
+        yield f"  {one.field} ({one.rule}): {one.source} -> {one.target}"
         for size in one.sizes[:3]:
             yield f"      {_size(size)}"
-    rest = [one.field for one in found.differences if not one.seen]
+    for one in found.differences:
+        if one.field in ("scale", "center"):
+            made = "a gamma of 1" if one.field == "scale" else "a beta of 0"
+            yield f"  the target has to have {made}, which trains where it is not held"
+    rest = [one.field for one in found.differences if not one.seen and one.sizes]
     if rest:
         yield f"  within rounding: {', '.join(rest)}"
 

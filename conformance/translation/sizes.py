@@ -1,4 +1,4 @@
-"""What cannot be mapped, one difference at a time, and its size: the reference with it against the reference without."""
+"""What cannot be mapped, one difference at a time, and its size: the reference with it against that without."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Size(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One field of `Spec` or `Semantics` in which the sides differ, with its rule, and the largest effects by output."""
+    """One field of `Spec` or `Semantics` in which the sides differ, its rule, and the largest effects by output."""
 
     field: str
     rule: str

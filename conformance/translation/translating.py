@@ -203,16 +203,26 @@ def transpose(source: Spec, target: Spec, rank: int) -> list[int]:
 
 def mapping(source: Side, target: Side) -> list[Mapped]:
     """Return which weight becomes which, shapes in words."""
-    found: list[Mapped] = []
-    asked = {"gamma": "scale", "beta": "center"}
-    for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-        there = [
-            side.layer.names.get(name, "") if getattr(side.spec, asked.get(name, ""), True) else ""
-            for side in (source, target)
-        ]
-        if any(there):
-            found.append(Mapped(name, *there, *(_shape(side, name) for side in (source, target))))
-    return found
+    renorm = [name for side in (source, target) for name in side.layer.renorm if side.spec.renorm]
+    names = dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", *renorm))
+    pairs = {name: [_name(side, name) for side in (source, target)] for name in names}
+    return [
+        Mapped(
+            name,
+            *there,
+            *(_shape(side, name) if own else "" for side, own in zip((source, target), there, strict=True)),
+        )
+        for name, there in pairs.items()
+        if any(there)
+    ]
+
+
+def _name(side: Side, name: str) -> str:
+    """Return what a side calls a weight, empty where it has none."""
+    if name in side.layer.renorm:
+        return name if side.spec.renorm else ""
+    wanted = {"gamma": side.spec.scale, "beta": side.spec.center}.get(name, True)
+    return side.layer.names.get(name, "") if wanted else ""
 
 
 def _shape(side: Side, name: str) -> str:
