@@ -1,7 +1,7 @@
-"""One small convolutional network in tf_keras, torch and flax: two convolutions with batch normalization, one dense layer.
+"""One small convolutional network in tf_keras, torch and flax: two convolutions with batch normalization, one dense.
 
-Each class has the same methods: `load(arrays)` and `arrays()`, by the framework's own names; `train(x)`, one forward
-pass in training mode, and `infer(x)`, both for images of shape (rows, 16, 16, 3), giving (rows, 4) logits.
+Each class has `arrays()`, all weights by the framework's own names; `step(x)`, one forward pass in training mode, and
+`infer(x)`, both for images of shape (rows, 16, 16, 3), giving (rows, 4) logits. `load(arrays)` takes what is ported.
 """
 
 import flax.linen as nn
@@ -42,7 +42,7 @@ class Keras:
         """Return every weight: `bn1/moving_variance`."""
         return {v.name.split(":")[0]: v.numpy() for v in self.model.weights}
 
-    def train(self, x):
+    def step(self, x):
         """Return the logits; the moving statistics move."""
         return self.model(x, training=True).numpy()
 
@@ -82,7 +82,7 @@ class Torch(torch.nn.Module):
         """Return the logits of images with channels last."""
         return self(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
 
-    def train_on(self, x):
+    def step(self, x):
         """Return the logits; the running statistics move."""
         self.train()
         return self.called(x)
@@ -112,7 +112,7 @@ class Flax:
     def __init__(self, epsilon, momentum):
         self.module, self.variables = _Flax(epsilon, momentum), {}
         self.call = jax.jit(
-            lambda variables, x: self.module.apply(variables, x, True, mutable=["batch_stats"]),  # noqa: FBT003
+            lambda variables, x: self.module.apply(variables, x, True, mutable=["batch_stats"]),
         )
 
     def load(self, arrays):
@@ -127,7 +127,7 @@ class Flax:
         flat = jax.tree_util.tree_flatten_with_path(self.variables)[0]
         return {"/".join(key.key for key in path): np.array(leaf) for path, leaf in flat}
 
-    def train(self, x):
+    def step(self, x):
         """Return the logits; the moving statistics move."""
         y, changed = self.call(self.variables, x)
         self.variables = dict(self.variables, **changed)
@@ -135,4 +135,4 @@ class Flax:
 
     def infer(self, x):
         """Return the logits by the moving statistics."""
-        return np.array(self.module.apply(self.variables, x, False))  # noqa: FBT003
+        return np.array(self.module.apply(self.variables, x, False))

@@ -1,4 +1,4 @@
-"""Port a trained network from tf_keras to torch, and from torch to flax, with the weights that `bnconf translate` writes.
+"""Port a trained network from tf_keras to torch, and on to flax, with the weights that `bnconf translate` writes.
 
     python conformance/tutorial/port.py [--json]
 
@@ -50,7 +50,7 @@ def translated(source, target, arrays, *arguments):
 
 
 def to_torch(keras):
-    """Return a torch network with the weights of one in tf_keras: (height, width, in, out) -> (out, in, height, width)."""
+    """Return a torch network with the weights of one in tf_keras; kernels HWIO -> OIHW."""
     arrays = keras.arrays()
     found = translated("tf_keras", "torch", arrays)  # momentum=0.99 and epsilon=0.001, its defaults
     found |= {f"{name}.weight": arrays[f"{name}/kernel"].transpose(3, 2, 0, 1) for name in networks.FEATURES}
@@ -61,7 +61,7 @@ def to_torch(keras):
 
 
 def to_flax(torch):
-    """Return a flax network with the weights of one in torch: (out, in, height, width) -> (height, width, in, out)."""
+    """Return a flax network with the weights of one in torch; kernels OIHW -> HWIO."""
     arrays = torch.arrays()
     found = translated("torch", "flax", arrays, "eps=0.001", "momentum=0.01")
     found |= {f"params/{n}/kernel": arrays[f"{n}.weight"].transpose(2, 3, 1, 0) for n in networks.FEATURES}
@@ -99,7 +99,7 @@ def compared(source, target, torch, names, moving):
     before = largest(source.infer(test), target.infer(test))
     layers = {bn: [Layer(*name, torch.arrays(), bn) for name in names] for bn in ("bn1", "bn2")}
     for x, _ in images(7, PASSES):
-        y = [(network.train_on if network is torch else network.train)(x) for network in (source, target)]
+        y = [network.step(x) for network in (source, target)]
         for bn, pair in layers.items():
             for layer in pair:
                 layer.step(torch.seen[bn].numpy().astype(float))
@@ -139,7 +139,11 @@ def ported():
     torch = to_torch(keras)
     of_keras = reading(keras, "{}/moving_mean", "{}/moving_variance")
     of_torch = reading(torch, "{}.running_mean", "{}.running_var")
-    names = ("tf_keras.BatchNormalization", "last"), ("torch.nn.BatchNorm2d", "second"), ("flax.linen.BatchNorm+jit", "last")
+    names = (
+        ("tf_keras.BatchNormalization", "last"),
+        ("torch.nn.BatchNorm2d", "second"),
+        ("flax.linen.BatchNorm+jit", "last"),
+    )
     found = {"tf_keras -> torch": compared(keras, torch, torch, names[:2], (of_keras, of_torch))}
     flax = to_flax(torch)
     of_flax = reading(flax, "batch_stats/{}/mean", "batch_stats/{}/var")
