@@ -24,8 +24,6 @@ from reference.precision import widened
 from reference.spec import Array
 
 Verdict = Literal["agree", "differ as predicted", "known divergence", "NOT as predicted", "only one", "not compared"]
-Asked = tuple[str, str, str]
-"""What an answer is known by: the implementation, the scenario, and whose weights."""
 
 
 class Compared(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,6 +31,7 @@ class Compared(msgspec.Struct, frozen=True, omit_defaults=True):
 
     rho: the worst of |measured - predicted| / (the sum of both bounds), at most 1 where it is as predicted. known: ids
     of known divergences that explain it. reason: why there is nothing to compare, or who refuses.
+    layer: whose weights, of a file; vacuous: how many elements have no finite bound.
     """
 
     scenario: str
@@ -46,6 +45,7 @@ class Compared(msgspec.Struct, frozen=True, omit_defaults=True):
     known: tuple[str, ...] = ()
     reason: str = ""
     layer: str = ""
+    vacuous: int = 0
 
 
 class Inquiry:
@@ -202,7 +202,10 @@ def _measured(
         alike = bool((np.abs(predicted) <= allowed).all())
         sizes = [float(np.nan_to_num(np.abs(d), nan=0.0).max(initial=0.0)) for d in (predicted, measured)]
     verdict: Verdict = "NOT as predicted" if worst > 1 else "agree" if alike else "differ as predicted"
-    return Compared(*at, output, verdict, sizes[0], sizes[1], worst, layer=layer)
+    vacuous = int(np.isinf(allowed).sum())
+    if vacuous == allowed.size:
+        return Compared(*at, output, "not compared", reason="no element has a finite bound", layer=layer)
+    return Compared(*at, output, verdict, sizes[0], sizes[1], worst, layer=layer, vacuous=vacuous)
 
 
 def _explained(

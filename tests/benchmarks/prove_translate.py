@@ -71,6 +71,9 @@ def told(found: dict[str, Translation], seconds: float) -> None:
     for pair, one in found.items():
         for surprise in one.surprises:
             print(pair, showing.line_of(surprise))
+    everything = [c for one in found.values() for c in one.verified]
+    vacuous = sum(c.vacuous > 0 for c in everything), sum(c.verdict == "not compared" for c in everything)
+    print(f"{vacuous[0]} outputs have an element without a finite bound, {vacuous[1]} were not compared at all")
     print(f"{len(found)} pairs, {sum(not one.surprises for one in found.values())} as predicted, {seconds:.0f} s")
 
 

@@ -21,6 +21,7 @@ from conformance.translation.sides import SCENARIOS, Shape, Side
 from conformance.translation.translating import Job
 from conformance.translation.weights import Weights, converted, settled, used
 from reference import Spec
+from reference.spec import kept_axes
 
 NUMPY = ("numpy.two_pass", "numpy.folded")
 
@@ -126,6 +127,25 @@ def test_every_implementation_translates_to_every_other_in_words(entry):
             made = Job(*map(translating.half, pair), {}, rank=ranks[0], n=4)
             assert made.target.spec.epsilon == made.source.spec.epsilon
             assert set(said(made)) <= set(made.target.layer.arguments)
+
+
+@pytest.mark.parametrize("target", FAMILIES, ids=lambda entry: entry.id)
+@pytest.mark.parametrize("rank", [2, 4])
+def test_the_arguments_that_are_printed_ask_for_what_is_asked(target, rank):
+    """Read back, a target's own arguments give the spec that its answers were verified for."""
+    if not target.statement.takes("rank", rank):
+        pytest.skip(f"{target.id} has no input of rank {rank}")
+    given = ("momentum=0.875", "epsilon=0.01", "center=false", "scale=false", "axis=1")
+    source = half("keras", rank)
+    made = Job(source, translating.half(target), natives.values(source.layer, "keras", given), rank=rank, n=4)
+    layer, statement = made.target.layer, made.target.entry.statement
+    again = calls.read(layer, statement, said(made), rank).spec
+    meanings = {argument.meaning for argument in layer.arguments.values()}
+    assert kept_axes(again, rank) == kept_axes(made.target.spec, rank)
+    assert again.epsilon == 0.01
+    assert again.momentum == (0.875 if meanings & {"momentum", "kept momentum"} else 0.99)
+    if meanings & {"center", "affine"}:
+        assert (again.center, again.scale) == (made.target.spec.center, made.target.spec.scale)
 
 
 # --- arguments ----------------------------------------------------------------------------------------------------
@@ -408,6 +428,32 @@ def test_a_haiku_layer_goes_on_from_torchs_statistics(tmp_path):
     _, state = net.apply(parameters, state, None, x, True)
     expected = 0.99 * given["bn.running_mean"] + 0.01 * x.mean((0, 1, 2))
     assert np.array(state["bn/~/mean_ema"]["average"]).reshape(-1) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.framework("torch", "equinox")
+@pytest.mark.parametrize("mode", ["ema", "batch"])
+def test_an_equinox_layer_goes_on_from_torchs_statistics(mode, tmp_path):
+    """Told that its first batch is past, or with its counter high, it moves the statistics that it was given."""
+    import equinox as eqx
+    import jax
+
+    given = torch_weights(tmp_path / "in.npz", prefixes=("bn",))
+    target = f"equinox.BatchNorm+{mode}+jit"
+    found = job("torch", target, "momentum=0.01", weights=tmp_path / "in.npz").arrays()
+    layer, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(4, "batch", eps=1e-5, momentum=0.99, mode=mode)
+    layer = eqx.tree_at(lambda tree: (tree.weight, tree.bias), layer, (found["bn.weight"], found["bn.bias"]))
+    index, counter = (("ema_state_index", "ema_first_time_index"), ("batch_state_index", "batch_counter"))[
+        mode == "batch"
+    ]
+    statistics = tuple(jax.numpy.asarray(found[f"bn.{index}.{n}"]) for n in (0, 1))
+    state = state.set(getattr(layer, index), statistics)
+    state = state.set(
+        getattr(layer, counter), jax.numpy.array(found[f"bn.{counter}"].item())
+    )  # weakly typed, as its own
+    x = np.random.default_rng(3).normal(size=(8, 4, 2, 2)).astype(np.float32)
+    _, state = jax.vmap(layer, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(x, state)
+    expected = 0.99 * given["bn.running_mean"] + 0.01 * x.mean((0, 2, 3))
+    assert np.array(state.get(getattr(layer, index))[0]) == pytest.approx(expected, rel=1e-5)
 
 
 # --- what is asked ------------------------------------------------------------------------------------------------
