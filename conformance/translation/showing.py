@@ -33,6 +33,8 @@ def _call(found: Translation) -> Iterator[str]:
         yield f"input: x.transpose({', '.join(map(str, found.transpose))}), as the channels are elsewhere"
     for name, value in found.assumed.items():
         yield f"assumed: {name}={value}, which has no default that could be taken"
+    for name, (was, now) in found.not_asked.items():
+        yield f"the source is asked with {name}={now} here, as nothing here asks it with {name}={was}"
     if found.layers:
         yield f"weights of {len(found.layers)} layers: {', '.join(name or '(no prefix)' for name in found.layers)}"
     if found.others:
@@ -94,7 +96,7 @@ def _proof(found: Translation) -> Table:
         table.add_column(column)
     for name in dict.fromkeys((one.scenario, one.layer) for one in found.verified):
         rows = [one for one in found.verified if (one.scenario, one.layer) == name]
-        compared = [one for one in rows if one.rho or one.verdict in ("agree", "differ as predicted")]
+        compared = [one for one in rows if one.verdict in ("agree", "differ as predicted", "NOT as predicted")]
         count = {v: sum(one.verdict == v for one in rows) for v in ("agree", "differ as predicted")}
         differ = [one for one in rows if one.verdict == "differ as predicted"]
         worst = max(differ, key=lambda one: one.predicted, default=None)
@@ -112,10 +114,9 @@ def _proof(found: Translation) -> Table:
 def line_of(one: Compared) -> str:
     """Return one comparison in a line."""
     where = f"{one.verdict}: {one.scenario}{' of ' + one.layer if one.layer else ''}"
-    if one.verdict == "not compared":
-        return f"{where}: {one.reason}"
-    where += f", step {one.step} {one.mode}, {one.output}"
-    if one.output == "outcome":
+    if one.step >= 0:
+        where += f", step {one.step} {one.mode}, {one.output}"
+    if one.verdict == "not compared" or one.output == "outcome":
         return f"{where}: {one.reason}"
     known = f" ({', '.join(one.known)})" if one.known else ""
     return f"{where}: predicted {one.predicted:.3g}, measured {one.measured:.3g}, ρ = {one.rho:.3g}{known}"

@@ -38,7 +38,8 @@ class Translation(msgspec.Struct, frozen=True):
     assumed: arguments of the source that have no default here. transpose: how the axes of the source's input are
     permuted for the target; empty where they stay. not_mapped: arguments that were given and mean nothing to `Spec`.
     others: arrays of the weights' file that are of no batch normalization. batches: what the target's counter is set
-    to. layers: whose weights were translated and verified too.
+    to. layers: whose weights were translated and verified too. not_asked: fields of `Spec` that the source cannot be
+    asked for here, with what it was asked for instead.
     """
 
     source: str
@@ -56,6 +57,7 @@ class Translation(msgspec.Struct, frozen=True):
     layers: list[str] = []
     others: list[str] = []
     batches: int | None = None
+    not_asked: dict[str, tuple[Any, Any]] = {}
 
     @property
     def surprises(self) -> list[Compared]:
@@ -77,9 +79,9 @@ class Job:
     def __init__(
         self, source: Half, target: Half, given: dict[str, Any], *, rank: int, n: int, weights: Path | None = None
     ) -> None:
-        self._from, self._to, self._given = source, target, given
+        self._from, self._to = source, target
         self.call = calls.read(source.layer, source.entry.statement, given, rank)
-        spec, _ = calls.expressed(self.call.spec, source.layer, source.entry.statement)
+        spec, self._not_asked = calls.expressed(self.call.spec, source.layer, source.entry.statement)
         self._network = self._read(weights, spec, rank)
         first = next(iter(self._network.layers.values())) if self._network else None
         channels = _size(first) if first and not isinstance(spec.axis, tuple) else self.call.channels or CHANNELS
@@ -174,6 +176,7 @@ class Job:
             layers=list(self._network.layers) if self._network else [],
             others=self._network.others if self._network else [],
             batches=self.translated(Weights(mean=1.0, variance=1.0, gamma=1.0, beta=1.0)).batches if counts else None,
+            not_asked=self._not_asked,
         )
 
 
@@ -203,35 +206,38 @@ def transpose(source: Spec, target: Spec, rank: int) -> list[int]:
 
 def mapping(source: Side, target: Side) -> list[Mapped]:
     """Return which weight becomes which, shapes in words."""
-    renorm = [name for side in (source, target) for name in side.layer.renorm if side.spec.renorm]
-    names = dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", *renorm))
-    pairs = {name: [_name(side, name) for side in (source, target)] for name in names}
-    return [
-        Mapped(
-            name,
-            *there,
-            *(_shape(side, name) if own else "" for side, own in zip((source, target), there, strict=True)),
-        )
-        for name, there in pairs.items()
-        if any(there)
-    ]
+    sides = (source, target)
+    renorm = [name for side in sides for name in side.layer.renorm if side.spec.renorm]
+    debiased = [f"{name} as used" for side in sides for name in side.layer.averages]
+    names = dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", *debiased, *renorm, "batches"))
+    found: list[Mapped] = []
+    for name in names:
+        there = [_name(side, name) for side in sides]
+        shapes = [_shape(side, name) if own else "" for side, own in zip(sides, there, strict=True)]
+        found += [Mapped(name, *there, *shapes)] if any(there) else []
+    return found
 
 
 def _name(side: Side, name: str) -> str:
     """Return what a side calls a weight, empty where it has none."""
     if name in side.layer.renorm:
         return name if side.spec.renorm else ""
+    if name == "batches":
+        return ", ".join(side.layer.counters)
     wanted = {"gamma": side.spec.scale, "beta": side.spec.center}.get(name, True)
-    return side.layer.names.get(name, "") if wanted else ""
+    named = side.layer.names | {f"{of} as used": own for of, own in side.layer.averages.items()}
+    return named.get(name, "") if wanted else ""
 
 
 def _shape(side: Side, name: str) -> str:
     kind = side.layer.shape if name in ("gamma", "beta") else side.layer.statistics_shape
-    axes, rank = kept_axes(side.spec, side.shape.rank), side.shape.rank
-    if kind == "vector" and len(axes) == 1:
+    one, *more = kept_axes(side.spec, side.shape.rank)
+    if name == "batches":
+        return "()"
+    if kind == "vector" and not more:
         return "(C,)"
-    full = ["C" if axis in axes else "1" for axis in range(rank)]
-    parts = full[axes[0] :] if kind == "trailing" and len(axes) == 1 else full
+    full = ["C" if axis in (one, *more) else "1" for axis in range(side.shape.rank)]
+    parts = full[one:] if kind == "trailing" and not more else full
     return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
 
 
