@@ -61,7 +61,7 @@ def _weights(found: Translation) -> Table:
 
 def _unmapped(found: Translation) -> Iterator[str]:
     for name, value in found.not_mapped.items():
-        yield f"not mapped: {name}={value!r}, which says nothing of what is computed here"
+        yield f"not mapped: {name}={value!r}, which is neither translated nor verified"
     if found.batches is not None:
         yield f"the target counts batches: with {found.batches} behind it, it goes on from the statistics of the source"
     seen = [one for one in found.differences if one.seen]

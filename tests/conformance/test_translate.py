@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from conformance import roster
+from conformance import roster, worker
+from conformance.case import question
 from conformance.cli import main
 from conformance.errors import InvalidInput
 from conformance.translation import calls, files, natives, translating
@@ -127,6 +129,23 @@ def test_every_implementation_translates_to_every_other_in_words(entry):
             made = Job(*map(translating.half, pair), {}, rank=ranks[0], n=4)
             assert made.target.spec.epsilon == made.source.spec.epsilon
             assert set(said(made)) <= set(made.target.layer.arguments)
+
+
+@pytest.mark.parametrize("entry", FAMILIES, ids=lambda entry: entry.id)
+def test_adapters_are_given_what_a_user_reads(entry):
+    """What the worker passes on of a side's case, by the conventions of its statement, is what is printed for it."""
+    rank = next(r for r in (4, 3) if entry.statement.takes("rank", r))
+    source = half("keras", rank)
+    made = Job(source, translating.half(entry), {"momentum": 0.875, "epsilon": 0.01}, rank=rank, n=4)
+    assert made.target.spec == dataclasses.replace(
+        made.source.spec, axis=made.target.spec.axis, **{name: now for name, (_, now) in made._dropped.items()}
+    )
+    case, conventions = made.target.case(SCENARIOS[0]), entry.statement.conventions
+    passed = worker.Case(question(case), case.tensors, {"conventions": conventions}).native
+    by_meaning = {made.target.layer.arguments[name].meaning: value for name, value in said(made).items()}
+    assert by_meaning["epsilon"] == passed["epsilon"]
+    assert by_meaning.get("momentum", passed["momentum"]) == pytest.approx(passed["momentum"], rel=1e-15)
+    assert by_meaning.get("axis", passed["axis"]) == passed["axis"]
 
 
 @pytest.mark.parametrize("target", FAMILIES, ids=lambda entry: entry.id)
