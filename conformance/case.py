@@ -67,13 +67,17 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The question, and the tensors it is asked with."""
+    """The question, and the tensors it is asked with.
+
+    batches: how many batches have entered the moving statistics that it gives, which an average that counts them needs.
+    """
 
     spec: Spec
     steps: tuple[Step, ...]
     dtypes: Dtypes = Dtypes()
     layout: Layout = "C"
     actions: Actions = Actions()
+    batches: int = 0
     tensors: dict[str, Any] = {}
 
     def tensor(self, name: str) -> Array | None:
@@ -155,6 +159,7 @@ def initial_state(case: Case, semantics: Semantics, dtype: type[np.floating[Any]
     return State(
         np.full(kept, semantics.initial_mean, dtype) if mean is None else mean,
         np.full(kept, semantics.initial_variance, dtype) if variance is None else variance,
+        case.batches,
     )
 
 

@@ -23,6 +23,7 @@ from conformance import (
     report_cli,
     results,
     roster,
+    translate_cli,
 )
 from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
@@ -205,3 +206,4 @@ main.add_command(merge_cli.merge)
 main.add_command(recall_cli.command)
 main.add_command(hunt_cli.command)
 main.add_command(questions_cli.command)
+main.add_command(translate_cli.translate)

@@ -121,6 +121,10 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return f"{fact} is {facts.get(fact)}; supported: {', '.join(str(value) for value in allowed)}"
         return ""
 
+    def takes(self, fact: str, value: Any) -> bool:
+        """Return whether a case with this value of a fact may be asked, as far as that fact goes."""
+        return value in (_ORDINARY | self.supports).get(fact, [value])
+
     def answers(self, facts: dict[str, Any]) -> bool:
         """Return whether a step that makes no sense may be answered: in a mode that it lacks, or where it says so."""
         return facts["mode"] not in self.modes or any(matches(when, facts) for when in self.accepts)
@@ -133,6 +137,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # What a case may ask beyond this, a statement must say that it supports.
 _ORDINARY: When = {
     "start": ["given"],
+    "begun": [False],
     "differentiation": ["none", "reverse"],
     "sites": [1],
     "init_mode": ["train"],
@@ -189,8 +194,9 @@ def facts(case: Case) -> dict[str, Any]:
     """Return the facts about a case that statements and divergences may speak of.
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
-    start: whether parameters and statistics are `given`, or some are the implementation's `own`. differentiation, mask:
-    see the functions of that name. updates: whether the update ops run in every step.
+    start: whether parameters and statistics are `given`, or some are the implementation's `own`. begun: whether batches
+    have entered those given. differentiation, mask: see the functions of that name. updates: whether the update ops run
+    in every step.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -207,6 +213,7 @@ def facts(case: Case) -> dict[str, Any]:
         "affine": _AFFINE[case.spec.center, case.spec.scale],
         "trainable": case.spec.trainable,
         "start": "given" if _is_given(case) else "own",
+        "begun": case.batches > 0,
         "differentiation": differentiation(case),
         "sites": case.actions.sites,
         "init_mode": case.actions.init_mode,

@@ -107,12 +107,15 @@ class Step(object):
 
 
 class Case(object):
-    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), initial arrays, `steps`, `native`."""
+    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), initial arrays, `steps`, `native`.
+
+    batches: how many have entered the moving statistics that it gives.
+    """
 
     def __init__(self, fields, tensors, statement):
         self.tensors = tensors
         self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
-        self.actions = fields["actions"]
+        self.actions, self.batches = fields["actions"], fields.get("batches", 0)
         self.rank = tensors["0.x"].ndim
         axes = self.spec["axis"] if isinstance(self.spec["axis"], list) else [self.spec["axis"]]
         self.axis = tuple(sorted(a + self.rank if a < 0 else a for a in axes))

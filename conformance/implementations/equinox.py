@@ -33,7 +33,7 @@ _ONE_DTYPE = {
 
 def _equinox(kind, cite, **semantics):
     identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
-    supports = {"channel": ["second"], "affine": ["both", "none"]}
+    supports = {"channel": ["second"], "affine": ["both", "none"], "begun": [False, True]}
     made = _JAX.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
     made["rules"] += _JAX.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
     return dict(made, refusals=[_ONE_DTYPE] if kind == "ema" else [])
@@ -42,7 +42,7 @@ def _equinox(kind, cite, **semantics):
 class EquinoxEma(_JAX.Jitted):
     """`equinox.nn.BatchNorm(mode="ema")`, the examples under `jax.vmap`."""
 
-    package, kind = "equinox", "ema"
+    package, kind, counting = "equinox", "ema", "ema_first_time_index"
     statement = _equinox(
         "ema",
         "training uses the running statistics too; the first batch is copied; initial values are uninitialized zeros",
@@ -86,7 +86,12 @@ class EquinoxEma(_JAX.Jitted):
         layer, state = self.made(case, True)()
         self.index = getattr(layer, self.kind + "_state_index")
         own = zip((case.mean, case.variance), state.get(self.index))
-        return state.set(self.index, tuple(b if a is None else a for a, b in own))
+        state = state.set(self.index, tuple(b if a is None else a for a, b in own))
+        return state.set(getattr(layer, self.counting), self.counted(case.batches)) if case.batches else state
+
+    def counted(self, batches):
+        """Return what the layer keeps of the number of batches: whether the next one is the first."""
+        return self.jax.numpy.array(batches == 0)
 
     def moving(self, state):
         """Return the moving mean and variance."""
@@ -96,10 +101,14 @@ class EquinoxEma(_JAX.Jitted):
 class EquinoxBatch(EquinoxEma):
     """`equinox.nn.BatchNorm(mode="batch")`, the examples under `jax.vmap`."""
 
-    kind = "batch"
+    kind, counting = "batch", "batch_counter"
     statement = _equinox(
         "batch", "debiased by 1 - momentum**t; biased, though documented as unbiased", average="zero_debiased"
     )
+
+    def counted(self, batches):
+        """Return the counter."""
+        return self.jax.numpy.array(batches)
 
 
 IMPLEMENTATIONS = [EquinoxEma, EquinoxBatch, _JAX.eager(EquinoxEma), _JAX.eager(EquinoxBatch)]

@@ -36,7 +36,7 @@ def _statement():
         _HAIKU,
         "reduced",
         "haiku/_src/batch_norm.py, BatchNorm; haiku/_src/moving_averages.py, ExponentialMovingAverage",
-        {"init_mode": ["train", "infer"]},
+        {"init_mode": ["train", "infer"], "begun": [False, True]},
         {"average": "zero_debiased", "initial_variance": 0.0},
         variance="fast",
     )
@@ -78,14 +78,16 @@ class Haiku(_JAX.Jitted):
         return call
 
     def initial(self, case):
-        """Return the state after init; statistics of the case become hidden and average, counter 0."""
+        """Return the state after init; statistics of the case become hidden, and average as its batches make it."""
         state, given = {}, _JAX.present(mean=case.mean, var=case.variance)
         if len(given) < 2:
             training = case.actions["init_mode"] == "train"
             _, state = self.transformed(case, training).init(None, case.steps[0].x, case.native["epsilon"])
         for name, array in given.items():
-            values = dict.fromkeys(("hidden", "average"), array.reshape(_JAX.full(case)))
-            state["layer/~/%s_ema" % name] = dict(values, counter=np.zeros((), np.int32))
+            hidden = array.reshape(_JAX.full(case))
+            weight = hidden.dtype.type(1 - case.native["momentum"] ** case.batches if case.batches else 1)
+            counter = np.array(case.batches, np.int32)
+            state["layer/~/%s_ema" % name] = {"hidden": hidden, "average": hidden / weight, "counter": counter}
         return state
 
     def moving(self, state):

@@ -30,6 +30,7 @@ _STATEMENT = {
     "conventions": {"momentum": "kept", "axis": "fixed"},
     "supports": {
         "start": ["given", "own"],
+        "begun": [False, True],
         "channel": ["second", "last"],
         "dtype": ["float32", "float64"],
         "parameters": ["float32", "float64"],
@@ -74,7 +75,7 @@ class BatchNorm(object):
         self.sonnet = importlib.import_module("sonnet")
 
     def build(self, case):
-        """Return a layer with the case's parameters, and its statistics as hidden and average, counter 0."""
+        """Return a layer with the case's parameters, its statistics as hidden, and average as its batches make it."""
         layer = self.sonnet.BatchNorm(
             create_scale=case.gamma is not None,
             create_offset=case.beta is not None,
@@ -85,10 +86,14 @@ class BatchNorm(object):
         layer(self.tf.constant(case.steps[0].x), is_training=False)  # makes the variables
         averages = (layer.moving_mean, layer.moving_variance)
         variables = [layer.scale, layer.offset] + [_hidden(a) for a in averages] + [a.average for a in averages]
-        arrays = (case.gamma, case.beta, case.mean, case.variance, case.mean, case.variance)
+        weight = 1 - case.native["momentum"] ** case.batches if case.batches else 1
+        used = [None if a is None else a / a.dtype.type(weight) for a in (case.mean, case.variance)]
+        arrays = [case.gamma, case.beta, case.mean, case.variance] + used
         for variable, array in zip(variables, arrays):
             if array is not None:
                 variable.assign(array.reshape(variable.shape))
+        for average in averages:
+            _named(average, "counter").assign(case.batches)
         return layer
 
     def run(self, case):
@@ -112,7 +117,11 @@ class BatchNorm(object):
 
 def _hidden(average):
     """Return the variable of an ExponentialMovingAverage that is not debiased."""
-    return next(variable for variable in average.variables if "hidden" in variable.name)
+    return _named(average, "hidden")
+
+
+def _named(average, name):
+    return next(variable for variable in average.variables if name in variable.name)
 
 
 IMPLEMENTATIONS = [BatchNorm]

@@ -46,6 +46,7 @@ class _Module(_TORCH.Functional):
             for target, array in pairs:
                 if target is not None and array is not None:
                     target.copy_(self.tensor(array))
+            layer.num_batches_tracked.fill_(case.batches)
         return layer
 
     def build(self, case):
@@ -108,7 +109,7 @@ class _Scripted(_Module):
 
 
 def _module(base, entry, ranks, variant="", error="ValueError"):
-    supports = {"affine": ["both", "none"], "cumulative": [False, True]}
+    supports = {"affine": ["both", "none"], "cumulative": [False, True], "begun": [False, True]}
     frozen = {"when": {"trainable": [False]}, "absent": ["dgamma", "dbeta"], "cite": _FROZEN}
     options = {"refusals": _TORCH.refusals(error), "rules": [frozen]}
     identity, page = "nn.%s%s" % (entry, variant), _MODULE % entry

@@ -27,7 +27,9 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["implementations"], ["replay"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["report"], ["implementations"], ["replay"], ["doctor"], ["translate"]]
+)
 def test_every_command_explains_itself(command):
     """--help works everywhere and exits 0."""
     result = invoke(*command, "--help")
