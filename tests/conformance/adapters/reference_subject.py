@@ -47,7 +47,8 @@ class Subject(object):
         },
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"]
         + ["moving_stddev", "renorm_mean", "renorm_stddev", "y_tangent", "dx_tangent", "dgamma_tangent"],
-        "rules": [{"cite": "the bounds of class A", "numerics": {"sums": "tree"}, "semantics": semantics}],
+        # its mean is corrected by that of x - m, which rounds the distance as running means do
+        "rules": [{"cite": "its lines", "numerics": {"sums": "tree", "variance": "stable"}, "semantics": semantics}],
     }
 
     def __init__(self, device):
