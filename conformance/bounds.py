@@ -115,8 +115,9 @@ class Bounds:
     def e_mean(self, batch: Batch) -> Array:
         """A sum of n terms, divided by n; or running means m + (x - m) k, merged in any order.
 
-        A mean that is corrected by the mean of x - m is a running one, of two. An element passes through no more roundings of means than of sums. What rounds the distance moved,
-        3u|x - m| k at a time, has weights whose squares add up to n times 2V at most (Cauchy-Schwarz).
+        Running: an element passes through no more roundings of means than of sums. What rounds the distance moved,
+        3u|x - m| k at a time, has weights whose squares add up to n times 2V at most (Cauchy-Schwarz). A mean that is
+        corrected by that of x - m is one of these.
         """
         units = self.units
         if batch.given is not None:
