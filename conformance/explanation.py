@@ -70,7 +70,8 @@ class Answered:
     def _explanation(self, result: Result, about: list[Divergence], predicted: dict[Any, str]) -> Explanation:
         covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
         if covering:
-            off = isinstance(result.rho, float) and any(d.predicts.wrong for d in about if d.id in covering)
+            compared = isinstance(result.rho, float) or self.question.poisoned(result.step) is not None
+            off = compared and any(d.predicts.wrong for d in about if d.id in covering)
             return Explanation(result, "explained" if off or _passes(predicted, result) else "changed", covering)
         spread = tuple(
             d.id for d in about if not d.predicts.wrong and _passes(self._verdicts([d], everywhere=True), result)

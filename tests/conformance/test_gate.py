@@ -174,6 +174,17 @@ def test_drill_corrupt_run_file(run, gate, tmp_path):
     assert f"{path}, line 6:" in result.stderr
 
 
+@pytest.mark.framework("onnx")
+def test_a_wrong_value_may_be_nan_where_nan_went_in(run, gate):
+    """Opset 9's evaluator blends the batch's NaN into a whole channel: explained by what is known of its blending."""
+    found = run("onnx.reference.BatchNormalization+opset9", cases=1, corpus=True)
+    nan = {case.case for case in found.cases.values() if case.name == "nan-in-one-element-of-inference"}
+    assert any(r.failed and r.rho == "inf" for r in found.results if r.case in nan)
+    output = gate().stdout
+    assert "explained: onnx-evaluator-opset-9-blends" in output
+    assert "CHANGED" not in output
+
+
 def test_a_numerical_class_that_is_none_is_a_damaged_file(run, gate, tmp_path):
     """A label that no class has is found when the file is read, not where it is used: exit code 2, and the line."""
     run("numpy.two_pass", cases=4)
