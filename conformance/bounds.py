@@ -54,11 +54,11 @@ class Affine:
 
 
 def _once(formula: Callable[[Bounds, Batch], _T]) -> Callable[[Bounds, Batch], _T]:
-    """Remember what a formula gives for a batch."""
+    """Remember what a formula gives for a batch; it may ask for nothing but what `arithmetic` names."""
 
     @functools.wraps(formula)
     def remembered(bounds: Bounds, batch: Batch) -> _T:
-        key = bounds, formula.__name__
+        key = bounds.arithmetic, formula.__name__
         if key not in batch.known:
             batch.known[key] = formula(bounds, batch)
         return batch.known[key]
@@ -72,6 +72,8 @@ class Bounds:
     def __init__(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool = False) -> None:
         self.numerics, self.units, self.n, self.epsilon, self.outside = numerics, units, n, epsilon, outside
         self.depth = sum_depth(n, numerics.sums)
+        way, u = (numerics.variance, numerics.sums, numerics.clamped), units
+        self.arithmetic = (*way, u.u, u.smallest, u.largest, u.taken_u, n, epsilon, outside)
 
     def g(self, k: int) -> float:
         """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
