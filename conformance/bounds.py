@@ -324,7 +324,7 @@ def _binade(size: Array) -> Array:
     >>> _binade(np.array([0.0, 1.0, 1.99, 4.5])).tolist()
     [0.0, 1.0, 1.0, 4.0]
     """
-    if size.dtype == np.float64:  # sign and mantissa cleared, ten times as fast
+    if size.dtype == np.float64:  # sign and mantissa cleared
         return (np.asarray(size).view(np.int64) & _EXPONENT).view(np.float64)
     mantissa = np.frexp(size)[0]  # in [0.5, 1), so that the quotient is exact; binary128 has no ldexp
     return size / np.where(mantissa > 0, mantissa + mantissa, 1)

@@ -70,13 +70,17 @@ class Answered:
     def _explanation(self, result: Result, about: list[Divergence], predicted: dict[Any, str]) -> Explanation:
         covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
         if covering:
-            compared = isinstance(result.rho, float) or self.question.poisoned(result.step) is not None
+            compared = isinstance(result.rho, float) or self._spread_of_nan(result)
             off = compared and any(d.predicts.wrong for d in about if d.id in covering)
             return Explanation(result, "explained" if off or _passes(predicted, result) else "changed", covering)
         spread = tuple(
             d.id for d in about if not d.predicts.wrong and _passes(self._verdicts([d], everywhere=True), result)
         )
         return Explanation(result, "spread" if spread else "unexplained", spread)
+
+    def _spread_of_nan(self, result: Result) -> bool:
+        """Return whether an array, not a refusal or a crash, is not finite where something went in that was not."""
+        return bool(result.rho == "inf" and result.elements) and self.question.poisoned(result.step) is not None
 
     def _verdicts(self, about: list[Divergence], *, everywhere: bool = False) -> dict[Any, str]:
         statement = self.statement

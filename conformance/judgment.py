@@ -119,8 +119,10 @@ class _Judge:
         normalize = self.plan.mode(t) == "train" and self.plan.semantics.training_statistics == "batch"
         averaged = self.plan.spec.virtual_batch_size is not None  # those of no virtual batch
         returned = self._statistics(outcome, "mean", "variance") if normalize and not averaged else None
+        if returned is None or (returned[1] < 0).any():
+            return {}
         before = self._before(t)
-        if returned is None or (returned[1] < 0).any() or (self.plan.spec.renorm and before is None):
+        if self.plan.spec.renorm and before is None:
             return {}
         (mean, variance), rounded = returned, self.statement.returned == "rounded"
         return expectation.residual(self.plan, t, mean, variance, before, rounded=rounded)

@@ -10,8 +10,11 @@ from click.testing import CliRunner
 
 from conformance import divergences, results
 from conformance.cli import main
-from conformance.explanation import explain
+from conformance.codec import read_case
+from conformance.explanation import Answered, explain
 from conformance.gate import decide
+from conformance.outcome import Outputs, Reply
+from conformance.question import Question
 
 BIASED = "wrong:BiasedForUnbiased"
 SEVERAL_RANKS = 20  # cases that reach ranks 2 to 5
@@ -175,14 +178,21 @@ def test_drill_corrupt_run_file(run, gate, tmp_path):
 
 
 @pytest.mark.framework("onnx")
-def test_a_wrong_value_may_be_nan_where_nan_went_in(run, gate):
-    """Opset 9's evaluator blends the batch's NaN into a whole channel: explained by what is known of its blending."""
+def test_a_wrong_value_may_be_nan_where_nan_went_in(run, gate, tmp_path):
+    """Opset 9's evaluator blends the batch's NaN into a whole channel: explained; that an output is missing is not."""
     found = run("onnx.reference.BatchNormalization+opset9", cases=1, corpus=True)
     nan = {case.case for case in found.cases.values() if case.name == "nan-in-one-element-of-inference"}
     assert any(r.failed and r.rho == "inf" for r in found.results if r.case in nan)
     output = gate().stdout
     assert "explained: onnx-evaluator-opset-9-blends" in output
     assert "CHANGED" not in output
+    (record,) = found.implementations
+    (name,) = nan
+    case, _ = read_case(tmp_path / "run" / found.cases[name].file)
+    lost = results.Result(name, record.id, "FAIL", step=0, mode="infer", output="y", rho="inf", reason="is missing")
+    answered = Answered(record, Question(case), Reply(0, record.id, (Outputs({}),)))
+    (missing,) = answered.explained([lost], divergences.read())
+    assert missing.kind == "changed"
 
 
 def test_a_numerical_class_that_is_none_is_a_damaged_file(run, gate, tmp_path):
