@@ -29,7 +29,7 @@ from conformance.cli_options import assignment, chosen, implementations_and_limi
 from conformance.errors import Incomplete, InvalidInput
 
 OUT = Path("reports/latest")
-PROFILES = {"smoke": 95, "default": 380, "thorough": 1900}  # 1, 4 and 20 cases per cell
+PROFILES = {"smoke": 125, "default": 500, "thorough": 2500}  # 1, 4 and 20 cases per cell
 
 
 class _Group(click.Group):

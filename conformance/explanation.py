@@ -70,12 +70,13 @@ class Answered:
     def _explanation(self, result: Result, about: list[Divergence], predicted: dict[Any, str]) -> Explanation:
         covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
         if covering:
+            here = [d for d in about if d.id in covering]
             compared = isinstance(result.rho, float) or self._spread_of_nan(result)
-            off = compared and any(d.predicts.wrong for d in about if d.id in covering)
-            return Explanation(result, "explained" if off or _passes(predicted, result) else "changed", covering)
-        spread = tuple(
-            d.id for d in about if not d.predicts.wrong and _passes(self._verdicts([d], everywhere=True), result)
-        )
+            off = compared and any(d.predicts.wrong for d in here)
+            died = result.outcome == "Crashed" and any(d.predicts.crashes for d in here)
+            known = off or died or _passes(predicted, result) or _passes(self._verdicts(here), result)
+            return Explanation(result, "explained" if known else "changed", covering)
+        spread = tuple(d.id for d in about if _passes(self._verdicts([d], everywhere=True), result))
         return Explanation(result, "spread" if spread else "unexplained", spread)
 
     def _spread_of_nan(self, result: Result) -> bool:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal
 
 import ml_dtypes
 import msgspec
 import numpy as np
 
-from conformance.case import Case, Derivative, Dtype
+from conformance.case import Case, Derivative
+from conformance.edges import EDGES
+from conformance.feature import COMMON, DIVISIBLE, Feature, with_tensors
 from reference.spec import Array, Clipping, broadcast, kept_shape
-
-
-class Feature(NamedTuple):
-    """One feature.
-
-    placements: the cells that must have it. variants: its forms, as `add` knows them. spec: what each form asks of the
-    `Spec`. add: puts a form's tensors and derivatives into a case. dtypes: of the input. first: the sizes that the
-    first axis may have, any where empty. halves: parameters and statistics are of the input's half precision too.
-    """
-
-    placements: tuple[str, ...]
-    variants: tuple[str, ...] = ("",)
-    spec: Mapping[str, Mapping[str, Any]] = {}
-    add: Callable[[Case, str, np.random.Generator], Case] = lambda case, _variant, _rng: case
-    dtypes: tuple[Dtype, ...] = ("float32", "float64")
-    first: tuple[int, ...] = ()
-    halves: bool = False
 
 
 def _masks(case: Case, variant: str, rng: np.random.Generator) -> Case:
@@ -40,7 +25,7 @@ def _masks(case: Case, variant: str, rng: np.random.Generator) -> Case:
             kept = _for_channels(case)
             wanted = tuple(1 if one > 1 else size for one, size in zip(kept, shape, strict=True))
         masks[f"{t}.mask"] = rng.uniform(size=wanted) < 0.75
-    return _with(case, masks)
+    return with_tensors(case, masks)
 
 
 def _adjustment(case: Case, _variant: str, rng: np.random.Generator) -> Case:
@@ -50,7 +35,7 @@ def _adjustment(case: Case, _variant: str, rng: np.random.Generator) -> Case:
     for t in (t for t, step in enumerate(case.steps) if step.mode == "train"):
         arrays[f"{t}.adjustment_scale"] = rng.uniform(0.5, 1.5, shape).astype(dtype)
         arrays[f"{t}.adjustment_bias"] = rng.uniform(-0.5, 0.5, shape).astype(dtype)
-    return _with(case, arrays)
+    return with_tensors(case, arrays)
 
 
 def _for_channels(case: Case) -> tuple[int, ...]:
@@ -67,7 +52,7 @@ def _derivative(order: Literal[1, 2]) -> Callable[[Case, str, np.random.Generato
         )
         inputs = {t: case.x(t) for t in range(len(steps))}
         tangents = {f"{t}.tangent": rng.normal(size=x.shape).astype(x.dtype) for t, x in inputs.items()}
-        return msgspec.structs.replace(_with(case, tangents), steps=steps)
+        return msgspec.structs.replace(with_tensors(case, tangents), steps=steps)
 
     return add
 
@@ -78,10 +63,6 @@ def _without_updates(case: Case, _variant: str, rng: np.random.Generator) -> Cas
     return msgspec.structs.replace(case, steps=steps)
 
 
-def _with(case: Case, tensors: dict[str, Array]) -> Case:
-    return msgspec.structs.replace(case, tensors=case.tensors | tensors)
-
-
 _RENORM: dict[str, dict[str, Any]] = {
     "unclipped": {"renorm": True, "renorm_momentum": 0.9},
     "wide": {"renorm": True, "renorm_momentum": 0.9, "renorm_clipping": Clipping(rmin=0.25, rmax=4.0, dmax=5.0)},
@@ -89,9 +70,7 @@ _RENORM: dict[str, dict[str, Any]] = {
 }
 _VIRTUAL: dict[str, dict[str, Any]] = {str(size): {"virtual_batch_size": size} for size in (2, 4)}
 _BOTH: dict[str, dict[str, Any]] = {name: {**_VIRTUAL["4"], **fields} for name, fields in _RENORM.items()}
-_DIVISIBLE = (4, 8, 16, 64, 128)
 _SEVERAL = (4, 6, 8, 9, 16, 33, 64, 128)  # enough rows for a mask to leave some and take some
-_COMMON = ("rank 2, axis 1", "rank 4, axis 1", "rank 4, axis -1")
 
 FEATURES: dict[str, Feature] = {
     "mask": Feature(
@@ -101,19 +80,20 @@ FEATURES: dict[str, Feature] = {
         first=_SEVERAL,
     ),
     "mask without last": Feature(("rank 3, axis -1", "rank 4, axis -1"), ("without_last",), add=_masks, first=_SEVERAL),
-    "renorm": Feature((*_COMMON, "rank 3, axis 1"), tuple(_RENORM), _RENORM),
+    "renorm": Feature((*COMMON, "rank 3, axis 1"), tuple(_RENORM), _RENORM),
     "virtual": Feature(
-        ("rank 2, axis 1", "rank 3, axis -1", "rank 4, axis -1"), tuple(_VIRTUAL), _VIRTUAL, first=_DIVISIBLE
+        ("rank 2, axis 1", "rank 3, axis -1", "rank 4, axis -1"), tuple(_VIRTUAL), _VIRTUAL, first=DIVISIBLE
     ),
-    "virtual renorm": Feature(("rank 2, axis 1",), tuple(_BOTH), _BOTH, first=_DIVISIBLE),
+    "virtual renorm": Feature(("rank 2, axis 1",), tuple(_BOTH), _BOTH, first=DIVISIBLE),
     "adjustment": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_adjustment),
-    "forward": Feature((*_COMMON, "rank 5, axis 1"), ("forward",), add=_derivative(1)),
+    "forward": Feature((*COMMON, "rank 5, axis 1"), ("forward",), add=_derivative(1)),
     "second order": Feature(
-        (*_COMMON, "rank 3, axis 1", "rank 5, axis 1"), ("reverse", "forward_over_reverse"), add=_derivative(2)
+        (*COMMON, "rank 3, axis 1", "rank 5, axis 1"), ("reverse", "forward_over_reverse"), add=_derivative(2)
     ),
-    "frozen": Feature(_COMMON, spec={"": {"trainable": False}}),
+    "frozen": Feature(COMMON, spec={"": {"trainable": False}}),
     "cumulative": Feature(("rank 2, axis 1", "rank 4, axis 1"), spec={"": {"momentum": None}}),
-    "half parameters": Feature(_COMMON, dtypes=("float16", "bfloat16"), halves=True),
+    "half parameters": Feature(COMMON, dtypes=("float16", "bfloat16"), halves=True),
     "update": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_without_updates),
+    **EDGES,
 }
 """What must be asked for somewhere in a run, each in its cells."""

@@ -117,7 +117,7 @@ class _Judge:
     def _residual(self, t: int, outcome: Outputs) -> Answers:
         """Return what follows from the batch statistics which the implementation returned, where they normalize."""
         normalize = self.plan.mode(t) == "train" and self.plan.semantics.training_statistics == "batch"
-        averaged = self.plan.spec.virtual_batch_size is not None  # those of no virtual batch
+        averaged = self.plan.spec.virtual_batch_size is not None or not self.case.x(t).size  # those of no one batch
         returned = self._statistics(outcome, "mean", "variance") if normalize and not averaged else None
         if returned is None or (returned[1] < 0).any():
             return {}

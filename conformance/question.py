@@ -50,6 +50,7 @@ class Question:
         assert x is not None
         masks = None if mask is None else (semantics.mask, semantics.mask_offset, semantics.all_masked)
         key = t, masks, None if self.spec.virtual_batch_size is None else semantics.virtual_batches
+        key += () if x.size else (semantics.empty_batch,)
         if key not in self._batches:
             self._batches[key] = Batch.of(observe(x, mask, self.spec, semantics), x.shape)
         return self._batches[key]

@@ -10,6 +10,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 
 from conformance.case import Case, Step
 from conformance.numerics import Numerics
@@ -148,6 +149,7 @@ _ORDINARY: When = {
     "virtual": [False],
     "renorm": [False],
     "mask": [False],
+    "weights": [False],
     "adjustment": [False],
 }
 
@@ -195,8 +197,9 @@ def facts(case: Case) -> dict[str, Any]:
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
     start: whether parameters and statistics are `given`, or some are the implementation's `own`. begun: whether batches
-    have entered those given. differentiation, mask: see the functions of that name. updates: whether the update ops run
-    in every step.
+    have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values are
+    numbers. updates: whether the update ops run in every step. finite: whether all values are. no_rows: whether some
+    batch is empty.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -224,7 +227,10 @@ def facts(case: Case) -> dict[str, Any]:
         "virtual": case.spec.virtual_batch_size is not None,
         "renorm": case.spec.renorm,
         "mask": mask(case),
+        "weights": any(a.dtype != bool for name, a in case.tensors.items() if name.endswith(".mask")),
         "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
+        "finite": all(bool(np.isfinite(array).all()) for array in case.tensors.values()),
+        "no_rows": any(not case.x(t).size for t in range(len(case.steps))),
     }
 
 
@@ -273,7 +279,12 @@ def mask(case: Case) -> str | bool:
 
 
 def step_facts(case: Case, t: int) -> dict[str, Any]:
-    """Return the facts about one step: those of the case, its mode, how many values per channel (0, 1, many)."""
+    """Return the facts about one step: those of the case, its mode, how many values per channel (0, 1, many).
+
+    trained: whether a training step came before.
+    """
     step: Step = case.steps[t]
     n = math.prod(case.x(t).shape[a] for a in reduced_axes(case.spec, case.x(t).ndim))
-    return facts(case) | {"mode": step.mode, "update": step.update, "n": "many" if n > 1 else str(n)}
+    trained = any(before.mode == "train" for before in case.steps[:t])
+    about = {"mode": step.mode, "update": step.update, "trained": trained, "n": "many" if n > 1 else str(n)}
+    return facts(case) | about

@@ -213,7 +213,7 @@ def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
         signature=signature(cell),
         pooled=st.just(False),
         epsilon=st.sampled_from([1e-3, 1e-5, 1e-1, 1e-8]),
-        modes=st.sampled_from(_MODES),
+        modes=st.sampled_from((FEATURES[cell.feature].modes if cell.feature else ()) or _MODES),
         layout=st.sampled_from(["C", "F", "strided", "channels_last"]),
         last_batch_smaller=st.booleans(),
         pattern=st.sampled_from(_PATTERNS[cell.conditioning or "easy"]),

@@ -61,14 +61,16 @@ def observe(x: Array, mask: Array | None, spec: Spec, semantics: Semantics) -> B
     ([[0.0, 1.0], [2.0, 3.0]], (0,), [2.0, 2.0])
     """
     virtual, axes, parts = spec.virtual_batch_size is not None, averaged_axes(spec, x.ndim), split(x, spec, semantics)
-    one = np.ones((), x.dtype)
-    if mask is None or semantics.mask == "ignored":
+    one, nothing = np.ones((), x.dtype), x.size == 0 and semantics.empty_batch == "zero"
+    if nothing:
+        mask = np.ones(x.shape)  # of nothing, as where all is masked
+    if mask is None or (semantics.mask == "ignored" and not nothing):
         n = x.dtype.type(math.prod(parts.shape[axis] for axis in axes))
         size = [1 if axis in axes else size for axis, size in enumerate(parts.shape)]
         return Batch(parts, parts, axes, np.full(size, n), None, one, virtual)
     weights = split(weigh(x, mask, semantics), spec, semantics)
     n = total(weights, axes)
-    divisor = np.where(n == 0, 1, n) if semantics.all_masked == "zero" or semantics.mask_offset else n
+    divisor = np.where(n == 0, 1, n) if nothing or semantics.all_masked == "zero" or semantics.mask_offset else n
     kept = n / (divisor + x.dtype.type(semantics.mask_offset))
     counted = np.where(weights == 0, 0, parts) if semantics.mask == "boolean" else parts
     return Batch(parts, counted, axes, n, weights / divisor, kept, virtual)

@@ -38,7 +38,8 @@ class Semantics:
     mask_offset, all_masked (BN-23): added to the sum of weights that is divided by; the mean and variance of
         nothing: 0, or NaN.
     single_value (BN-24): one value to average: N/(N-1) is taken as 1, or is NaN, or training is refused.
-    empty_batch (BN-25): no value to average: the state becomes NaN, or stays (`keep`), or training is refused.
+    empty_batch (BN-25): no value to average: the state becomes NaN, or stays (`keep`), or moves towards 0 (`zero`),
+        or training is refused.
     zero_epsilon (BN-4): whether training with epsilon = 0 is refused.
     variance_mean (BN-29): the mean inside the variance is differentiated too, or `stopped` there: a constant.
     parameter_dtype, statistics_dtype, output_dtype (BN-26): what gamma and beta, the moving statistics and the
@@ -68,7 +69,7 @@ class Semantics:
     mask_offset: float = 0.0
     all_masked: Literal["zero", "nan"] = "zero"
     single_value: Literal["factor_1", "nan", "refused"] = "factor_1"
-    empty_batch: Literal["nan", "keep", "refused"] = "nan"
+    empty_batch: Literal["nan", "keep", "zero", "refused"] = "nan"
     zero_epsilon: Literal["accepted", "refused"] = "accepted"
     variance_mean: Literal["differentiated", "stopped"] = "differentiated"
     parameter_dtype: Storage = "at_least_float32"

@@ -66,7 +66,8 @@ def unknown(statement: Statement) -> Statement:
 
 def identify(statement: Statement, ask: Ask) -> list[Found]:
     """Return what an implementation means, a finding for each group of places that answer plain cases alike."""
-    searches = [_Search(unknown(statement), ask, place) for place in PLACES if place.dtype in _WIDE]
+    begin = set(_WIDE) & set(statement.supports.get("dtype", _WIDE)) or set(statement.supports["dtype"])
+    searches = [_Search(unknown(statement), ask, place) for place in PLACES if place.dtype in begin]
     groups: dict[Any, list[_Search]] = {}
     for search in (s for s in searches if s.begin()):
         groups.setdefault(search.alike(), []).append(search)

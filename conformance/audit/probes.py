@@ -30,15 +30,18 @@ class Probe(NamedTuple):
     beyond_masks: bool = False
 
     def case(self, place: Place, statement: Statement) -> Case | None:
-        """Return the case for a place as this implementation can be asked it, None where it cannot be."""
-        if place.dtype not in self.dtypes:
-            return None
-        return self.in_place(place, statement)
+        """Return the case for a place as this implementation can be asked it, None where it cannot be.
+
+        One that takes halves alone is asked everything in them.
+        """
+        taken = statement.supports.get("dtype", ["float32"])
+        only_half = not {"float32", "float64"} & set(taken)
+        return self.in_place(place, statement) if place.dtype in self.dtypes or only_half else None
 
     def in_place(self, place: Place, statement: Statement) -> Case | None:
         """Return the same for a place with any dtype of the input."""
         case = _derived(self.make(place), statement)
-        about = facts(case) | {"mask": False} if self.beyond_masks else facts(case)
+        about = facts(case) | {"weights": False} | ({"mask": False} if self.beyond_masks else {})
         return None if statement.unsupported(about) else case
 
 

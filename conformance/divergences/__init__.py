@@ -32,6 +32,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     accepts: it answers what makes no sense, such as statistics of another size. wrong: its output is off by more than
     the bound, finite unless a NaN or an infinity went in, and no formula for it is known; the weakest prediction.
+    crashes: the process dies of it.
     """
 
     semantics: dict[str, Any] = {}
@@ -39,6 +40,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refuses: list[str] = []
     accepts: bool = False
     wrong: bool = False
+    crashes: bool = False
 
     def rules(self, when: When, cite: str) -> list[Rule]:
         """Return the prediction as rules of a statement.
@@ -47,8 +49,8 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         and an output. What `when` says beyond that is for `Divergence.covers` to hold results to.
         """
         return [
-            Rule(cite, _without(when, "output", "mode", "update", "n"), semantics=self.semantics),
-            Rule(cite, _without(when, "update", "n"), numerics=self.numerics),
+            Rule(cite, _without(when, "output", "mode", "update", "trained", "n"), semantics=self.semantics),
+            Rule(cite, _without(when, "update", "trained", "n"), numerics=self.numerics),
         ]
 
 
@@ -90,7 +92,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     def changed(self, statement: Statement, *, everywhere: bool = False) -> Statement:
         """Return the statement with the prediction in it; everywhere: whatever the facts."""
         when = {} if everywhere else self.when
-        if self.predicts.wrong:
+        if self.predicts.wrong or self.predicts.crashes:
             return statement
         if self.predicts.accepts:
             return msgspec.structs.replace(statement, accepts=[*statement.accepts, when])
@@ -136,9 +138,9 @@ def _check(where: str, divergence: Divergence) -> None:
     p = divergence.predicts
     if empty := [name for name in ("id", "rule", "reason", "owner") if not getattr(divergence, name).strip()]:
         raise InvalidInput(f"{where}: {empty[0]} of {divergence.id or 'a divergence'} is empty; fill it in")
-    if sum(map(bool, (p.semantics or p.numerics, p.refuses, p.accepts, p.wrong))) != 1:
+    if sum(map(bool, (p.semantics or p.numerics, p.refuses, p.accepts, p.wrong, p.crashes))) != 1:
         raise InvalidInput(
-            f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts or wrong"
+            f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts, wrong or crashes"
         )
     if not divergence.link.startswith("https://") and divergence.link != "unreported":
         raise InvalidInput(f'{where}: link "{divergence.link}" is neither https://… nor "unreported"; give one of them')

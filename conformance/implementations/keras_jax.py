@@ -53,9 +53,8 @@ class _Jitted(object):
 
     def run(self, case):
         """Yield the outputs of each step."""
-        named = (("dgamma", case.gamma), ("dbeta", case.beta))
-        parameters = {name: array for name, array in named if array is not None}
-        state = self.initial(case)
+        with self.mode(case):
+            parameters, state = self.initial(case)
         for step in case.steps:
             with self.mode(case):
                 sources, call = dict(parameters, dx=step.x), self.compiled(case, step)
@@ -63,10 +62,11 @@ class _Jitted(object):
                 yield {name: np.array(array) for name, array in out.items()}
 
     def initial(self, case):
-        """Return the first state, in the order in which the layer keeps it."""
+        """Return gamma and beta by the names of their gradients, and the first state."""
+        named = (("dgamma", case.gamma), ("dbeta", case.beta))
         given, one = _KERAS.COMMON.initial(case), np.ones(case.kept, case.dtypes["statistics"])
-        names = _KERAS.COMMON.STATE[: 5 if case.spec["renorm"] else 2]
-        return [given.get(name, 0 * one if name.endswith("mean") else one) for name in names]
+        parameters = {name: array for name, array in named if array is not None}
+        return parameters, [given.get("moving_mean", 0 * one), given.get("moving_variance", one)]
 
     def compiled(self, case, step):
         """Return the jitted function for the step's signature."""
@@ -133,10 +133,27 @@ class Layer(_Jitted):
 
     statement = _KERAS.layer("jax", id="keras.BatchNormalization+jax+jit", **_JITTED)
 
-    def function(self, case, step):
-        """Return the function to jit; a frozen layer's gamma and beta are among what is not trainable."""
+    def initial(self, case):
+        """Return gamma and beta, and the first state in the order in which the layer keeps it: the layer's own."""
+        layer, given = self.layer(case), _KERAS.COMMON.initial(case)
+        start = {name: given.get(name, getattr(layer, name).value) for name in self.state(case)}
+        own = (("dgamma", "gamma", layer.gamma), ("dbeta", "beta", layer.beta))
+        parameters = {name: given.get(its, v.value) for name, its, v in own if v is not None}
+        return parameters, list(start.values())
+
+    def state(self, case):
+        """Return the names of what the layer keeps."""
+        return _KERAS.COMMON.STATE[: 5 if case.spec["renorm"] else 2]
+
+    def layer(self, case):
+        """Return a layer that was built."""
         layer = self.keras.layers.BatchNormalization(**_KERAS.arguments(case))
         layer.build(case.steps[0].x.shape)
+        return layer
+
+    def function(self, case, step):
+        """Return the function to jit; a frozen layer's gamma and beta are among what is not trainable."""
+        layer = self.layer(case)
 
         def call(sources, state, mask, epsilon):
             layer.epsilon = epsilon

@@ -132,8 +132,8 @@ class Function(object):
 
     def layer(self, case):
         """Return the layer of a case's static configuration, as new or as an earlier case left it."""
-        static = [case.spec, case.dtypes["x"], case.kept, case.actions["unknown_sizes"], _COMMON.adjusted(case) is None]
-        key = json.dumps(static, sort_keys=True)
+        static = [case.spec, case.dtypes["x"], case.rank, case.kept, case.actions["unknown_sizes"]]
+        key = json.dumps(static + [_COMMON.adjusted(case) is None], sort_keys=True)
         if key not in self.layers:
             self.layers[key] = Layer(self.tf, self.arguments(case), self.flag)
         self.layers.move_to_end(key)

@@ -143,7 +143,8 @@ class Synchronized(BatchNormalization):
         "+synchronized",
         {
             "numerics": {"variance": "fast", "clamped": True},
-            "cite": _SOURCE + ": _sync_calculate_mean_and_var, E(x^2) - E(x)^2, kept at 0 or above",
+            "semantics": {"empty_batch": "zero"},
+            "cite": _SOURCE + ": _sync_calculate_mean_and_var, E(x^2) - E(x)^2, kept at 0 or above, by divide_no_nan",
         },
     )
     chosen = (("synchronized", True),)

@@ -71,7 +71,7 @@ class _Lazy(_Module):
 
 
 class Folded(_Module):
-    """`torch.nn.BatchNorm2d` folded into the 1x1 convolution before it, which is the identity; inference only."""
+    """`torch.nn.BatchNorm2d` folded into the 1x1 convolution before it, one for each channel; inference only."""
 
     statement = _TORCH.stated(
         "nn.BatchNorm2d+eval_fold",
@@ -91,8 +91,9 @@ class Folded(_Module):
     def run(self, case):
         """Yield the outputs of each step, nothing for training."""
         bn = self.loaded(case).eval()
-        conv = self.torch.nn.Conv2d(case.kept[0], case.kept[0], 1, bias=False, dtype=bn.running_mean.dtype).eval()
-        self.torch.nn.init.dirac_(conv.weight)
+        channels, dtype = case.kept[0], bn.running_mean.dtype
+        conv = self.torch.nn.Conv2d(channels, channels, 1, groups=channels, bias=False, dtype=dtype).eval()
+        self.torch.nn.init.ones_(conv.weight)  # the identity
         layer = self.torch.nn.utils.fusion.fuse_conv_bn_eval(conv.to(self.device), bn)
         for step in case.steps:
             x = self.tensor(step.x).requires_grad_(step.dy is not None)

@@ -53,7 +53,7 @@ def test_one_value_is_its_own_mean() -> None:
 
 
 def test_an_empty_batch() -> None:
-    """No value makes the state NaN for good, or leaves it as it was; the output is empty either way."""
+    """No value makes the state NaN for good, leaves it as it was, or counts as 0; the output is empty either way."""
     none = X[:0]
     made = step(none, Spec())
     assert made.y.shape == (0, 2)
@@ -62,6 +62,9 @@ def test_an_empty_batch() -> None:
     kept = step(none, Spec(), Semantics(empty_batch="keep"))
     assert np.array_equal(kept.state.mean, [0, 0])
     assert kept.state.updates == 0
+    zero = step(none, Spec(momentum=0.75), Semantics(empty_batch="zero"))
+    assert np.array_equal(zero.state.variance, [0.75, 0.75])
+    assert zero.state.updates == 1
     gradient = train_gradients(none, none, Parameters(), state(), Spec(), Semantics())
     assert gradient.dx.shape == (0, 2)
     assert np.array_equal(gradient.dbeta, [0, 0])

@@ -1,0 +1,125 @@
+"""What a case may ask at the edges: other starts, rebuilt layers, empty and tiny batches, values that are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from conformance.case import Actions, Case
+from conformance.feature import COMMON, DIVISIBLE, Feature, with_tensors
+from reference.spec import reduced_axes
+
+_FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
+_GIVEN = ("gamma", "beta", "moving_mean", "moving_variance")
+_NOT_FINITE = {"nan": np.nan, "infinity": np.inf, "minus infinity": -np.inf}
+
+
+def _own_start(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
+    """Leave what the layer starts with to the layer; of parameters that nobody gave, nobody wants the gradients."""
+    kept = {n: array for n, array in case.tensors.items() if n not in _GIVEN and not n.endswith(".dy")}
+    steps = tuple(msgspec.structs.replace(step, derivatives=()) for step in case.steps)
+    return msgspec.structs.replace(case, tensors=kept, steps=steps)
+
+
+def _built_in_inference(case: Case, variant: str, rng: np.random.Generator) -> Case:
+    return _own_start(msgspec.structs.replace(case, actions=Actions(init_mode="infer")), variant, rng)
+
+
+def _rebuilt(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
+    """Rebuild the layer before its first step, from its configuration or its state."""
+    return msgspec.structs.replace(case, actions=Actions(round_trip="state" if variant == "state" else "config"))
+
+
+def _shared(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
+    """Let two call sites take turns."""
+    steps = tuple(msgspec.structs.replace(step, site=t % 2) for t, step in enumerate(case.steps))
+    return msgspec.structs.replace(case, steps=steps, actions=Actions(sites=2))
+
+
+def _unknown(case: Case, variant: str, _rng: np.random.Generator) -> Case:
+    """Hide sizes when the layer is built: those of the rows, of all that is averaged over, or of the kept axis."""
+    reduced, rank = reduced_axes(case.spec, len(case.shape)), len(case.shape)
+    hidden = {"rows": (0,), "reduced": reduced, "kept": tuple(i for i in range(rank) if i not in reduced)}
+    return msgspec.structs.replace(case, actions=Actions(unknown_sizes=hidden[variant]))
+
+
+# --- batches ----------------------------------------------------------------------------------------------------
+
+
+def _cut(pick: Callable[[Case, int], tuple[slice, ...]]) -> Callable[[Case, str, np.random.Generator], Case]:
+    """Return what cuts the batch of one step of the variant's mode, and its cotangent; `all` cuts every batch."""
+
+    def add(case: Case, variant: str, rng: np.random.Generator) -> Case:
+        steps = [t for t, step in enumerate(case.steps) if variant in ("all", step.mode)]
+        chosen = steps if variant == "all" else [steps[rng.integers(len(steps))]]
+        names = [f"{t}.{name}" for t in chosen for name in ("x", "dy")]
+        return with_tensors(case, {n: case.tensors[n][pick(case, case.tensors[n].ndim)] for n in names})
+
+    return add
+
+
+def _one_row_less(_case: Case, _rank: int) -> tuple[slice, ...]:
+    return (slice(-1),)
+
+
+def _no_row(_case: Case, _rank: int) -> tuple[slice, ...]:
+    return (slice(0),)
+
+
+def _one_value(case: Case, rank: int) -> tuple[slice, ...]:
+    """Keep one value of each channel."""
+    reduced = reduced_axes(case.spec, rank)
+    return tuple(slice(1) if axis in reduced else slice(None) for axis in range(rank))
+
+
+def _not_finite(case: Case, variant: str, rng: np.random.Generator) -> Case:
+    """Put one value that is not finite into the batch of one step, or into its cotangent."""
+    t, name = rng.integers(len(case.steps)), "dy" if rng.uniform() < 0.25 else "x"
+    array = case.tensors[f"{t}.{name}"].copy()
+    array.flat[rng.integers(array.size)] = _NOT_FINITE[variant]
+    return with_tensors(case, {f"{t}.{name}": array})
+
+
+def _extreme(case: Case, variant: str, rng: np.random.Generator) -> Case:
+    """Replace the batches by zeros of either sign, by subnormal numbers, or by numbers whose squares overflow."""
+    limits, tensors = np.finfo(case.x(0).dtype), dict[str, Any]()
+    for t in range(len(case.steps)):
+        shape, dtype = case.x(t).shape, case.x(t).dtype
+        z = rng.normal(size=shape)
+        size = {"signed zeros": 0.0, "subnormal": float(limits.tiny) / 8, "huge": float(limits.max) / 16}[variant]
+        tensors[f"{t}.x"] = (np.clip(z, -8, 8) * size).astype(dtype)
+    return with_tensors(case, tensors)
+
+
+_LONG = (
+    "train train train train train infer",
+    "infer train infer train train train infer",
+    "train infer train train infer train train infer",
+)
+
+EDGES: dict[str, Feature] = {
+    "own start": Feature(COMMON, add=_own_start, modes=("train infer", "infer train infer", "train train infer")),
+    "built in inference": Feature(_FLAT_AND_LAST, add=_built_in_inference, modes=("infer", "train infer")),
+    "rebuilt": Feature(COMMON, ("config", "state"), add=_rebuilt),
+    "rebuilt virtual": Feature(
+        ("rank 2, axis 1",), ("config",), {"config": {"virtual_batch_size": 4}}, add=_rebuilt, first=DIVISIBLE
+    ),
+    "two call sites": Feature(_FLAT_AND_LAST, add=_shared),
+    "unknown sizes": Feature(_FLAT_AND_LAST, ("rows", "reduced", "kept"), add=_unknown),
+    "indivisible": Feature(
+        _FLAT_AND_LAST,
+        ("infer", "train"),
+        {mode: {"virtual_batch_size": 4} for mode in ("infer", "train")},
+        add=_cut(_one_row_less),
+        first=DIVISIBLE,
+    ),
+    "no rows": Feature(COMMON, ("train", "infer"), add=_cut(_no_row)),
+    "one value": Feature(COMMON, ("train", "all", "infer"), add=_cut(_one_value)),
+    "not finite": Feature(COMMON, tuple(_NOT_FINITE), add=_not_finite),
+    "extreme": Feature(COMMON, ("signed zeros", "subnormal", "huge"), add=_extreme),
+    "many steps": Feature(COMMON, modes=_LONG),
+}
+"""Features of cases at the edges."""
