@@ -228,6 +228,8 @@ def test_a_step_asks_for_its_update_unless_told_otherwise(scenario_named: Any) -
     assert np.array_equal(train_tangents(*arguments).y, train_tangents(*arguments, **asked).y)
     arguments = (data.xs[0], data.dy, tangent(data), *step)
     assert np.array_equal(train_second_order(*arguments).dx, train_second_order(*arguments, **asked).dx)
+    arguments = (data.xs[0], data.dy, data.tangent, *step)
+    assert np.array_equal(train_third_order(*arguments).dx, train_third_order(*arguments, **asked).dx)
     assert train(data.xs[0], *step).state.updates == 1
 
 
