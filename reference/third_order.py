@@ -52,13 +52,11 @@ def train_third_order(
     step = trace_training(x, parameters, state, spec, semantics, mask, adjustment, updating)
     if step.constant:
         return Curvatures(np.zeros_like(x), np.zeros_like(x), np.zeros_like(state.mean))
-    if step.batch.virtual:
-        dy, tangent = (split(array, spec, semantics) for array in (dy, tangent))
+    dy, tangent = (split(array, spec, semantics) for array in (dy, tangent))
     mu, s, h, away = _spreads(step, tangent)
     z = _over((step.z * step.s, tangent - step.a * step.k * mu[1], mu[2]), s)
     y, dx = 2 * step.gamma * step.f * z[2], 2 * _backwards(step, dy, z, s, h, mu, away)
-    if step.batch.virtual:
-        y, dx = (join(array, x.shape, spec, semantics) for array in (y, dx))
+    y, dx = (join(array, x.shape, spec, semantics) for array in (y, dx))
     return Curvatures(y, dx, step.batch.summed(2 * dy * step.f * z[2], state))
 
 
