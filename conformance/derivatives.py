@@ -14,6 +14,7 @@ from conformance.gradient_bounds import GradientBounds
 from conformance.second_order_bounds import TangentBounds
 from conformance.step import Answers, Normalizing, OneStep
 from reference import (
+    Curvatures,
     Tangent,
     infer_gradients,
     infer_second_order,
@@ -21,6 +22,7 @@ from reference import (
     train_gradients,
     train_second_order,
     train_tangents,
+    train_third_order,
 )
 from reference.averages import update_fraction
 from reference.spec import Array
@@ -34,8 +36,12 @@ def derivatives(step: OneStep, before: Carried, used: Normalizing) -> Answers:
             out |= _gradients(step, before, used)
         elif wanted.order == 1:
             out |= _forward(step, before, used)
-        elif wanted.order == 2:
+        elif wanted.order == 2 and wanted.mode != "forward":
             out |= _second(step, before, used)
+        elif wanted.order == 2:
+            out |= _forward_twice(step, before, used)
+        else:
+            out |= _third(step, before, used)
     return out
 
 
@@ -202,3 +208,37 @@ def _e_second_infer(step: OneStep, value: Array, dy: Array, tangent: Array, used
     """The gradient of x does not depend on x, so that its derivative is 0."""
     bounds, u = step.bounds("dgamma_tangent"), used("dgamma_tangent")
     return np.zeros_like(value), second_order_bounds.e_infer_mean_dgamma(bounds, step.batch, u, dy, tangent)
+
+
+# --- twice along it -----------------------------------------------------------------------------------------------
+
+
+def _forward_twice(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    exact, bounds = _twice_along(step, before, used)
+    e = bounds("y_tangent2").e_y_twice(step.gamma, exact.y) if step.training else np.zeros_like(exact.y)
+    return {"y_tangent2": step.expected("y_tangent2", exact.y, e)}
+
+
+def _third(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    exact, bounds = _twice_along(step, before, used)
+    e = bounds("dx_tangent2").e_dx_twice(step.gamma, exact.dx) if step.training else np.zeros_like(exact.dx)
+    out = {"dx_tangent2": step.expected("dx_tangent2", exact.dx, e)}
+    if step.spec.scale:
+        e = bounds("dgamma_tangent2").e_mean_dgamma_twice() if step.training else np.zeros(step.batch.mean.shape)
+        out["dgamma_tangent2"] = step.stored("dgamma_tangent2", exact.dgamma, _summed(step, e))
+    return out
+
+
+def _twice_along(
+    step: OneStep, before: Carried, used: Normalizing
+) -> tuple[Curvatures, Callable[[str], TangentBounds]]:
+    """Return the exact values, and the formulas for an output; in inference y is linear in x, and all are 0."""
+    q, t = step.question, step.t
+    x, dy, tangent = (q.array(t, name) for name in ("x", "dy", "tangent"))
+    assert x is not None
+    assert tangent is not None
+    dy = np.zeros_like(x) if dy is None else dy  # where only y's are asked for
+    exact = Curvatures(np.zeros_like(x), np.zeros_like(x), np.zeros(step.kept, x.dtype))
+    if step.training:
+        exact = train_third_order(x, dy, tangent, q.parameters, before.state, step.spec, step.semantics)
+    return exact, lambda output: TangentBounds(step.bounds(output), step.batch, used(output), dy, tangent)

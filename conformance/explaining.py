@@ -15,7 +15,7 @@ from conformance.statement import Statement
 from reference.precision import widened
 from reference.spec import Array
 
-_LIKE_X = ("y", "dx", "y_tangent", "dx_tangent")
+_LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -137,6 +137,9 @@ class Plan:
                 "y_tangent",
                 "dx_tangent",
                 "dgamma_tangent",
+                "y_tangent2",
+                "dx_tangent2",
+                "dgamma_tangent2",
             )
         }
         self.unjudged = question.unjudged or self._underived()
@@ -151,7 +154,7 @@ class Plan:
             f"virtual batches with {promised.virtual_statistics} statistics and renorm": (
                 virtual and promised.virtual_statistics != "averaged" and self.spec.renorm
             ),
-            "third derivatives": differentiation(self.case) == "third",
+            "third derivatives that begin forward": differentiation(self.case).startswith("third_"),
             "derivatives along a tangent of more than a plain layer": second and bool(special),
             "epsilon outside the root with renorm, or along a tangent": (
                 promised.epsilon_placement == "outside" and (second or self.spec.renorm)

@@ -1,4 +1,4 @@
-"""How much error is allowed in derivatives along a tangent: of y (first order), and of dx and dgamma (second order).
+"""How much error is allowed in first and second derivatives along a tangent, of y, dx and dgamma.
 
 Whatever way a framework differentiates, it adds up products of the same few things: d = x - mean, r, dy, the tangent X,
 gamma, and means of products of them. Replace every one by its magnitude, and every difference by a sum: the result P is
@@ -12,6 +12,9 @@ c1 = mean(dy), c2 = mean(dy z), r. = -r² q and z. = r (X - mean(X) - z q):
 
     dx.    = gamma r² (-q (dy - c1) + 3 q z c2 - (X - mean(X)) c2 - z (mean(dy X) - c1 mean(X)))
     dgamma. = n r (mean(dy X) - c1 mean(X) - c2 q)
+
+Twice along X, everything is a series in t at x + t X, and 2 times the coefficient of t² is asked for. In units of r,
+1 / sqrt(v + epsilon) is 1 - r q t + r² (3 q² - mean((X - mean(X))²)) t² / 2; P is the product of series, with pluses.
 
 P takes z, X and dy each with the magnitude of its mean added, since a framework may subtract means that are 0 exactly.
 The folded map and the fast variance have x and mean where d stands here, so that P has |x| + |mean|.
@@ -28,6 +31,8 @@ from conformance.bounds import Batch, Bounds, Used
 from reference.spec import Array
 
 _NESTED = 4  # means of values that hold means: the deepest of reverse over reverse
+_NESTED_TWICE = 6  # of one more derivative, which multiplies by no more than a second q
+_Series = tuple[Array, Array, Array]  # magnitudes of the coefficients of 1, t and t²
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,42 @@ class TangentBounds:
             lambda m: m.r * (self._mean(m.dy * m.tangent) + self._mean(m.dy * m.z) * self._mean(m.z * m.tangent))
         )
 
-    def _between(self, most: Callable[[_Magnitudes], Array]) -> Array:
+    def e_y_twice(self, gamma: Array, value: Array) -> Array:
+        """y.. = 2 gamma z2."""
+        return self.bounds.stored(value, self._twice(lambda m: 2 * np.abs(gamma) * self._z(m)[2]))
+
+    def e_dx_twice(self, gamma: Array, value: Array) -> Array:
+        """dx.. = 2 gamma (r (dy - c1 - z c2))2, c1 being in the magnitude of dy."""
+
+        def most(m: _Magnitudes) -> Array:
+            z = self._z(m)
+            of_c2 = _times(z, (self._mean(m.dy * z[0]), self._mean(m.dy * z[1]), self._mean(m.dy * z[2])))
+            return 2 * np.abs(gamma) * m.r * _times(self._root(m), (m.dy + of_c2[0], *of_c2[1:]))[2]
+
+        return self.bounds.stored(value, self._twice(most))
+
+    def e_mean_dgamma_twice(self) -> Array:
+        """dgamma.. / n = 2 mean(dy z2), before it is stored."""
+        return self._twice(lambda m: 2 * self._mean(m.dy * self._z(m)[2]))
+
+    def _root(self, m: _Magnitudes) -> _Series:
+        """The series of 1 / sqrt(v + epsilon), in units of r."""
+        q = self._mean(m.z * m.tangent)
+        return np.ones(()), m.r * q, m.r**2 * (3 * q**2 + self._mean(m.tangent**2)) / 2
+
+    def _z(self, m: _Magnitudes) -> _Series:
+        return _times((m.z, m.r * m.tangent, np.zeros(())), self._root(m))
+
+    def _twice(self, most: Callable[[_Magnitudes], Array]) -> Array:
+        """Return the same of a second derivative, which reaches r⁵ on the way."""
+        used = self.used
+        return self.bounds.vacuous(self._between(most, _NESTED_TWICE), np.maximum(1, used.r + used.e_r) ** 5)
+
+    def _between(self, most: Callable[[_Magnitudes], Array], nested: int = _NESTED) -> Array:
         """Return how far P grows by the errors of its inputs, and by the roundings."""
         b = self.bounds
         low, high = (most(self._magnitudes(with_errors=e)) for e in (False, True))
-        e = high - low + ((1 + b.g(8)) ** _NESTED - 1) * high + b.units.smallest * (2 + high)
+        e = high - low + ((1 + b.g(8)) ** nested - 1) * high + b.units.smallest * (2 + high)
         if b.numerics.variance == "fast":  # a clamped variance passes no derivative
             e = np.where(self.batch.variance - b.e_variance(self.batch) <= 0, np.inf, e)
         return b.vacuous(e, self.batch.count * high)
@@ -94,6 +130,10 @@ class TangentBounds:
 
     def _mean(self, values: Array) -> Array:
         return self.batch.average(values)
+
+
+def _times(p: _Series, q: _Series) -> _Series:
+    return p[0] * q[0], p[0] * q[1] + p[1] * q[0], p[0] * q[2] + p[1] * q[1] + p[2] * q[0]
 
 
 def e_infer(b: Bounds, used: Used, gamma: Array, tangent: Array) -> Array:

@@ -159,7 +159,7 @@ COLUMNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "infer": ("modes", ()),
     "gradient": ("outputs", ("dx",)),
     "forward": ("differentiation", ("forward",)),
-    "second order": ("differentiation", ("reverse_over_reverse", "forward_over_reverse")),
+    "second order": ("differentiation", ("reverse_over_reverse", "forward_over_reverse", "forward_over_forward")),
     "mask": ("mask", ("full", "spread", "without_last")),
     "renorm": ("renorm", (True,)),
     "virtual batch": ("virtual", (True,)),
@@ -170,6 +170,7 @@ _STORED = {
     "dgamma": "parameters",
     "dbeta": "parameters",
     "dgamma_tangent": "parameters",
+    "dgamma_tangent2": "parameters",
     "moving_mean": "statistics",
     "moving_variance": "statistics",
     "moving_stddev": "statistics",
@@ -255,14 +256,16 @@ def _is_given(case: Case) -> bool:
 def differentiation(case: Case) -> str:
     """Return the hardest derivative that a case asks for.
 
-    `none`; `reverse`, the gradients; `forward`, the derivative of y along a tangent; `reverse_over_reverse` and
-    `forward_over_reverse`, those of the gradients; `third`.
+    `none`; `reverse`, the gradients; `forward`, the derivative of y along a tangent, and `forward_over_forward`, that
+    of it; `reverse_over_reverse` and `forward_over_reverse`, those of the gradients; `third`, those of these once more
+    in reverse, and `third_<mode>` in another mode.
     """
     derivatives = [d for step in case.steps for d in step.derivatives]
     last = max(derivatives, key=lambda d: (d.order, d.mode != "reverse"), default=None)
-    if last is None or last.order == 3:
-        return "third" if last else "none"
-    return "reverse_over_reverse" if (last.order, last.mode) == (2, "reverse") else last.mode
+    if last is None:
+        return "none"
+    names = {(2, "reverse"): "reverse_over_reverse", (2, "forward"): "forward_over_forward", (3, "reverse"): "third"}
+    return names.get((last.order, last.mode), f"third_{last.mode}" if last.order == 3 else last.mode)
 
 
 def mask(case: Case) -> str | bool:

@@ -153,7 +153,8 @@ MAIN = (
     "mean",
     "variance",
 )
-COLUMNS = (*MAIN, "y_tangent", "dx_tangent", "dgamma_tangent", "moving_stddev", "renorm_mean", "renorm_stddev")
+_ALONG = tuple(f"{name}_tangent{often}" for often in ("", "2") for name in ("y", "dx", "dgamma"))
+COLUMNS = (*MAIN, *_ALONG, "moving_stddev", "renorm_mean", "renorm_stddev")
 """The columns of a table of implementations: what nearly all have, then what some cases ask for."""
 
 

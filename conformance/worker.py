@@ -89,6 +89,9 @@ class Step(object):
     adjustment: what the adjustment callable returns, (scale, bias). forward: whether the derivative of y along the
     tangent is asked for, `y_tangent`. second: how that of dx and dgamma is to be taken, `dx_tangent` and
     `dgamma_tangent`: "reverse" (over reverse) or "forward_over_reverse"; empty where it is not asked for.
+    forward_twice: whether `y_tangent2` is asked for, the derivative of `y_tangent` along the tangent, forward over
+    forward. third: whether those of `dx_tangent` and `dgamma_tangent` are, `dx_tangent2` and `dgamma_tangent2`, all in
+    reverse.
     """
 
     def __init__(self, index, fields, case):
@@ -103,7 +106,9 @@ class Step(object):
         scale, bias = (case.own("%d.adjustment_%s" % (index, name)) for name in ("scale", "bias"))
         self.adjustment = None if scale is None else (scale, bias)
         self.forward = any(d["order"] == 1 and d["mode"] == "forward" for d in self.derivatives)
-        self.second = "".join(d["mode"] for d in self.derivatives if d["order"] == 2)
+        self.second = "".join(d["mode"] for d in self.derivatives if d["order"] == 2 and d["mode"] != "forward")
+        self.forward_twice = any(d["order"] == 2 and d["mode"] == "forward" for d in self.derivatives)
+        self.third = any(d["order"] == 3 for d in self.derivatives)
 
 
 class Case(object):
@@ -135,7 +140,8 @@ class Case(object):
         """Return what a compiled implementation compiles for: everything static about a step."""
         spec = self.spec
         flags = (spec["momentum"], spec["center"], spec["scale"], spec["trainable"], step.training)
-        flags += (step.forward, step.second, None if step.mask is None else step.mask.shape)
+        flags += (step.forward, step.second, step.forward_twice, step.third)
+        flags += (None if step.mask is None else step.mask.shape,)
         return (step.x.shape, str(step.x.dtype), self.axis, step.dy is not None) + flags
 
 

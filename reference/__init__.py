@@ -11,11 +11,13 @@ from reference.second_order import (
     train_tangents,
 )
 from reference.spec import Adjustment, Clipping, Parameters, Refusal, Renorm, Semantics, Spec, State
+from reference.third_order import Curvatures, train_third_order
 from reference.validation import validate
 
 __all__ = [
     "Adjustment",
     "Clipping",
+    "Curvatures",
     "Gradients",
     "Parameters",
     "Refusal",
@@ -34,5 +36,6 @@ __all__ = [
     "train_gradients",
     "train_second_order",
     "train_tangents",
+    "train_third_order",
     "validate",
 ]

@@ -17,7 +17,8 @@ State = Literal["passed", "known", "not judged", "failed", "error"]
 RUN = "run"  # stands for an implementation in checks of the run as a whole
 
 OUTPUTS = {
-    "gradients": {"dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"},
+    "gradients": {f"{name}{along}" for name in ("dx", "dgamma") for along in ("", "_tangent", "_tangent2")}
+    | {"dbeta", "y_tangent", "y_tangent2"},
     "moving_statistics": {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"},
     "batch_statistics": {"mean", "variance"},
 }

@@ -13,13 +13,13 @@ import numpy as np
 _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never lets go of one
 HALF = ["float16", "bfloat16"]
 DTYPES = ["float32", "float64"] + HALF
-_MODES = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
+_MODES = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse", "forward_over_forward", "third"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta"]
-TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
+TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"]
 ONCE = ["none", "reverse"]
 _NONE = "this library's batch normalization has no such argument"
 MASKS = {"mask": [False, "full", "spread"]}
-_LIKE_X = ("y", "dx", "y_tangent", "dx_tangent")
+_LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
 
 
 _CUDA = {
@@ -152,7 +152,26 @@ class Jitted(object):
             along, along["dx"] = jax.grad(slope, (0, 1))(parameters, x)
         if step.second == "forward_over_reverse":
             _, along, _ = jax.jvp(lambda x: gradients(parameters, x), (x,), (tangent,), has_aux=True)
-        return y, new, dict(out, **{name + "_tangent": array for name, array in along.items()})
+        out.update((name + "_tangent", array) for name, array in along.items())
+        return y, new, dict(out, **self.twice(forward, slope, parameters, x, given, step))
+
+    def twice(self, forward, slope, parameters, x, given, step):
+        """Return what a step asks for twice along the tangent; slope: the sum of dx times the tangent."""
+        jax = self.jax
+
+        def along(function):
+            return lambda x: jax.jvp(function, (x,), (given["tangent"],))[1]
+
+        def bend(parameters, x):
+            return (jax.grad(slope, 1)(parameters, x) * given["tangent"]).sum()
+
+        out = {}
+        if step.forward_twice:
+            out["y_tangent2"] = along(along(lambda x: forward(parameters, x)[0]))(x)
+        if step.third:
+            found, out["dx_tangent2"] = jax.grad(bend, (0, 1))(parameters, x)
+            out.update((name + "_tangent2", array) for name, array in found.items())
+        return out
 
 
 class _Eager(object):

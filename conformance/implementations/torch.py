@@ -34,6 +34,7 @@ _ROUNDED = (
 ALL = ["float32", "float64", "float16", "bfloat16"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
+_TWICE = ["y_tangent2", "dx_tangent2", "dgamma_tangent2"]
 ONCE = ["none", "reverse"]
 EVERY_MODE = ONCE + ["forward", "reverse_over_reverse", "forward_over_reverse"]
 
@@ -44,7 +45,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiatio
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **_EDGES)
     semantics = dict(semantics, **fields.pop("semantics", {}))
     numerics = dict({"variance": "stable", "affine": "folded", "sums": "serial"}, **fields.pop("numerics", {}))
-    tangents = {"when": {"output": TANGENTS}, "numerics": {"affine": "direct"}, "cite": _MANUAL}
+    tangents = {"when": {"output": TANGENTS + _TWICE}, "numerics": {"affine": "direct"}, "cite": _MANUAL}
     halves = {
         "when": {"parameters": ALL[2:]},
         "numerics": {"accumulate": "input", "sums": "tree"},
@@ -59,7 +60,9 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiatio
         "documentation": page,
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": dict(supported, **dict(supports)),
-        "outputs": GRADIENTS + [o for o in TANGENTS if differentiation != ONCE],
+        "outputs": GRADIENTS
+        + (TANGENTS if differentiation != ONCE else [])
+        + (_TWICE if "third" in differentiation else []),
         "rules": rules + [_CUDA] + fields.pop("rules", []),
         "refusals": refusals("ValueError"),
         "lacks": dict(_NONE, **fields.pop("lacks", {})),
@@ -230,7 +233,11 @@ class Vmap(Functional):
 class Func(Functional):
     """`torch.nn.functional.batch_norm` under `vjp` and `jvp`; the running statistics go in and come out as values."""
 
-    statement = stated("F.batch_norm+func", DOCS + "generated/torch.func.vjp.html")
+    statement = stated(
+        "F.batch_norm+func",
+        DOCS + "generated/torch.func.vjp.html",
+        differentiation=EVERY_MODE + ["forward_over_forward", "third"],
+    )
 
     def run(self, case):
         """Yield the outputs of each step."""
@@ -254,15 +261,31 @@ class Func(Functional):
 
     def tangents(self, forward, values, step):
         """Return what a step asks for along the tangent of x."""
-        func = self.torch.func
-        if step.forward:
-            _, tangent = func.jvp(lambda x: forward(dict(values, dx=x)), (values["dx"],), (self.tensor(step.tangent),))
-            return {"y_tangent": tangent}
-        if not step.second:
-            return {}
+        func, named = self.torch.func, {}
+        if not (step.forward or step.forward_twice or step.second or step.third):
+            return named
         dy, along = self.tensor(step.dy), self.tensor(step.tangent)
-        found = self.second(lambda values: func.vjp(forward, values)[1](dy)[0], values, along, step.second)
-        return {name + "_tangent": tensor for name, tensor in found.items()}
+
+        def sped(function):
+            return lambda x: func.jvp(function, (x,), (along,))[1]
+
+        def y(x):
+            return forward(dict(values, dx=x))
+
+        def gradients(values):
+            return func.vjp(forward, values)[1](dy)[0]
+
+        if step.forward:
+            named["y_tangent"] = sped(y)(values["dx"])
+        if step.forward_twice:
+            named["y_tangent2"] = sped(sped(y))(values["dx"])
+        if step.second:
+            found = self.second(gradients, values, along, step.second)
+            named.update((name + "_tangent", tensor) for name, tensor in found.items())
+        if step.third:
+            found = self.third(gradients, values, along)
+            named.update((name + "_tangent2", tensor) for name, tensor in found.items())
+        return named
 
     def second(self, gradients, values, along, mode):
         """Return the derivatives of `gradients`, a function of `values`, along a tangent of x."""
@@ -270,24 +293,42 @@ class Func(Functional):
             return self.torch.func.grad(lambda values: (gradients(values)["dx"] * along).sum())(values)
         return self.torch.func.jvp(lambda x: gradients(dict(values, dx=x)), (values["dx"],), (along,))[1]
 
+    def third(self, gradients, values, along):
+        """Return the second derivatives of `gradients` along a tangent of x, in reverse."""
+
+        def bend(values):
+            return (self.second(gradients, values, along, "reverse")["dx"] * along).sum()
+
+        return self.torch.func.grad(bend)(values)
+
 
 class Hessian(Func):
-    """Second derivatives by whole matrices, times the tangent: `jacfwd` or `jacrev` of the gradients, by `vmap`."""
+    """Higher derivatives by whole matrices, times the tangent: `jacfwd` or `jacrev` of the gradients, by `vmap`."""
 
     statement = stated(
         "F.batch_norm+hessian",
         DOCS + "generated/torch.func.hessian.html",
-        differentiation=["reverse_over_reverse", "forward_over_reverse"],
+        differentiation=["reverse_over_reverse", "forward_over_reverse", "third"],
         lacks={"forward": "it makes matrices of derivatives"},
     )
 
     def second(self, gradients, values, along, mode):
         """Return the derivatives of `gradients` along a tangent of x, which the rows of the matrices are summed by."""
         over = self.torch.func.jacrev if mode == "reverse" else self.torch.func.jacfwd
-        wanted = [
-            name for name in values if name != "dbeta"
-        ]  # without gamma, jacrev of dbeta is an error in torch 2.13
-        matrices = over(lambda x: {n: t for n, t in gradients(dict(values, dx=x)).items() if n in wanted})(values["dx"])
+        return self.summed(over(self.of_x(gradients, values))(values["dx"]), along)
+
+    def third(self, gradients, values, along):
+        """Return the second derivatives of `gradients` along a tangent of x."""
+        over = self.torch.func.jacrev
+        return self.summed(self.summed(over(over(self.of_x(gradients, values)))(values["dx"]), along), along)
+
+    def of_x(self, gradients, values):
+        """Return the gradients as a function of x; without gamma, jacrev of dbeta is an error in torch 2.13."""
+        wanted = [name for name in values if name != "dbeta"]
+        return lambda x: {n: t for n, t in gradients(dict(values, dx=x)).items() if n in wanted}
+
+    def summed(self, matrices, along):
+        """Return matrices times a tangent."""
         return {name: self.torch.tensordot(m, along, along.dim()) for name, m in matrices.items()}
 
 

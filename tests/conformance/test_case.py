@@ -76,9 +76,9 @@ def test_awkward_scenarios_are_cases(path):
 
 
 def test_there_are_scenarios():
-    """The awkward ones are all there: R08, R09, R11, R12, R16, None axis, 7-7-2, shared scope."""
+    """The awkward ones are all there: R08, R09, R11, R12, R16, R17, None axis, 7-7-2, shared scope."""
     names = " ".join(p.stem for p in SCENARIOS)
-    assert all(word in names for word in ("r08", "r09", "r11", "r12", "r16", "none-axis", "7-7-2", "one-scope"))
+    assert all(word in names for word in ("r08", "r09", "r11", "r12", "r16", "r17", "none-axis", "7-7-2", "one-scope"))
 
 
 def _with(case):

@@ -136,4 +136,9 @@ NAMED = (
     Named("second order without the moving mean", "second_order", "(rate.x - step.j * rate.mu) * variance_", "rate.x * variance_"),
     Named("second order without z's rate", "second_order", "total(g_rate * step.z + g * rate.z, axes)", "total(g_rate * step.z, axes)"),
     Named("second order without gamma's rate", "second_order", "    dx = (rate.gamma * step.f * dy - g * rate.s) / step.s", "    dx = -g * rate.s / step.s"),
+    Named("third order without the root's bend", "third_order", "(step.b * v2 - s1 * s1)", "(step.b * v2)"),
+    Named("third order with the saved statistics constant", "third_order", "s2 = (step.b * v2 - s1 * s1) / (2 * step.h)", "s2 = 0 * s1"),
+    Named("third order without the moving mean", "third_order", "    away = along - step.j * mu", "    away = along + 0 * mu"),
+    Named("third order without the offset's bend", "third_order", " + step.c * mu * mu / 2", ""),
+    Named("third order of the statistics with the steps before", "third_order", "tangent - step.a * step.k * mu[1]", "tangent - step.k * mu[1]"),
 )  # fmt: skip

@@ -140,3 +140,21 @@ def derivatives(scenario: Any, data: Any) -> Any:
         compiled = jax.jit(all_three, compiler_options=quick)
         _CACHE[scenario.name] = compiled(inputs(data), along)
     return _CACHE[scenario.name]
+
+
+def curvatures(scenario: Any, data: Any) -> Any:
+    """Return the second derivatives along the tangent of x of y, and of the gradients of sum(y dy) by x and gamma."""
+    step = forward(scenario, data)
+    gamma, beta = inputs(data)[1:]
+
+    def total(x: Any, gamma: Any) -> Any:
+        return (step(x, gamma, beta)[0] * data.dy).sum()
+
+    def differentiated(x: Any) -> Any:
+        return step(x, gamma, beta)[0], *jax.grad(total, (0, 1))(x, gamma)
+
+    def along(function: Any) -> Any:
+        return lambda x: jax.jvp(function, (x,), (data.tangent,))[1]
+
+    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(along(along(differentiated)), compiler_options=quick)(inputs(data)[0])

@@ -26,6 +26,7 @@ from reference import (
     train_gradients,
     train_second_order,
     train_tangents,
+    train_third_order,
 )
 from reference.precision import working_dtype
 from reference.spec import Array
@@ -35,7 +36,7 @@ U = float(np.finfo(np.longdouble).eps) / 2
 
 
 def derivatives(scenario: Any, dtype: Any) -> Iterator[Array]:
-    """Yield every first and second derivative of a scenario's first step and of inference, computed in a dtype."""
+    """Yield every derivative of a scenario's first step and of inference, computed in a dtype."""
     data, spec, semantics = scenario.draw(dtype), scenario.spec, scenario.semantics
     x, layer = data.xs[0], (data.parameters, data.state, spec, semantics)
     tangent = Tangent(data.tangent, data.tangent_gamma, data.tangent_beta)
@@ -44,6 +45,7 @@ def derivatives(scenario: Any, dtype: Any) -> Iterator[Array]:
     yield from astuple(train_gradients(x, data.dy, *layer, **given, **through))
     yield from astuple(train_tangents(x, tangent, *layer, **given))
     yield from astuple(train_second_order(x, data.dy, tangent, *layer, **given, **through))
+    yield from astuple(train_third_order(x, data.dy, data.tangent, *layer, **given))
     yield from astuple(infer_gradients(x, data.dy, *layer))
     yield from astuple(infer_tangents(x, tangent, *layer))
     yield from astuple(infer_second_order(x, data.dy, tangent, *layer))
@@ -56,7 +58,7 @@ def longdouble(wide: Array) -> Array:
 
 
 def test_derivatives_are_longdoubles(scenario: Any) -> None:
-    """First and second derivatives under every rule are within 200 units of longdouble's roundoff of longdouble's."""
+    """Derivatives under every rule are within 200 units of longdouble's roundoff of longdouble's."""
     for narrow, wide in zip(derivatives(scenario, np.longdouble), derivatives(scenario, BINARY128), strict=True):
         assert wide.dtype.type is BINARY128
         expected, finite = longdouble(wide), np.isfinite(wide)

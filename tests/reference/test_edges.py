@@ -19,6 +19,7 @@ from reference import (
     train,
     train_gradients,
     train_second_order,
+    train_third_order,
 )
 from reference.averages import complement, initial, moves, published, update_fraction
 from reference.dtypes import Stored, stored
@@ -119,6 +120,14 @@ def test_a_constant_channel_without_epsilon_is_not_a_warning() -> None:
     nothing = State(np.ones(2), np.zeros(2))
     assert np.isnan(infer(same, Parameters(), nothing, zero, Semantics())).all()
     assert np.isinf(infer_gradients(same, X, Parameters(), nothing, zero, Semantics()).dx).all()
+
+
+def test_a_frozen_layer_that_infers_is_linear_whatever_goes_in() -> None:
+    """Second derivatives of what is linear are 0, beside a NaN too: nothing of the batch is looked at."""
+    x, frozen = X.copy(), Spec(trainable=False)
+    x[1, 0] = np.nan
+    found = train_third_order(x, X, X, Parameters(), state(), frozen, Semantics(frozen="infer"))
+    assert not any(array.any() for array in (found.y, found.dx, found.dgamma))
 
 
 def test_huge_values_overflow_silently() -> None:

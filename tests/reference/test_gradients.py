@@ -22,6 +22,7 @@ from reference import (
     train_gradients,
     train_second_order,
     train_tangents,
+    train_third_order,
 )
 from reference.spec import Array
 
@@ -94,6 +95,33 @@ def test_second_order_matches_autodiff(differentiated: Any, helper: Any) -> None
     rates = train_tangents(data.xs[0], tangent(data), *step, **options(differentiated, data))
     for mine, theirs in zip((rates.y, rates.mean, rates.variance), forward, strict=True):
         assert closeness(mine, theirs) < 1e-12
+
+
+def test_third_order_matches_autodiff(differentiated: Any, helper: Any) -> None:
+    """The second derivatives of y, dx and dgamma along a tangent are those of JAX, forward over forward, to 1e-10."""
+    data = differentiated.draw()
+    step = (data.parameters, data.state, differentiated.spec, differentiated.semantics)
+    got = train_third_order(data.xs[0], data.dy, data.tangent, *step, **options(differentiated, data))
+    expected = helper("autodiff").curvatures(differentiated, data)
+    for mine, theirs in zip((got.y, got.dx, got.dgamma), expected, strict=True):
+        assert closeness(mine, theirs) < 1e-10
+
+
+def test_third_order_matches_finite_differences(scenario: Any) -> None:
+    """They are also the central differences of the second derivatives along the tangent of x, to 1e-6."""
+    data = scenario.draw()
+    if holds_constant(scenario):
+        return
+    step, given = (data.parameters, data.state, scenario.spec, scenario.semantics), options(scenario, data)
+    x, along, h = data.xs[0], Tangent(data.tangent), 1e-5
+    got = train_third_order(x, data.dy, data.tangent, *step, **given)
+    points = [x + by * data.tangent for by in (h, -h)]
+    ahead, behind = (train_second_order(point, data.dy, along, *step, **given) for point in points)
+    faster, slower = (train_tangents(point, along, *step, **given) for point in points)
+    assert closeness(got.y, (faster.y - slower.y) / (2 * h)) < 1e-6
+    for name in ("dx", "dgamma"):
+        difference = (getattr(ahead, name) - getattr(behind, name)) / (2 * h)
+        assert closeness(getattr(got, name), difference) < 1e-6, name
 
 
 def test_gradients_match_finite_differences(scenario: Any) -> None:
@@ -200,6 +228,8 @@ def test_a_step_asks_for_its_update_unless_told_otherwise(scenario_named: Any) -
     assert np.array_equal(train_tangents(*arguments).y, train_tangents(*arguments, **asked).y)
     arguments = (data.xs[0], data.dy, tangent(data), *step)
     assert np.array_equal(train_second_order(*arguments).dx, train_second_order(*arguments, **asked).dx)
+    arguments = (data.xs[0], data.dy, data.tangent, *step)
+    assert np.array_equal(train_third_order(*arguments).dx, train_third_order(*arguments, **asked).dx)
     assert train(data.xs[0], *step).state.updates == 1
 
 

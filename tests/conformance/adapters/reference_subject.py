@@ -5,6 +5,7 @@ import numpy as np
 from reference import (
     Adjustment,
     Clipping,
+    Curvatures,
     Parameters,
     Semantics,
     Spec,
@@ -18,6 +19,7 @@ from reference import (
     train_gradients,
     train_second_order,
     train_tangents,
+    train_third_order,
 )
 from reference.renorm import started
 from reference.spec import kept_shape
@@ -36,7 +38,8 @@ class Subject(object):
         "conventions": {},
         "supports": {
             "dtype": ["float32"],
-            "differentiation": ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"],
+            "differentiation": ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
+            + ["forward_over_forward", "third"],
             "mask": [False, "full", "spread", "without_last"],
             "updates": _ALL,
             "virtual": _ALL,
@@ -46,7 +49,8 @@ class Subject(object):
             "start": ["given", "own"],
         },
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"]
-        + ["moving_stddev", "renorm_mean", "renorm_stddev", "y_tangent", "dx_tangent", "dgamma_tangent"],
+        + ["moving_stddev", "renorm_mean", "renorm_stddev", "y_tangent", "dx_tangent", "dgamma_tangent"]
+        + ["y_tangent2", "dx_tangent2", "dgamma_tangent2"],
         # its mean is corrected by that of x - m, which rounds the distance as running means do
         "rules": [{"cite": "its lines", "numerics": {"sums": "tree", "variance": "stable"}, "semantics": semantics}],
     }
@@ -94,7 +98,16 @@ class Subject(object):
         if step.second:
             found = second(x, step.dy, Tangent(step.tangent), *common, **more)
             out.update(dx_tangent=found.dx, dgamma_tangent=found.dgamma)
+        if step.forward_twice or step.third:
+            found = self.twice(x, step, common, more)
+            out.update(y_tangent2=found.y, dx_tangent2=found.dx, dgamma_tangent2=found.dgamma)
         return out, new
+
+    def twice(self, x, step, common, more):
+        """Return the second derivatives along the tangent."""
+        if step.training:
+            return train_third_order(x, step.dy, step.tangent, *common, **more)
+        return Curvatures(np.zeros_like(x), np.zeros_like(x), np.zeros_like(common[1].mean))
 
 
 IMPLEMENTATIONS = [Subject]
