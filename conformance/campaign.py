@@ -45,7 +45,7 @@ class Options(msgspec.Struct, frozen=True):
     entries: list[Entry]
     out: Path
     seed: int = 0
-    cases: int = 380
+    cases: int = strategies.DEFAULT
     corpus: bool = True
     requested: bool = False
     in_process: bool = False

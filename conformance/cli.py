@@ -23,13 +23,19 @@ from conformance import (
     report_cli,
     results,
     roster,
+    strategies,
     translate_cli,
 )
 from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
 
 OUT = Path("reports/latest")
-PROFILES = {"smoke": 125, "default": 500, "thorough": 2500}  # 1, 4 and 20 cases per cell
+PROFILES = {
+    "smoke": strategies.SMOKE,
+    "default": strategies.DEFAULT,
+    "thorough": strategies.THOROUGH,
+    "soak": strategies.SMOKE,  # of each seed, until the time is over
+}
 
 
 class _Group(click.Group):
@@ -76,9 +82,10 @@ def main(debug: bool) -> None:
     type=click.Choice(list(PROFILES)),
     default="default",
     show_default=True,
-    help="How many cases to generate.",
+    help="How many cases to generate; soak: small runs of one seed after the other, for --minutes.",
 )
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Of a soak.  [default: 60]")
 @click.option("--corpus/--no-corpus", default=True, help="Ask the named cases of the corpus too. Default: yes.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Environments to run at a time. Default: all.")
 @click.option(
@@ -91,6 +98,7 @@ def run(
     seed: int,
     profile: str,
     cases: int | None,
+    minutes: float | None,
     corpus: bool,
     jobs: int,
     shard: str,
@@ -114,6 +122,11 @@ def run(
         shard=_shard(shard),
         resume=resume,
     )
+    if profile == "soak":
+        _soak(options, minutes or 60.0, as_json=as_json)
+        return
+    if minutes is not None:
+        raise InvalidInput(f"--minutes {minutes:g}: is of --profile soak alone; add it, or leave --minutes out")
     with console.watching(quiet=as_json) as progress:
         end = campaign.Campaign(options, progress).run()
     finished = results.read(out)
@@ -125,6 +138,21 @@ def run(
         raise Incomplete(
             "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")
         )
+
+
+def _soak(options: campaign.Options, minutes: float, *, as_json: bool) -> None:
+    from conformance import console, soaking
+
+    if options.resume or options.shard != (1, 1):
+        raise InvalidInput("--profile soak: has neither --resume nor --shard; give each machine another --seed")
+    with console.watching(quiet=as_json) as progress:
+        found = [console.told(one, progress) for one in soaking.rounds(options, minutes, progress)]
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        console.print_rounds(found)
+    if found[-1].reasons:
+        raise Incomplete("; ".join(found[-1].reasons[:3]))
 
 
 def _shard(text: str) -> tuple[int, int]:

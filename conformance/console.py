@@ -20,11 +20,10 @@ from conformance.campaign import Progress
 from conformance.doctor import Part
 from conformance.explaining import Off, Place
 from conformance.results import ImplementationRecord, Result, Run
+from conformance.soaking import Round
+from conformance.strategies import DEFAULT
 
 _SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
-
-
-SUFFICIENT = 380  # fewer cases leave cells with a single case, or none
 
 
 class _Bars(Progress):
@@ -87,9 +86,9 @@ def print_run(run: Run, folder: Path) -> None:
     failed = [result for result in run.results if result.failed]
     found = [f"{describe(result)}\n    {replay_command(run, result, folder)}" for result in failed]
     _print_first(console, found, f"bnconf report {folder} shows them all")
-    if run.header.cases < SUFFICIENT:
+    if run.header.cases < DEFAULT:
         console.print(
-            f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {SUFFICIENT}"
+            f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {DEFAULT}"
         )
     console.print(headline(run), highlight=False, markup=False)
 
@@ -191,6 +190,23 @@ def as_json(run: Run) -> str:
     return msgspec.json.encode(
         {"complete": run.complete, "reasons": run.reasons if not run.complete else [], "implementations": rows}
     ).decode()
+
+
+def told(one: Round, progress: Progress) -> Round:
+    """Tell what a round of a soak found, and return it."""
+    progress.note(f"seed {one.seed}: {one.judged} judged arrays, {len(one.unexplained)} unexplained findings")
+    for says in one.unexplained:
+        progress.note(f"  {says}")
+    return one
+
+
+def print_rounds(found: list[Round]) -> None:
+    """Print what a soak found, and which runs to look at."""
+    red = [one for one in found if one.unexplained]
+    judged, last = sum(one.judged for one in found), found[-1].seed
+    click.echo(f"{len(found)} runs, seeds {found[0].seed} to {last}: {judged} judged arrays, {len(red)} with findings")
+    for one in red:
+        click.echo(f"  bnconf gate {one.folder}")
 
 
 def print_places(name: str, places: list[Place]) -> None:

@@ -1,4 +1,4 @@
-"""What a case may ask at the edges: other starts, rebuilt layers, empty and tiny batches, values that are not finite."""
+"""What a case may ask at the edges: other starts, rebuilt layers, tiny batches, values that are not finite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from conformance.case import Actions, Case
 from conformance.feature import COMMON, DIVISIBLE, Feature, with_tensors
-from reference.spec import reduced_axes
+from reference.spec import kept_axes, reduced_axes
 
 _FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
 _GIVEN = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -40,10 +40,9 @@ def _shared(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
 
 
 def _unknown(case: Case, variant: str, _rng: np.random.Generator) -> Case:
-    """Hide sizes when the layer is built: those of the rows, of all that is averaged over, or of the kept axis."""
-    reduced, rank = reduced_axes(case.spec, len(case.shape)), len(case.shape)
-    hidden = {"rows": (0,), "reduced": reduced, "kept": tuple(i for i in range(rank) if i not in reduced)}
-    return msgspec.structs.replace(case, actions=Actions(unknown_sizes=hidden[variant]))
+    """Hide sizes when the layer is built: those of all that is averaged over, or of the kept axis."""
+    axes = (reduced_axes if variant == "reduced" else kept_axes)(case.spec, len(case.shape))
+    return msgspec.structs.replace(case, actions=Actions(unknown_sizes=axes))
 
 
 # --- batches ----------------------------------------------------------------------------------------------------
@@ -102,13 +101,13 @@ _LONG = (
 
 EDGES: dict[str, Feature] = {
     "own start": Feature(COMMON, add=_own_start, modes=("train infer", "infer train infer", "train train infer")),
-    "built in inference": Feature(_FLAT_AND_LAST, add=_built_in_inference, modes=("infer", "train infer")),
+    "built in inference": Feature(("rank 2, axis 1",), add=_built_in_inference, modes=("infer", "train infer")),
     "rebuilt": Feature(COMMON, ("config", "state"), add=_rebuilt),
     "rebuilt virtual": Feature(
         ("rank 2, axis 1",), ("config",), {"config": {"virtual_batch_size": 4}}, add=_rebuilt, first=DIVISIBLE
     ),
-    "two call sites": Feature(_FLAT_AND_LAST, add=_shared),
-    "unknown sizes": Feature(_FLAT_AND_LAST, ("rows", "reduced", "kept"), add=_unknown),
+    "two call sites": Feature(("rank 2, axis 1",), add=_shared),
+    "unknown sizes": Feature(("rank 4, axis -1",), ("reduced", "kept"), add=_unknown),
     "indivisible": Feature(
         _FLAT_AND_LAST,
         ("infer", "train"),

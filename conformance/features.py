@@ -43,7 +43,7 @@ def _for_channels(case: Case) -> tuple[int, ...]:
     return broadcast(np.ones(kept_shape(case.spec, case.shape)), case.spec, len(case.shape)).shape
 
 
-def _derivative(order: Literal[1, 2]) -> Callable[[Case, str, np.random.Generator], Case]:
+def _derivative(order: Literal[1, 2, 3]) -> Callable[[Case, str, np.random.Generator], Case]:
     def add(case: Case, variant: Any, rng: np.random.Generator) -> Case:
         """Ask each step for one more derivative, along a tangent of x."""
         steps = tuple(
@@ -90,6 +90,8 @@ FEATURES: dict[str, Feature] = {
     "second order": Feature(
         (*COMMON, "rank 3, axis 1", "rank 5, axis 1"), ("reverse", "forward_over_reverse"), add=_derivative(2)
     ),
+    "forward over forward": Feature(("rank 2, axis 1", "rank 4, axis 1"), ("forward",), add=_derivative(2)),
+    "third order": Feature(("rank 2, axis 1", "rank 4, axis 1"), ("reverse",), add=_derivative(3)),
     "frozen": Feature(COMMON, spec={"": {"trainable": False}}),
     "cumulative": Feature(("rank 2, axis 1", "rank 4, axis 1"), spec={"": {"momentum": None}}),
     "half parameters": Feature(COMMON, dtypes=("float16", "bfloat16"), halves=True),

@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options; each may be given in pytest's configuration file too, and all but the last to the mark."""
     group = parser.getgroup("bnconf", "conformance of batch normalization")
     for name, about in (
-        ("cases", "how many cases to ask of each implementation (default 380)"),
+        ("cases", "how many cases to ask of each implementation (default: as for `bnconf run`)"),
         ("seed", "decides every case (default 0)"),
         (
             "divergences",
@@ -74,7 +74,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("bnconf")
     if mark is None or "bnconf_check" not in metafunc.fixturenames:
         return
-    seed, cases = (_number(metafunc.config, mark, name, default) for name, default in (("seed", 0), ("cases", 380)))
+    from conformance.strategies import DEFAULT  # when it is needed: pytest loads this module in every run
+
+    defaults = {"seed": 0, "cases": DEFAULT}
+    seed, cases = (_number(metafunc.config, mark, name, default) for name, default in defaults.items())
     known = _known(metafunc.config, mark)
     checks = [
         Check(entry, group, seed, cases, known)

@@ -198,9 +198,9 @@ def facts(case: Case) -> dict[str, Any]:
 
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
     start: whether parameters and statistics are `given`, or some are the implementation's `own`. begun: whether batches
-    have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values are
-    numbers. updates: whether the update ops run in every step. finite: whether all values are. no_rows: whether some
-    batch is empty.
+    have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values
+    are numbers. updates: whether the update ops run in every step. finite: whether all values are. no_rows: whether
+    some batch is empty.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -222,7 +222,7 @@ def facts(case: Case) -> dict[str, Any]:
         "sites": case.actions.sites,
         "init_mode": case.actions.init_mode,
         "round_trip": case.actions.round_trip,
-        "unknown_sizes": bool(case.actions.unknown_sizes),
+        "unknown_sizes": _unknown(case, kept),
         "updates": all(step.update for step in case.steps),
         "cumulative": case.spec.momentum is None,
         "virtual": case.spec.virtual_batch_size is not None,
@@ -279,6 +279,12 @@ def mask(case: Case) -> str | bool:
             shape = case.x(t).shape
             return "full" if values.shape == shape else "without_last" if values.shape == shape[:-1] else "spread"
     return False
+
+
+def _unknown(case: Case, kept: tuple[int, ...]) -> str | bool:
+    """Return which sizes are unknown when the layer is built: a `kept` axis's, or only `reduced` ones."""
+    unknown = case.actions.unknown_sizes
+    return bool(unknown) and ("kept" if set(unknown) & set(kept) else "reduced")
 
 
 def step_facts(case: Case, t: int) -> dict[str, Any]:

@@ -44,9 +44,9 @@ PRECISION = ("float32", "other")
 POOL_SIZE = 16
 
 _SIZES: dict[int, list[tuple[int, ...]]] = {}
-_SIZES[2] = [(64, 5), (9, 4), (2, 3), (257, 1), (33, 8), (16, 127)]
-_SIZES[3] = [(6, 4, 5), (2, 3, 2), (16, 7, 9), (1, 5, 64), (128, 2, 3)]
-_SIZES[4] = [(4, 3, 5, 5), (2, 2, 2, 3), (8, 4, 3, 2), (3, 8, 8, 8), (1, 5, 7, 3)]
+_SIZES[2] = [(2, 3), (8, 2), (9, 4), (64, 5), (33, 8), (257, 1), (16, 127), (129, 2)]
+_SIZES[3] = [(2, 3, 2), (4, 2, 3), (6, 4, 5), (16, 7, 9), (1, 5, 64), (128, 2, 3)]
+_SIZES[4] = [(2, 2, 2, 3), (4, 3, 5, 5), (8, 4, 3, 2), (3, 8, 8, 8), (1, 5, 7, 3)]
 _SIZES[5] = [(2, 3, 2, 3, 2), (4, 2, 3, 2, 5), (2, 5, 4, 4, 3)]
 _RATIOS = {"easy": [0.0, 1.0, -3.0, 10.0], "offset": [1e2, -3e2, 1e3, 1e4, 1e6], "degenerate": [0.0, 1.0, 1e2]}
 _PATTERNS = {
@@ -76,6 +76,10 @@ CELLS = [
     *(Cell(*c) for c in itertools.product(PLACEMENTS, CONDITIONING, PRECISION)),
     *(Cell(placement, feature=name) for name, feature in FEATURES.items() for placement in feature.placements),
 ]
+
+
+SMOKE, DEFAULT, THOROUGH = (each * len(CELLS) for each in (1, 3, 20))
+"""How many cases the profiles generate: so many of each cell. Fewer than the default are not sufficient."""
 
 
 class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -129,10 +133,16 @@ def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
 
 
 def _numbered(recipe: Recipe, number: int, shared: list[Signature]) -> Recipe:
-    """Number a cell's recipes; those with an even number take a pooled signature in turn, where the cell has any."""
-    if number % 2 or not shared:
-        return msgspec.structs.replace(recipe, number=number)
-    return msgspec.structs.replace(recipe, number=number, signature=shared[number // 2 % len(shared)], pooled=True)
+    """Number a cell's recipes; those with an even number take a pooled signature in turn, where the cell has any.
+
+    The others take the variants of the feature in turn, from the last on.
+    """
+    if number % 2 == 0 and shared:
+        return msgspec.structs.replace(recipe, number=number, signature=shared[number // 2 % len(shared)], pooled=True)
+    signature, name = recipe.signature, recipe.signature.feature
+    variants = FEATURES[name].variants if name else ("",)
+    turn = variants[-1 - number // (2 if shared else 1) % len(variants)]
+    return msgspec.structs.replace(recipe, number=number, signature=msgspec.structs.replace(signature, variant=turn))
 
 
 @functools.cache

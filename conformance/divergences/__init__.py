@@ -140,7 +140,7 @@ def _check(where: str, divergence: Divergence) -> None:
         raise InvalidInput(f"{where}: {empty[0]} of {divergence.id or 'a divergence'} is empty; fill it in")
     if sum(map(bool, (p.semantics or p.numerics, p.refuses, p.accepts, p.wrong, p.crashes))) != 1:
         raise InvalidInput(
-            f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts, wrong or crashes"
+            f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts, wrong, crashes"
         )
     if not divergence.link.startswith("https://") and divergence.link != "unreported":
         raise InvalidInput(f'{where}: link "{divergence.link}" is neither https://… nor "unreported"; give one of them')

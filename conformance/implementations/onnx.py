@@ -120,12 +120,13 @@ class _Runtime(_Operator):
 
 
 class _Convolved(_Runtime):
-    """The operator after a 1x1 convolution that is the identity, which the optimizer may fold it into."""
+    """The operator after a 1x1 convolution of each channel, the identity, which the optimizer may fold it into."""
 
     def before(self, case, step, constants):
         """Return the convolution."""
-        constants["identity"] = np.eye(case.kept[0], dtype=step.x.dtype).reshape(case.kept * 2 + (1,) * (case.rank - 2))
-        return [self.onnx.helper.make_node("Conv", ["x", "identity"], ["convolved"])]
+        channels = case.kept[0]
+        constants["identity"] = np.ones((channels,) + (1,) * (case.rank - 1), step.x.dtype)
+        return [self.onnx.helper.make_node("Conv", ["x", "identity"], ["convolved"], group=channels)]
 
     def node(self, case, step):
         """Return the operator."""

@@ -58,6 +58,12 @@ def arguments(case):
     return given
 
 
+def unknown_axis(layer):
+    """Return the refusal of an input whose kept axis has no known size."""
+    cite = layer + ": build, input has undefined `axis` dimension"
+    return {"when": {"unknown_sizes": ["kept"]}, "error": ["ValueError"], "cite": cite}
+
+
 def initial(case):
     """Return what the case gives of a layer's variables, by name; renorm begins at the moving statistics."""
     given = {"gamma": case.gamma, "beta": case.beta, "moving_mean": case.mean, "moving_variance": case.variance}

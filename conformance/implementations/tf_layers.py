@@ -37,6 +37,7 @@ def _statement(variant):
             "statistics": ["float32", "float64"],
             "updates": [True, False],
             "sites": [1, 2, 3],
+            "unknown_sizes": [False, "reduced", "kept"],
             "renorm": [False, True],
             "virtual": [False, True],
             "adjustment": [False, True],
@@ -45,6 +46,7 @@ def _statement(variant):
         "outputs": ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"] + _COMMON.STATE,
         "lacks": dict(_COMMON.without("mask"), forward=_COMMON.NO_FORWARD),
         "compiled": True,
+        "refusals": [_COMMON.unknown_axis(_LAYER)],
         "rules": [
             {
                 "semantics": {

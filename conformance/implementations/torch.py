@@ -308,7 +308,7 @@ class Hessian(Func):
     statement = stated(
         "F.batch_norm+hessian",
         DOCS + "generated/torch.func.hessian.html",
-        differentiation=["reverse_over_reverse", "forward_over_reverse", "third"],
+        differentiation=["reverse_over_reverse", "forward_over_reverse"],
         lacks={"forward": "it makes matrices of derivatives"},
     )
 
@@ -316,11 +316,6 @@ class Hessian(Func):
         """Return the derivatives of `gradients` along a tangent of x, which the rows of the matrices are summed by."""
         over = self.torch.func.jacrev if mode == "reverse" else self.torch.func.jacfwd
         return self.summed(over(self.of_x(gradients, values))(values["dx"]), along)
-
-    def third(self, gradients, values, along):
-        """Return the second derivatives of `gradients` along a tangent of x."""
-        over = self.torch.func.jacrev
-        return self.summed(self.summed(over(over(self.of_x(gradients, values)))(values["dx"]), along), along)
 
     def of_x(self, gradients, values):
         """Return the gradients as a function of x; without gamma, jacrev of dbeta is an error in torch 2.13."""

@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conformance.strategies import SMOKE
+
 TIMES = {"command", "started", "seconds", "cpu"}  # a command names its folder and its shard
 
 
@@ -58,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-i", "--implementation", action="append", default=[], help="as for bnconf run; default: all")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--cases", type=int, default=95, help="one per mandatory cell")
+    parser.add_argument("--cases", type=int, default=SMOKE, help="one per mandatory cell")
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("reports/prove-gate"))
     options = parser.parse_args()

@@ -141,7 +141,7 @@ def show(name: str, row: dict[str, tuple[float, int]]) -> int:
 @np.errstate(all="ignore")
 def main() -> int:
     """Print the table."""
-    cases = int(sys.argv[1]) if len(sys.argv) > 1 else 380
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else strategies.DEFAULT
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 4
     entries = roster.select(SUBJECTS)
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - where a worker logs each question

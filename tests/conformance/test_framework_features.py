@@ -6,6 +6,7 @@ import pytest
 
 from conformance import results, roster
 from conformance.campaign import Campaign, Options, Progress
+from conformance.strategies import SMOKE
 
 pytestmark = [
     pytest.mark.framework("torch", "jax", "flax", "equinox", "onnx"),
@@ -43,7 +44,9 @@ OFFERED = [
 def featured(tmp_path_factory):
     """Return a run of one case per cell."""
     folder, names = tmp_path_factory.mktemp("featured"), tuple(dict.fromkeys(name for name, _, _ in OFFERED))
-    Campaign(Options(roster.select(names), folder, seed=SEED, cases=95, corpus=False, requested=True), Progress()).run()
+    Campaign(
+        Options(roster.select(names), folder, seed=SEED, cases=SMOKE, corpus=False, requested=True), Progress()
+    ).run()
     return results.read(folder)
 
 

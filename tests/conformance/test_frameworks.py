@@ -11,6 +11,7 @@ import pytest
 from conformance import divergences, results, roster, summary
 from conformance.campaign import Campaign, Options, Progress
 from conformance.explanation import explain
+from conformance.strategies import SMOKE
 
 pytestmark = [
     pytest.mark.framework("torch", "tensorflow", "tf_keras", "keras", "jax", "flax", "haiku", "equinox"),
@@ -43,7 +44,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def everything(folder):
     """Return a run of what most people call, one case per cell; `make report` runs the whole roster."""
-    Campaign(Options(roster.select(ROSTER), folder, cases=95, requested=True), Progress()).run()
+    Campaign(Options(roster.select(ROSTER), folder, cases=SMOKE, requested=True), Progress()).run()
     return results.read(folder)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from conformance import matrix, roster
 from conformance.statement import COLUMNS
+from conformance.strategies import SMOKE
 
 ENTRIES = {entry.id: entry for entry in roster.built_in()}
 
@@ -25,7 +26,7 @@ def test_counts_are_those_of_the_run(run, adapter):
 
 def test_an_empty_cell_needs_a_reason(run):
     """An implementation without masks says why, or is a gap; what it offers and was not reached is a gap too."""
-    found = run("numpy.two_pass", cases=95)
+    found = run("numpy.two_pass", cases=SMOKE)
     statement = ENTRIES["numpy.two_pass@cpu"].statement
     (line,) = matrix.lines(found)
     assert line.empty["mask"] == statement.lacks["mask"] != ""
@@ -36,7 +37,7 @@ def test_an_empty_cell_needs_a_reason(run):
 
 def test_the_page_shows_counts_failures_and_notes(run, adapter):
     """Each line is a row; failures are counted beside, empty cells lead to their note."""
-    found = run("numpy.two_pass", adapter("wrong:MomentumSwapped"), cases=95)
+    found = run("numpy.two_pass", adapter("wrong:MomentumSwapped"), cases=SMOKE)
     page = matrix.as_markdown(matrix.lines(found), found)
     assert page.count("\n| `") == 2
     assert "FAIL)" in page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from conformance.strategies import SMOKE
+
 
 def test_mode_that_an_implementation_lacks_is_not_judged(run, adapter):
     """Inference is judged from the case's own statistics, training steps leave no result and fail nothing."""
@@ -26,7 +28,7 @@ def test_expensive_implementation_gets_few_signatures(run, adapter):
 
 def test_absent_output_is_not_missed_where_a_rule_says_so(run, adapter):
     """dgamma is judged of layers that are not frozen only, and nothing fails."""
-    found = run(adapter("limited:Forgetful"), cases=95)
+    found = run(adapter("limited:Forgetful"), cases=SMOKE)
     features = {r.case: found.cases[r.case].recipe.get("signature", {}).get("feature", "") for r in found.results}
     judged = {(features[r.case] == "frozen", r.output) for r in found.results if r.verdict == "PASS"}
     assert {(True, "dbeta"), (False, "dgamma"), (True, "dx")} <= judged

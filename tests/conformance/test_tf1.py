@@ -24,7 +24,7 @@ from conformance.environment import Limits, Request, Worker
 from conformance.judgment import judge
 from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
-from conformance.strategies import CELLS, build, recipes
+from conformance.strategies import CELLS, SMOKE, build, recipes
 
 pytestmark = pytest.mark.xdist_group("tf-1.15")  # one worker serves them all
 
@@ -130,7 +130,7 @@ def test_what_was_recorded_is_reproduced(ask, recordings):
 @CREATED
 def test_it_conforms(run):
     """On the pooled cases of a run every implementation keeps its statement, but for the Hessian where not fused."""
-    found = run(f"{NAME}*", cases=95)
+    found = run(f"{NAME}*", cases=SMOKE)
     rows = summary.rows(found)
     assert [row.id for row in rows] == list(IDS)
     assert {r.output for r in found.results if r.verdict in ("FAIL", "ERROR")} <= {"dx_tangent"}

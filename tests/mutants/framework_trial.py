@@ -19,7 +19,7 @@ from conformance.codec import encode_case
 from conformance.environment import Limits
 from conformance.item import Item
 
-SMOKE, DEFAULT = 95, 380  # the 95 cases of a smoke run are the first of the 380, and the corpus is asked in both
+SMOKE, DEFAULT = strategies.SMOKE, strategies.DEFAULT  # the first is the start of the other, with the corpus in both
 PATIENT = Limits(start=1800, case=1800)  # a busy machine kills no mutant; one that never ends takes half an hour
 
 

@@ -16,6 +16,7 @@ from framework_sites import HOOK, Mutant, Site
 from framework_trial import Killer, Trial
 
 from conformance import roster, strategies
+from conformance.strategies import SMOKE
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # the mean of r13's no rows
 MUTANTS = framework_sites.read()
@@ -157,7 +158,7 @@ def test_without_a_green_baseline_nothing_is_judged() -> None:
 def trial(name: str, **fields: object) -> Trial:
     """Return the trial of a mutant."""
     found = next(m for m in MUTANTS if m.id == name)
-    return Trial(name, found.framework, found.category, found.site.operator, "i", cases=95, run=1.0, **fields)
+    return Trial(name, found.framework, found.category, found.site.operator, "i", cases=SMOKE, run=1.0, **fields)
 
 
 def test_a_survivor_counts_and_an_argued_one_does_not(capsys: pytest.CaptureFixture[str]) -> None:
