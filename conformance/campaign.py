@@ -263,11 +263,14 @@ class Campaign:
 
 
 def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signature]:
-    """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature."""
+    """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature.
+
+    Of features it can pay for twice as many: most of their cases compile what plain ones compile too.
+    """
     found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(i.facts))
     plain = [signature for signature in found if not signature.feature]
     featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
-    return plain[: statement.signatures] + list(featured.values())[: statement.signatures]
+    return plain[: statement.signatures] + list(featured.values())[: 2 * statement.signatures]
 
 
 def resumable(options: Options, header: results.RunRecord) -> list[Result]:

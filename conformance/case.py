@@ -21,7 +21,7 @@ from reference.spec import Array, kept_shape
 SCHEMA = 1
 
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
-Layout = Literal["C", "F", "strided", "channels_last"]
+Layout = Literal["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 
 
 class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -44,12 +44,14 @@ class Derivative(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One call of the layer.
 
-    update: whether the update ops run (TF 1); site: which of the call sites that share the layer makes the call.
+    update: whether the update ops run (TF 1); site: which of the call sites that share the layer makes the call;
+    trainable: False freezes a trainable layer for this call.
     """
 
     mode: Literal["train", "infer"]
     update: bool = True
     site: int = 0
+    trainable: bool = True
     derivatives: tuple[Derivative, ...] = ()
 
 
@@ -58,12 +60,14 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     init_mode: the mode it is first built in. round_trip: rebuild it from its configuration or its state before step 0.
     sites: how many call sites share its variables. unknown_sizes: input axes whose size is unknown when it is built.
+    flag: what it is told the mode by: a Python bool, an int, or a NumPy bool.
     """
 
     init_mode: Literal["train", "infer"] = "train"
     round_trip: Literal["none", "config", "state"] = "none"
     sites: int = 1
     unknown_sizes: tuple[int, ...] = ()
+    flag: Literal["bool", "int", "numpy"] = "bool"
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

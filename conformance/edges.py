@@ -45,6 +45,17 @@ def _unknown(case: Case, variant: str, _rng: np.random.Generator) -> Case:
     return msgspec.structs.replace(case, actions=Actions(unknown_sizes=axes))
 
 
+def _told(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
+    """Tell the layer its mode by another type."""
+    return msgspec.structs.replace(case, actions=Actions(flag=variant))
+
+
+def _toggled(case: Case, _variant: str, rng: np.random.Generator) -> Case:
+    """Freeze the layer in about half of its steps."""
+    steps = tuple(msgspec.structs.replace(step, trainable=bool(rng.uniform() < 0.5)) for step in case.steps)
+    return msgspec.structs.replace(case, steps=steps)
+
+
 # --- batches ----------------------------------------------------------------------------------------------------
 
 
@@ -66,6 +77,14 @@ def _one_row_less(_case: Case, _rank: int) -> tuple[slice, ...]:
 
 def _no_row(_case: Case, _rank: int) -> tuple[slice, ...]:
     return (slice(0),)
+
+
+def _other_size(case: Case, variant: str, rng: np.random.Generator) -> Case:
+    """Give one step, not the first, a batch of another size along a kept axis."""
+    t, axis = int(rng.integers(1, len(case.steps))), kept_axes(case.spec, len(case.shape))[0]
+    names = [f"{t}.{name}" for name in ("x", "dy")]
+    where = slice(-1) if variant == "smaller" else [*range(case.shape[axis]), 0]
+    return with_tensors(case, {n: np.moveaxis(np.moveaxis(case.tensors[n], axis, 0)[where], 0, axis) for n in names})
 
 
 def _one_value(case: Case, rank: int) -> tuple[slice, ...]:
@@ -107,6 +126,8 @@ EDGES: dict[str, Feature] = {
         ("rank 2, axis 1",), ("config",), {"config": {"virtual_batch_size": 4}}, add=_rebuilt, first=DIVISIBLE
     ),
     "two call sites": Feature(("rank 2, axis 1",), add=_shared),
+    "training flag": Feature(_FLAT_AND_LAST, ("int", "numpy"), add=_told),
+    "toggled": Feature(COMMON, add=_toggled, modes=("train train infer", "train train train infer")),
     "unknown sizes": Feature(("rank 4, axis -1",), ("reduced", "kept"), add=_unknown),
     "indivisible": Feature(
         _FLAT_AND_LAST,
@@ -116,6 +137,7 @@ EDGES: dict[str, Feature] = {
         first=DIVISIBLE,
     ),
     "no rows": Feature(COMMON, ("train", "infer"), add=_cut(_no_row)),
+    "another size": Feature(COMMON, ("larger", "smaller"), add=_other_size),
     "one value": Feature(COMMON, ("train", "all", "infer"), add=_cut(_one_value)),
     "not finite": Feature(COMMON, tuple(_NOT_FINITE), add=_not_finite),
     "extreme": Feature(COMMON, ("signed zeros", "subnormal", "huge"), add=_extreme),

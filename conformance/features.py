@@ -74,12 +74,17 @@ _SEVERAL = (4, 6, 8, 9, 16, 33, 64, 128)  # enough rows for a mask to leave some
 
 FEATURES: dict[str, Feature] = {
     "mask": Feature(
-        ("rank 2, axis 1", "rank 3, axis -1", "rank 4, axis 1", "rank 4, axis -1"),
+        ("rank 2, axis 1", "rank 3, axis -1", "rank 4, axis 1", "rank 4, axis -1", "rank 5, axis -1"),
         ("full", "spread"),
         add=_masks,
         first=_SEVERAL,
     ),
-    "mask without last": Feature(("rank 3, axis -1", "rank 4, axis -1"), ("without_last",), add=_masks, first=_SEVERAL),
+    "mask without last": Feature(
+        ("rank 3, axis -1", "rank 2, axis 1", "rank 4, axis -1", "rank 5, axis -1"),
+        ("without_last",),
+        add=_masks,
+        first=_SEVERAL,
+    ),
     "renorm": Feature((*COMMON, "rank 3, axis 1"), tuple(_RENORM), _RENORM),
     "virtual": Feature(
         ("rank 2, axis 1", "rank 3, axis -1", "rank 4, axis -1"), tuple(_VIRTUAL), _VIRTUAL, first=DIVISIBLE

@@ -13,7 +13,7 @@ from conformance.bounds import Batch, Bounds
 from conformance.case import Case, parameters
 from conformance.numerics import Numerics, Units
 from conformance.statement import Statement, differentiation, facts, mask
-from reference import Adjustment, Parameters, Refusal, Semantics
+from reference import Adjustment, Parameters, Refusal, Semantics, Spec
 from reference.averages import moves
 from reference.batches import observe
 from reference.precision import widened, working_dtype
@@ -168,15 +168,19 @@ class Plan:
         """What the expectations depend on, beside the case."""
         return self.semantics, tuple(self._numerics.values())
 
+    def asked(self, t: int) -> Spec:
+        """Return what is asked for in a step: the layer may be frozen for it."""
+        return dataclasses.replace(self.spec, trainable=self.spec.trainable and self.case.steps[t].trainable)
+
     def mode(self, t: int) -> str:
         """Return the mode a step really runs in: a frozen layer may infer where training was asked for."""
-        frozen = not self.spec.trainable and self.semantics.frozen == "infer"
+        frozen = not self.asked(t).trainable and self.semantics.frozen == "infer"
         return "infer" if frozen else self.case.steps[t].mode
 
     def updates(self, t: int) -> bool:
         """Return whether a step moves the state."""
         asked = self.case.steps[t].update
-        return self.mode(t) == "train" and moves(self.case.x(t), self.spec, self.semantics, asked)
+        return self.mode(t) == "train" and moves(self.case.x(t), self.asked(t), self.semantics, asked)
 
     def label(self, t: int, output: str) -> str:
         """Return the class and grade promised for an output of a step, such as `A′·S`."""

@@ -40,7 +40,8 @@ class OneStep:
     """
 
     def __init__(self, plan: Plan, t: int, batch: Batch | None = None) -> None:
-        self.plan, self.question, self.t, self.spec, self.semantics = plan, plan.question, t, plan.spec, plan.semantics
+        self.plan, self.question, self.t = plan, plan.question, t
+        self.spec, self.semantics = plan.asked(t), plan.semantics
         self.mode = plan.mode(t)
         self.training = self.mode == "train"
         if batch is None:

@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import ml_dtypes
 import msgspec
@@ -224,7 +224,7 @@ def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
         pooled=st.just(False),
         epsilon=st.sampled_from([1e-3, 1e-5, 1e-1, 1e-8]),
         modes=st.sampled_from((FEATURES[cell.feature].modes if cell.feature else ()) or _MODES),
-        layout=st.sampled_from(["C", "F", "strided", "channels_last"]),
+        layout=st.sampled_from(get_args(Layout)),
         last_batch_smaller=st.booleans(),
         pattern=st.sampled_from(_PATTERNS[cell.conditioning or "easy"]),
         ratio=st.sampled_from(_RATIOS[cell.conditioning or "easy"]),

@@ -83,8 +83,13 @@ def write_frame(stream, body):
 # --- the case as an adapter sees it -----------------------------------------------------------------------------
 
 
+_FLAGS = {"bool": bool, "int": int, "numpy": np.bool_}
+
+
 class Step(object):
     """One call: `training`, `update`, `site`, and arrays, None where not asked for: `x`, `dy`, `mask`, `tangent` of x.
+
+    flag: training as the layer is to be told it. trainable: False where a trainable layer is frozen for this call.
 
     adjustment: what the adjustment callable returns, (scale, bias). forward: whether the derivative of y along the
     tangent is asked for, `y_tangent`. second: how that of dx and dgamma is to be taken, `dx_tangent` and
@@ -99,6 +104,8 @@ class Step(object):
         self.training = fields["mode"] == "train"
         self.update = fields["update"]
         self.site = fields["site"]
+        self.trainable = fields.get("trainable", True)
+        self.flag = _FLAGS[case.actions.get("flag", "bool")](self.training)
         self.derivatives = fields["derivatives"]
         self.x = _laid_out(case.tensors["%d.x" % index], case.layout)
         self.dy, self.mask = case.own("%d.dy" % index), case.own("%d.mask" % index)
@@ -158,7 +165,7 @@ def native(case, conventions):
 
 
 def _laid_out(array, layout):
-    """Return a writable copy of the array with the memory layout that the case asks for."""
+    """Return a copy of the array with the memory layout that the case asks for; only a `read_only` one is so."""
     if layout == "F":
         return np.array(array, order="F")
     if layout == "channels_last" and array.ndim > 2:
@@ -167,7 +174,15 @@ def _laid_out(array, layout):
         wide = np.zeros(array.shape[:-1] + (2 * array.shape[-1],), array.dtype)
         wide[..., ::2] = array
         return wide[..., ::2]
-    return np.array(array, order="C")
+    if layout == "offset":  # by one value, so that it is aligned for that alone
+        moved = np.zeros(array.size + 1, array.dtype)[1:].reshape(array.shape)
+        moved[...] = array
+        return moved
+    if layout == "reversed" and array.ndim:
+        return np.array(array[..., ::-1], order="C")[..., ::-1]
+    own = np.array(array, order="C")
+    own.flags.writeable = layout != "read_only"
+    return own
 
 
 # --- running ----------------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ def layer(backend, **more):
             "mask": [False, "full", "spread", "without_last"],
             "renorm": [False, True],
             "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
+            "flag": ["bool", "int", "numpy"] if backend != "jax" else ["bool"],
+            "toggled": [False, True] if backend != "jax" else [False],
             "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + COMMON.DERIVATIVES * (backend != "numpy") + COMMON.STATE,
@@ -158,6 +160,8 @@ class _Layer(_Keras):
         layer, names = self.build(case), COMMON.STATE[: 5 if case.spec["renorm"] else 2]
         gamma, beta = [None if v is None else v.value for v in (layer.gamma, layer.beta)]
         for step in case.steps:
+            if case.spec["trainable"] and layer.trainable != step.trainable:
+                layer.trainable = step.trainable
             out = self.step(layer, step, gamma, beta)
             yield self.arrays(dict(out, **{name: getattr(layer, name) for name in names}))
 
@@ -166,7 +170,7 @@ class _Layer(_Keras):
         mask = self.tensor(step.mask)
 
         def call(x):
-            return {"y": layer(x, training=step.training, mask=mask)}
+            return {"y": layer(x, training=step.flag, mask=mask)}
 
         return self.answered(call, self.tensor(step.x), gamma, beta, step)
 

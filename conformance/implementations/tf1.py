@@ -58,6 +58,7 @@ def _statement(version, variant, rules, refusals, accepts=()):
             "updates": [True, False],
             "sites": [1, 2, 3],
             "unknown_sizes": [False, "reduced", "kept"],
+            "flag": ["bool", "int", "numpy"] if variant in ("", "+fused_false") else ["bool"],
             "virtual": [False, True],
             "renorm": [False, True],
             "adjustment": [False, True],
@@ -178,7 +179,15 @@ class Layer(object):
         shape = tuple(None if i in unknown else size for i, size in enumerate(step.x.shape))
         mode = "either" if self.flag == "placeholder" else step.training
         adjusted = _COMMON.adjusted(case)
-        key = (step.site, shape, mode, step.dy is not None, step.second, [a.shape for a in adjusted or ()])
+        key = (
+            step.site,
+            shape,
+            mode,
+            case.actions["flag"],
+            step.dy is not None,
+            step.second,
+            [a.shape for a in adjusted or ()],
+        )
         if str(key) not in self.calls:
             with self.graph.as_default(), _unnumbered():
                 self.calls[str(key)] = self.build(shape, case.dtypes["x"], step, adjusted)
@@ -187,7 +196,7 @@ class Layer(object):
     def build(self, shape, dtype, step, adjusted):
         """Call the function once more in the layer's scope; return what is fed and what is asked for, by name."""
         tf, fed = self.tf, {"x": self.tf.placeholder(dtype, shape)}
-        training = self.training(step.training)
+        training = self.training(step)
         if self.flag == "placeholder":
             fed["training"] = training
         if adjusted is not None:
@@ -204,11 +213,11 @@ class Layer(object):
             fed[name] = tf.placeholder(dtype, shape)
         return fed, dict(self.gradients(y, fed), y=y), updates
 
-    def training(self, training):
+    def training(self, step):
         """Return `training` as the function is given it."""
         if self.flag == "placeholder":
             return self.tf.placeholder(self.tf.bool, ())
-        return self.tf.constant(training) if self.flag == "tensor" else training
+        return self.tf.constant(step.training) if self.flag == "tensor" else step.flag
 
     def gradients(self, y, fed):
         """Return the gradients by name, of a layer that is frozen too."""

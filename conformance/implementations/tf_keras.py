@@ -65,6 +65,8 @@ def _statement(variant, *rules, **more):
             "virtual": [False, True],
             "adjustment": [False, True],
             "round_trip": ["none", "config", "state"],
+            "flag": ["bool", "int", "numpy"],
+            "toggled": [False, True],
             "differentiation": _COMMON.DIFFERENTIATION,
         },
         "outputs": ["y"] + _COMMON.STATE + _COMMON.DERIVATIVES,
@@ -105,9 +107,11 @@ class BatchNormalization(object):
         layer = self.build(case)
         call, state = self.prepared(layer), _COMMON.STATE[: 5 if case.spec["renorm"] else 2]
         for step in case.steps:
+            if case.spec["trainable"] and layer.trainable != step.trainable:
+                layer.trainable = step.trainable
             named = (("x", step.x), ("mask", step.mask), ("adjustment", step.adjustment or _COMMON.adjusted(case)))
             tensors = {name: self.tf.nest.map_structure(self.tf.constant, a) for name, a in named if a is not None}
-            out = call(_COMMON.asked(self.tf, step), self.flag(step.training), **tensors)
+            out = call(_COMMON.asked(self.tf, step), self.flag(step), **tensors)
             out.update((name, getattr(layer, name)) for name in state)
             yield {name: np.array(tensor) for name, tensor in out.items()}
 
@@ -115,9 +119,9 @@ class BatchNormalization(object):
         """Return the function of (derivatives, training, tensors by name) that makes a step."""
         return functools.partial(self.call, layer)
 
-    def flag(self, training):
+    def flag(self, step):
         """Return `training` as the layer is given it."""
-        return training
+        return step.flag
 
     def call(self, layer, derivatives, training, x, mask=None, adjustment=None):
         """Return the outputs of a step by name; a frozen layer's variables are differentiated too."""
@@ -172,14 +176,15 @@ class Graph(BatchNormalization):
     """The layer inside a `tf.function`, with `training` as a tensor: one trace serves both modes."""
 
     statement = _statement("+graph", _FUSED, compiled=True)
+    statement["supports"].update(flag=["bool"], toggled=[False])  # what a trace was made with stays in it
 
     def prepared(self, layer):
         """Return a function to be traced."""
         return self.tf.function(functools.partial(self.call, layer))
 
-    def flag(self, training):
+    def flag(self, step):
         """Return a tensor."""
-        return self.tf.constant(training)
+        return self.tf.constant(step.training)
 
 
 IMPLEMENTATIONS = [BatchNormalization, NotFused, Synchronized, Version1, Graph]

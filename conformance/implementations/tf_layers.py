@@ -38,6 +38,7 @@ def _statement(variant):
             "updates": [True, False],
             "sites": [1, 2, 3],
             "unknown_sizes": [False, "reduced", "kept"],
+            "flag": ["bool", "int", "numpy"] if variant == "+bool" else ["bool"],
             "renorm": [False, True],
             "virtual": [False, True],
             "adjustment": [False, True],

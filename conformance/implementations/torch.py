@@ -101,7 +101,12 @@ class Functional(object):
         return function
 
     def tensor(self, array):
-        """Return a torch tensor that shares the array's strides; NumPy's bfloat16 goes by its bits."""
+        """Return a torch tensor that shares the array's strides; NumPy's bfloat16 goes by its bits.
+
+        Of what torch has not, negative strides and memory that is not to be written, there is a copy.
+        """
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+            array = np.array(array, order="C")
         if array.dtype.name == "bfloat16":
             return self.torch.from_numpy(array.view(np.int16)).view(self.torch.bfloat16).to(self.device)
         return self.torch.from_numpy(array).to(self.device)

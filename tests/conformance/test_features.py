@@ -54,6 +54,7 @@ def judged(case, semantics=None, change=None, promised=None):
 
 
 OF_LAYERS = {"built in inference", "rebuilt", "rebuilt virtual", "two call sites", "unknown sizes", "indivisible"}
+OF_LAYERS |= {"training flag", "toggled", "another size"}
 """What is done to a layer, or must be refused: the subject is a function, and answers it all."""
 
 
