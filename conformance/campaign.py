@@ -101,7 +101,9 @@ class Campaign:
 
     def _items(self) -> list[Item]:
         drawn: list[tuple[strategies.Recipe | corpus.Named, Case]] = []
+        began = time.thread_time()
         drawn += strategies.cases(self.options.seed, self.options.cases)
+        self.cpu["generating"] += time.thread_time() - began
         drawn += [(named, named.case) for named in corpus.read()] if self.options.corpus else []
         items = [Item(i, origin, case) for i, (origin, case) in enumerate(drawn)]
         for item in filter(self._is_in_shard, items):

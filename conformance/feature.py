@@ -21,7 +21,8 @@ class Feature(NamedTuple):
     placements: the cells that must have it. variants: its forms, as `add` knows them. spec: what each form asks of the
     `Spec`. add: puts a form's tensors and derivatives into a case. dtypes: of the input. first: the sizes that the
     first axis may have, any where empty. halves: parameters and statistics are of the input's half precision too.
-    modes: of the steps, to draw from; those of a plain case where empty.
+    modes: of the steps, to draw from; those of a plain case where empty. sizes: likewise, channels second; those are
+    the business of a thorough run alone.
     """
 
     placements: tuple[str, ...]
@@ -32,6 +33,7 @@ class Feature(NamedTuple):
     first: tuple[int, ...] = ()
     halves: bool = False
     modes: tuple[str, ...] = ()
+    sizes: tuple[tuple[int, ...], ...] = ()
 
 
 def with_tensors(case: Case, tensors: dict[str, Array]) -> Case:

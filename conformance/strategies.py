@@ -74,8 +74,10 @@ class Cell(NamedTuple):
 
 CELLS = [
     *(Cell(*c) for c in itertools.product(PLACEMENTS, CONDITIONING, PRECISION)),
-    *(Cell(placement, feature=name) for name, feature in FEATURES.items() for placement in feature.placements),
+    *(Cell(place, feature=name) for name, f in FEATURES.items() if not f.sizes for place in f.placements),
 ]
+LARGE = [Cell(place, feature=name) for name, f in FEATURES.items() if f.sizes for place in f.placements]
+"""Asked of thorough runs alone, one case of each."""
 
 
 SMOKE, DEFAULT, THOROUGH = (each * len(CELLS) for each in (1, 3, 20))
@@ -114,9 +116,12 @@ class Recipe(msgspec.Struct, frozen=True):
 
 def cases(run_seed: int, count: int) -> list[tuple[Recipe, Case]]:
     """Return `count` cases, the same for the same seed; as many per cell as go round, cells in a seeded order."""
+    large = LARGE if count >= THOROUGH else []
+    count -= len(large)
     order = [CELLS[int(i)] for i in np.random.default_rng(run_seed).permutation(len(CELLS))]
     per_cell = [count // len(CELLS) + (i < count % len(CELLS)) for i in range(len(CELLS))]
     drawn = [recipes(cell, run_seed, number) for cell, number in zip(order, per_cell, strict=True)]
+    drawn += [recipes(cell, run_seed, 1) for cell in large]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*drawn))
     return [(recipe, build(recipe, run_seed)) for recipe in rounds if recipe is not None]
 
@@ -192,7 +197,8 @@ def signature(cell: Cell) -> st.SearchStrategy[Signature]:
     """Draw what a compiled implementation would compile for."""
     rank, axis = PLACEMENTS[cell.placement]
     feature = FEATURES.get(cell.feature)
-    sizes = [size for size in _SIZES[rank] if not feature or not feature.first or size[0] in feature.first]
+    sizes = list(feature.sizes) if feature and feature.sizes else _SIZES[rank]
+    sizes = [size for size in sizes if not feature or not feature.first or size[0] in feature.first]
     return st.builds(
         Signature,
         shape=st.sampled_from(sizes).map(lambda shape: _moved(shape, rank, axis)),
