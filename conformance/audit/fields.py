@@ -58,7 +58,7 @@ def canonical(semantics: Semantics, *, keeps: bool = True) -> Semantics:
     s, plain = semantics, dict[str, Any]()
     if s.single_value == "nan" and (s.stored_variance == "biased" or not keeps):
         plain["single_value"] = "factor_1"
-    if s.empty_batch == "keep" and not keeps:
+    if s.empty_batch in ("keep", "zero") and not keeps:
         plain["empty_batch"] = "nan"
     if s.frozen == "batch" and s.training_statistics == "moving":
         plain["frozen"] = "infer"  # the moving statistics stay, and normalize

@@ -182,7 +182,7 @@ class _Search:
         self.asked[probe.name] = case
         reply = self.ask(case)
         answered = Answered(self._question(case), _returning(self.statement, reply), reply)
-        self.answered |= any(isinstance(outcome, Outputs) for outcome in answered.reply.outcomes)
+        self.answered |= any(isinstance(o, Outputs) and o.tensors for o in answered.reply.outcomes)
         extended = self._extended(probe)
         classes = {self._class(probe, case, candidate): candidate for candidate in extended}
         near = {n: c for n, c in classes.items() if self._is_near(case, reply, self._answers[probe.name, _key(c)])}

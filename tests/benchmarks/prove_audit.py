@@ -19,13 +19,15 @@ from typing import Any
 import msgspec
 
 from conformance import divergences, roster
-from conformance.audit import asking, fields, identifying
+from conformance.audit import asking, fields, identifying, making, probes
 from conformance.audit.auditing import Audit, Auditor
 from conformance.audit.cells import Cell
 from conformance.audit.identifying import Found, meant
 from conformance.campaign import Options
 from conformance.case import case_id
 from conformance.codec import read_case
+from conformance.results import ImplementationRecord
+from conformance.statement import step_facts
 from reference import Semantics
 
 
@@ -72,10 +74,10 @@ def kept(audit: Audit, folder: Path) -> list[str]:
 
 def identified(audit: Audit, options: Options) -> Any:
     """Yield what identify finds of each implementation, and whether the audit's values are among it."""
-    for entry, _, ask in asking.each(options):
+    for entry, record, ask in asking.each(options):
         began, found = time.monotonic(), identifying.identify(entry.statement, ask)
         cells = [cell for cell in audit.cells if cell.implementation == entry.id]
-        line = {
+        line: dict[str, Any] = {
             "implementation": entry.id,
             "seconds": round(time.monotonic() - began, 1),
             "cases": sum(len(one.asked) for one in found),
@@ -85,8 +87,17 @@ def identified(audit: Audit, options: Options) -> Any:
             "open": [one.open for one in found if one.open],
             "unexplained": [name for one in found for name in one.unexplained],
         }
+        if not found and known_wrong(entry, record):
+            line["contains"] = "nothing: no semantics are what a known divergence makes of its plain answers"
         print(f"  {line}", flush=True)
         yield line
+
+
+def known_wrong(entry: roster.Entry, record: ImplementationRecord) -> bool:
+    """Return whether y of a plain inference step is known to be wrong, by no formula."""
+    case = probes.PROBES[0].make(making.PLACES[0])
+    about = step_facts(case, len(case.steps) - 1) | {"output": "y"}
+    return any(d.predicts.wrong and d.concerns(record) and d.covers(about) for d in divergences.read())
 
 
 def contains(found: Found, cells: list[Cell], entry: roster.Entry) -> bool:

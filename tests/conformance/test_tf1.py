@@ -119,7 +119,8 @@ def test_what_was_recorded_is_reproduced(ask, recordings):
     found = recordings.read(RECORDINGS)
     outcomes = ask(*((recordings.as_case(recording), recordings.implementation(recording)) for recording in found))
     how = [reproduction(r, o, recordings) for r, o in zip(found, outcomes, strict=True)]
-    assert [r.name for r, h in zip(found, how, strict=True) if h == "not"] == []
+    first = [str(o[0] if o else None)[:300] for o in outcomes]  # what came of it, for whoever has to find out why
+    assert {r.name: came for r, h, came in zip(found, how, first, strict=True) if h == "not"} == {}
     assert (len(how), how.count("refused")) == (171, 2)
     assert how.count("exact") >= 128
 
@@ -129,11 +130,15 @@ def test_what_was_recorded_is_reproduced(ask, recordings):
 
 @CREATED
 def test_it_conforms(run):
-    """On the pooled cases of a run every implementation keeps its statement, but for the Hessian where not fused."""
+    """On the pooled cases of a run every implementation keeps its statement, but for what is known.
+
+    That is the Hessian where not fused, and with a placeholder the gradient in inference of a batch that holds NaN.
+    """
     found = run(f"{NAME}*", cases=SMOKE)
     rows = summary.rows(found)
     assert [row.id for row in rows] == list(IDS)
-    assert {r.output for r in found.results if r.verdict in ("FAIL", "ERROR")} <= {"dx_tangent"}
+    failed = {(r.output, "placeholder" in r.implementation) for r in found.results if r.verdict in ("FAIL", "ERROR")}
+    assert failed <= {("dx_tangent", False), ("dx_tangent", True), ("dx", True)}
     assert min(row.cases for row in rows) >= 20
 
 
@@ -301,7 +306,9 @@ def test_the_layers_kept_are_bounded():
     implementation.tf = SimpleNamespace(Graph=object, ConfigProto=dict, Session=session)
     implementation.layers = module.collections.OrderedDict()
     spec = dict.fromkeys(("center", "scale", "trainable", "renorm", "renorm_momentum", "virtual_batch_size"))
-    case = SimpleNamespace(spec=spec, dtypes={"x": "float32"}, kept=(1,), actions={"unknown_sizes": []}, steps=[])
+    case = SimpleNamespace(
+        spec=spec, dtypes={"x": "float32"}, kept=(1,), rank=2, actions={"unknown_sizes": []}, steps=[]
+    )
     for epsilon in [*range(module._KEPT), 0, *range(module._KEPT, module._KEPT + 3)]:
         case.native = {"axis": 1, "momentum": 0.9, "epsilon": epsilon}
         case.spec = dict(spec, epsilon=epsilon)
