@@ -2,7 +2,7 @@
 #
 #   make report                     everything, about 3.6 GB of frameworks the first time
 #   make report EXTRAS=torch        one framework: tensorflow, torch, jax, onnx, or several: torch,jax
-#   make report SEED=7 CASES=126     other cases, fewer cases
+#   make report SEED=7 CASES=137     other cases, fewer cases
 #   make report PYTHON=/path/to/python3.11
 
 EXTRAS ?= all
@@ -30,7 +30,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retrie
 
 .DEFAULT_GOAL := help
 .PHONY: help report test check lint types layers spelling worker-syntax versions \
-	prove-reference prove-gate mutants screenshots format hooks install clean
+	prove-reference prove-gate prove-audit prove-hunt mutants screenshots format hooks install clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -89,6 +89,13 @@ prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (a
 prove-gate: $(RUN_READY) ## gate ten seeds, and one of them twice (CASES; GATE_ARGS such as -i 'torch.*')
 	@echo "Gating ten seeds; runs go to reports/prove-gate/"
 	@$(BIN)/python tests/benchmarks/prove_gate.py $(if $(CASES),--cases $(CASES)) $(GATE_ARGS)
+
+prove-audit: $(RUN_READY) ## the audit over everything: cells proven, identify, translations
+	@$(BIN)/python tests/benchmarks/prove_audit.py
+	@$(BIN)/python tests/benchmarks/prove_translate.py
+
+prove-hunt: $(DEV_READY) ## hunt thirty named faults down to at most twelve elements
+	@$(BIN)/python tests/benchmarks/prove_hunt.py
 
 mutants: $(DEV_READY) ## the suite's own score: named faults, the fault-size curve, mutants of the frameworks (an hour)
 	@echo "Putting named faults into correct implementations"

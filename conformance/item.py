@@ -58,5 +58,5 @@ class Item:
         for t in range(len(self.case.steps)):
             batch = self.question.whole(t)
             ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
-            largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max()))
+            largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max(initial=0)))
         return largest

@@ -29,6 +29,7 @@ EXTRAS = {
     "keras-jax": "tensorflow,jax",
     "keras-numpy": "tensorflow",
 }
+_TF1 = {"TF2_BEHAVIOR": "0"}  # TensorFlow 2 sets it to 1 for whoever starts a worker, and TensorFlow 1.15 obeys
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
     "torch": (("torch.py", "torch_compiled.py", "torch_modules.py"), {}),
@@ -41,8 +42,8 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
     "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),
     "keras-numpy": (("keras.py:NumPy", "keras.py:NumPyFunctions"), {"KERAS_BACKEND": "numpy"}),
-    "tf-1.15": (("tf1.py",), {}),
-    "tf-1.7": (("tf1.py:Version17",), {}),
+    "tf-1.15": (("tf1.py",), _TF1),
+    "tf-1.7": (("tf1.py:Version17",), _TF1),
 }
 _CPU_ONLY = ("numpy", "keras-numpy", "tf-1.15", "tf-1.7")
 DEVICES = ("cpu", "cuda")

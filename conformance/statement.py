@@ -202,7 +202,7 @@ def facts(case: Case) -> dict[str, Any]:
     start: whether parameters and statistics are `given`, or some are the implementation's `own`. begun: whether batches
     have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values
     are numbers. updates: whether the update ops run in every step. finite: whether all values are. no_rows: whether
-    some batch is empty.
+    some batch is empty. one_channel: whether gamma has one value.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -235,6 +235,7 @@ def facts(case: Case) -> dict[str, Any]:
         "weights": any(a.dtype != bool for name, a in case.tensors.items() if name.endswith(".mask")),
         "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
         "finite": all(bool(np.isfinite(array).all()) for array in case.tensors.values()),
+        "one_channel": math.prod(case.shape[axis] for axis in kept if axis < rank) == 1,
         "no_rows": any(not case.x(t).size for t in range(len(case.steps))),
     }
 

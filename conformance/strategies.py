@@ -115,15 +115,23 @@ class Recipe(msgspec.Struct, frozen=True):
 
 
 def cases(run_seed: int, count: int) -> list[tuple[Recipe, Case]]:
-    """Return `count` cases, the same for the same seed; as many per cell as go round, cells in a seeded order."""
+    """Return `count` cases, the same for the same seed; as many per cell as go round.
+
+    Cells come in a seeded order; plain ones first, one of each placement in turn, so that few cases say something.
+    """
     large = LARGE if count >= THOROUGH else []
     count -= len(large)
-    order = [CELLS[int(i)] for i in np.random.default_rng(run_seed).permutation(len(CELLS))]
+    order = _ordered([CELLS[int(i)] for i in np.random.default_rng(run_seed).permutation(len(CELLS))])
     per_cell = [count // len(CELLS) + (i < count % len(CELLS)) for i in range(len(CELLS))]
     drawn = [recipes(cell, run_seed, number) for cell, number in zip(order, per_cell, strict=True)]
     drawn += [recipes(cell, run_seed, 1) for cell in large]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*drawn))
     return [(recipe, build(recipe, run_seed)) for recipe in rounds if recipe is not None]
+
+
+def _ordered(cells: list[Cell]) -> list[Cell]:
+    plain = [[cell for cell in cells if not cell.feature and cell.placement == place] for place in PLACEMENTS]
+    return [*itertools.chain(*zip(*plain, strict=True)), *(cell for cell in cells if cell.feature)]
 
 
 def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:

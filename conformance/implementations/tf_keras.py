@@ -61,6 +61,7 @@ def _statement(variant, *rules, **more):
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],
             "mask": [False, "full", "spread", "without_last"],
+            "weights": [False, True],
             "renorm": [False, True],
             "virtual": [False, True],
             "adjustment": [False, True],

@@ -83,7 +83,7 @@ def shares_of_a_run(cases: int, entries: list[roster.Entry]) -> tuple[float, flo
 
 def main() -> None:
     """Print both."""
-    cases = int(sys.argv[1]) if len(sys.argv) > 1 else 126
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else strategies.SMOKE
     entries = roster.select(tuple(sys.argv[2:]) or ("numpy.*",))
     found = np.array(of_cases(cases, entries))
     print(f"CPU of {len(found)} cases in milliseconds:")

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from conformance import results, summary
+from conformance.cli import main
 from conformance.codec import read_case
 from conformance.environment import Limits
 from conformance.errors import InvalidInput
 from conformance.strategies import SMOKE
+
+ADAPTERS = Path(__file__).with_name("adapters")
 
 CALIBRATION = "numpy.two_pass"
 
@@ -149,7 +153,7 @@ def test_more_precise_than_promised_is_no_failure(run, adapter):
     found = run(adapter("faulty:Wide"), cases=60)
     trained = [r for r in found.results if (r.output, r.mode) == ("y", "train")]
     assert len([r for r in trained if "residual" in r.checks]) > 30
-    assert {r.verdict for r in trained} == {"PASS"}
+    assert {r.verdict for r in trained if r.elements != r.vacuous} == {"PASS"}
 
 
 def test_renorm_is_held_to_the_returned_statistics_and_the_state_before(run):
@@ -226,7 +230,7 @@ def test_case_files_replay_to_the_same_verdict(run, adapter, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_leaves_a_readable_run_that_says_so(tmp_path, bnconf, wait_for_results, number):
     """Ctrl-C and SIGTERM stop after the case in hand: exit 3, a closed file, nothing judged is lost."""
-    process = bnconf("run", "-i", "numpy.*", "--cases", "900", "--out", "r")
+    process = bnconf("run", "-i", "numpy.*", "--cases", "548", "--out", "r")
     seen = len(wait_for_results(tmp_path / "r" / "run.jsonl").results)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
@@ -238,7 +242,7 @@ def test_interrupt_leaves_a_readable_run_that_says_so(tmp_path, bnconf, wait_for
 
 def test_a_killed_run_is_readable_and_incomplete(tmp_path, bnconf, wait_for_results):
     """kill -9 on the host leaves what was judged, and a torn last line is tolerated and said."""
-    process = bnconf("run", "-i", "numpy.*", "--cases", "900", "--out", "r")
+    process = bnconf("run", "-i", "numpy.*", "--cases", "548", "--out", "r")
     path = tmp_path / "r" / "run.jsonl"
     wait_for_results(path)
     process.kill()
@@ -324,3 +328,30 @@ def test_jobs_limits_how_many_environments_run_at_a_time(run, adapter):
     at_once = run("numpy.two_pass", adapter("faulty:Fine"), cases=6, out="a")
     in_turn = run("numpy.two_pass", adapter("faulty:Fine"), cases=6, out="b", jobs=1)
     assert at_once.results == in_turn.results
+
+
+def test_a_soak_runs_one_seed_after_the_other(tmp_path):
+    """Until the time is over, each in a folder of its own, the corpus in the first; what nothing explains is told."""
+    asked = ["run", "--profile", "soak", "--minutes", "0.05", "--cases", "4", "--out", str(tmp_path), "--json"]
+    wrong = f"{ADAPTERS / 'wrong.py'}:MomentumSwapped"
+    result = CliRunner().invoke(main, [*asked, "--seed", "7", "-i", "numpy.two_pass", "-i", wrong])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [one["seed"] for one in found] == list(range(7, 7 + len(found)))
+    assert all(Path(one["folder"], "run.jsonl").exists() for one in found)
+    assert found[0]["judged"] > found[-1]["judged"] or len(found) == 1
+    assert any("momentum_swapped" in says for one in found for says in one["unexplained"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--minutes", "1"], "--minutes 1: is of --profile soak alone"),
+        (["--profile", "soak", "--resume"], "--profile soak: has neither --resume nor --shard"),
+    ],
+)
+def test_a_soak_says_what_does_not_go_together(tmp_path, options, said):
+    """Exit 2, and what to do instead."""
+    result = CliRunner().invoke(main, ["run", *options, "-i", "numpy.two_pass", "--out", str(tmp_path / "x")])
+    assert result.exit_code == 2
+    assert said in result.output

@@ -82,8 +82,8 @@ function* answers(question, tensors) {
     put("moving_variance", shape, variance);
     if (dy) {
       const dgamma = sums(owner, count, (i) => dy.data[i] * z[i]), dbeta = sums(owner, count, (i) => dy.data[i]);
-      const n = training ? x.data.length / count : Infinity; // in inference the statistics are constants
-      const through = (v, i) => v - dbeta[owner[i]] / n - (z[i] * dgamma[owner[i]]) / n;
+      const n = x.data.length / count; // in inference the statistics are constants
+      const through = (v, i) => (training ? v - dbeta[owner[i]] / n - (z[i] * dgamma[owner[i]]) / n : v);
       put("dx", x.shape, Float64Array.from(dy.data, (v, i) => gamma[owner[i]] * r[owner[i]] * through(v, i)));
       if (spec.scale) put("dgamma", shape, dgamma);
       if (spec.center) put("dbeta", shape, dbeta);

@@ -1,0 +1,94 @@
+"""Print the suspected defects that are on no recall list, each with its witness and a second opinion, as Markdown.
+
+    python tests/benchmarks/second_opinions.py reports/latest > conformance/findings.md
+
+FOLDER: a run of everything, corpus included. A second opinion is an implementation of another framework that gives the
+same output of the same step of the same case within its bounds. Exits 1 where a finding has none, and no reason why.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from conformance import divergences, recall, results
+from conformance.divergences import Divergence
+from conformance.results import Result, Run
+
+HEAD = """# Suspected defects that are on no recall list
+
+Found by this suite in the versions of `constraints.txt`, each by a case of `conformance/corpus/scenarios` that is as
+small as a person would write it: `bnconf replay conformance/corpus/scenarios/WITNESS.json` asks everybody. "Agree" are
+implementations of other frameworks that give the same output of the same step within their bounds of the reference,
+which is computed in higher precision with its own error certified; derivatives are also held to finite differences and
+to automatic differentiation in `tests/reference`. Made by `tests/benchmarks/second_opinions.py` from a default run.
+
+| witness | kind | what | off by (error / allowed) | agree with the reference | public reference |
+|---|---|---|---|---|---|"""
+SILENT = """
+Looked at, and silent: every output of every implementation of `bnconf implementations` in the cells of the run's
+coverage table, on CPU. No departure beyond those above and those of the recall list was found there. Equinox, stax,
+haiku but for its start, dm-sonnet but for second derivatives, torch's modules and most compiled variants have no
+finding of their own. GPUs were not looked at."""
+
+
+class Opinion(NamedTuple):
+    """A finding: how far off, and who of other frameworks has the same output right."""
+
+    divergence: Divergence
+    worst: Result
+    agree: list[str]
+
+
+def main() -> int:
+    """Print the table, and return the exit status."""
+    run = results.read(Path(sys.argv[1]))
+    listed = {entry.divergence for entry in recall.read()}
+    new = [d for d in divergences.read() if d.id not in listed]
+    print(HEAD)
+    alone = 0
+    for opinion in opinions(run, new):
+        d, rho = opinion.divergence, opinion.worst.rho
+        size = f"{rho:.3g}" if isinstance(rho, float) else opinion.worst.outcome or "shape, dtype or NaN"
+        names = ", ".join(opinion.agree[:4]) + (f" and {len(opinion.agree) - 4} more" if len(opinion.agree) > 4 else "")
+        alone += not names
+        link = d.link if d.link == "unreported" else f"[near]({d.link})"
+        print(f"| `{d.witness}` | {d.kind} | {d.reason} | {size} | {names or 'NOBODY'} | {link} |")
+    print(SILENT)
+    return 1 if alone else 0
+
+
+def opinions(run: Run, new: list[Divergence]) -> Iterator[Opinion]:
+    """Yield each divergence that the run shows on its witness."""
+    cases = {record.name: record.case for record in run.cases.values() if record.name}
+    by_place: dict[tuple[str, int, str], list[Result]] = {}
+    for result in run.results:
+        by_place.setdefault((result.case, result.step, result.output), []).append(result)
+    records = {record.id: record for record in run.implementations}
+    for d in new:
+        failed = [
+            r
+            for (case, *_), found in by_place.items()
+            for r in found
+            if case == cases.get(d.witness) and r.failed and d.concerns(records[r.implementation])
+        ]
+        if failed:
+            worst = max(failed, key=lambda r: r.size)
+            yield Opinion(d, worst, agreeing(worst, by_place, records[worst.implementation].framework))
+
+
+def agreeing(worst: Result, by_place: dict[tuple[str, int, str], list[Result]], framework: str) -> list[str]:
+    """Return who of other frameworks passes the same output of the same step.
+
+    Any output of the step, where it was refused; and where the process died, whoever answers.
+    """
+    wanted = [worst.output] if worst.output != "outcome" else ["outcome", "y", "dx"]
+    right = {"PASS", "INCONCLUSIVE"} if worst.outcome == "Crashed" else {"PASS"}
+    found = [r for output in wanted for r in by_place.get((worst.case, worst.step, output), ()) if r.verdict in right]
+    return sorted({r.implementation.partition("@")[0] for r in found if r.implementation.split(".")[0] != framework})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
