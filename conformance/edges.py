@@ -79,11 +79,11 @@ def _no_row(_case: Case, _rank: int) -> tuple[slice, ...]:
     return (slice(0),)
 
 
-def _other_size(case: Case, variant: str, rng: np.random.Generator) -> Case:
-    """Give one step, not the first, a batch of another size along a kept axis."""
+def _other_size(case: Case, _variant: str, rng: np.random.Generator) -> Case:
+    """Give one step, not the first, a batch that is larger by one along a kept axis."""
     t, axis = int(rng.integers(1, len(case.steps))), kept_axes(case.spec, len(case.shape))[0]
     names = [f"{t}.{name}" for name in ("x", "dy")]
-    where = slice(-1) if variant == "smaller" else [*range(case.shape[axis]), 0]
+    where = [*range(case.shape[axis]), 0]
     return with_tensors(case, {n: np.moveaxis(np.moveaxis(case.tensors[n], axis, 0)[where], 0, axis) for n in names})
 
 
@@ -137,7 +137,7 @@ EDGES: dict[str, Feature] = {
         first=DIVISIBLE,
     ),
     "no rows": Feature(COMMON, ("train", "infer"), add=_cut(_no_row)),
-    "another size": Feature(COMMON, ("larger", "smaller"), add=_other_size),
+    "another size": Feature(COMMON, add=_other_size),
     "one value": Feature(COMMON, ("train", "all", "infer"), add=_cut(_one_value)),
     "not finite": Feature(COMMON, tuple(_NOT_FINITE), add=_not_finite),
     "extreme": Feature(COMMON, ("signed zeros", "subnormal", "huge"), add=_extreme),

@@ -80,8 +80,13 @@ class Answered:
         return Explanation(result, "spread" if spread else "unexplained", spread)
 
     def _spread_of_nan(self, result: Result) -> bool:
-        """Return whether an array, not a refusal or a crash, is not finite where something went in that was not."""
-        return bool(result.rho == "inf" and result.elements) and self.question.poisoned(result.step) is not None
+        """Return whether an array, not a refusal or a crash, is not finite where something went in that was not.
+
+        A number whose square overflows counts too: what takes a variance of it is not finite.
+        """
+        if result.rho != "inf" or not result.elements:
+            return False
+        return self.question.poisoned(result.step) is not None or self.question.overflows(result.step)
 
     def _verdicts(self, about: list[Divergence], *, everywhere: bool = False) -> dict[Any, str]:
         statement = self.statement

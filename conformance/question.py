@@ -6,6 +6,7 @@ import dataclasses
 from functools import cached_property
 from typing import Any
 
+import ml_dtypes
 import msgspec
 import numpy as np
 
@@ -92,6 +93,12 @@ class Question:
                 reduced = reduced_axes(self.spec, array.ndim)
                 found |= ~np.isfinite(widened(array, np.float64)).all(reduced).reshape(found.shape)
         return found
+
+    def overflows(self, t: int) -> bool:
+        """Return whether the square of some input up to step t is beyond its dtype."""
+        batches = [self.case.x(s) for s in range(t + 1)]
+        sizes = [(widened(x, np.float64), float(ml_dtypes.finfo(x.dtype).max)) for x in batches]
+        return any(bool((np.abs(x) > most**0.5).any()) for x, most in sizes)
 
     def dy(self, t: int) -> Array | None:
         """Return the cotangent of step t, None where no gradient is asked for."""

@@ -117,7 +117,8 @@ class Recipe(msgspec.Struct, frozen=True):
 def cases(run_seed: int, count: int) -> list[tuple[Recipe, Case]]:
     """Return `count` cases, the same for the same seed; as many per cell as go round.
 
-    Cells come in a seeded order; plain ones first, one of each placement in turn, so that few cases say something.
+    Cells come in a seeded order; plain ones first, one of each placement in turn and float32 before the others, so that
+    few cases say something.
     """
     large = LARGE if count >= THOROUGH else []
     count -= len(large)
@@ -131,6 +132,7 @@ def cases(run_seed: int, count: int) -> list[tuple[Recipe, Case]]:
 
 def _ordered(cells: list[Cell]) -> list[Cell]:
     plain = [[cell for cell in cells if not cell.feature and cell.placement == place] for place in PLACEMENTS]
+    plain = [sorted(found, key=lambda cell: PRECISION.index(cell.precision)) for found in plain]
     return [*itertools.chain(*zip(*plain, strict=True)), *(cell for cell in cells if cell.feature)]
 
 

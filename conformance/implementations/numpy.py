@@ -45,6 +45,13 @@ class TwoPass(object):
         if device != "cpu":
             raise ValueError("NumPy has no device %s" % device)
 
+    @staticmethod
+    def fitting(case, x):
+        """Return an empty answer; raise where a batch has other channels: NumPy would broadcast one over any number."""
+        if tuple(x.shape[axis] for axis in case.axis) != case.kept:
+            raise ValueError("the batch has shape %s, and %s values were kept" % (x.shape, case.kept))
+        return {}
+
     def run(self, case):
         """Yield the outputs of each step."""
         self.axes, number = case.reduced, case.steps[0].x.dtype.type
@@ -52,7 +59,7 @@ class TwoPass(object):
         mean, variance = self.start(case)
         kept, flat = number(case.native["momentum"]), case.kept if len(case.kept) == 1 else mean.shape
         for step in case.steps:
-            out = {}
+            out = self.fitting(case, step.x)
             m, v = self.moments(step.x) if step.training else (mean, variance)
             if step.training:
                 mean, variance = kept * mean + (1 - kept) * m, kept * variance + (1 - kept) * v
@@ -164,7 +171,8 @@ class Renorm(TwoPass):
         toward, spread = mean, np.sqrt(variance)
         scale = spread
         for step in case.steps:
-            out, inverse, f, h, m = {}, 1 / np.sqrt(variance + self.epsilon), number(1), number(0), mean
+            out, m = self.fitting(case, step.x), mean
+            inverse, f, h = 1 / np.sqrt(variance + self.epsilon), number(1), number(0)
             if step.training:
                 m, v = self.moments(step.x)
                 s = np.sqrt(v + self.epsilon)

@@ -332,7 +332,7 @@ def test_jobs_limits_how_many_environments_run_at_a_time(run, adapter):
 
 def test_a_soak_runs_one_seed_after_the_other(tmp_path):
     """Until the time is over, each in a folder of its own, the corpus in the first; what nothing explains is told."""
-    asked = ["run", "--profile", "soak", "--minutes", "0.05", "--cases", "4", "--out", str(tmp_path), "--json"]
+    asked = ["run", "--profile", "soak", "--minutes", "0.05", "--cases", "14", "--out", str(tmp_path), "--json"]
     wrong = f"{ADAPTERS / 'wrong.py'}:MomentumSwapped"
     result = CliRunner().invoke(main, [*asked, "--seed", "7", "-i", "numpy.two_pass", "-i", wrong])
     assert result.exit_code == 0, result.output
