@@ -41,7 +41,8 @@ class _Judge:
         self.case, self.plan = question.case, Plan(question, statement)
 
     def results(self) -> Any:
-        """Yield the results of every step."""
+        """Yield the results of every step; nobody knows what is right after a training step that made no sense."""
+        lost = False
         for t, expected in enumerate(expectation.trajectory(self.plan)):
             outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
             if outcome is None and all(isinstance(o, Outputs) for o in self.reply.outcomes):
@@ -50,7 +51,10 @@ class _Judge:
             facts = step_facts(self.case, t)
             documented = self.statement.refusal(facts)
             free = self.statement.answers(facts) or not expectation.keeps(self.plan)
-            if isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
+            if lost and isinstance(outcome, Outputs):
+                yield self._result(t, "INCONCLUSIVE", "an earlier step was answered that made no sense")
+            elif isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
+                lost = self.plan.mode(t) == "train"
                 yield self._result(t, "INCONCLUSIVE", f"answered, and nothing says what is right: {expected}")
             elif isinstance(expected, Refusal):
                 yield self._step(t, outcome, str(expected))

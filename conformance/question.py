@@ -6,13 +6,12 @@ import dataclasses
 from functools import cached_property
 from typing import Any
 
-import ml_dtypes
 import msgspec
 import numpy as np
 
 from conformance.bounds import Batch, Bounds
 from conformance.case import Case, parameters
-from conformance.numerics import Numerics, Units
+from conformance.numerics import Numerics, Units, finfo
 from conformance.statement import Statement, differentiation, facts, mask
 from reference import Adjustment, Parameters, Refusal, Semantics, Spec
 from reference.averages import moves
@@ -96,9 +95,8 @@ class Question:
 
     def overflows(self, t: int) -> bool:
         """Return whether the square of some input up to step t is beyond its dtype."""
-        batches = [self.case.x(s) for s in range(t + 1)]
-        sizes = [(widened(x, np.float64), float(ml_dtypes.finfo(x.dtype).max)) for x in batches]
-        return any(bool((np.abs(x) > most**0.5).any()) for x, most in sizes)
+        most = float(finfo(self.case.dtypes.x).max) ** 0.5
+        return any(bool((np.abs(widened(self.case.x(s), np.float64)) > most).any()) for s in range(t + 1))
 
     def dy(self, t: int) -> Array | None:
         """Return the cotangent of step t, None where no gradient is asked for."""

@@ -157,7 +157,9 @@ def _numbered(recipe: Recipe, number: int, shared: list[Signature]) -> Recipe:
     signature, name = recipe.signature, recipe.signature.feature
     variants = FEATURES[name].variants if name else ("",)
     turn = variants[-1 - number // (2 if shared else 1) % len(variants)]
-    return msgspec.structs.replace(recipe, number=number, signature=msgspec.structs.replace(signature, variant=turn))
+    affine = "both" if name and not number else signature.affine  # which every layer takes
+    asked = msgspec.structs.replace(signature, variant=turn, affine=affine)
+    return msgspec.structs.replace(recipe, number=number, signature=asked)
 
 
 @functools.cache

