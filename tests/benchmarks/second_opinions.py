@@ -2,8 +2,9 @@
 
     python tests/benchmarks/second_opinions.py reports/latest > conformance/findings.md
 
-FOLDER: a run of everything, corpus included. A second opinion is an implementation of another framework, if any is asked, that gives the
-same output of the same step of the same case within its bounds. Exits 1 where a finding has none, and no reason why.
+FOLDER: a run of everything, corpus included. A second opinion is an implementation of another framework, or of the same
+where no other is asked, that gives the same output of the same step of the same case within its bounds. Exits 1 where a
+finding has none.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ HEAD = """# Suspected defects that are on no recall list
 
 Found by this suite in the versions of `constraints.txt`, each by a case of `conformance/corpus/scenarios` that is as
 small as a person would write it: `bnconf replay conformance/corpus/scenarios/WITNESS.json` asks everybody. "Agree" are
-implementations of other frameworks that give the same output of the same step within their bounds of the reference,
-which is computed in higher precision with its own error certified; derivatives are also held to finite differences and
-to automatic differentiation in `tests/reference`. Made by `tests/benchmarks/second_opinions.py` from a default run.
+implementations of other frameworks (of the same, where no other is asked) that give the same output of the same step
+within their bounds of the reference, which is computed in higher precision with its own error certified; derivatives are
+also held to finite differences and to automatic differentiation in `tests/reference`. Made by
+`tests/benchmarks/second_opinions.py` from a default run.
 
 | witness | kind | what | off by (error / allowed) | agree with the reference | public reference |
 |---|---|---|---|---|---|"""
