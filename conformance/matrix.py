@@ -11,7 +11,9 @@ from conformance.results import CaseRecord, Result, Run
 from conformance.statement import COLUMNS, Statement
 
 _GRADIENTS = ("dx", "dgamma", "dbeta")
-_TANGENTS = {"y_tangent": "forward"} | dict.fromkeys(("dx_tangent", "dgamma_tangent", "y_tangent2"), "second order")
+_TANGENTS = {"y_tangent": "forward"} | dict.fromkeys(
+    ("dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"), "second order"
+)
 _FEATURES = {
     "mask": ("mask",),
     "mask without last": ("mask",),

@@ -40,7 +40,7 @@ def runs(tmp_path_factory):
         options = Options(
             select(tuple(patterns)),
             home / name,
-            cases=20,
+            cases=60,
             corpus=False,
             requested=True,
             limits=Limits(case=60, memory=4),
