@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -21,11 +20,7 @@ from conformance.roster import select
 from conformance.statement import Statement, differentiation, facts
 from conformance.strategies import CELLS, build, recipes
 
-_PATH = Path(__file__).with_name("adapters") / "reference_subject.py"
-_SPEC = importlib.util.spec_from_file_location("reference_subject", _PATH)
-_MODULE = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MODULE)
-Subject = _MODULE.Subject
+(Subject,) = worker.load(str(Path(__file__).with_name("adapters") / "reference_subject.py") + ":Subject")
 STATEMENT = msgspec.convert(Subject.statement, Statement)
 FORWARD, REVERSE = Derivative(order=2, mode="forward"), Derivative(order=3)
 OUTPUTS = {"y_tangent2": FORWARD, "dx_tangent2": REVERSE, "dgamma_tangent2": REVERSE}
