@@ -31,6 +31,8 @@ SIZES = (2, 1, 3, 4, 5, 7, 8, 16, 17, 64, 127, 129, 1000)
 ELEMENTS = 20_000
 ROUND = 200
 """How many cases Hypothesis draws before it starts from another seed."""
+LATE_SECONDS, LATE_CASES = 60.0, 500
+"""What is left at least to make the last case smaller, though the search is over."""
 
 
 class Kind(NamedTuple):
@@ -173,7 +175,11 @@ class Hunt:
         def still(smaller: Case) -> Result | None:
             return next((r for r in self._asked(smaller) if r.failed and kind_of(r) == kind), None)
 
+        limits = self._until, self._most
+        self._until = max(self._until, time.monotonic() + LATE_SECONDS)
+        self._most = max(self._most, self.asked + LATE_CASES)
         case, result = minimizing.smallest(case, result, still)
+        self._until, self._most = limits
         name = f"{self.record.id.partition('@')[0]}-{'-'.join(kind[:2])}".replace(".", "-").replace("_", "-").lower()
         path = self.folder / f"{name.strip('-')}.json"
         about = {"title": f"{self.record.id}: {kind} fails", "rule": "BN-?", "source": "unreported"}

@@ -42,6 +42,14 @@ def test_what_was_caught_is_not_looked_for_again(adapter, tmp_path):
     assert len(kinds) == len(set(kinds))
 
 
+def test_what_is_caught_last_is_made_small_too(adapter, tmp_path):
+    """A search that is over with the first case it asks still makes that case smaller."""
+    result = hunt("-i", adapter("wrong:BiasedForUnbiased"), "--cases", 1, "--seed", 3, "--out", tmp_path, "--json")
+    (found,) = json.loads(result.stdout)
+    (caught,) = found["caught"]
+    assert caught["elements"] <= 4
+
+
 def test_a_correct_implementation_is_left_alone(tmp_path):
     """Nothing is caught of a calibration subject: exit 0."""
     result = hunt("-i", "numpy.two_pass", "--cases", 100, "--out", tmp_path)
