@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import Any, Literal, cast
 
+import ml_dtypes
 import msgspec
 import numpy as np
 
@@ -30,6 +31,14 @@ class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     x: Dtype = "float32"
     parameters: Dtype = "float32"
     statistics: Dtype = "float32"
+
+    def of(self, tensor: str) -> Dtype | None:
+        """Return the dtype of a tensor by its name, None where that is not said here."""
+        if tensor.endswith((".x", ".dy", ".tangent")):
+            return self.x
+        if tensor in ("moving_mean", "moving_variance"):
+            return self.statistics
+        return self.parameters if tensor in ("gamma", "beta") else None
 
 
 class Derivative(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -165,6 +174,11 @@ def initial_state(case: Case, semantics: Semantics, dtype: type[np.floating[Any]
         np.full(kept, semantics.initial_variance, dtype) if variance is None else variance,
         case.batches,
     )
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return a dtype by its name; NumPy has no bfloat16 of its own."""
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
 def _at(array: Array | None, dtype: type[np.floating[Any]]) -> Array | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from conformance.case import Actions, Case
+from conformance.case import Actions, Case, Dtype, Dtypes, numpy_dtype
 from conformance.feature import COMMON, DIVISIBLE, Feature, with_tensors
 from reference.spec import kept_axes, reduced_axes
 
 _FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
 _GIVEN = ("gamma", "beta", "moving_mean", "moving_variance")
+_DTYPES: dict[str, Dtype] = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
+_MIXES = ("f64 f32 f32", "f32 f64 f64", "f16 f16 f32", "bf16 bf16 f32", "f32 f16 f16", "f32 f32 f64", "f16 f64 f64")
+"""Of the input, of gamma and beta, of the statistics."""
 _NOT_FINITE = {"nan": np.nan, "infinity": np.inf, "minus infinity": -np.inf}
 
 
@@ -48,6 +52,26 @@ def _unknown(case: Case, variant: str, _rng: np.random.Generator) -> Case:
 def _told(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
     """Tell the layer its mode by another type."""
     return msgspec.structs.replace(case, actions=Actions(flag=variant))
+
+
+def _misplaced(case: Case, variant: str, rng: np.random.Generator) -> Case:
+    """Ask for an axis that the input has not, or twice for one that it has."""
+    rank, (axis,) = len(case.shape), kept_axes(case.spec, len(case.shape))
+    asked = {"too large": rank, "too small": -rank - 1, "twice": (axis, axis - rank)}[variant]
+    return _own_start(msgspec.structs.replace(case, spec=dataclasses.replace(case.spec, axis=asked)), variant, rng)
+
+
+def _scalars(case: Case, variant: str, rng: np.random.Generator) -> Case:
+    """Take the axes away, and all but one value."""
+    own = _own_start(case, variant, rng)
+    return with_tensors(own, {name: array.reshape(-1)[0].reshape(()) for name, array in own.tensors.items()})
+
+
+def _mixed(case: Case, variant: str, _rng: np.random.Generator) -> Case:
+    """Give the input, the parameters and the statistics dtypes of their own."""
+    dtypes = Dtypes(*(_DTYPES[name] for name in variant.split()))
+    cast = {n: a.astype(numpy_dtype(dtypes.of(n) or a.dtype.name)) for n, a in case.tensors.items()}
+    return msgspec.structs.replace(case, dtypes=dtypes, tensors=cast)
 
 
 def _toggled(case: Case, _variant: str, rng: np.random.Generator) -> Case:
@@ -128,6 +152,11 @@ EDGES: dict[str, Feature] = {
     "two call sites": Feature(("rank 2, axis 1",), add=_shared),
     "training flag": Feature(_FLAT_AND_LAST, ("int", "numpy"), add=_told),
     "toggled": Feature(COMMON, add=_toggled, modes=("train train infer", "train train train infer")),
+    "misplaced axis": Feature(_FLAT_AND_LAST, ("twice", "too small", "too large"), add=_misplaced),
+    "no axes": Feature(("rank 0, axis -1",), add=_scalars),
+    "one axis": Feature(("rank 1, axis 0", "rank 1, axis -1")),
+    "six axes": Feature(("rank 6, axis 1", "rank 6, axis -1")),
+    "mixed dtypes": Feature(_FLAT_AND_LAST, _MIXES, add=_mixed),
     "unknown sizes": Feature(("rank 4, axis -1",), ("reduced", "kept"), add=_unknown),
     "indivisible": Feature(
         _FLAT_AND_LAST,

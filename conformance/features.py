@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import ml_dtypes
 import msgspec
 import numpy as np
 
-from conformance.case import Case, Derivative
+from conformance.case import Case, Derivative, numpy_dtype
 from conformance.edges import EDGES
 from conformance.feature import COMMON, DIVISIBLE, Feature, with_tensors
 from reference.spec import Array, Clipping, broadcast, kept_shape
@@ -31,7 +30,7 @@ def _masks(case: Case, variant: str, rng: np.random.Generator) -> Case:
 def _adjustment(case: Case, _variant: str, rng: np.random.Generator) -> Case:
     """Add what the adjustment returns in each training step, shaped for the kept axes."""
     shape, arrays = _for_channels(case), dict[str, Array]()
-    dtype: Any = ml_dtypes.bfloat16 if case.dtypes.parameters == "bfloat16" else case.dtypes.parameters
+    dtype = numpy_dtype(case.dtypes.parameters)
     for t in (t for t, step in enumerate(case.steps) if step.mode == "train"):
         arrays[f"{t}.adjustment_scale"] = rng.uniform(0.5, 1.5, shape).astype(dtype)
         arrays[f"{t}.adjustment_bias"] = rng.uniform(-0.5, 0.5, shape).astype(dtype)

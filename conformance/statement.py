@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from conformance.case import Case, Step
+from conformance.case import Case, Dtypes, Step
 from conformance.numerics import Numerics
 from reference import Semantics
 from reference.spec import kept_axes, reduced_axes
@@ -152,6 +152,8 @@ _ORDINARY: When = {
     "renorm": [False],
     "mask": [False],
     "weights": [False],
+    "misplaced": [False],
+    "mixed": [False],
     "adjustment": [False],
 }
 
@@ -201,7 +203,7 @@ def facts(case: Case) -> dict[str, Any]:
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
     start: whether parameters and statistics are `given`, or some are the implementation's `own`. begun: whether batches
     have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values
-    are numbers. updates: whether the update ops run in every step. finite: whether all values are. no_rows: whether
+    are numbers. mixed: whether the dtypes are several, in another way than usual for half precision. updates: whether the update ops run in every step. finite: whether all values are. no_rows: whether
     some batch is empty. one_channel: whether gamma has one value.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
@@ -209,9 +211,11 @@ def facts(case: Case) -> dict[str, Any]:
         "rank": rank,
         "channel": channel(kept, rank),
         "several_axes": len(kept) > 1,
+        "misplaced": rank > 0 and (len(set(kept)) < len(kept) or any(not 0 <= axis < rank for axis in kept)),
         "dtype": case.dtypes.x,
         "parameters": case.dtypes.parameters,
         "statistics": case.dtypes.statistics,
+        "mixed": _mixed(case.dtypes),
         "axis": list(case.spec.axis) if isinstance(case.spec.axis, tuple) else case.spec.axis,
         "layout": case.layout,
         "center": case.spec.center,
@@ -235,9 +239,15 @@ def facts(case: Case) -> dict[str, Any]:
         "weights": any(a.dtype != bool for name, a in case.tensors.items() if name.endswith(".mask")),
         "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
         "finite": all(bool(np.isfinite(array).all()) for array in case.tensors.values()),
-        "one_channel": math.prod(case.shape[axis] for axis in kept if axis < rank) == 1,
+        "one_channel": math.prod(case.shape[axis] for axis in kept if 0 <= axis < rank) == 1,
         "no_rows": any(not case.x(t).size for t in range(len(case.steps))),
     }
+
+
+def _mixed(dtypes: Dtypes) -> bool:
+    """Return whether some dtype is neither the input's nor, for an input of half precision, float32."""
+    single = dtypes.x if dtypes.x in ("float32", "float64") else "float32"
+    return (dtypes.parameters, dtypes.statistics) not in {(dtypes.x,) * 2, (single,) * 2}
 
 
 def channel(kept: tuple[int, ...], rank: int) -> str:

@@ -16,13 +16,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
-import ml_dtypes
 import msgspec
 import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
-from conformance.case import Case, Derivative, Dtype, Dtypes, Layout, Step
+from conformance.case import Case, Derivative, Dtype, Dtypes, Layout, Step, numpy_dtype
 from conformance.features import FEATURES
 from reference import Spec
 from reference.spec import Array, broadcast, kept_axes, kept_shape
@@ -39,15 +38,26 @@ PLACEMENTS: dict[str, tuple[int, int | tuple[int, ...]]] = {
     "rank 5, axis 1": (5, 1),
     "rank 5, axis -1": (5, -1),
 }
+PLAIN = tuple(PLACEMENTS)
+"""Where plain cases are asked; features have other ranks too."""
+PLACEMENTS |= {
+    "rank 0, axis -1": (0, -1),
+    "rank 1, axis 0": (1, 0),
+    "rank 1, axis -1": (1, -1),
+    "rank 6, axis 1": (6, 1),
+    "rank 6, axis -1": (6, -1),
+}
 CONDITIONING = ("easy", "offset", "degenerate")
 PRECISION = ("float32", "other")
 POOL_SIZE = 16
 
 _SIZES: dict[int, list[tuple[int, ...]]] = {}
+_SIZES[0], _SIZES[1] = [(1,)], [(3,), (1,), (64,)]
 _SIZES[2] = [(2, 3), (8, 2), (9, 4), (64, 5), (33, 8), (257, 1), (16, 127), (129, 2)]
 _SIZES[3] = [(2, 3, 2), (4, 2, 3), (6, 4, 5), (16, 7, 9), (1, 5, 64), (128, 2, 3)]
 _SIZES[4] = [(2, 2, 2, 3), (4, 3, 5, 5), (8, 4, 3, 2), (3, 8, 8, 8), (1, 5, 7, 3)]
 _SIZES[5] = [(2, 3, 2, 3, 2), (4, 2, 3, 2, 5), (2, 5, 4, 4, 3)]
+_SIZES[6] = [(2, 3, 2, 1, 2, 2), (4, 2, 1, 3, 2, 3)]
 _RATIOS = {"easy": [0.0, 1.0, -3.0, 10.0], "offset": [1e2, -3e2, 1e3, 1e4, 1e6], "degenerate": [0.0, 1.0, 1e2]}
 _PATTERNS = {
     "easy": ["normal", "uniform", "sorted", "two_point"],
@@ -73,7 +83,7 @@ class Cell(NamedTuple):
 
 
 CELLS = [
-    *(Cell(*c) for c in itertools.product(PLACEMENTS, CONDITIONING, PRECISION)),
+    *(Cell(*c) for c in itertools.product(PLAIN, CONDITIONING, PRECISION)),
     *(Cell(place, feature=name) for name, f in FEATURES.items() if not f.sizes for place in f.placements),
 ]
 LARGE = [Cell(place, feature=name) for name, f in FEATURES.items() if f.sizes for place in f.placements]
@@ -131,7 +141,7 @@ def cases(run_seed: int, count: int) -> list[tuple[Recipe, Case]]:
 
 
 def _ordered(cells: list[Cell]) -> list[Cell]:
-    plain = [[cell for cell in cells if not cell.feature and cell.placement == place] for place in PLACEMENTS]
+    plain = [[cell for cell in cells if not cell.feature and cell.placement == place] for place in PLAIN]
     plain = [sorted(found, key=lambda cell: PRECISION.index(cell.precision)) for found in plain]
     return [*itertools.chain(*zip(*plain, strict=True)), *(cell for cell in cells if cell.feature)]
 
@@ -169,7 +179,7 @@ def pool(run_seed: int) -> dict[tuple[str, ...], list[Signature]]:
     There are `POOL_SIZE` plain ones, float32 first; and for the first placement of each feature, and for rank 4 with
     the channels last, which fused kernels want in float32, one for each of its variants.
     """
-    slots = [Cell(placement, precision=precision) for precision in PRECISION for placement in PLACEMENTS][:POOL_SIZE]
+    slots = [Cell(placement, precision=precision) for precision in PRECISION for placement in PLAIN][:POOL_SIZE]
     found = {_named(cell): _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1:] for cell in slots}
     for name, feature in FEATURES.items():
         for placement in {feature.placements[0], "rank 4, axis -1"} & set(feature.placements):
@@ -255,7 +265,7 @@ def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
 
 def _moved(shape: tuple[int, ...], rank: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
     """Move the channel sizes, written second, to where the kept axes are."""
-    if axis in (1, (1, 3)):
+    if rank < 2 or axis in (1, (1, 3)):
         return shape
     kept = axis % rank if isinstance(axis, int) else 1
     others = [size for i, size in enumerate(shape) if i != 1]
@@ -362,7 +372,7 @@ def _pattern(pattern: str, shape: tuple[int, ...], rng: np.random.Generator) -> 
 
 
 def _cast(array: Array, dtype: Dtype) -> Array:
-    return array.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    return array.astype(numpy_dtype(dtype))
 
 
 def _hash(*parts: object) -> int:

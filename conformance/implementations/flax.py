@@ -26,13 +26,14 @@ def _sibling(name):
 
 
 _JAX = _sibling("jax")
+_SUPPORTS = dict(_JAX.MASKS, misplaced=[False, True])
 
 
 # --- linen --------------------------------------------------------------------------------------------------------
 
 
 def _linen(variant, cite, **numerics):
-    made = _JAX.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, _JAX.MASKS, _WHERE, **numerics)
+    made = _JAX.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, _SUPPORTS, _WHERE, **numerics)
     halves = {"dtype": _JAX.HALF, "mode": ["train"], "output": ["dx"]}
     cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
     made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
@@ -72,7 +73,7 @@ class Linen(_JAX.Jitted):
         return functools.partial(
             self.library.BatchNorm,
             use_running_average=not training,
-            axis=case.axis,
+            axis=_JAX.axis(case),
             momentum=case.native["momentum"],
             dtype=case.dtypes["x"],
             param_dtype=case.dtypes["parameters"],
@@ -126,13 +127,19 @@ class LinenNativeHalf(Linen):
 
 
 def _nnx(variant, cite, **numerics):
-    supports = dict(_JAX.MASKS, several_axes=[False])
+    supports = dict(_SUPPORTS, several_axes=[False])
     made = _JAX.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, _WHERE, **numerics)
     halves = {"dtype": _JAX.HALF, "output": ["y", "dx", "dgamma", "dbeta"]}
     cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
     made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
     made["rules"].append(_float32_statistics("flax/nnx/nn/normalization.py: mean and var are float32"))
     return made
+
+
+def _features(case):
+    """Return the size of the axis; an axis that is not there wraps round, and of no axes there is 1."""
+    shape = case.steps[0].x.shape
+    return shape[case.axis[0] % case.rank] if shape else 1
 
 
 class Nnx(_JAX.Jitted):
@@ -147,8 +154,8 @@ class Nnx(_JAX.Jitted):
     def module(self, case, **more):
         """Return a module."""
         return self.library.BatchNorm(
-            case.kept[0],
-            axis=case.axis[0],
+            _features(case),
+            axis=_JAX.axis(case),
             momentum=case.native["momentum"],
             dtype=case.dtypes["x"],
             param_dtype=case.dtypes["parameters"],

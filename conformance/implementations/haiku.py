@@ -44,7 +44,7 @@ def _statement():
         "haiku/_src/batch_norm.py: jnp.mean of x in its own dtype, which averages are cast to too; only scale and "
         "offset widen y"
     )[:-1]
-    return dict(made, refusals=[_NO_INIT])
+    return dict(made, refusals=[_NO_INIT], accepts=[{"rank": [0]}])  # of no axes it averages over none
 
 
 class Haiku(_JAX.Jitted):

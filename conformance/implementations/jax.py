@@ -100,7 +100,7 @@ class Jitted(object):
                 y, state, out = self.compiled(case, step)(parameters, state, step.x, epsilon, given)
                 out = dict(zip(("moving_mean", "moving_variance"), self.moving(state)), y=y, **out)
                 out = {name: np.array(a) for name, a in out.items()}
-            yield {name: a if name in _LIKE_X else a.reshape(kept) for name, a in out.items()}
+            yield {name: a if name in _LIKE_X or not case.kept else a.reshape(kept) for name, a in out.items()}
 
     @contextlib.contextmanager
     def mode(self, case):
@@ -190,6 +190,12 @@ def eager(cls):
 def full(case):
     """Return the shape that has the kept axes among axes of size 1."""
     return tuple(size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape))
+
+
+def axis(case):
+    """Return the case's own axis, hashable."""
+    given = case.native["axis"]
+    return tuple(given) if isinstance(given, list) else given
 
 
 def present(**arrays):

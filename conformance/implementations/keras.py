@@ -64,6 +64,7 @@ def layer(backend, **more):
             "several_axes": [False],
             "mask": [False, "full", "spread", "without_last"],
             "renorm": [False, True],
+            "misplaced": [False, True],
             "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
             "flag": ["bool", "int", "numpy"] if backend != "jax" else ["bool"],
             "toggled": [False, True] if backend != "jax" else [False],

@@ -12,7 +12,7 @@ def _statement(name, **numerics):
         "packages": ["numpy"],
         "documentation": "https://github.com/numpy/numpy (conformance/implementations/numpy.py)",
         "conventions": {"momentum": "kept", "axis": "kept"},
-        "supports": {"dtype": ["float32", "float64"], "start": ["given", "own"]},
+        "supports": {"dtype": ["float32", "float64"], "start": ["given", "own"], "misplaced": [False, True]},
         "lacks": dict.fromkeys(_LACKS, "a calibration subject: plain layers are enough to hold the bounds to"),
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
         "calibration": True,
@@ -48,6 +48,8 @@ class TwoPass(object):
     @staticmethod
     def fitting(case, x):
         """Return an empty answer; raise where a batch has other channels: NumPy would broadcast one over any number."""
+        if len(set(case.axis)) < len(case.axis):
+            raise ValueError("axis=%s names one axis twice" % (case.spec["axis"],))
         if tuple(x.shape[axis] for axis in case.axis) != case.kept:
             raise ValueError("the batch has shape %s, and %s values were kept" % (x.shape, case.kept))
         return {}

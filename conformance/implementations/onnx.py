@@ -28,7 +28,7 @@ _LACKS = {
 _OUTPUTS = ["y", "moving_mean", "moving_variance"]
 
 
-def _statement(identity, cite, numerics, modes, outputs, ranks=(2, 3, 4, 5), dtypes=("float32",)):
+def _statement(identity, cite, numerics, modes, outputs, ranks=(2, 3, 4, 5, 6), dtypes=("float32",)):
     average = "exponential" if "moving_mean" in outputs else "none"
     semantics = {"stored_variance": "biased", "frozen": "train", "average": average}
     return {

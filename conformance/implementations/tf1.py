@@ -62,6 +62,7 @@ def _statement(version, variant, rules, refusals, accepts=()):
             "virtual": [False, True],
             "renorm": [False, True],
             "adjustment": [False, True],
+            "misplaced": [False, True],
             "differentiation": ["none", "reverse", "reverse_over_reverse"],
         },
         "outputs": _COMPUTED + [name for name in _COMMON.STATE if version == "1.15" or name != "moving_stddev"],

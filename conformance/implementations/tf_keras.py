@@ -65,6 +65,7 @@ def _statement(variant, *rules, **more):
             "renorm": [False, True],
             "virtual": [False, True],
             "adjustment": [False, True],
+            "misplaced": [False, True],
             "round_trip": ["none", "config", "state"],
             "flag": ["bool", "int", "numpy"],
             "toggled": [False, True],

@@ -42,6 +42,7 @@ def _statement(variant):
             "renorm": [False, True],
             "virtual": [False, True],
             "adjustment": [False, True],
+            "misplaced": [False, True],
             "differentiation": ["none", "reverse", "reverse_over_reverse"],
         },
         "outputs": ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"] + _COMMON.STATE,

@@ -39,7 +39,7 @@ ONCE = ["none", "reverse"]
 EVERY_MODE = ONCE + ["forward", "reverse_over_reverse", "forward_over_reverse"]
 
 
-def stated(entry, page, cite="", ranks=(2, 3, 4, 5), supports=(), differentiation=EVERY_MODE, **fields):
+def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentiation=EVERY_MODE, **fields):
     """Return a statement: unbiased, never frozen, folded, any order of sums, but for what is said."""
     cite = cite or page + ": the running variance is unbiased; numerics measured on CPU"
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **_EDGES)

@@ -112,9 +112,10 @@ class _Scripted(_Module):
 def _module(base, entry, ranks, variant="", error="ValueError"):
     supports = {"affine": ["both", "none"], "cumulative": [False, True], "begun": [False, True]}
     frozen = {"when": {"trainable": [False]}, "absent": ["dgamma", "dbeta"], "cite": _FROZEN}
-    options = {"refusals": _TORCH.refusals(error), "rules": [frozen]}
     identity, page = "nn.%s%s" % (entry, variant), _MODULE % entry
-    made = _TORCH.stated(identity, page, "", ranks, supports, **options)
+    six = {"when": {"rank": [6]}, "error": [error], "cite": page + ": Shape; _check_input_dim"}
+    options = {"refusals": [six] + _TORCH.refusals(error), "rules": [frozen]}
+    made = _TORCH.stated(identity, page, "", ranks + [6], supports, **options)
     return type(entry, (base,), {"statement": made, "entry": entry})
 
 
