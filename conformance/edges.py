@@ -17,7 +17,10 @@ _FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
 _GIVEN = ("gamma", "beta", "moving_mean", "moving_variance")
 _DTYPES: dict[str, Dtype] = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
 _MIXES = ("f64 f32 f32", "f32 f64 f64", "f16 f16 f32", "bf16 bf16 f32", "f32 f16 f16", "f32 f32 f64", "f16 f64 f64")
-"""Of the input, of gamma and beta, of the statistics."""
+"""Of the input, of gamma and beta, of the statistics.
+
+Training comes first: statistics that no batch has entered come back in the dtype they were given in, whatever it is.
+"""
 _NOT_FINITE = {"nan": np.nan, "infinity": np.inf, "minus infinity": -np.inf}
 
 
@@ -156,7 +159,7 @@ EDGES: dict[str, Feature] = {
     "no axes": Feature(("rank 0, axis -1",), add=_scalars),
     "one axis": Feature(("rank 1, axis 0", "rank 1, axis -1")),
     "six axes": Feature(("rank 6, axis 1", "rank 6, axis -1")),
-    "mixed dtypes": Feature(_FLAT_AND_LAST, _MIXES, add=_mixed),
+    "mixed dtypes": Feature(_FLAT_AND_LAST, _MIXES, add=_mixed, modes=("train infer", "train train train infer")),
     "unknown sizes": Feature(("rank 4, axis -1",), ("reduced", "kept"), add=_unknown),
     "indivisible": Feature(
         _FLAT_AND_LAST,

@@ -71,7 +71,7 @@ class Answered:
         covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
         if covering:
             here = [d for d in about if d.id in covering]
-            compared = isinstance(result.rho, float) or self._spread_of_nan(result)
+            compared = isinstance(result.rho, float) or self._spread_of_nan(result) or _misshapen(result)
             off = compared and any(d.predicts.wrong for d in here)
             died = result.outcome == "Crashed" and any(d.predicts.crashes for d in here)
             known = off or died or _passes(predicted, result) or _passes(self._verdicts(here), result)
@@ -100,6 +100,10 @@ def _passes(verdicts: dict[Any, str], result: Result) -> bool:
     """Return whether a result no longer fails; a step that now conforms by being refused is one `outcome`."""
     verdict = verdicts.get((result.step, result.output)) or verdicts.get((result.step, "outcome"))
     return verdict in ("PASS", "INCONCLUSIVE")
+
+
+def _misshapen(result: Result) -> bool:
+    return result.reason.startswith("shape ")
 
 
 def _facts(case: Case, result: Result) -> dict[str, Any]:

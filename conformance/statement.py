@@ -203,8 +203,9 @@ def facts(case: Case) -> dict[str, Any]:
     channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
     start: whether parameters and statistics are `given`, or some are the implementation's `own`. begun: whether batches
     have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values
-    are numbers. mixed: whether the dtypes are several, in another way than usual for half precision. updates: whether the update ops run in every step. finite: whether all values are. no_rows: whether
-    some batch is empty. one_channel: whether gamma has one value.
+    are numbers. mixed: whether the dtypes are several, in another way than usual for half precision. misplaced: whether
+    the axis is out of range, or named twice. updates: whether the update ops run in every step. finite: whether all
+    values are. no_rows: whether some batch is empty. one_channel: whether gamma has one value.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {

@@ -31,7 +31,8 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What holds instead of the statement: fields of `Semantics` or `Numerics`, or the types that it refuses with.
 
     accepts: it answers what makes no sense, such as statistics of another size. wrong: its output is off by more than
-    the bound, finite unless a NaN or an infinity went in, and no formula for it is known; the weakest prediction.
+    the bound, finite unless a NaN or an infinity went in, or of another shape, and no formula for it is known; the
+    weakest prediction.
     crashes: the process dies of it.
     """
 

@@ -26,7 +26,8 @@ def _sibling(name):
 
 
 _JAX = _sibling("jax")
-_SUPPORTS = dict(_JAX.MASKS, misplaced=[False, True])
+_SUPPORTS = dict(_JAX.MASKS, misplaced=[False, True], mixed=[False, True])
+_PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: of float32 and float64 the result is float64"
 
 
 # --- linen --------------------------------------------------------------------------------------------------------
@@ -38,6 +39,9 @@ def _linen(variant, cite, **numerics):
     cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
     made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
     made["rules"].append(_float32_statistics("flax/linen/normalization.py: batch_stats are float32"))
+    made["rules"].append(
+        _wider_input("flax/linen/normalization.py: ra_mean.value is the sum; " + _PROMOTION, stored="float64")
+    )
     return made
 
 
@@ -55,6 +59,12 @@ def _float32_statistics(cite):
     """Return the rule that statistics of half precision are kept in float32."""
     when = {"statistics": _JAX.HALF, "output": ["moving_mean"]}
     return {"when": when, "numerics": {"stored": "float32"}, "cite": cite}
+
+
+def _wider_input(cite, **numerics):
+    """Return the rule of float64 batches that enter statistics in float32."""
+    when = {"dtype": ["float64"], "statistics": ["float32"], "output": ["moving_mean", "moving_variance"]}
+    return {"when": when, "numerics": numerics, "cite": cite}
 
 
 def _at_least_float32(array):
@@ -133,6 +143,7 @@ def _nnx(variant, cite, **numerics):
     cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
     made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
     made["rules"].append(_float32_statistics("flax/nnx/nn/normalization.py: mean and var are float32"))
+    made["rules"].append(_wider_input("measured: the running averages stay float32", accumulate="float32"))
     return made
 
 

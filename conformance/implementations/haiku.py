@@ -30,13 +30,22 @@ _NO_INIT = {
 }
 
 
+_PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: the result is of the wider dtype"
+_AVERAGES = ("moving_mean", "moving_variance")
+_PROMOTED = [({"parameters": ["float64"], "affine": ["both", "scale", "center"]}, "y", "float64")]
+_PROMOTED += [({"dtype": ["float32"], "statistics": _JAX.HALF}, output, "float32") for output in _AVERAGES]
+_PROMOTED += [
+    ({"dtype": ["float64"], "statistics": ["float32"] + _JAX.HALF}, output, "float64") for output in _AVERAGES
+]
+
+
 def _statement():
     made = _JAX.stated(
         "haiku.BatchNorm+jit",
         _HAIKU,
         "reduced",
         "haiku/_src/batch_norm.py, BatchNorm; haiku/_src/moving_averages.py, ExponentialMovingAverage",
-        {"init_mode": ["train", "infer"], "begun": [False, True]},
+        {"init_mode": ["train", "infer"], "begun": [False, True], "mixed": [False, True]},
         {"average": "zero_debiased", "initial_variance": 0.0},
         variance="fast",
     )
@@ -44,6 +53,10 @@ def _statement():
         "haiku/_src/batch_norm.py: jnp.mean of x in its own dtype, which averages are cast to too; only scale and "
         "offset widen y"
     )[:-1]
+    made["rules"] += [
+        {"when": dict(when, output=[output]), "numerics": {"stored": stored}, "cite": _PROMOTION}
+        for when, output, stored in _PROMOTED
+    ]
     return dict(made, refusals=[_NO_INIT], accepts=[{"rank": [0]}])  # of no axes it averages over none
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 _DOCS = "https://onnx.ai/onnx/operators/onnx__BatchNormalization.html"
 _KERNEL = "https://github.com/microsoft/onnxruntime/blob/v1.32.0/onnxruntime/core/providers/cpu/nn/batch_norm.h"
+_KERNELS = "https://github.com/microsoft/onnxruntime/blob/v1.32.0/docs/OperatorKernels.md"
 _FUSION = "https://github.com/microsoft/onnxruntime/blob/v1.32.0/onnxruntime/core/optimizer/conv_bn_fusion.cc"
 _EVALUATOR = "https://github.com/onnx/onnx/blob/v1.23.2/onnx/reference/ops/op_batch_normalization.py"
 _BIASED = "; %s: ReduceVar refers to the population variance, momentum is kept" % _DOCS
@@ -157,14 +158,20 @@ def _runtime(opset, level, outputs, variant=""):
     identity = "onnxruntime.BatchNormalization+opset%d%s%s" % (opset, variant, level)
     modes = ["train", "infer"] if opset >= 14 else ["infer"]
     made = _statement(identity, _KERNEL, _FOLDED, modes, outputs, dtypes=["float32", "float16"])
-    made["refusals"] = [_one_dtype(modes)] if opset < 15 else []
+    made["supports"]["mixed"] = [False, True]
+    made["refusals"] = _refusals(opset, modes)
     return type("Runtime", (_Runtime,), {"statement": made, "opset": opset, "level": _LEVELS[level]})
 
 
-def _one_dtype(modes):
-    """Return the refusal of parameters in another dtype than x."""
-    when = {"dtype": ["float16"], "parameters": ["float32"], "mode": modes}
-    return {"when": when, "error": ["Fail"], "cite": _DOCS + ": before version 15 scale and B have the type T of X"}
+def _refusals(opset, modes):
+    """Return the refusals of dtypes: by the operator's version, then of what no kernel of the runtime is for."""
+    documented = _DOCS + ": before version 15 scale and B have the type T of X, before 14 mean and var too"
+    others = {"float16": ["float32", "float64"], "float32": ["float16", "float64"]}
+    whens = [{"dtype": [x], "parameters": wrong} for x, wrong in others.items()] if opset < 15 else []
+    whens += [{"mixed": [True]}] if opset < 14 else []
+    refused = [{"when": dict(when, mode=modes), "error": ["Fail"], "cite": documented} for when in whens]
+    wide = {"statistics": ["float64"], "mode": modes}
+    return refused + [{"when": wide, "error": ["NotImplemented"], "cite": _KERNELS}]
 
 
 def _convolved(level):

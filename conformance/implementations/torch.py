@@ -31,6 +31,7 @@ _ROUNDED = (
     "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu_update_stats_template: mean and invstd are stored in the "
     "dtype of the parameters; the sums are of float32, which is less than a tree's depth of half precision"
 )
+_MIXED = "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type of Float"
 ALL = ["float32", "float64", "float16", "bfloat16"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
@@ -75,10 +76,19 @@ def refusals(error):
     return [{"when": {"n": ["1"], "mode": ["train"]}, "error": [error], "cite": _ONE_VALUE}]
 
 
+def of_mixed_dtypes(statement):
+    """Return the statement of one that refuses mixed dtypes, but for half precision with all the rest in float32."""
+    given = {"affine": ["both", "scale", "center"], "statistics": ["float32"], "dtype": ALL[2:]}
+    whens = [{"dtype": ALL[:2]}, {"dtype": ALL[2:], "statistics": ["float64"]}, given]
+    refused = [{"when": dict(w, mixed=[True]), "error": ["RuntimeError"], "cite": _MIXED} for w in whens]
+    supports = dict(statement["supports"], mixed=[False, True])
+    return dict(statement, supports=supports, refusals=refused + statement["refusals"])
+
+
 class Functional(object):
     """`torch.nn.functional.batch_norm`, with running statistics passed in and updated in place."""
 
-    statement = stated("F.batch_norm", _FUNCTIONAL)
+    statement = of_mixed_dtypes(stated("F.batch_norm", _FUNCTIONAL))
 
     def __init__(self, device):
         self.torch = importlib.import_module("torch")
@@ -201,6 +211,7 @@ class Native(Functional):
         outputs=GRADIENTS + TANGENTS + ["mean"],
         refusals=[],
     )
+    statement = of_mixed_dtypes(statement)
 
     def build(self, case):
         """Return (call, gamma, beta, mean, variance)."""
@@ -243,6 +254,7 @@ class Func(Functional):
         DOCS + "generated/torch.func.vjp.html",
         differentiation=EVERY_MODE + ["forward_over_forward", "third"],
     )
+    statement = of_mixed_dtypes(statement)
 
     def run(self, case):
         """Yield the outputs of each step."""

@@ -30,6 +30,7 @@ class Script(_TORCH.Functional):
     statement = _TORCH.stated(
         "F.batch_norm+script", _DOCS + "generated/torch.jit.script.html", refusals=_TORCH.refusals("Error")
     )
+    statement = _TORCH.of_mixed_dtypes(statement)
 
     def prepared(self, function):
         """Return the scripted function."""
@@ -60,7 +61,7 @@ class Compile(_TORCH.Functional):
 class Export(_TORCH.Functional):
     """`torch.nn.functional.batch_norm` through `torch.export`, one program for each static signature and epsilon."""
 
-    statement = _TORCH.stated("F.batch_norm+export", _DOCS + "export.html", compiled=True)
+    statement = _TORCH.of_mixed_dtypes(_TORCH.stated("F.batch_norm+export", _DOCS + "export.html", compiled=True))
 
     def prepared(self, function):
         """Return a function that runs the exported program of its arguments."""
