@@ -72,7 +72,8 @@ def _scalars(case: Case, variant: str, rng: np.random.Generator) -> Case:
 
 def _mixed(case: Case, variant: str, _rng: np.random.Generator) -> Case:
     """Give the input, the parameters and the statistics dtypes of their own."""
-    dtypes = Dtypes(*(_DTYPES[name] for name in variant.split()))
+    named: list[Dtype] = [_DTYPES[name] for name in variant.split()]
+    dtypes = Dtypes(*named)
     cast = {n: a.astype(numpy_dtype(dtypes.of(n) or a.dtype.name)) for n, a in case.tensors.items()}
     return msgspec.structs.replace(case, dtypes=dtypes, tensors=cast)
 
@@ -106,11 +107,12 @@ def _no_row(_case: Case, _rank: int) -> tuple[slice, ...]:
     return (slice(0),)
 
 
-def _other_size(case: Case, _variant: str, rng: np.random.Generator) -> Case:
-    """Give one step, not the first, a batch that is larger by one along a kept axis."""
+def _other_size(case: Case, variant: str, rng: np.random.Generator) -> Case:
+    """Give one step, not the first, a batch that is larger by one along a kept axis, or smaller, but not empty."""
     t, axis = int(rng.integers(1, len(case.steps))), kept_axes(case.spec, len(case.shape))[0]
     names = [f"{t}.{name}" for name in ("x", "dy")]
-    where = [*range(case.shape[axis]), 0]
+    size = case.shape[axis]
+    where = range(size - 1) if variant == "fewer" and size > 1 else [*range(size), 0]
     return with_tensors(case, {n: np.moveaxis(np.moveaxis(case.tensors[n], axis, 0)[where], 0, axis) for n in names})
 
 
@@ -169,7 +171,7 @@ EDGES: dict[str, Feature] = {
         first=DIVISIBLE,
     ),
     "no rows": Feature(COMMON, ("train", "infer"), add=_cut(_no_row)),
-    "another size": Feature(COMMON, add=_other_size),
+    "another size": Feature(COMMON, ("more", "fewer"), add=_other_size),
     "one value": Feature(COMMON, ("train", "all", "infer"), add=_cut(_one_value)),
     "not finite": Feature(COMMON, tuple(_NOT_FINITE), add=_not_finite),
     "extreme": Feature(COMMON, ("signed zeros", "subnormal", "huge"), add=_extreme),

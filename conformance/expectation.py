@@ -53,10 +53,10 @@ def _step(plan: Plan, t: int) -> OneStep:
     return known[key]
 
 
-def keeps(plan: Plan) -> bool:
-    """Return whether there is anything whose size must fit the next batch: parameters, or statistics."""
-    given = any(name in plan.case.tensors for name in ("gamma", "beta", "moving_mean", "moving_variance"))
-    return given or plan.semantics.average != "none"
+def keeps(plan: Plan, t: int) -> bool:
+    """Return whether there is anything whose size the batch of a step must fit: parameters, or statistics."""
+    used = ("gamma", "beta") if plan.mode(t) == "train" else ("gamma", "beta", "moving_mean", "moving_variance")
+    return plan.semantics.average != "none" or any(name in plan.case.tensors for name in used)
 
 
 def _validate(plan: Plan, t: int, kept: tuple[int, ...] | None) -> None:

@@ -50,11 +50,12 @@ class _Judge:
                 continue
             facts = step_facts(self.case, t)
             documented = self.statement.refusal(facts)
-            free = self.statement.answers(facts) or not expectation.keeps(self.plan)
+            keeps = expectation.keeps(self.plan, t)
+            free = self.statement.answers(facts) or not keeps
             if lost and isinstance(outcome, Outputs):
                 yield self._result(t, "INCONCLUSIVE", "an earlier step was answered that made no sense")
             elif isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
-                lost = self.plan.mode(t) == "train"
+                lost = keeps and self.plan.mode(t) == "train"
                 yield self._result(t, "INCONCLUSIVE", f"answered, and nothing says what is right: {expected}")
             elif isinstance(expected, Refusal):
                 yield self._step(t, outcome, str(expected))

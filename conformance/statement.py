@@ -205,7 +205,8 @@ def facts(case: Case) -> dict[str, Any]:
     have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values
     are numbers. mixed: whether the dtypes are several, in another way than usual for half precision. misplaced: whether
     the axis is out of range, or named twice. updates: whether the update ops run in every step. finite: whether all
-    values are. no_rows: whether some batch is empty. one_channel: whether gamma has one value.
+    values are. no_rows: whether some batch is empty. one_channel: whether some batch has one. resized: whether batches
+    differ in how many they have.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -240,7 +241,8 @@ def facts(case: Case) -> dict[str, Any]:
         "weights": any(a.dtype != bool for name, a in case.tensors.items() if name.endswith(".mask")),
         "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
         "finite": all(bool(np.isfinite(array).all()) for array in case.tensors.values()),
-        "one_channel": math.prod(case.shape[axis] for axis in kept if 0 <= axis < rank) == 1,
+        "one_channel": any(channels(case, t) == 1 for t in range(len(case.steps))),
+        "resized": len({channels(case, t) for t in range(len(case.steps))}) > 1,
         "no_rows": any(not case.x(t).size for t in range(len(case.steps))),
     }
 
@@ -249,6 +251,12 @@ def _mixed(dtypes: Dtypes) -> bool:
     """Return whether some dtype is neither the input's nor, for an input of half precision, float32."""
     single = dtypes.x if dtypes.x in ("float32", "float64") else "float32"
     return (dtypes.parameters, dtypes.statistics) not in {(dtypes.x,) * 2, (single,) * 2}
+
+
+def channels(case: Case, t: int) -> int:
+    """Return how many channels the batch of a step has, or values of gamma where several axes are kept."""
+    sizes = case.x(t).shape
+    return math.prod(sizes[axis] for axis in kept_axes(case.spec, len(sizes)) if 0 <= axis < len(sizes))
 
 
 def channel(kept: tuple[int, ...], rank: int) -> str:

@@ -26,7 +26,7 @@ from conformance.features import FEATURES
 from reference import Spec
 from reference.spec import Array, broadcast, kept_axes, kept_shape
 
-PLACEMENTS: dict[str, tuple[int, int | tuple[int, ...]]] = {
+_PLAIN: dict[str, tuple[int, int | tuple[int, ...]]] = {
     "rank 2, axis 1": (2, 1),
     "rank 2, axis 0": (2, 0),
     "rank 3, axis 1": (3, 1),
@@ -38,9 +38,9 @@ PLACEMENTS: dict[str, tuple[int, int | tuple[int, ...]]] = {
     "rank 5, axis 1": (5, 1),
     "rank 5, axis -1": (5, -1),
 }
-PLAIN = tuple(PLACEMENTS)
+PLAIN = tuple(_PLAIN)
 """Where plain cases are asked; features have other ranks too."""
-PLACEMENTS |= {
+PLACEMENTS = _PLAIN | {
     "rank 0, axis -1": (0, -1),
     "rank 1, axis 0": (1, 0),
     "rank 1, axis -1": (1, -1),
@@ -154,10 +154,18 @@ def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
         found = _draw(recipe(cell), (run_seed, *filter(None, cell)), budget)
         budget *= 2
     shared = pool(run_seed).get(_named(cell), [])
-    return [_numbered(r, i, shared) for i, r in enumerate(unique[:count])]
+    variants = _variants(cell.feature, run_seed)
+    return [_numbered(r, i, shared, variants) for i, r in enumerate(unique[:count])]
 
 
-def _numbered(recipe: Recipe, number: int, shared: list[Signature]) -> Recipe:
+def _variants(feature: str, run_seed: int) -> tuple[str, ...]:
+    """Return the variants of a feature, begun at another for each seed: a run may have fewer cases than there are."""
+    found = FEATURES[feature].variants if feature else ("",)
+    first = run_seed % len(found)
+    return found[first:] + found[:first]
+
+
+def _numbered(recipe: Recipe, number: int, shared: list[Signature], variants: tuple[str, ...]) -> Recipe:
     """Number a cell's recipes; those with an even number take a pooled signature in turn, where the cell has any.
 
     The others take the variants of the feature in turn, from the last on.
@@ -165,7 +173,6 @@ def _numbered(recipe: Recipe, number: int, shared: list[Signature]) -> Recipe:
     if number % 2 == 0 and shared:
         return msgspec.structs.replace(recipe, number=number, signature=shared[number // 2 % len(shared)], pooled=True)
     signature, name = recipe.signature, recipe.signature.feature
-    variants = FEATURES[name].variants if name else ("",)
     turn = variants[-1 - number // (2 if shared else 1) % len(variants)]
     affine = "both" if name and not number else signature.affine  # which every layer takes
     asked = msgspec.structs.replace(signature, variant=turn, affine=affine)
@@ -187,7 +194,7 @@ def pool(run_seed: int) -> dict[tuple[str, ...], list[Signature]]:
             drawn = _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1]
             if placement != feature.placements[0] and not feature.halves:
                 drawn = msgspec.structs.replace(drawn, dtypes=Dtypes())
-            found[_named(cell)] = [msgspec.structs.replace(drawn, variant=variant) for variant in feature.variants]
+            found[_named(cell)] = [msgspec.structs.replace(drawn, variant=v) for v in _variants(name, run_seed)]
     return found
 
 

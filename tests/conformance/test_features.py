@@ -49,7 +49,7 @@ def judged(case, semantics=None, change=None, promised=None):
 
 
 OF_LAYERS = {"built in inference", "rebuilt", "rebuilt virtual", "two call sites", "unknown sizes", "indivisible"}
-OF_LAYERS |= {"training flag", "toggled", "another size"}
+OF_LAYERS |= {"training flag", "toggled", "another size", "misplaced axis", "no axes", "mixed dtypes"}
 """What is done to a layer, or must be refused: the subject is a function, and answers it all."""
 
 
@@ -58,7 +58,7 @@ def test_correct_code_conforms(feature):
     """The reference in float32 passes every output of every feature, and each output is really compared."""
     found = [result for case in cases(feature) for result in judged(case)]
     assert {r.verdict for r in found} <= {"PASS", "INCONCLUSIVE"}, [r for r in found if r.verdict == "FAIL"][:2]
-    share = 0.6 if feature in EDGES else 0.9  # of nothing, and of what overflows, there is nothing to compare
+    share = 0.5 if feature in EDGES else 0.9  # of nothing, and of what overflows, there is nothing to compare
     assert sum(r.verdict == "PASS" for r in found) > share * len(found)
 
 

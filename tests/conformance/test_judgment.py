@@ -262,3 +262,48 @@ def test_gradients_are_rounded_when_they_are_taken_in(small_case):
         asked = msgspec.structs.replace(case, dtypes=wide, tensors=tensors)
         dbeta = dy.astype(np.float32).sum(0)
         assert verdicts(asked, [Outputs({"dbeta": dbeta})], statement)[0, "dbeta"].verdict == "PASS"
+
+
+def of_two_then_of_one_channel(small_case):
+    """Return a case whose middle training step has one channel of two, and the answers to it."""
+    case = small_case(modes="train train infer")
+    narrow = {name: case.tensors[name][:, :1] for name in ("1.x", "1.dy")}
+    case = msgspec.structs.replace(case, tensors=case.tensors | narrow)
+    answers = exact(msgspec.structs.replace(case, steps=(case.steps[0], case.steps[2]), tensors=_without_step_1(case)))
+    return case, [answers[0], answers[0], answers[1]]
+
+
+def _without_step_1(case):
+    left = {name: array for name, array in case.tensors.items() if not name.startswith("1.")}
+    return {name.replace("2.", "1.") if name.startswith("2.") else name: array for name, array in left.items()}
+
+
+def test_a_training_step_that_makes_no_sense_fails_where_it_is_answered(small_case):
+    """The step fails, and the next is judged as if it had not been."""
+    found = verdicts(*of_two_then_of_one_channel(small_case))
+    assert "accepted what must be refused" in found[1, "outcome"].reason
+    assert found[1, "outcome"].verdict == "FAIL"
+    assert {r.verdict for (step, _), r in found.items() if step == 2} == {"PASS"}
+
+
+def test_nobody_knows_what_is_right_after_a_step_that_made_no_sense_and_may_be_answered(small_case):
+    """Whoever says that it answers such a step is held to nothing after it, since its state is what it made of it."""
+    statement = msgspec.structs.replace(STATEMENT, accepts=[{"resized": [True]}])
+    found = verdicts(*of_two_then_of_one_channel(small_case), statement)
+    later = {r.verdict: r.reason for (step, _), r in found.items() if step}
+    assert set(later) == {"INCONCLUSIVE"}
+    assert later["INCONCLUSIVE"] == "an earlier step was answered that made no sense"
+
+
+def test_of_a_function_without_parameters_any_batch_fits_and_the_next_is_judged():
+    """With no gamma, no beta and no averages there is nothing whose size a training batch must fit."""
+    averageless = Rule("this test", semantics={"average": "none"})
+    statement = msgspec.structs.replace(STATEMENT, rules=[*STATEMENT.rules, averageless], outputs=("y",))
+    rng = np.random.default_rng(0)
+    batches = {f"{t}.x": rng.normal(size=(4, 2 + t)).astype(np.float32) for t in range(2)}
+    statistics = {name: np.ones(2, np.float32) for name in ("moving_mean", "moving_variance")}  # of inference alone
+    case = Case(Spec(center=False, scale=False), (Step("train"),) * 2, tensors=batches | statistics)
+    wrong = [Outputs({"y": np.zeros((4, 2), np.float32)}), Outputs({"y": np.zeros((4, 3), np.float32)})]
+    found = verdicts(case, wrong, statement)
+    assert found[0, "y"].verdict == "FAIL"
+    assert found[1, "outcome"].verdict == "INCONCLUSIVE"

@@ -17,7 +17,7 @@ from conformance import availability, roster, summary, targets
 from conformance.cli import main
 from conformance.environment import Limits
 from conformance.errors import Incomplete, InvalidInput
-from conformance.strategies import SMOKE
+from conformance.strategies import PLAIN, SMOKE
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
@@ -35,7 +35,7 @@ def lines(found, identity):
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js on PATH; install nodejs to run the example")
 def test_the_javascript_example_conforms(run):
-    """The documented example in another language is judged on 95 cases, every kept axis among them, and none fails."""
+    """The documented example in another language is judged on a case of each cell, and none fails."""
     found = run(f"exec:node {PROGRAMS / 'batch_norm.js'}", cases=SMOKE, corpus=True)
     (row,) = summary.rows(found)
     assert found.complete
@@ -43,7 +43,7 @@ def test_the_javascript_example_conforms(run):
     assert row.id == "javascript.batch_norm@cpu"
     assert {"y train", "y infer", "dx train", "dgamma infer", "moving_variance", "variance"} <= set(row.outputs)
     judged = {r.case for r in found.results if r.rho is not msgspec.UNSET and found.cases[r.case].recipe}
-    assert len({found.cases[case].cell.partition(";")[0] for case in judged}) == 10
+    assert {*PLAIN, "rank 1, axis 0", "rank 6, axis 1"} <= {found.cases[c].cell.partition(";")[0] for c in judged}
     assert "node" in found.implementations[0].versions
 
 

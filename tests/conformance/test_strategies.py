@@ -39,7 +39,9 @@ def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatur
     assert {r.signature.feature for r, _ in pooled} == {"", *(cell.feature for cell in strategies.CELLS)}
     assert len(FEATURES) <= len({r.signature for r, _ in pooled if r.signature.feature}) < 3 * len(FEATURES)
     for recipe, case in (
-        (r, c) for r, c in pooled if r.signature.feature not in ("another size", "indivisible", "no rows", "one value")
+        (r, c)
+        for r, c in pooled
+        if r.signature.feature not in ("another size", "indivisible", "no rows", "one value", "no axes")
     ):
         assert {case.x(t).shape for t in range(len(case.steps))} == {recipe.signature.shape}
 
@@ -164,8 +166,20 @@ def test_every_variant_of_an_edge_can_be_drawn_and_makes_a_case(cell):
     """Hypothesis finds each, and shrinking ends at the first of everything else."""
     for variant in FEATURES[cell.feature].variants:
         recipe = find(strategies.recipe(cell), lambda drawn, wanted=variant: drawn.signature.variant == wanted)
-        assert strategies.build(recipe, 0).spec.axis == strategies.PLACEMENTS[cell.placement][1]
+        asked = facts(strategies.build(recipe, 0))
+        assert asked["misplaced"] == (cell.feature == "misplaced axis")
+        assert asked["misplaced"] or asked["axis"] in (placed := strategies.PLACEMENTS[cell.placement][1], [placed])
         assert (recipe.epsilon, recipe.pattern, recipe.values, recipe.layout) == (1e-3, "normal", "random", "C")
+
+
+def test_axes_out_of_range_ranks_0_1_and_6_and_every_mix_of_dtypes_are_in_the_runs_of_a_few_seeds():
+    """Seeds begin at other variants, so that together they reach all of them."""
+    found = [facts(case) for seed in range(5) for _, case in strategies.cases(seed, strategies.DEFAULT)]
+    assert {about["rank"] for about in found} == set(range(7))
+    axes = {(about["rank"], str(about["axis"])) for about in found if about["misplaced"] and about["rank"]}
+    assert axes == {(2, "[1, -1]"), (2, "-3"), (2, "2"), (4, "[3, -1]"), (4, "-5"), (4, "4")}
+    mixes = {(about["dtype"], about["parameters"], about["statistics"]) for about in found if about["mixed"]}
+    assert len(mixes) == len(FEATURES["mixed dtypes"].variants) == 7
 
 
 @pytest.mark.parametrize(
