@@ -23,6 +23,7 @@ from conformance.case import Case
 from conformance.codec import encode_case
 from conformance.environment import Limits, Worker, WorkerDied
 from conformance.errors import InvalidInput
+from conformance.features import FEATURES
 from conformance.in_process import LocalWorker
 from conformance.item import Item
 from conformance.judgment import judge
@@ -272,7 +273,8 @@ def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signatur
     found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(i.facts))
     plain = [signature for signature in found if not signature.feature]
     featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
-    return plain[: statement.signatures] + list(featured.values())[: 2 * statement.signatures]
+    first = sorted(featured, key=list(FEATURES).index)  # what the matrix counts, before the edges
+    return plain[: statement.signatures] + [featured[feature] for feature in first[: 2 * statement.signatures]]
 
 
 def resumable(options: Options, header: results.RunRecord) -> list[Result]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +14,7 @@ from conformance.cli import main
 from conformance.codec import read_case
 from conformance.explanation import Answered, explain
 from conformance.gate import decide
+from conformance.judgment import judge
 from conformance.outcome import Outputs, Reply
 from conformance.question import Question
 from conformance.strategies import SMOKE
@@ -326,3 +328,25 @@ def test_the_decision_depends_on_the_run_alone(run, adapter, manifest, tmp_path)
         run(adapter(BIASED), out=out)
         decisions.append(decide(tmp_path / out, results.read(tmp_path / out), known))
     assert decisions[0] == decisions[1]
+
+
+@pytest.mark.parametrize(("predicts", "status"), [("{ crashes = true }", 0), ("{ wrong = true }", 1)])
+def test_a_crash_is_explained_by_the_prediction_of_a_crash_alone(run, adapter, manifest, gate, predicts, status):
+    """A process that dies as predicted is green; a prediction of wrong values does not cover it."""
+    run(adapter("faulty:Exit"), cases=14, corpus=True)
+    known = manifest(implementations='["faulty.exit@*"]', predicts=predicts, when="{ rank = [2] }")
+    assert gate("--divergences", known).exit_code == status
+
+
+@pytest.mark.parametrize(("array", "kind"), [(np.zeros((1,), np.float32), "explained"), (None, "changed")])
+def test_a_wrong_value_may_be_of_another_shape_but_not_missing(run, adapter, manifest, tmp_path, array, kind):
+    """A mean of all channels has another shape than one of each; an output that is not there has none."""
+    found = run(adapter(BIASED), cases=1)
+    (record,), (name,) = found.implementations, found.cases
+    case, _ = read_case(tmp_path / "run" / found.cases[name].file)
+    answer = Outputs({} if array is None else {"mean": array})
+    answered = Answered(record, Question(case), Reply(0, record.id, (answer,) * len(case.steps)))
+    judged = judge(name, answered.question, answered.statement, answered.reply)
+    (failure,) = (r for r in judged if (r.step, r.output) == (0, "mean"))
+    (explained,) = answered.explained([failure], divergences.read(manifest(predicts="{ wrong = true }")))
+    assert explained.kind == kind
