@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
+expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
 PAGES = ("overview", "failures", "results", "semantics", "numerics", "coverage", "environment", "history", "score")
 
 
@@ -53,10 +54,10 @@ def test_back_and_forward_restore_the_filter(visit):
     both = text(page, "#results-said")
     page.go_back()
     assert "check=" not in page.url
-    assert page.locator("button.facet[aria-pressed=true]").count() == 1
+    expect(page.locator("button.facet[aria-pressed=true]")).to_have_count(1)
     assert text(page, "#results-said") != both
     page.go_forward()
-    assert text(page, "#results-said") == both
+    expect(page.locator("#results-said")).to_have_text(both)
 
 
 def test_an_address_restores_filter_query_and_order(visit):
@@ -104,7 +105,7 @@ def test_next_and_previous_stay_in_the_filter(visit):
     page.keyboard.press("k")
     assert f"1 of {whole} in the filter" in text(page, "#case .steps")
     page.keyboard.press("u")
-    assert page.locator("#results.here").count() == 1
+    expect(page.locator("#results.here")).to_have_count(1)  # a change of the address is heard of later
     assert "output=moving_variance" in unquote(page.url)
 
 
@@ -112,12 +113,12 @@ def test_the_list_works_by_keyboard(visit):
     """j and k choose a result, Enter opens it; / goes to the search, ? to the help, digits to pages, Escape closes."""
     page = visit("#overview")
     page.keyboard.press("3")
-    assert page.locator("#results.here").count() == 1
+    expect(page.locator("#results.here")).to_have_count(1)  # a change of the address is heard of later
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("k")
     page.keyboard.press("Enter")
-    assert page.locator("#case.here").count() == 1
+    expect(page.locator("#case.here")).to_have_count(1)  # a change of the address is heard of later
     page.keyboard.press("/")
     page.wait_for_function("document.activeElement.id === 'query'")
     page.keyboard.type("dtype:float64")
