@@ -280,6 +280,7 @@ class Bounds:
             centre = (m + e_m) * scale
             t = t + m * e_scale + e_m * scale + u * centre
             rounded = _binade(centre) + _binade(t) + _binade(np.abs(x) * scale)
+            rounded += 2 * centre if self.numerics.shift == "apart" else 0  # of the scale, and of one more product
             p = d * e_scale + e_m * scale + u * rounded + flush * (1 + m)
             peak = np.maximum(m, np.abs(x)) * scale
         p = p + d * r * affine.e_scale + affine.e_shift

@@ -16,7 +16,8 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     variance: `two_pass`; `stable` (Welford, Chan); `fast`, E[x²] - E[x]². affine: `direct`, gamma (x - m) r + beta;
     `folded`, x * scale + shift. sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, any order at all.
     accumulate: `wide`, float32 or wider; `input`, the input's own dtype; `float32`, even where the input is wider.
-    clamped: a fast variance is kept >= 0.
+    clamped: a fast variance is kept >= 0. shift: of a folded map, `of_scale`, beta - m * scale; `apart`, with a product
+    of its own, beta - (m r) gamma, so that the rounding of the scale does not cancel.
     stored: the dtype the output is stored in, `input`, `parameters`, `statistics`, or a name.
     """
 
@@ -25,6 +26,7 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sums: Literal["tree", "serial"] = "serial"
     accumulate: Literal["wide", "input", "float32"] = "wide"
     clamped: bool = False
+    shift: Literal["of_scale", "apart"] = "of_scale"
     stored: str = "input"
 
     @property

@@ -205,8 +205,8 @@ def facts(case: Case) -> dict[str, Any]:
     have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values
     are numbers. mixed: whether the dtypes are several, in another way than usual for half precision. misplaced: whether
     the axis is out of range, or named twice. updates: whether the update ops run in every step. finite: whether all
-    values are. no_rows: whether some batch is empty. one_channel: whether some batch has one. resized: whether batches
-    differ in how many they have.
+    values are. no_rows: whether some batch is empty. one_channel: whether some batch has one. resized: whether a
+    batch has `more` channels than the first, or else `fewer`.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
     return {
@@ -242,7 +242,7 @@ def facts(case: Case) -> dict[str, Any]:
         "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
         "finite": all(bool(np.isfinite(array).all()) for array in case.tensors.values()),
         "one_channel": any(channels(case, t) == 1 for t in range(len(case.steps))),
-        "resized": len({channels(case, t) for t in range(len(case.steps))}) > 1,
+        "resized": _resized(case),
         "no_rows": any(not case.x(t).size for t in range(len(case.steps))),
     }
 
@@ -251,6 +251,11 @@ def _mixed(dtypes: Dtypes) -> bool:
     """Return whether some dtype is neither the input's nor, for an input of half precision, float32."""
     single = dtypes.x if dtypes.x in ("float32", "float64") else "float32"
     return (dtypes.parameters, dtypes.statistics) not in {(dtypes.x,) * 2, (single,) * 2}
+
+
+def _resized(case: Case) -> str | bool:
+    first, *others = (channels(case, t) for t in range(len(case.steps)))
+    return "more" if any(n > first for n in others) else any(n < first for n in others) and "fewer"
 
 
 def channels(case: Case, t: int) -> int:

@@ -81,6 +81,7 @@ class Folded(_Module):
         supports={"affine": ["both", "none"], "dtype": ["float32", "float64"]},
         differentiation=_TORCH.ONCE,
         semantics={"average": "none"},
+        numerics={"shift": "apart"},
         modes=["infer"],
         refusals=[],
         lacks={"train": "what is folded only infers", **dict.fromkeys(("forward", "second order"), _LINEAR)},

@@ -278,3 +278,21 @@ def test_the_reference_is_precise_enough_for_float64_at_every_size(variance, sum
     for n in [*range(1, 301), 1000, 4097, 100_000]:
         batch = batch_of(np.random.default_rng(n).normal(size=(n, 2)), np.longdouble)
         assert Bounds(Numerics(variance=variance, sums=sums), units, n, 1e-3).certainty(batch) < OWN, n
+
+
+def test_a_shift_with_products_of_its_own_is_off_by_more_than_one_of_the_scale():
+    """As torch folds it into a convolution, x (gamma r) - (m r) gamma + beta, where the scale's rounding stays."""
+    rng, f = np.random.default_rng(0), np.float32
+    mean, variance, gamma, beta = (rng.uniform(low, low * 2, 20_000).astype(f) for low in (40, 1, 0.5, 0.25))
+    x = (mean + rng.normal(size=mean.size)).astype(f)
+    exact = [a.astype(np.float64) for a in (x, mean, variance, gamma, beta)]
+    zero, r = np.zeros(()), f(1) / np.sqrt(variance + f(1e-3))
+    y = x * (gamma * r) + (-mean * r * gamma + beta)
+    wide_x, m, v, g, b = exact
+    wanted = (wide_x - m) / np.sqrt(v + 1e-3) * g + b
+    worst = []
+    for shift in ("apart", "of_scale"):
+        promised = bounds(1, affine="folded", shift=shift)
+        used = promised.used(m, v, zero, zero)
+        worst.append(rho(y, wanted, promised.e_y(wide_x, wanted, Affine(g, b, zero, zero), used)).max())
+    assert worst[0] <= 1 < worst[1], worst

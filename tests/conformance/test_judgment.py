@@ -288,7 +288,7 @@ def test_a_training_step_that_makes_no_sense_fails_where_it_is_answered(small_ca
 
 def test_nobody_knows_what_is_right_after_a_step_that_made_no_sense_and_may_be_answered(small_case):
     """Whoever says that it answers such a step is held to nothing after it, since its state is what it made of it."""
-    statement = msgspec.structs.replace(STATEMENT, accepts=[{"resized": [True]}])
+    statement = msgspec.structs.replace(STATEMENT, accepts=[{"resized": ["fewer"]}])
     found = verdicts(*of_two_then_of_one_channel(small_case), statement)
     later = {r.verdict: r.reason for (step, _), r in found.items() if step}
     assert set(later) == {"INCONCLUSIVE"}
