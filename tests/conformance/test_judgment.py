@@ -307,3 +307,16 @@ def test_of_a_function_without_parameters_any_batch_fits_and_the_next_is_judged(
     found = verdicts(case, wrong, statement)
     assert found[0, "y"].verdict == "FAIL"
     assert found[1, "outcome"].verdict == "INCONCLUSIVE"
+
+
+def test_a_negative_variance_is_rounded_too():
+    """A fast variance may be negative, and what is left after epsilon is small: float32 on float64 is off by epsilon's."""
+    single = Rule("this test", numerics={"variance": "fast", "accumulate": "float32"})
+    statement = msgspec.structs.replace(STATEMENT, rules=[*STATEMENT.rules, single], outputs=("y",))
+    x, variance = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([-0.09998576, -0.0999])
+    statistics = {"moving_mean": np.zeros(2), "moving_variance": variance}
+    spec = Spec(epsilon=0.1, center=False, scale=False)
+    case = Case(spec, (Step("infer"),), Dtypes(*["float64"] * 3), tensors={"0.x": x, **statistics})
+    f = np.float32
+    y = x.astype(f) * (f(1) / np.sqrt(variance.astype(f) + f(0.1)))
+    assert verdicts(case, [Outputs({"y": y.astype(np.float64)})], statement)[0, "y"].verdict == "PASS"
