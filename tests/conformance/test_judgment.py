@@ -310,7 +310,7 @@ def test_of_a_function_without_parameters_any_batch_fits_and_the_next_is_judged(
 
 
 def test_a_negative_variance_is_rounded_too():
-    """A fast variance may be negative, and what is left after epsilon is small: float32 on float64 is off by epsilon's."""
+    """A fast variance may be negative, and little be left of it and epsilon: float32 on float64 is off by epsilon's."""
     single = Rule("this test", numerics={"variance": "fast", "accumulate": "float32"})
     statement = msgspec.structs.replace(STATEMENT, rules=[*STATEMENT.rules, single], outputs=("y",))
     x, variance = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([-0.09998576, -0.0999])
