@@ -61,24 +61,25 @@ def _of_step(case: Case, t: int) -> dict[str, Array]:
 
 
 def _shorter(case: Case) -> Iterator[Case]:
-    """Halve each axis of the input, or take one entry away, in every step alike."""
+    """Halve each axis of the input, or take one entry away, from either end, in every step alike."""
     rank = len(case.shape)
     for axis in range(rank):
         size = case.shape[axis]
         for left in dict.fromkeys((size // 2, size - 1)):
             if left >= 1 and all(case.x(t).shape[axis] == size for t in range(len(case.steps))):
-                yield msgspec.structs.replace(case, tensors=_cut(case, axis, left))
+                for part in (range(left), range(size - left, size)):
+                    yield msgspec.structs.replace(case, tensors=_cut(case, axis, part))
 
 
-def _cut(case: Case, axis: int, left: int) -> dict[str, Array]:
-    """Return the tensors with the first entries of one axis of the input."""
+def _cut(case: Case, axis: int, part: range) -> dict[str, Array]:
+    """Return the tensors with these entries alone of one axis of the input."""
     rank, size = len(case.shape), case.shape[axis]
     kept = kept_axes(case.spec, rank)
     tensors: dict[str, Array] = {}
     for name, array in case.tensors.items():
         along = axis if array.ndim == rank or name[0].isdigit() else 0 if kept == (axis,) else None
         fits = along is not None and array.ndim > along and array.shape[along] == size
-        tensors[name] = np.take(array, range(left), along) if fits else array
+        tensors[name] = np.take(array, part, along) if fits else array
     return tensors
 
 

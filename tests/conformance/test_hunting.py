@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from conformance import minimizing
+from conformance.case import case_id
 from conformance.cli import main
 from conformance.codec import read_case
 from conformance.hunting import recipes
+from conformance.results import Result
 from conformance.strategies import build
 
 
@@ -71,3 +76,17 @@ def test_sizes_are_within_reach(size):
 
     recipe = find(recipes(), lambda r: size in r.signature.shape, settings=settings(database=None, max_examples=2000))
     assert size in build(recipe, 0).shape
+
+
+def test_what_fails_at_the_far_end_of_an_axis_is_made_small_too(small_case):
+    """One negative gamma, the last of seventeen: entries before it go as well as those after."""
+    case = small_case(shape=(4, 17), modes="train")
+    gamma = np.ones(17, np.float32)
+    gamma[-1] = -1
+    failure = Result(case_id(case), "i@cpu", "FAIL", 0)
+
+    def still(smaller):
+        return failure if (smaller.tensors["gamma"] < 0).any() else None
+
+    case = msgspec.structs.replace(case, tensors=case.tensors | {"gamma": gamma})
+    assert minimizing.smallest(case, failure, still)[0].shape == (1, 1)
