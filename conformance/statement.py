@@ -209,6 +209,7 @@ def facts(case: Case) -> dict[str, Any]:
     batch has `more` channels than the first, or else `fewer`.
     """
     rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
+    sizes = [channels(case, t) for t in range(len(case.steps))]
     return {
         "rank": rank,
         "channel": channel(kept, rank),
@@ -241,8 +242,8 @@ def facts(case: Case) -> dict[str, Any]:
         "weights": any(a.dtype != bool for name, a in case.tensors.items() if name.endswith(".mask")),
         "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
         "finite": all(bool(np.isfinite(array).all()) for array in case.tensors.values()),
-        "one_channel": any(channels(case, t) == 1 for t in range(len(case.steps))),
-        "resized": _resized(case),
+        "one_channel": 1 in sizes,
+        "resized": _resized(sizes),
         "no_rows": any(not case.x(t).size for t in range(len(case.steps))),
     }
 
@@ -253,9 +254,10 @@ def _mixed(dtypes: Dtypes) -> bool:
     return (dtypes.parameters, dtypes.statistics) not in {(dtypes.x,) * 2, (single,) * 2}
 
 
-def _resized(case: Case) -> str | bool:
-    first, *others = (channels(case, t) for t in range(len(case.steps)))
-    return "more" if any(n > first for n in others) else any(n < first for n in others) and "fewer"
+def _resized(sizes: list[int]) -> str | bool:
+    if max(sizes) > sizes[0]:
+        return "more"
+    return "fewer" if min(sizes) < sizes[0] else False
 
 
 def channels(case: Case, t: int) -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import ml_dtypes
 import msgspec
 import numpy as np
 
-from conformance.case import Case, Derivative, Dtype, Dtypes, Step
+from conformance.case import Case, Derivative, Dtype, Dtypes, Step, numpy_dtype
 from reference import Spec
 from reference.spec import Array, broadcast, kept_shape
 
@@ -58,7 +57,7 @@ def plain(place: Place, modes: str, seed: int = 0, own: bool = False, **spec: An
 
 
 def _as(dtype: Dtype, array: Array) -> Array:
-    return array.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    return array.astype(numpy_dtype(dtype))
 
 
 def _with(case: Case, tensors: dict[str, Array]) -> Case:

@@ -31,7 +31,7 @@ are also held to finite differences and to automatic differentiation in `tests/r
 |---|---|---|---|---|---|"""
 SILENT = """
 Looked at, and silent: every output of every implementation of `bnconf implementations` in the cells of the run's
-coverage table, on CPU. No departure beyond those above and those of the recall list was found there. Equinox, stax,
+coverage table, on CPU. No departure beyond those above and those of the recall list was found there. Equinox,
 haiku but for its start, dm-sonnet but for second derivatives, torch's modules and most compiled variants have no
 finding of their own. GPUs were not looked at."""
 

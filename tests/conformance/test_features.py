@@ -27,7 +27,7 @@ STATEMENT = msgspec.convert(Subject.statement, Statement)
 def cases(feature, count=8):
     """Return float32 cases of a feature, the same number of each of its cells."""
     cells = [cell for cell in CELLS if cell.feature == feature]
-    drawn = [build(recipe, 7) for cell in cells for recipe in recipes(cell, 7, count)]
+    drawn = [build(recipe, 3) for cell in cells for recipe in recipes(cell, 3, count)]
     return [case for case in drawn if not STATEMENT.unsupported(facts(case))]
 
 
@@ -58,7 +58,7 @@ def test_correct_code_conforms(feature):
     """The reference in float32 passes every output of every feature, and each output is really compared."""
     found = [result for case in cases(feature) for result in judged(case)]
     assert {r.verdict for r in found} <= {"PASS", "INCONCLUSIVE"}, [r for r in found if r.verdict == "FAIL"][:2]
-    share = 0.5 if feature in EDGES else 0.9  # of nothing, and of what overflows, there is nothing to compare
+    share = 0.6 if feature in EDGES else 0.9  # of nothing, and of what overflows, there is nothing to compare
     assert sum(r.verdict == "PASS" for r in found) > share * len(found)
 
 

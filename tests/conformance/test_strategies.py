@@ -166,9 +166,9 @@ def test_every_variant_of_an_edge_can_be_drawn_and_makes_a_case(cell):
     """Hypothesis finds each, and shrinking ends at the first of everything else."""
     for variant in FEATURES[cell.feature].variants:
         recipe = find(strategies.recipe(cell), lambda drawn, wanted=variant: drawn.signature.variant == wanted)
-        asked = facts(strategies.build(recipe, 0))
-        assert asked["misplaced"] == (cell.feature == "misplaced axis")
-        assert asked["misplaced"] or asked["axis"] in (placed := strategies.PLACEMENTS[cell.placement][1], [placed])
+        case, misplaced = strategies.build(recipe, 0), cell.feature == "misplaced axis"
+        assert facts(case)["misplaced"] == misplaced
+        assert misplaced or case.spec.axis == strategies.PLACEMENTS[cell.placement][1]
         assert (recipe.epsilon, recipe.pattern, recipe.values, recipe.layout) == (1e-3, "normal", "random", "C")
 
 
