@@ -227,7 +227,8 @@ def run(implementation, case):
 
 
 def _as_array(name, array):
-    array = np.asarray(array)
+    """Return a copy, as an implementation may go on to change what it gave."""
+    array = np.array(array)
     if array.dtype.name not in _CODES:
         raise TypeError("%s has dtype %s; the wire carries %s" % (name, array.dtype, sorted(_CODES)))
     return array
@@ -281,10 +282,11 @@ def answer(implementation, identity, request, fields, tensors):
 def replies(body, ready):
     """Yield the reply frames to one request frame: one per implementation asked for."""
     metadata, tensors = decode(body)
-    request, fields = json.loads(metadata["request"]), json.loads(metadata["case"])
+    request = json.loads(metadata["request"])
     for identity in request["implementations"]:
         sys.stderr.write("%s%s, request %d\n" % (MARK, identity, request["id"]))  # whose words the next lines are
         sys.stderr.flush()
+        fields = json.loads(metadata["case"])  # each its own, whatever another did to it
         yield answer(ready[identity], identity, request["id"], fields, tensors)
 
 
@@ -304,7 +306,8 @@ def limit_memory(gib):
         import resource
     except ImportError:  # not on Windows
         return
-    limit = int(gib * 2**30)
+    limit, most = int(gib * 2**30), resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)  # nobody may raise what he was limited to
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
