@@ -21,13 +21,13 @@ import numpy as np
 
 from conformance.batch import Batch as Batch
 from conformance.numerics import Numerics, Units
+from conformance.roundings import binade, grown, growth, shrunk, sum_depth
 from reference import batches
 from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
 
 _T = TypeVar("_T")
 _FLOAT64 = 2.0**-53
-_EXPONENT = np.int64(0x7FF0000000000000)  # of a float64's bits
 _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w)
 
 
@@ -77,7 +77,7 @@ class Bounds:
 
     def g(self, k: int) -> float:
         """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
-        return _gamma((self.depth + k) * self.units.u)
+        return growth((self.depth + k) * self.units.u)
 
     def signed(self, k: int, size: Array, net: Array) -> Array:
         """Return the error of a mean of terms of both signs: size, the mean of their magnitudes; net, that of the mean.
@@ -85,9 +85,9 @@ class Bounds:
         However n terms are added, n - 1 sums are rounded, and the sum of some terms is no larger than all of one sign
         are together, n (size + net) / 2 at most (Higham 2002, (4.3); decision 10). k: of the other roundings.
         """
-        u, sums, others = self.units.u, max(self.n - 1, 0), _gamma(k * self.units.u)
-        most = (size + net) / 2 + _gamma((sums + k) * u) * size
-        return np.fmin(self.g(k) * size, others * size + sums * u * most * (1 + others))
+        u, sums, others = self.units.u, max(self.n - 1, 0), growth(k * self.units.u)
+        most = (size + net) / 2 + growth((sums + k) * u) * size
+        return np.fmin(self.g(k) * size, others * size + sums * u * grown(most, k * u))
 
     def apart(self, k: int, size: Array, net: Array, deviation: Array, counted: Array) -> Array:
         """Return the error of a mean of terms near to one another: deviation, the mean of |term - mean|.
@@ -96,9 +96,9 @@ class Bounds:
         smallest of the n - 1 sums, in whatever order, is of j + 1 terms at most. So all sums together are bounded by
         (N (N + 1) / 2 + (n - N) N) net and n N deviation / 2 (decision 10).
         """
-        u, sums, others = self.units.u, max(self.n - 1, 0), _gamma(k * self.units.u)
-        most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + _gamma((sums + k) * u) * size)
-        return others * size + u * most * (1 + others)
+        u, sums, others = self.units.u, max(self.n - 1, 0), growth(k * self.units.u)
+        most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + growth((sums + k) * u) * size)
+        return others * size + u * grown(most, k * u)
 
     def averaging(self, batch: Batch) -> int:
         """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n; a power of 2 never.
@@ -151,8 +151,8 @@ class Bounds:
             k, apart = 1 + averaging, 2 * (variance + np.abs(batch.mean) * batch.mean_deviation)  # |d² - V + 2 m d|
             squares = np.fmin(self.g(k) * q, self.apart(k, q, q, apart, batch.n))
             e = np.where(batch.lost > 0, self.g(k) * q, squares)
-            e = e + 3 * u * batch.mean**2 + (2 * np.abs(batch.mean) * e_mean + e_mean**2) * (1 + 2 * u)
-            return self.vacuous((e + 6 * tiny + u * variance) / (1 - u), self.n * q)
+            e = e + 3 * u * batch.mean**2 + grown(2 * np.abs(batch.mean) * e_mean + e_mean**2, 2 * u)
+            return self.vacuous(grown(e + 6 * tiny + u * variance, u), self.n * q)
         moved = e_mean**2 + 2 * batch.lost * e_mean + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
         e = self.g(3 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
         if self.numerics.variance == "stable":
@@ -166,18 +166,18 @@ class Bounds:
         moved = 6 * units.u * math.sqrt(1 + math.log(max(n, 1))) * np.sqrt(batch.variance)
         if self.numerics.sums == "tree":  # each mean as good as one of max|x|; 1 + √2 < 2.42
             return 1.21 * (self.g(3) * batch.max_abs + 3 * units.smallest) + moved
-        return _gamma((n + min(n, 16) / 4) / math.sqrt(12) * units.u) * batch.max_abs + 3 * units.smallest + moved
+        return growth((n + min(n, 16) / 4) / math.sqrt(12) * units.u) * batch.max_abs + 3 * units.smallest + moved
 
     def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
         """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""
         groups = values.shape[1]
         mean, e_mean, size = (batches.average(a, (1,)) for a in (values, e, np.abs(values) + e))
-        return mean, e_mean + _gamma((groups + 2) * self.units.u) * size
+        return mean, e_mean + growth((groups + 2) * self.units.u) * size
 
     def e_unbiased(self, variance: Array, e_variance: Array, factor: Array) -> Array:
         """The factor n/(n-1) and its product are rounded."""
         u = self.units.u
-        return factor * e_variance * (1 + 4 * u) + 4 * u * factor * variance
+        return factor * grown(e_variance, 4 * u) + 4 * u * factor * variance
 
     def e_spread(self, variance: Array, e_variance: Array) -> Array:
         """The standard deviation sqrt(variance + epsilon), from its interval."""
@@ -195,8 +195,8 @@ class Bounds:
         the second rounds the difference, a, the product and the sum.
         """
         u, a, apart = self.units.u, fraction, np.abs(batch - old)
-        e = (1 - a) * e_old * (1 + u) + a * (1 + u) * e_batch
-        e = e + u * apart + u * np.maximum(2 * ((1 - a) * np.abs(old) + a * np.abs(batch)), 3 * a * apart) * (1 + 2 * u)
+        e = grown((1 - a) * e_old + a * e_batch, u)
+        e = e + u * apart + u * grown(np.maximum(2 * ((1 - a) * np.abs(old) + a * np.abs(batch)), 3 * a * apart), 2 * u)
         return self.stored(new, e + u * (np.abs(new) + e) + 3 * self.units.smallest)
 
     def e_debiased(self, average: Array, e_hidden: Array, momentum: float, t: int) -> Array:
@@ -209,7 +209,7 @@ class Bounds:
         if e_weight >= 1:
             return np.full_like(average, np.inf)
         weight = 1 - kept
-        return (e_hidden / weight + np.abs(average) * e_weight) / (1 - e_weight) * (1 + self.units.u)
+        return grown((e_hidden / weight + np.abs(average) * e_weight) / (1 - e_weight), self.units.u)
 
     # --- outputs -------------------------------------------------------------------------------------------------
 
@@ -229,10 +229,10 @@ class Bounds:
         u, tiny, k = self.units.u, self.units.smallest, _RSQRT_ULPS
         w, e_w = variance + self.epsilon, self._e_w(variance, e_variance)
         signed = self.numerics.variance == "fast" and not self.numerics.clamped
-        floor = 0.0 if signed else max(self.epsilon * (1 - 3 * u) - tiny, 0.0)
+        floor = 0.0 if signed else np.maximum(shrunk(np.asarray(self.epsilon, w.dtype), 3 * u) - tiny, 0)
         low = np.maximum(w - e_w, floor)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            r, worst, best = 1 / np.sqrt(w), (1 + k * u) / np.sqrt(low), (1 - k * u) / np.sqrt(w + e_w)
+            r, worst, best = 1 / np.sqrt(w), grown(1 / np.sqrt(low), k * u), shrunk(1 / np.sqrt(w + e_w), k * u)
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
         return Used(mean, e_mean, r, self.vacuous(e_r, w))
 
@@ -242,17 +242,18 @@ class Bounds:
         0 is the least where an unclamped variance may be negative, and its root NaN.
         """
         u, tiny, root = self.units.u, self.units.smallest, np.sqrt(variance)
+        epsilon = np.asarray(self.epsilon, root.dtype)
         signed = self.numerics.variance == "fast" and not self.numerics.clamped
-        low = np.sqrt(np.maximum(variance - e_variance - tiny, 0)) * (1 - 2 * u) + self.epsilon * (1 - u)
-        low = np.where(signed & (variance <= e_variance), 0, low * (1 - u))
-        high = (np.sqrt(variance + e_variance + tiny) * (1 + 2 * u) + self.epsilon * (1 + u)) * (1 + u)
+        low = shrunk(np.sqrt(np.maximum(variance - e_variance - tiny, 0)), 2 * u) + shrunk(epsilon, u)
+        low = np.where(signed & (variance <= e_variance), 0, shrunk(low, u))
+        high = grown(grown(np.sqrt(variance + e_variance + tiny), 2 * u) + grown(epsilon, u), u)
         return root + self.epsilon, np.maximum(low - tiny, 0), high + tiny
 
     def _used_outside(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> Used:
         """1 / (sqrt(variance) + epsilon): it changes by (sqrt(variance) + epsilon) / sqrt(variance) times r³ / 2."""
         u, k, (exact, low, high) = self.units.u, _RSQRT_ULPS, self._outside(variance, e_variance)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            r, worst, best = 1 / exact, (1 + k * u) / low, (1 - k * u) / high
+            r, worst, best = 1 / exact, grown(1 / low, k * u), shrunk(1 / high, k * u)
             e_r = np.where((low > 0) & np.isfinite(e_variance), np.maximum(worst - r, r - best), np.inf)
             root, least = np.sqrt(variance), np.sqrt(np.maximum(variance - e_variance, 0))
             steep = exact / root
@@ -268,23 +269,27 @@ class Bounds:
         u, tiny, d = self.units.u, self.units.smallest, np.abs(x - used.mean)
         r, e_r, e_m, m = used.r, used.e_r, used.e_mean, np.abs(used.mean)
         g = np.abs(affine.scale) + affine.e_scale
-        scale = g * (r + e_r) * (1 + u)
+        e_scale = g * (e_r + u * (r + e_r))
+        scale = g * r + e_scale
         flush = tiny * (2 + g + r + d + g * r)
         if self.numerics.affine == "direct":
-            e_d = e_m + u * _binade(d + e_m) + tiny
-            p = g * ((d + e_d) * (r + e_r) * (1 + u) ** 2 - d * r) + flush
+            e_d = e_m + u * binade(d + e_m) + tiny
+            p = g * self.e_product(d, e_d, r, e_r, 2 * u) + flush
             peak = np.maximum(d * np.maximum(g, r), scale)
         else:
-            e_scale = scale - g * r
             t = np.abs(affine.shift - used.mean * affine.scale * r) + affine.e_shift + m * affine.e_scale * r
             centre = (m + e_m) * scale
             t = t + m * e_scale + e_m * scale + u * centre
-            rounded = _binade(centre) + _binade(t) + _binade(np.abs(x) * scale)
+            rounded = binade(centre) + binade(t) + binade(np.abs(x) * scale)
             rounded += 2 * centre if self.numerics.shift == "apart" else 0  # of the scale, and of one more product
             p = d * e_scale + e_m * scale + u * rounded + flush * (1 + m)
             peak = np.maximum(m, np.abs(x)) * scale
         p = p + d * r * affine.e_scale + affine.e_shift
-        return self.stored(y, self.vacuous(p + u * _binade(np.abs(y) + p), peak))
+        return self.stored(y, self.vacuous(p + u * binade(np.abs(y) + p), peak))
+
+    def e_product(self, a: Array, e_a: Array, b: Array, e_b: Array, ku: float) -> Array:
+        """A product of magnitudes, each with its error, and the roundings ku: (a + e_a)(b + e_b)(1 + u)^k - a b."""
+        return grown(a * e_b + e_a * (b + e_b), ku) + growth(ku) * (a * b)
 
     # --- the reference's own error -------------------------------------------------------------------------------
 
@@ -310,7 +315,7 @@ class Bounds:
         """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
         size, units = np.abs(value), self.units
         if units.stored_u:
-            rounded = units.stored_u * _binade(size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
+            rounded = units.stored_u * binade(size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
             return np.where(size + e > units.stored_largest, np.inf, e + rounded)
         return np.where(size + e > units.stored_largest, np.inf, e)
 
@@ -319,37 +324,11 @@ class Bounds:
         return np.where((peak > self.units.largest / 2) | np.isnan(e), np.inf, e)
 
 
-def _binade(size: Array) -> Array:
-    """Return the largest power of 2 that is no more, 0 of 0: rounding to nearest is off by a unit roundoff of that.
-
-    >>> _binade(np.array([0.0, 1.0, 1.99, 4.5])).tolist()
-    [0.0, 1.0, 1.0, 4.0]
-    """
-    if size.dtype == np.float64:  # sign and mantissa cleared
-        return (np.asarray(size).view(np.int64) & _EXPONENT).view(np.float64)
-    mantissa = np.frexp(size)[0]  # in [0.5, 1), so that the quotient is exact; binary128 has no ldexp
-    return size / np.where(mantissa > 0, mantissa + mantissa, 1)
-
-
 def _part(own: Array, bound: Array) -> float:
     """Return the largest part that the reference's own error is of a bound that says anything."""
     with np.errstate(divide="ignore", invalid="ignore"):
         part = own / bound
     return float(part[np.isfinite(part)].max(initial=0))
-
-
-def sum_depth(n: int, sums: str) -> int:
-    """Return how many roundings a summand passes through: of a tree, a vectorized sum's 16 more than log2(n).
-
-    >>> sum_depth(1000, "serial"), sum_depth(1000, "tree"), sum_depth(8, "tree")
-    (999, 26, 7)
-    """
-    deepest = max(n - 1, 0)
-    return deepest if sums == "serial" else min(deepest, math.ceil(math.log2(max(n, 2))) + 16)
-
-
-def _gamma(ku: float) -> float:
-    return ku / (1 - ku) if ku < 1 else math.inf
 
 
 def rho(got: Array, expected: Array, bound: Array) -> Array:

@@ -93,9 +93,9 @@ class GradientBounds:
             e2 = e2 * (steep + e_steep) + np.abs(c2) * (e_steep + 2 * u * (steep + e_steep))
             c2 = c2 * steep
         z = d * r
-        e_z = (d + e_m + u * (d + e_m) + tiny) * (r + e_r) * (1 + u) - z
+        e_z = b.e_product(d, e_m + u * (d + e_m) + tiny, r, e_r, u)
         c2_most = np.abs(c2) + e2
-        e_product = (z + e_z) * c2_most * (1 + 2 * u) - z * np.abs(c2)
+        e_product = b.e_product(z, e_z, np.abs(c2), e2, 2 * u)
         centred = b.signed(
             1 + self._averaging, batch.mean_deviation + e_m, e_m + batch.lost
         )  # of x - m, which adds to 0
@@ -116,7 +116,7 @@ class GradientBounds:
 
     def _e_scaled(self, t: Array, e_t: Array, gamma: Array) -> Array:
         b, u, r, e_r, g = self.bounds, self.bounds.units.u, self.used.r, self.used.e_r, np.abs(gamma)
-        e = g * ((r + e_r) * (np.abs(t) + e_t) * (1 + u) ** 3 - r * np.abs(t)) + b.units.smallest * (2 + g + r + g * r)
+        e = g * b.e_product(r, e_r, np.abs(t), e_t, 3 * u) + b.units.smallest * (2 + g + r + g * r)
         return b.stored(gamma * r * t, b.vacuous(e, np.maximum(g, 1) * (r + e_r) * (np.abs(t) + e_t)))
 
     @property

@@ -22,12 +22,14 @@ The folded map and the fast variance have x and mean where d stands here, so tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from conformance.bounds import Batch, Bounds, Used
+from conformance.roundings import grown, growth
 from reference.spec import Array
 
 _NESTED = 4  # means of values that hold means: the deepest of reverse over reverse
@@ -110,7 +112,7 @@ class TangentBounds:
         """Return how far P grows by the errors of its inputs, and by the roundings."""
         b = self.bounds
         low, high = (most(self._magnitudes(with_errors=e)) for e in (False, True))
-        e = high - low + ((1 + b.g(8)) ** nested - 1) * high + b.units.smallest * (2 + high)
+        e = high - low + math.expm1(nested * math.log1p(b.g(8))) * high + b.units.smallest * (2 + high)
         if b.numerics.variance == "fast":  # a clamped variance passes no derivative
             e = np.where(self.batch.variance - b.e_variance(self.batch) <= 0, np.inf, e)
         return b.vacuous(e, self.batch.count * high)
@@ -139,7 +141,7 @@ def _times(p: _Series, q: _Series) -> _Series:
 def e_infer(b: Bounds, used: Used, gamma: Array, tangent: Array) -> Array:
     """y. = gamma r X in inference: the reciprocal root, and three roundings."""
     u, g, size = b.units.u, np.abs(gamma), np.abs(tangent)
-    e = g * size * ((used.r + used.e_r) * (1 + u) ** 3 - used.r) + b.units.smallest * (2 + g + size + used.r)
+    e = g * size * (grown(used.e_r, 3 * u) + growth(3 * u) * used.r) + b.units.smallest * (2 + g + size + used.r)
     return b.stored(gamma * used.r * tangent, b.vacuous(e, g * size * (used.r + used.e_r)))
 
 

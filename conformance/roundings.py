@@ -1,0 +1,56 @@
+"""How much a number of roundings may add up to, worked out in the dtype of the arrays: 1 + 2^-53 is 1 as a float."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from reference.spec import Array
+
+_EXPONENT = np.int64(0x7FF0000000000000)  # of a float64's bits
+
+
+def growth(ku: float) -> float:
+    """Return gamma_k = ku / (1 - ku), which (1 + u)^k - 1 is no more than: Higham (3.1); infinite beyond reason."""
+    return ku / (1 - ku) if ku < 1 else math.inf
+
+
+def grown(size: Array, ku: float) -> Array:
+    """Return the most that a value of this size becomes by roundings of ku together, (1 + u)^k.
+
+    >>> float(grown(np.longdouble(1), 3 * 2.0**-53) - 1) >= 3 * 2.0**-53
+    True
+    """
+    return size + growth(ku) * size
+
+
+def shrunk(size: Array, ku: float) -> Array:
+    """Return the least that a value of this size becomes by roundings of ku together, (1 - u)^k, but never below 0.
+
+    >>> float(1 - shrunk(np.longdouble(1), 2.0**-53)) >= 2.0**-53
+    True
+    """
+    return size - min(ku, 1.0) * size
+
+
+def binade(size: Array) -> Array:
+    """Return the largest power of 2 that is no more, 0 of 0: rounding to nearest is off by a unit roundoff of that.
+
+    >>> binade(np.array([0.0, 1.0, 1.99, 4.5])).tolist()
+    [0.0, 1.0, 1.0, 4.0]
+    """
+    if size.dtype == np.float64:  # sign and mantissa cleared
+        return (np.asarray(size).view(np.int64) & _EXPONENT).view(np.float64)
+    mantissa = np.frexp(size)[0]  # in [0.5, 1), so that the quotient is exact; binary128 has no ldexp
+    return size / np.where(mantissa > 0, mantissa + mantissa, 1)
+
+
+def sum_depth(n: int, sums: str) -> int:
+    """Return how many roundings a summand passes through: of a tree, a vectorized sum's 16 more than log2(n).
+
+    >>> sum_depth(1000, "serial"), sum_depth(1000, "tree"), sum_depth(8, "tree")
+    (999, 26, 7)
+    """
+    deepest = max(n - 1, 0)
+    return deepest if sums == "serial" else min(deepest, math.ceil(math.log2(max(n, 2))) + 16)
