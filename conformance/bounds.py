@@ -15,11 +15,12 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
 from conformance.batch import Batch as Batch
+from conformance.memo import Only
 from conformance.numerics import Numerics, Units
 from conformance.roundings import binade, grown, growth, shrunk, sum_depth
 from reference import batches
@@ -54,13 +55,14 @@ class Affine:
 
 
 def _once(formula: Callable[[Bounds, Batch], _T]) -> Callable[[Bounds, Batch], _T]:
-    """Remember what a formula gives for a batch; it may ask for nothing but what `arithmetic` names."""
+    """Remember what a formula gives for a batch; it can read nothing but what `arithmetic` leaves."""
 
     @functools.wraps(formula)
     def remembered(bounds: Bounds, batch: Batch) -> _T:
-        key = bounds.arithmetic, formula.__name__
+        arithmetic = bounds if isinstance(bounds, _Arithmetic) else bounds.arithmetic
+        key = arithmetic.key, formula.__name__
         if key not in batch.known:
-            batch.known[key] = formula(bounds, batch)
+            batch.known[key] = formula(arithmetic, batch)
         return batch.known[key]
 
     return remembered
@@ -72,8 +74,11 @@ class Bounds:
     def __init__(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool = False) -> None:
         self.numerics, self.units, self.n, self.epsilon, self.outside = numerics, units, n, epsilon, outside
         self.depth = sum_depth(n, numerics.sums)
-        way, u = (numerics.variance, numerics.sums, numerics.clamped), units
-        self.arithmetic = (*way, u.u, u.smallest, u.largest, u.taken_u, n, epsilon, outside)
+
+    @functools.cached_property
+    def arithmetic(self) -> _Arithmetic:
+        """The same formulas, of which only that can be read which all outputs of one kernel share."""
+        return _Arithmetic(self)
 
     def g(self, k: int) -> float:
         """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
@@ -322,6 +327,16 @@ class Bounds:
     def vacuous(self, e: Array, peak: Array) -> Array:
         """Return e, infinite where an intermediate as large as `peak` may overflow."""
         return np.where((peak > self.units.largest / 2) | np.isnan(e), np.inf, e)
+
+
+class _Arithmetic(Bounds):
+    """Formulas that are remembered by `key`, and see nothing else: not how an output is stored, nor its affine map."""
+
+    def __init__(self, whole: Bounds) -> None:
+        way = Only(whole.numerics, "variance", "sums", "clamped")
+        units = Only(whole.units, "u", "smallest", "largest", "taken_u")
+        self.key = way.key, units.key, whole.n, whole.epsilon, whole.outside
+        super().__init__(cast("Numerics", way), cast("Units", units), whole.n, whole.epsilon, outside=whole.outside)
 
 
 def _part(own: Array, bound: Array) -> float:

@@ -201,15 +201,19 @@ class Campaign:
 
     def judged(self, item: Item, entry: Entry, reply: Reply) -> list[Result]:
         """Judge an answer, and write and return the verdicts."""
-        self.cpu[entry.id] += reply.cpu
         began = time.thread_time()
         found = judge(item.id, item.question, entry.statement, reply)
-        self.cpu["judging"] += time.thread_time() - began
+        self._took({entry.id: reply.cpu, "judging": time.thread_time() - began})
         if any(result.failed for result in found):
             file = self.options.out / results.answer_file(item.id, entry.id)
             file.write_bytes(encode_reply(reply))  # before the verdict that needs it
         self._write(*found)
         return found
+
+    def _took(self, cpu: dict[str, float]) -> None:
+        with self._lock:
+            for name, seconds in cpu.items():
+                self.cpu[name] += seconds
 
     def _write(self, *records: Record) -> None:
         with self._lock:

@@ -27,7 +27,7 @@ _RENORM = ("renorm_mean", "renorm_stddev", "moving_stddev")
 def judge(case_id: str, question: Question, statement: Statement, reply: Reply) -> list[Result]:
     """Return a result for each output of each step."""
     try:
-        with np.errstate(all="ignore"):  # overflow and 0/0 are values here: they make a bound vacuous
+        with question.lock, np.errstate(all="ignore"):  # overflow and 0/0 are values here: they make a bound vacuous
             return list(_Judge(case_id, question, statement, reply).results())
     except Exception as error:  # the judge must never take a run down with it
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -232,7 +232,7 @@ def _number(value: Any) -> float | str:
 
 def compared(question: Question, statement: Statement, reply: Reply, t: int) -> dict[str, Answers]:
     """Return what step t's arrays are compared with, by check; for those who show a judgment, element by element."""
-    with np.errstate(all="ignore"):
+    with question.lock, np.errstate(all="ignore"):
         judging, outcome = _Judge("", question, statement, reply), reply.outcomes[t]
         trajectory = expectation.trajectory(judging.plan)[t]
         if judging.plan.unjudged or isinstance(trajectory, Refusal) or not isinstance(outcome, Outputs):

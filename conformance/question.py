@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 
 from conformance.bounds import Batch, Bounds
 from conformance.case import Case, parameters
+from conformance.memo import Only
 from conformance.numerics import Numerics, Units, finfo
 from conformance.statement import Statement, differentiation, facts, mask
 from reference import Adjustment, Parameters, Refusal, Semantics, Spec
@@ -24,6 +26,8 @@ ALIAS: dict[str, str] = dict.fromkeys(
     ("moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"), "moving_mean"
 )
 ALIAS["variance"] = "mean"
+_OF_MASKS = ("mask", "mask_offset", "all_masked")
+_OF_QUESTION = ("question", "case", "spec")
 _DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
 
 
@@ -31,7 +35,8 @@ class Question:
     """A case, its batches measured once for all implementations; float64 is judged in long double, others in float64.
 
     unjudged: why there is no verdict on its arrays, empty where there is one.
-    known: what was computed for a plan, by the plan's key; implementations that promise the same share it.
+    known: what was computed for a plan, by the plan's key; implementations that promise the same share it. lock: who
+    judges holds it, as implementations in several threads are asked the same.
     """
 
     def __init__(self, case: Case) -> None:
@@ -39,20 +44,21 @@ class Question:
         self.unjudged = _unjudged(case)
         self.dtype: Any = np.float64 if self.unjudged else working_dtype(msgspec.structs.astuple(case.dtypes))
         self.known: dict[Any, Any] = {}
+        self.lock = threading.RLock()
         self._batches: dict[Any, Batch] = {}
         self._finite = False
         self._bounds: dict[tuple[Numerics, Units, int, float, bool], Bounds] = {}
 
     def batch(self, t: int, semantics: Semantics | None = None) -> Batch:
         """Return the exact statistics of step t's input, as these semantics take them of masks and virtual batches."""
-        semantics = semantics or Semantics()
         x, mask = self.array(t, "x"), self.mask(t)
         assert x is not None
-        masks = None if mask is None else (semantics.mask, semantics.mask_offset, semantics.all_masked)
-        key = t, masks, None if self.spec.virtual_batch_size is None else semantics.virtual_batches
-        key += () if x.size else (semantics.empty_batch,)
+        names = _OF_MASKS if mask is not None or not x.size else ()
+        names += () if self.spec.virtual_batch_size is None else ("virtual_batches",)
+        read = Only(semantics or Semantics(), *names, *(() if x.size else ("empty_batch",)))
+        key = t, read.key
         if key not in self._batches:
-            self._batches[key] = Batch.of(observe(x, mask, self.spec, semantics), x.shape)
+            self._batches[key] = Batch.of(observe(x, mask, self.spec, cast("Semantics", read)), x.shape)
         return self._batches[key]
 
     def whole(self, t: int) -> Batch:
@@ -65,7 +71,7 @@ class Question:
 
     def bounds(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool) -> Bounds:
         """Return the formulas for one way of computing; implementations that promise the same share them."""
-        key = numerics, units, n, epsilon, outside
+        key = numerics, units, n, epsilon, outside  # all that they are made of
         if key not in self._bounds:
             self._bounds[key] = Bounds(numerics, units, n, epsilon, outside=outside)
         return self._bounds[key]
@@ -170,8 +176,9 @@ class Plan:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What the expectations depend on, beside the case."""
-        return self.semantics, tuple(self._numerics.values())
+        """What the expectations depend on, beside the case: all that there is in a plan but for the question."""
+        promised = {name: value for name, value in sorted(vars(self).items()) if name not in _OF_QUESTION}
+        return tuple((promised | {"_numerics": tuple(self._numerics.items())}).items())
 
     def asked(self, t: int) -> Spec:
         """Return what is asked for in a step: the layer may be frozen for it."""
@@ -214,7 +221,5 @@ class Plan:
     def with_y(self, numerics: Numerics) -> Plan:
         """Return the plan with a training step's y held to other numerics."""
         plan = object.__new__(Plan)
-        plan.question, plan.case, plan.spec, plan.semantics = self.question, self.case, self.spec, self.semantics
-        plan.unjudged = self.unjudged
-        plan._numerics = self._numerics | {("train", "y"): numerics}
+        vars(plan).update(vars(self), _numerics=self._numerics | {("train", "y"): numerics})
         return plan

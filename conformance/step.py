@@ -14,7 +14,7 @@ from conformance.batch import Batch
 from conformance.bounds import Affine, Bounds, Used
 from conformance.carried import Carried
 from conformance.expected import Expected as Expected
-from conformance.numerics import Numerics, finfo
+from conformance.numerics import finfo
 from conformance.question import Plan
 from conformance.renorm_bounds import Near, exact
 from reference.averages import update_fraction
@@ -133,13 +133,13 @@ class OneStep:
         arrays = (state.state.mean, state.state.variance, state.errors.mean, state.errors.variance)
         mean, variance, e_mean, e_variance = (self.align(a) for a in arrays)
 
-        known: dict[Numerics, Used] = {}
+        known: dict[Bounds, Used] = {}
 
         def rounded(output: str) -> Used:
             bounds = self.bounds(output)
-            if bounds.numerics not in known:
-                known[bounds.numerics] = taken(bounds)
-            return known[bounds.numerics]
+            if bounds not in known:
+                known[bounds] = taken(bounds)
+            return known[bounds]
 
         def taken(bounds: Bounds) -> Used:
             u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
@@ -184,9 +184,10 @@ class OneStep:
 
     def inner(self, before: Carried) -> tuple[Near, Near] | None:
         """Return f and h of p = f z + h, what gamma multiplies: renorm's r and d, then the adjustment; None: p = z."""
-        if self._inner is None or self._inner[0] is not before:
-            self._inner = before, self._of_inner(before)
-        return self._inner[1]
+        kept = self._inner
+        if kept is None or kept[0] is not before:
+            kept = self._inner = before, self._of_inner(before)
+        return kept[1]  # of this state, whatever other state has been asked about meanwhile
 
     def _of_inner(self, before: Carried) -> tuple[Near, Near] | None:
         adjustment = self.question.adjustment(self.t) if self.training else None

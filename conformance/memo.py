@@ -1,0 +1,31 @@
+"""What is remembered is remembered by all that it may have been made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Only:
+    """Some fields of an object, and nothing else of it: what is made of these depends on `key` alone.
+
+    Raises AttributeError for any other field.
+
+    >>> read = Only(slice(1, 2, 3), "start", "stop")
+    >>> read.start, read.key
+    (1, (('start', 1), ('stop', 2)))
+    >>> read.step
+    Traceback (most recent call last):
+    AttributeError: 'step' is not among what is remembered by: start, stop
+    """
+
+    def __init__(self, of: object, *names: str) -> None:
+        self.__dict__.update((name, getattr(of, name)) for name in names)
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse what is not there."""
+        raise AttributeError(f"{name!r} is not among what is remembered by: {', '.join(self.__dict__)}")
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The fields by name, to remember by."""
+        return tuple(self.__dict__.items())
