@@ -38,9 +38,10 @@ def audit(out: Path, style: str, as_json: bool, against: Path | None, **common: 
     """Prove each field of `Semantics` of each implementation by a case that no other value explains.
 
     A cell is `proven`; `undetermined`, with the reason; or `refuted`: the statement promises what the answer is not.
+    Where other numerics than the promised ones explain an answer, that is said by itself, and no field is blamed.
     Every witness is a case file that can be asked again: bnconf replay FILE -i ID.
 
-    Exits 1 where a promised value is refuted, 3 where an implementation that was asked for is missing.
+    Exits 1 where an answer contradicts the statement, 3 where an implementation that was asked for is missing.
     """
     before, known = written.read(against) if against else None, divergences.read()
     options, quiet = chosen(out.parent, **common), as_json or style == "json"
@@ -48,7 +49,7 @@ def audit(out: Path, style: str, as_json: bool, against: Path | None, **common: 
     contradicted = documents.contradictions(found.cells, documents.read(), known)
     changed = comparison.changes(before, found.cells, found.versions) if before else []
     parts = found.cells, found.schema, found.inapplicable, contradicted, found.versions, found.missing, changed
-    written.write(written.Written(*parts), out)
+    written.write(written.Written(*parts, found.numerics, found.unexplained), out)
     if quiet:
         click.echo(msgspec.json.encode(found.cells).decode())
     elif style == "markdown":
@@ -64,7 +65,7 @@ def _console() -> Console:
 
 
 def _finish(found: Audit) -> None:
-    if any(cell.status == "refuted" for cell in found.cells):
+    if found.contradicted:
         raise click.exceptions.Exit(1)
     if found.missing:
         raise Incomplete("; ".join(f"{name} is not available: {why}" for name, why in found.missing.items()))

@@ -11,6 +11,7 @@ import msgspec
 
 from conformance import availability
 from conformance import environment as env
+from conformance.audit.blame import Mismatch, Unexplained
 from conformance.audit.cells import FOLDER, Cell, Inapplicable, Settling
 from conformance.audit.subject import Subject, Try
 from conformance.campaign import Options
@@ -25,13 +26,25 @@ SCHEMA = 1
 
 
 class Audit(msgspec.Struct):
-    """What an audit found. missing: why implementations could not be asked, by id."""
+    """What an audit found.
+
+    missing: why implementations could not be asked, by id. numerics, unexplained: what contradicts a statement without
+    being the fault of one field.
+    """
 
     schema: int = SCHEMA
     cells: list[Cell] = []
     inapplicable: list[Inapplicable] = []
     versions: dict[str, dict[str, str]] = {}
     missing: dict[str, str] = {}
+    numerics: list[Mismatch] = []
+    unexplained: list[Unexplained] = []
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether an answer contradicts what is promised."""
+        refuted = any(cell.status == "refuted" for cell in self.cells)
+        return refuted or bool(self.numerics) or bool(self.unexplained)
 
 
 class Auditor:
@@ -88,6 +101,8 @@ class Auditor:
             settling = Settling(subject, replies[subject.id], self._questions)
             self.found.cells += settling.cells()
             self.found.inapplicable += settling.inapplicable()
+            self.found.numerics += settling.blame.mismatches
+            self.found.unexplained += settling.blame.unexplained.values()
 
 
 def _requests(order: list[str], tries: dict[str, Try], wanted: dict[str, list[str]]) -> Iterator[env.Request]:

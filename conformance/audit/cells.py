@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from conformance.audit.blame import Blame
 from conformance.audit.fits import Answered, Fit
 from conformance.audit.subject import Subject, Try, Value
 from conformance.outcome import Reply
@@ -79,8 +80,8 @@ class Settling:
     """The cells of one implementation, from its answers to what it was asked."""
 
     def __init__(self, subject: Subject, replies: dict[str, Reply], questions: dict[str, Question]) -> None:
-        self.subject, self._replies, self._questions = subject, replies, questions
-        self._wrong = tuple(d for d in subject.divergences if d.predicts.wrong)
+        self.subject, self._replies = subject, replies
+        self.blame = Blame(subject, replies, questions)
 
     def cells(self) -> list[Cell]:
         """Return a cell for each value of each field that applies."""
@@ -97,8 +98,13 @@ class Settling:
         if not tried:
             return msgspec.structs.replace(cell, why="no case of it was answered")
         failing = [t for t in tried if t.mine.status == "fails"]
+        known = [t for t in failing if t.case.id not in self.blame.unexplained]
+        if known:
+            return self._refuted(cell, known[0])
         if failing:
-            return self._refuted(cell, failing[0])
+            either = self.blame.unexplained[failing[0].case.id].either
+            why = f"it is one of {', '.join(either)}" if either else "nothing that was tried explains its case"
+            return _settled(cell, failing, "undetermined", why)
         return _settled(cell, tried)
 
     def _about(self, name: str, value: Value, tries: list[Try]) -> Cell:
@@ -115,9 +121,7 @@ class Settling:
         )
 
     def _tried(self, name: str, value: Value, t: Try) -> _Tried:
-        answered = Answered(self._questions[t.id], self.subject.stated, self._replies[t.id])
-        if answered.fit({}).status == "fails":  # only then do the known divergences say what holds instead
-            answered = Answered(answered.question, self.subject.statement, answered.reply, self._wrong)
+        answered = self.blame.bases[t.id]
         fits = {v: _fit(answered, name, v) for v in self.subject.rivals(name, value, t.case)}
         return _Tried(t, _fit(answered, name, value), fits)
 

@@ -60,12 +60,8 @@ class Answered(msgspec.Struct, frozen=True):
 
     def fit(self, fields: Mapping[str, Any]) -> Fit:
         """Return what the answer is where these fields have these values, and the others what is promised."""
-        statement = self.statement
-        if set(fields) & set(REFUSING):  # the value stands for the refusals that meet this case
-            met = documented(statement, self.question.case)
-            statement = msgspec.structs.replace(statement, refusals=[r for r in statement.refusals if r not in met])
         with np.errstate(all="ignore"):  # overflow and 0/0 are values here, as they are to the judge
-            return self._fit(changed(statement, fields))
+            return self._fit(supposing(self.statement, self.question.case, fields))
 
     def storage(self, value: Any) -> Fit:
         """Return whether y came in the dtype that a value of `output_dtype` says."""
@@ -165,6 +161,14 @@ def documented(statement: Statement, case: Case) -> list[StatedRefusal]:
     """Return the documented refusals that some step of a case meets with."""
     steps = [step_facts(case, t) for t in range(len(case.steps))]
     return [refusal for refusal in statement.refusals if any(statement.holds(refusal.when, step) for step in steps)]
+
+
+def supposing(statement: Statement, case: Case, fields: Mapping[str, Any]) -> Statement:
+    """Return the statement with these fields; a value stands for the documented refusals that meet the case."""
+    if set(fields) & set(REFUSING):
+        met = documented(statement, case)
+        statement = msgspec.structs.replace(statement, refusals=[r for r in statement.refusals if r not in met])
+    return changed(statement, fields) if fields else statement
 
 
 def changed(statement: Statement, fields: Mapping[str, Any]) -> Statement:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from conformance.audit.auditing import Audit
 from conformance.audit.cells import Cell
+from conformance.audit.classes import words
 from conformance.audit.comparison import Change
 from conformance.audit.documents import Contradiction
 
@@ -53,10 +54,23 @@ def _number(rho: float | str | None) -> str:
 
 
 def _remarks(audit: Audit) -> list[str]:
-    return [
+    cells = [
         f"{cell.status}: {cell.implementation}, {cell.field} {cell.value}: {cell.why}"
         for cell in audit.cells
         if cell.status != "proven"
+    ]
+    computed = [
+        f"numerics: {one.implementation}: computed with {words(one.numerics)}, which it does not promise; "
+        f"{one.why}, ρ {_number(one.rho)} as promised, case {one.case}"
+        for one in audit.numerics
+    ]
+    return [
+        *cells,
+        *computed,
+        *(
+            f"unexplained: {one.implementation}, {one.probe} in {one.place}: {one.why}, case {one.case}"
+            for one in audit.unexplained
+        ),
     ]
 
 

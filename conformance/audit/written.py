@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from conformance.audit.blame import Mismatch, Unexplained
 from conformance.audit.cells import Cell, Inapplicable, Value
 from conformance.audit.documents import Contradiction
 from conformance.errors import InvalidInput
@@ -23,7 +24,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct):
-    """An audit as it is written. missing: why implementations could not be asked, by id."""
+    """An audit as it is written. missing: why implementations could not be asked, by id.
+
+    numerics, unexplained: what contradicts a statement without being the fault of one field.
+    """
 
     cells: list[Cell]
     schema: int = 1
@@ -32,6 +36,8 @@ class Written(msgspec.Struct):
     versions: dict[str, dict[str, str]] = {}
     missing: dict[str, str] = {}
     changes: list[Change] = []
+    numerics: list[Mismatch] = []
+    unexplained: list[Unexplained] = []
 
 
 def write(written: Written, path: Path) -> None:
