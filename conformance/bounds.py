@@ -22,13 +22,13 @@ import numpy as np
 from conformance.batch import Batch as Batch
 from conformance.memo import Only
 from conformance.numerics import Numerics, Units
-from conformance.roundings import binade, grown, growth, shrunk, sum_depth
+from conformance.roundings import binade, grown, growth, shrunk
+from conformance.sums import Sums
 from reference import batches
 from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
 
 _T = TypeVar("_T")
-_FLOAT64 = 2.0**-53
 _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w)
 
 
@@ -68,83 +68,61 @@ def _once(formula: Callable[[Bounds, Batch], _T]) -> Callable[[Bounds, Batch], _
     return remembered
 
 
-class Bounds:
+class Bounds(Sums):
     """The formulas for one way of computing; n: of the summands of each mean; outside: epsilon is added to the root."""
 
     def __init__(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool = False) -> None:
-        self.numerics, self.units, self.n, self.epsilon, self.outside = numerics, units, n, epsilon, outside
-        self.depth = sum_depth(n, numerics.sums)
+        super().__init__(numerics, units, n)
+        self.epsilon, self.outside = epsilon, outside
 
     @functools.cached_property
     def arithmetic(self) -> _Arithmetic:
         """The same formulas, of which only that can be read which all outputs of one kernel share."""
         return _Arithmetic(self)
 
-    def g(self, k: int) -> float:
-        """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
-        return growth((self.depth + k) * self.units.u)
-
-    def signed(self, k: int, size: Array, net: Array) -> Array:
-        """Return the error of a mean of terms of both signs: size, the mean of their magnitudes; net, that of the mean.
-
-        However n terms are added, n - 1 sums are rounded, and the sum of some terms is no larger than all of one sign
-        are together, n (size + net) / 2 at most (Higham 2002, (4.3); decision 10). k: of the other roundings.
-        """
-        u, sums, others = self.units.u, max(self.n - 1, 0), growth(k * self.units.u)
-        most = (size + net) / 2 + growth((sums + k) * u) * size
-        return np.fmin(self.g(k) * size, others * size + sums * u * grown(most, k * u))
-
-    def apart(self, k: int, size: Array, net: Array, deviation: Array, counted: Array) -> Array:
-        """Return the error of a mean of terms near to one another: deviation, the mean of |term - mean|.
-
-        j terms add up to no more than j net + N deviation / 2, N of which are counted and no more than N net. The j-th
-        smallest of the n - 1 sums, in whatever order, is of j + 1 terms at most. So all sums together are bounded by
-        (N (N + 1) / 2 + (n - N) N) net and n N deviation / 2 (decision 10).
-        """
-        u, sums, others = self.units.u, max(self.n - 1, 0), growth(k * self.units.u)
-        most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + growth((sums + k) * u) * size)
-        return others * size + u * grown(most, k * u)
-
-    def averaging(self, batch: Batch) -> int:
-        """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n; a power of 2 never.
-
-        A mask's weight is multiplied in first, and its divisor is a sum that rounds once more. Long double is no oracle
-        for fewer than 4 roundings of float64.
-        """
-        if batch.observed.shares is not None:
-            return 5
-        exact = self.n * self.units.u <= 1
-        rounds = 0 if exact and self.n & (self.n - 1) == 0 else 3 - exact
-        return max(rounds, (1 if self.units.u > _FLOAT64 else 4) - self.depth)
-
     # --- statistics ----------------------------------------------------------------------------------------------
 
     @_once
     def e_mean(self, batch: Batch) -> Array:
-        """A sum of n terms, divided by n; or running means m + (x - m) k, merged in any order.
+        """A sum of n terms, divided by n; that corrected by the mean of what it leaves; or running means, merged.
 
-        Running: an element passes through no more roundings of means than of sums. What rounds the distance moved,
-        3u|x - m| k at a time, has weights whose squares add up to n times 2V at most (Cauchy-Schwarz). A mean that is
-        corrected by that of x - m is one of these.
+        Merged in any order, an element passes through no more roundings of means than of sums: one for each m + (x - m)
+        k, four for each (m n + x) / (n + 1): m n, the sum, 1 / (n + 1) and the product (decision 13). What rounds the
+        distance moved, 3u|x - m| k at a time, has weights whose squares add up to n times 2V at most (Cauchy-Schwarz).
         """
         units = self.units
         if batch.given is not None:
             return batch.given[0] + units.taken_u * batch.max_abs
-        k, net = self.averaging(batch), np.abs(batch.mean) + batch.lost
+        k, net, times = self.averaging(batch), np.abs(batch.mean) + batch.lost, self.merging()
         e = np.fmin(
-            self.signed(k, batch.mean_abs, net),
-            self.apart(k, batch.mean_abs, net, batch.mean_deviation + batch.lost, batch.n),
+            self.signed(k, batch.mean_abs, net, times),
+            self.apart(k, batch.mean_abs, net, batch.mean_deviation + batch.lost, batch.n, times),
         )
         e = e + 3 * units.smallest
+        if self.numerics.variance == "two_pass":
+            e = np.fmax(e, self._e_corrected(batch, e))
         if self.numerics.variance == "stable":
             e = e + 3 * units.u * np.sqrt(2 * batch.variance)
         e = e + units.taken_u * batch.max_abs  # each value is off by that, and so may be its distance from the mean
         return self.vacuous(e, self.n * batch.mean_abs)
 
+    def _e_corrected(self, batch: Batch, e: Array) -> Array:
+        """A mean m̂, off by e, plus the mean of x - m̂: what is left is that mean's error, and the last rounding."""
+        left = self._e_left(batch, e)
+        return left + self.units.u * np.where(left > 0, np.abs(batch.mean) + left, 0) + 6 * self.units.smallest
+
+    def _e_left(self, batch: Batch, e: Array) -> Array:
+        """The error of the mean of x - m̂, m̂ being off by e: each difference rounds once, and a mask's share twice."""
+        each, net = 1 if batch.observed.shares is None else 3, e + batch.lost
+        summed = self.signed(each, batch.mean_deviation + e, net)
+        return summed + growth(self.averaging(batch) * self.units.u) * (net + summed)
+
     @_once
     def e_variance(self, batch: Batch) -> Array:
         """Two passes make the mean's error second order: sum (x - m̂)² = n V + n (m - m̂)².
 
+        Where the square of what the mean leaves is taken off, that square is off by no more than (e + its own error)²,
+        and the difference rounds. Merging rounds as often: the distance and its square, 2/3 or 3/4, and two products.
         A mask's offset moves the mean by `lost` from where the deviations add up to 0, and leaves 2 lost |m - m̂|.
         """
         if batch.given is not None:
@@ -158,20 +136,22 @@ class Bounds:
             e = np.where(batch.lost > 0, self.g(k) * q, squares)
             e = e + 3 * u * batch.mean**2 + grown(2 * np.abs(batch.mean) * e_mean + e_mean**2, 2 * u)
             return self.vacuous(grown(e + 6 * tiny + u * variance, u), self.n * q)
-        moved = e_mean**2 + 2 * batch.lost * e_mean + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
-        e = self.g(3 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
+        moved = (e_mean + self._e_left(batch, e_mean)) ** 2 + 2 * batch.lost * e_mean
+        moved = moved + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
+        e = self.g(4 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
         if self.numerics.variance == "stable":
             e_running = self._e_running(batch)
             e = e + 2 * e_running * np.sqrt(variance) + e_running**2
         return self.vacuous(e, self.n * variance)
 
     def _e_running(self, batch: Batch) -> Array:
-        """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decision 10)."""
-        n, units = self.n, self.units
+        """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decisions 10 and 13)."""
+        n, units, times = self.n, self.units, self.merging()
         moved = 6 * units.u * math.sqrt(1 + math.log(max(n, 1))) * np.sqrt(batch.variance)
         if self.numerics.sums == "tree":  # each mean as good as one of max|x|; 1 + √2 < 2.42
-            return 1.21 * (self.g(3) * batch.max_abs + 3 * units.smallest) + moved
-        return growth((n + min(n, 16) / 4) / math.sqrt(12) * units.u) * batch.max_abs + 3 * units.smallest + moved
+            return 1.21 * (growth((self.depth * times + 3) * units.u) * batch.max_abs + 3 * units.smallest) + moved
+        deepest = times * (n + min(n, 16) / 4) / math.sqrt(12)
+        return growth(deepest * units.u) * batch.max_abs + 3 * units.smallest + moved
 
     def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
         """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""
@@ -292,10 +272,6 @@ class Bounds:
         p = p + d * r * affine.e_scale + affine.e_shift
         return self.stored(y, self.vacuous(p + u * binade(np.abs(y) + p), peak))
 
-    def e_product(self, a: Array, e_a: Array, b: Array, e_b: Array, ku: float) -> Array:
-        """A product of magnitudes, each with its error, and the roundings ku: (a + e_a)(b + e_b)(1 + u)^k - a b."""
-        return grown(a * e_b + e_a * (b + e_b), ku) + growth(ku) * (a * b)
-
     # --- the reference's own error -------------------------------------------------------------------------------
 
     @_once
@@ -314,26 +290,12 @@ class Bounds:
             parts += [_part(own_mean, self.e_mean(batch)), _part(own_variance, self.e_variance(batch))]
         return max(parts)
 
-    # --- common --------------------------------------------------------------------------------------------------
-
-    def stored(self, value: Array, e: Array) -> Array:
-        """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
-        size, units = np.abs(value), self.units
-        if units.stored_u:
-            rounded = units.stored_u * binade(size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
-            return np.where(size + e > units.stored_largest, np.inf, e + rounded)
-        return np.where(size + e > units.stored_largest, np.inf, e)
-
-    def vacuous(self, e: Array, peak: Array) -> Array:
-        """Return e, infinite where an intermediate as large as `peak` may overflow."""
-        return np.where((peak > self.units.largest / 2) | np.isnan(e), np.inf, e)
-
 
 class _Arithmetic(Bounds):
     """Formulas that are remembered by `key`, and see nothing else: not how an output is stored, nor its affine map."""
 
     def __init__(self, whole: Bounds) -> None:
-        way = Only(whole.numerics, "variance", "sums", "clamped")
+        way = Only(whole.numerics, "variance", "sums", "clamped", "merge")
         units = Only(whole.units, "u", "smallest", "largest", "taken_u")
         self.key = way.key, units.key, whole.n, whole.epsilon, whole.outside
         super().__init__(cast("Numerics", way), cast("Units", units), whole.n, whole.epsilon, outside=whole.outside)

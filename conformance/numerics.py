@@ -17,7 +17,8 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `folded`, x * scale + shift. sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, any order at all.
     accumulate: `wide`, float32 or wider; `input`, the input's own dtype; `float32`, even where the input is wider.
     clamped: a fast variance is kept >= 0. shift: of a folded map, `of_scale`, beta - m * scale; `apart`, with a product
-    of its own, beta - (m r) gamma, so that the rounding of the scale does not cancel.
+    of its own, beta - (m r) gamma, so that the rounding of the scale does not cancel. merge: of running means,
+    `weighted`, (m n + x) / (n + 1), or in whatever other way; `moved`, m + (x - m) k, which rounds a quarter as often.
     stored: the dtype the output is stored in, `input`, `parameters`, `statistics`, or a name.
     """
 
@@ -27,6 +28,7 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accumulate: Literal["wide", "input", "float32"] = "wide"
     clamped: bool = False
     shift: Literal["of_scale", "apart"] = "of_scale"
+    merge: Literal["weighted", "moved"] = "weighted"
     stored: str = "input"
 
     @property

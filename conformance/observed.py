@@ -7,6 +7,7 @@ import msgspec
 from conformance import bounds, expectation
 from conformance.numerics import classes, holds
 from conformance.question import Plan
+from conformance.roundings import sum_depth
 from reference.spec import Array
 
 
@@ -20,7 +21,7 @@ def outside(plan: Plan, t: int, got: Array) -> dict[str, float] | None:
         return None
     inside, found = list[str](), dict[str, float]()
     n = plan.question.batch(t, plan.semantics).count
-    shallow = bounds.sum_depth(n, "tree") == bounds.sum_depth(n, "serial")
+    shallow = sum_depth(n, "tree") == sum_depth(n, "serial")
     for label, numerics in classes(promised).items():
         if any(holds(label, strict) for strict in inside):
             continue

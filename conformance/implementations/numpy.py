@@ -233,7 +233,7 @@ class Pairwise(TwoPass):
 class Welford(Pairwise):
     """Welford's running mean and variance, value by value in each lane, lanes merged by Chan's rule: class A."""
 
-    statement = _statement("welford", variance="stable", affine="direct")
+    statement = _statement("welford", variance="stable", merge="moved", affine="direct")
     lanes = 1
 
     def total(self, array):
@@ -277,7 +277,7 @@ class Welford(Pairwise):
 class WelfordInLanes(Welford):
     """The same in 32 lanes side by side, as vectorized code has it."""
 
-    statement = _statement("welford+lanes", variance="stable", affine="direct")
+    statement = _statement("welford+lanes", variance="stable", merge="moved", affine="direct")
     lanes = 32
 
 

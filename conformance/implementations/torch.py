@@ -45,7 +45,8 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     cite = cite or page + ": the running variance is unbiased; numerics measured on CPU"
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **_EDGES)
     semantics = dict(semantics, **fields.pop("semantics", {}))
-    numerics = dict({"variance": "stable", "affine": "folded", "sums": "serial"}, **fields.pop("numerics", {}))
+    moved = {"variance": "stable", "merge": "moved", "affine": "folded", "sums": "serial"}
+    numerics = dict(moved, **fields.pop("numerics", {}))
     tangents = {"when": {"output": TANGENTS + _TWICE}, "numerics": {"affine": "direct"}, "cite": _MANUAL}
     halves = {
         "when": {"parameters": ALL[2:]},

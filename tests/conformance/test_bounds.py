@@ -152,7 +152,7 @@ def chan(x, fl, split):
 @pytest.mark.parametrize("ratio", [0.0, 2.0, 1e3])
 def test_running_means_stay_inside_whatever_way_they_round(n, ratio, direction):
     """Welford, and Chan's merges of halves, of a third, of one value, with every rounding as large as it may be."""
-    b = Bounds(Numerics(variance="stable"), COARSE, n, 1e-3)
+    b = Bounds(Numerics(variance="stable", merge="moved"), COARSE, n, 1e-3)
     for seed, pattern in enumerate((lambda z: z, lambda z: np.sort(z, 0), lambda z: np.cumsum(z, 0), np.zeros_like)):
         x = ratio * np.ones((n, 32)) + pattern(np.random.default_rng(seed).normal(size=(n, 32))).astype(np.float32)
         batch, fl = batch_of(x), Coarse(direction, seed)
@@ -163,6 +163,52 @@ def test_running_means_stay_inside_whatever_way_they_round(n, ratio, direction):
         for mean, variance in found:
             assert rho(mean[None], batch.mean, b.e_mean(batch)).max() <= 1
             assert rho(variance[None], batch.variance, b.e_variance(batch)).max() <= 1
+
+
+def weighted(x, fl, split):
+    """Return count, mean and sum of squared deviations of merges (m n + x k) (1 / (n + k)); split: as for `chan`."""
+    if len(x) == 1:
+        return 1, x[0], np.zeros(x.shape[1])
+    (n, m, s), (k, other, t) = (weighted(part, fl, split) for part in np.split(x, [split(len(x))]))
+    share, apart = fl(np.full(x.shape[1], 1 / (n + k))), fl(m - other)
+    between = fl(fl(fl(fl(apart * apart) * n) * k) * share)
+    return n + k, fl(fl(fl(m * n) + fl(other * k)) * share), fl(fl(s + t) + between)
+
+
+@pytest.mark.parametrize("direction", ["up", "down", "away", "any"])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 16, 33, 128])
+@pytest.mark.parametrize("ratio", [0.0, 2.0, 1e3])
+def test_weighted_merges_of_means_stay_inside_whatever_way_they_round(n, ratio, direction):
+    """Means merged as (m n + x k) / (n + k), value by value, by halves and of thirds: four roundings of each mean."""
+    b = Bounds(Numerics(variance="stable"), COARSE, n, 1e-3)
+    for seed, pattern in enumerate((lambda z: z, lambda z: np.sort(z, 0), lambda z: np.cumsum(z, 0), np.zeros_like)):
+        x = ratio * np.ones((n, 32)) + pattern(np.random.default_rng(seed).normal(size=(n, 32))).astype(np.float32)
+        batch, fl = batch_of(x), Coarse(direction, seed)
+        for split in (lambda size: size // 2, lambda size: size - max(size // 3, 1), lambda size: size - 1):
+            _, mean, square = weighted(x, fl, split)
+            assert rho(mean[None], batch.mean, b.e_mean(batch)).max() <= 1
+            assert rho(fl(square / n)[None], batch.variance, b.e_variance(batch)).max() <= 1
+
+
+@pytest.mark.parametrize("direction", ["up", "down", "away", "any"])
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 33])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 2.0, 1e3])
+def test_a_mean_corrected_by_what_it_leaves_is_one_of_two_passes(n, ratio, direction):
+    """m + mean(x - m), and V less the square of what is left: within what `two_pass` allows, however they round."""
+    x = np.random.default_rng(n).normal(size=(n, 64)) + ratio
+    batch, fl, b = batch_of(x), Coarse(direction, 0), Bounds(Numerics(), COARSE, n, 1e-3)
+
+    def mean(values):
+        total = in_turn(values, fl)
+        return total / n if n & (n - 1) == 0 else fl(total * fl(np.full(total.shape, 1 / n)))
+
+    first = mean(x)
+    left = mean(fl(x - first))
+    found = fl(first + left) if left.any() else first
+    apart = fl(x - found)
+    variance = fl(mean(fl(apart * apart)) - fl(mean(apart) ** 2))
+    assert rho(found[None], batch.mean, b.e_mean(batch)).max() <= 1
+    assert rho(variance[None], batch.variance, b.e_variance(batch)).max() <= 1
 
 
 @pytest.mark.parametrize("direction", ["up", "down", "away", "any"])

@@ -52,7 +52,13 @@ class Subject(object):
         + ["moving_stddev", "renorm_mean", "renorm_stddev", "y_tangent", "dx_tangent", "dgamma_tangent"]
         + ["y_tangent2", "dx_tangent2", "dgamma_tangent2"],
         # its mean is corrected by that of x - m, which rounds the distance as running means do
-        "rules": [{"cite": "its lines", "numerics": {"sums": "tree", "variance": "stable"}, "semantics": semantics}],
+        "rules": [
+            {
+                "cite": "its lines",
+                "numerics": {"sums": "tree", "variance": "stable", "merge": "moved"},
+                "semantics": semantics,
+            }
+        ],
     }
 
     def __init__(self, device):

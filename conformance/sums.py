@@ -1,0 +1,85 @@
+"""How much sums and products of arrays may be off, whatever is added up, in the units of one arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from conformance.batch import Batch
+from conformance.numerics import Numerics, Units
+from conformance.roundings import binade, grown, growth, sum_depth
+from reference.spec import Array
+
+_FLOAT64 = 2.0**-53
+
+
+class Sums:
+    """The formulas for sums of n terms, in one way of adding."""
+
+    def __init__(self, numerics: Numerics, units: Units, n: int) -> None:
+        self.numerics, self.units, self.n = numerics, units, n
+        self.depth = sum_depth(n, numerics.sums)
+
+    def g(self, k: int) -> float:
+        """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
+        return growth((self.depth + k) * self.units.u)
+
+    def signed(self, k: int, size: Array, net: Array, times: int = 1) -> Array:
+        """Return the error of a mean of terms of both signs: size, the mean of their magnitudes; net, that of the mean.
+
+        However n terms are added, n - 1 sums are rounded, and the sum of some terms is no larger than all of one sign
+        are together, n (size + net) / 2 at most (Higham 2002, (4.3); decision 10). k: of the other roundings. times:
+        how often each sum is rounded.
+        """
+        u, sums, others = self.units.u, max(self.n - 1, 0), growth(k * self.units.u)
+        most = (size + net) / 2 + growth((times * sums + k) * u) * size
+        deep = growth((times * self.depth + k) * u) * size
+        return np.fmin(deep, others * size + times * sums * u * grown(most, k * u))
+
+    def apart(self, k: int, size: Array, net: Array, deviation: Array, counted: Array, times: int = 1) -> Array:
+        """Return the error of a mean of terms near to one another: deviation, the mean of |term - mean|.
+
+        j terms add up to no more than j net + N deviation / 2, N of which are counted and no more than N net. The j-th
+        smallest of the n - 1 sums, in whatever order, is of j + 1 terms at most. So all sums together are bounded by
+        (N (N + 1) / 2 + (n - N) N) net and n N deviation / 2 (decision 10). times: how often each sum is rounded.
+        """
+        u, sums, others = self.units.u, max(self.n - 1, 0), growth(k * self.units.u)
+        most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + growth((times * sums + k) * u) * size)
+        return others * size + times * u * grown(most, k * u)
+
+    def averaging(self, batch: Batch) -> int:
+        """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n; a power of 2 never.
+
+        A mask's weight is multiplied in first, and its divisor is a sum that rounds once more. Long double is no oracle
+        for fewer than 4 roundings of float64.
+        """
+        if batch.observed.shares is not None:
+            return 5
+        rounds = 0 if self._counts and self.n & (self.n - 1) == 0 else 3 - self._counts
+        return max(rounds, (1 if self.units.u > _FLOAT64 else 4) - self.depth)
+
+    def merging(self) -> int:
+        """Return how often a merge rounds a running mean: that of weighted means rounds two counts more if inexact."""
+        if self.numerics.variance != "stable" or self.numerics.merge == "moved":
+            return 1
+        return 4 if self._counts else 6
+
+    @property
+    def _counts(self) -> bool:
+        """Whether every count up to n is a number of the arithmetic."""
+        return self.n * self.units.u <= 1
+
+    def e_product(self, a: Array, e_a: Array, b: Array, e_b: Array, ku: float) -> Array:
+        """A product of magnitudes, each with its error, and the roundings ku: (a + e_a)(b + e_b)(1 + u)^k - a b."""
+        return grown(a * e_b + e_a * (b + e_b), ku) + growth(ku) * (a * b)
+
+    def stored(self, value: Array, e: Array) -> Array:
+        """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
+        size, units = np.abs(value), self.units
+        if units.stored_u:
+            rounded = units.stored_u * binade(size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
+            return np.where(size + e > units.stored_largest, np.inf, e + rounded)
+        return np.where(size + e > units.stored_largest, np.inf, e)
+
+    def vacuous(self, e: Array, peak: Array) -> Array:
+        """Return e, infinite where an intermediate as large as `peak` may overflow."""
+        return np.where((peak > self.units.largest / 2) | np.isnan(e), np.inf, e)
