@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from conformance import renorm_bounds
+from conformance import not_finite, renorm_bounds
 from conformance.bounds import Batch, Bounds
+from conformance.not_finite import Kinds
 from conformance.renorm_bounds import Near
 from reference import Semantics, Spec, State, batches
 from reference.averages import published, stored_factor, update_fraction
@@ -17,17 +18,23 @@ from reference.spec import Array, kept_shape
 
 @dataclass(frozen=True)
 class Carried:
-    """A state, and how far each of its arrays may be off (a `State` too; its renorm None where that has not begun)."""
+    """A state, and how far each of its arrays may be off (a `State` too; its renorm None where that has not begun).
+
+    kinds: where its mean and variance must not be finite; None: nowhere.
+    """
 
     state: State
     errors: State
+    kinds: Kinds | None = None
 
     @classmethod
     def exact(cls, state: State) -> Carried:
         """Take a state as it is."""
         none = np.zeros_like(state.mean)
         renorm = None if state.renorm is None else type(state.renorm)(none, none, none, none, none)
-        return cls(state, State(none, none, state.updates, renorm))
+        kinds = Kinds(not_finite.of(state.mean), not_finite.of(state.variance))
+        there = kinds.mean.any() or kinds.variance.any()
+        return cls(state, State(none, none, state.updates, renorm), kinds if there else None)
 
 
 def overall(b: Bounds, batch: Batch, spec: Spec) -> tuple[Near, Near]:
@@ -48,9 +55,12 @@ def flat(b: Bounds, batch: Batch, spec: Spec, values: Array, e: Array) -> Near:
 
 def moved(b: Bounds, batch: Batch, before: Carried, spec: Spec, semantics: Semantics) -> Carried:
     """Return the state after the batch entered it, with the error allowed in it."""
+    fast, fraction = b.numerics.variance == "fast", float(update_fraction(before.state.updates + 1, spec, semantics))
+    entered = not_finite.entering(not_finite.of_batch(batch), batch, spec, semantics, fast=fast)
+    kinds = not_finite.moved(before.kinds, entered, fraction)
     for mean, stored in _entering(b, batch, spec, semantics):
         before = _moved_by(b, mean, stored, before, spec, semantics)
-    return before
+    return replace(before, kinds=kinds)
 
 
 def _moved_by(b: Bounds, mean: Near, stored: Near, before: Carried, spec: Spec, semantics: Semantics) -> Carried:

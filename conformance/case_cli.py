@@ -44,6 +44,8 @@ def replay(
 ) -> None:
     """Ask saved cases again, and say FIXED, STILL FAILING, CHANGED or CANNOT RUN where an answer was recorded.
 
+    INCONCLUSIVE is what nobody can say more of: nothing fails, and some output was never judged.
+
     FILE is a case, a recording, a run's folder (its failures are asked again), or a folder of case files and
     recordings. Without -i those are asked whose answers were recorded, or everybody.
 
@@ -140,7 +142,8 @@ def _show(lines: list[_Line], *, as_json: bool) -> None:
         for result in line.results:
             if not many or result.failed:
                 click.echo(console.describe(result))
-        click.echo(f"{line.status}: {line.implementation}, {line.file}")
+        why = f": never judged: {results.unjudged(line.results) or 'anything'}" if line.status == "INCONCLUSIVE" else ""
+        click.echo(f"{line.status}: {line.implementation}, {line.file}{why}")
     counts = Counter(line.status for line in lines)
     click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) or "no implementation supports this case")
 

@@ -82,7 +82,7 @@ def print_run(run: Run, folder: Path) -> None:
     """Print the final table, the failures in brief, and the verdict."""
     console, rows = Console(width=None if Console().is_terminal else 200), summary.rows(run)
     console.print(_table(rows))
-    _print_first(console, _looser(rows), f"bnconf report {folder} shows them all")
+    _print_first(console, [*_looser(rows), *_unjudged(rows)], f"bnconf report {folder} shows them all")
     failed = [result for result in run.results if result.failed]
     found = [f"{describe(result)}\n    {replay_command(run, result, folder)}" for result in failed]
     _print_first(console, found, f"bnconf report {folder} shows them all")
@@ -108,6 +108,11 @@ def _looser(rows: list[summary.Row]) -> list[str]:
         for o in row.observed
         if o.looser
     ]
+
+
+def _unjudged(rows: list[summary.Row]) -> list[str]:
+    """Return a line for each implementation of which some output was asked for and never judged."""
+    return [f"{row.id}: never judged: {', '.join(row.unjudged)}" for row in rows if row.unjudged]
 
 
 def replay_command(run: Run, result: Result, folder: Path) -> str:
@@ -149,10 +154,10 @@ def describe(result: Result) -> str:
     where = (
         f"{result.verdict} {result.implementation} case {result.case} step {result.step} {result.mode} {result.output}"
     )
-    d = result.deviation
+    d, strange = result.deviation, summary.not_finite(result)
     if d is None:
-        return f"{where}: {result.reason}"
-    found = f"got {d.got}, expected {d.expected} ± {d.bound} at {d.index}"
+        return f"{where}: {result.reason}" + (f"; {strange}" if strange else "")
+    found = f"got {d.got}, expected {d.expected} ± {d.bound} at {d.index}" + (f"; {strange}" if strange else "")
     return f"{where}: ρ = {summary.show(result.rho)} ({d.check}; {result.numerics}): {found}{_figures(result)}"
 
 
@@ -214,12 +219,24 @@ def print_places(name: str, places: list[Place]) -> None:
     click.echo(f"case {name}")
     for place in places:
         failing = [off for off in place.deviations if off.failed]
-        click.echo(f"step {place.step} {place.mode} {place.output}: {len(failing)} of {len(place.deviations)} fail")
-        for off in failing:
-            click.echo(f"  {off.implementation}: {_off(off)}")
+        click.echo(f"step {place.step} {place.mode} {place.output}: {_counted(place.deviations, len(failing))}")
+        for off in place.deviations:
+            if off.failed or off.not_finite:
+                said = [_off(off) if off.failed else "", off.not_finite]
+                click.echo(f"  {off.implementation}: {'; '.join(filter(None, said))}")
         if failing:
             for n, camp in enumerate(place.camps, 1):
                 click.echo(f"  camp {n}: {', '.join(camp)}")
+
+
+def _counted(offs: list[Off], failing: int) -> str:
+    """Return how many of those who were judged fail, and why others were not judged."""
+    without = [off for off in offs if off.verdict == "INCONCLUSIVE"]
+    reasons = ", ".join(dict.fromkeys(off.reason for off in without))
+    if without and len(without) == len(offs):
+        return f"not judged: {reasons}"
+    more = f"; {len(without)} not judged: {reasons}" if without else ""
+    return f"{failing} of {len(offs) - len(without)} fail{more}"
 
 
 def _off(off: Off) -> str:

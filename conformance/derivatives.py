@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from conformance import second_order_bounds
+from conformance import not_finite, second_order_bounds
 from conformance.bounds import Bounds
 from conformance.carried import Carried
 from conformance.gradient_bounds import GradientBounds
 from conformance.second_order_bounds import TangentBounds
-from conformance.step import Answers, Normalizing, OneStep
+from conformance.step import Answers, Expected, Normalizing, OneStep
 from reference import (
     Curvatures,
     Tangent,
@@ -61,15 +63,52 @@ def _gradients(step: OneStep, before: Carried, used: Normalizing) -> Answers:
         exact = infer_gradients(*common)
     dy, formulas = step.laid_out(dy), _Formulas(step, before, used)
     of_dx, size = formulas("dx", dy), np.abs(dy)
-    out = {
-        "dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, of_dx)), partial(_terms_dx, step, of_dx))
-    }
+    kinds, terms = partial(_kinds_dx, step, before, of_dx, exact.dx), partial(_terms_dx, step, of_dx)
+    out = {"dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, of_dx)), terms, kinds=kinds)}
     if step.spec.scale:
         e, terms = _e_dgamma(step, before, dy, formulas), partial(_terms, step, lambda: size * np.abs(of_dx.z))
-        out["dgamma"] = step.stored("dgamma", exact.dgamma, e, terms)
+        kinds = partial(_kinds_dgamma, step, before, dy)
+        out["dgamma"] = _of_no_rows(step, before, _sum(step, "dgamma", exact.dgamma, e, terms, kinds=kinds))
     if step.spec.center:
-        out["dbeta"] = step.stored("dbeta", exact.dbeta, _e_dbeta(step, dy, used), partial(_terms, step, lambda: size))
+        e, terms = _e_dbeta(step, dy, used), partial(_terms, step, lambda: size)
+        out["dbeta"] = _sum(step, "dbeta", exact.dbeta, e, terms, kinds=partial(_kinds_dbeta, step, dy))
     return out
+
+
+def _sum(step: OneStep, output: str, value: Array, bound: Array, *terms: Callable[[], Array], **more: Any) -> Expected:
+    """Return what to expect of a gradient that is a sum: of no rows exactly 0."""
+    return step.stored(output, value, bound if step.batch.count else np.zeros_like(value), *terms, **more)
+
+
+def _of_no_rows(step: OneStep, before: Carried, dgamma: Expected) -> Expected:
+    """Return dgamma of no rows: r sum(dy (x - m)), of statistics that are NaN, is 0 times NaN, which Keras returns."""
+    if step.batch.count or step.kinds(before) is None:
+        return dgamma
+    return replace(dgamma, kinds=np.full(step.kept, not_finite.NAN_TOO, np.int8))
+
+
+def _kinds_dx(step: OneStep, before: Carried, formulas: GradientBounds, dx: Array) -> Array:
+    kinds, dy, gamma, bounds = step.kinds(before), formulas.dy, step.gamma, formulas.bounds
+    part = _part(step, before) if step.training else 0
+    if not part:
+        return step.joined(not_finite.of_dx_infer(dy, step.laid_out(dx), gamma, formulas.used, kinds, bounds))
+    return step.joined(not_finite.of_dx_train(dy, gamma, kinds, step.batch, part))
+
+
+def _kinds_dgamma(step: OneStep, before: Carried, dy: Array) -> Array:
+    return _over_all(step, not_finite.of_dgamma(dy, step.batch.x, step.kinds(before), _axes(step)))
+
+
+def _kinds_dbeta(step: OneStep, dy: Array) -> Array:
+    return _over_all(step, not_finite.of_dbeta(dy, _axes(step), step.bounds("dbeta").units.largest))
+
+
+def _axes(step: OneStep) -> tuple[int, ...]:
+    return (*step.batch.axes, 1) if step.batch.observed.virtual else step.batch.axes
+
+
+def _over_all(step: OneStep, kinds: Array) -> Array:
+    return kinds.reshape(step.kept) if kinds.ndim else kinds
 
 
 def following(step: OneStep, before: Carried, used: Normalizing) -> Answers:
@@ -81,11 +120,14 @@ def following(step: OneStep, before: Carried, used: Normalizing) -> Answers:
     formulas = _Formulas(step, before, used)
     of_dx, of_dgamma = (formulas(name, dy) for name in ("dx", "dgamma"))
     gamma, r = step.gamma, of_dx.used.r
-    out = {"dx": step.expected("dx", gamma * r * of_dx.t_train(1.0), of_dx.e_dx_train(gamma, 1.0))}
+    dx = gamma * r * of_dx.t_train(1.0)
+    kinds = partial(_kinds_dx, step, before, of_dx, dx)
+    out = {"dx": step.expected("dx", dx, of_dx.e_dx_train(gamma, 1.0), kinds=kinds)}
     if step.spec.scale:
         mean = of_dgamma.c2 if inner is None else of_dgamma.c2 + step.batch.average(dy * inner[1].value)
         value = (mean * step.batch.divisor).reshape(step.kept)
-        out["dgamma"] = step.stored("dgamma", value, _e_dgamma(step, before, dy, formulas))
+        e, kinds = _e_dgamma(step, before, dy, formulas), partial(_kinds_dgamma, step, before, dy)
+        out["dgamma"] = _sum(step, "dgamma", value, e, kinds=kinds)
     return out
 
 
@@ -121,10 +163,14 @@ class _Formulas:
 def _e_dx(step: OneStep, before: Carried, formulas: GradientBounds) -> Array:
     if not step.training:
         return formulas.e_dx_infer(step.gamma)
-    moving = step.semantics.training_statistics == "moving"
-    moves = step.plan.updates(step.t)
-    part = float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * moves if moving else 1.0
-    return formulas.e_dx_train(step.gamma, part)
+    return formulas.e_dx_train(step.gamma, _part(step, before))
+
+
+def _part(step: OneStep, before: Carried) -> float:
+    """Return how much of what normalizes a training step is this batch's."""
+    if step.semantics.training_statistics == "batch":
+        return 1.0
+    return float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * step.plan.updates(step.t)
 
 
 def _reaching(step: OneStep, before: Carried, dy: Array, u: float) -> tuple[Array, Array]:
@@ -178,7 +224,8 @@ def _forward(step: OneStep, before: Carried, used: Normalizing) -> Answers:
         e = TangentBounds(bounds, step.batch, u, np.zeros((), x.dtype), tangent).e_y(step.gamma, value)
     else:
         e = second_order_bounds.e_infer(bounds, u, step.gamma, tangent)
-    return {"y_tangent": step.expected("y_tangent", value, e)}
+    kinds = partial(not_finite.of_dx_infer, tangent, value, step.gamma, u, step.kinds(before), bounds)
+    return {"y_tangent": step.expected("y_tangent", value, e, kinds=None if step.training else kinds)}
 
 
 def _second(step: OneStep, before: Carried, used: Normalizing) -> Answers:

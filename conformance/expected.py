@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.not_finite import NOTHING
 from conformance.numerics import finfo
 from reference.precision import widened
 from reference.spec import Array
@@ -21,7 +22,7 @@ class Expected:
 
     For the figures beside ρ, worked out when they are asked for: terms, the magnitudes of what adds up to the value;
     gain, |gamma| of y; sums, what one rounding of a sum of absolute values is worth in it, and what rounds besides.
-    poisoned: where a NaN or an infinity that went in must show, None where none did.
+    kinds: where it must not be finite (`not_finite`), None where nothing is promised but the value.
     """
 
     value: Array
@@ -30,7 +31,24 @@ class Expected:
     terms: Callable[[], Array] | None = None
     gain: Array | None = None
     sums: Callable[[], tuple[Array, Array]] | None = None
-    poisoned: Array | None = None
+    kinds: Array | None = None
+
+    @property
+    def vacuous(self) -> int:
+        """How many elements nothing is promised of."""
+        without = np.isposinf(self.bound)
+        return int((without if self.kinds is None else without & (self.kinds == NOTHING)).sum())
+
+    def kind(self, index: tuple[Any, ...]) -> int:
+        """Return whether an element must not be finite, and how, as `not_finite` has it."""
+        return NOTHING if self.kinds is None else int(self.kinds[index])
+
+    def strange(self, got: Array) -> int:
+        """Return how many elements are not finite where the exact value is, and its dtype has room for it."""
+        finite = np.isfinite(widened(got, np.float64))
+        if finite.all():
+            return 0
+        return int((~finite & (np.abs(self.value) <= float(finfo(self.dtype).max))).sum())
 
     @cached_property
     def size(self) -> Array:

@@ -32,7 +32,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Off(msgspec.Struct, frozen=True):
-    """How far one implementation is off: ρ, and its worst element with the channel's n, mean and deviation."""
+    """How far one implementation is off: ρ, and its worst element with the channel's n, mean and deviation.
+
+    not_finite: how many answers are not finite where the exact values are, in words; empty where none is.
+    """
 
     implementation: str
     verdict: str
@@ -40,6 +43,7 @@ class Off(msgspec.Struct, frozen=True):
     worst: Deviation | None
     channel: Channel | None
     reason: str = ""
+    not_finite: str = ""
 
     @property
     def failed(self) -> bool:
@@ -76,6 +80,7 @@ def _place(question: Question, step: int, output: str, found: list[tuple[Answer,
             result.deviation,
             _channel(question, step, output, result.deviation),
             result.reason,
+            summary.not_finite(result),
         )
         for _, result in found
     ]

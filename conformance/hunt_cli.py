@@ -21,6 +21,7 @@ class _Found(msgspec.Struct, frozen=True):
 
     implementation: str
     asked: int
+    judged: int
     caught: list[Caught]
 
 
@@ -41,7 +42,7 @@ class _Found(msgspec.Struct, frozen=True):
     help="Keeps what is caught, and Hypothesis's database; a search goes on from there.",
 )
 @click.option("--known", is_flag=True, help="Look for known divergences too.")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects with implementation, asked, caught.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects with implementation, asked, judged, caught.")
 def command(minutes: float, cases: int | None, seed: int, out: Path, known: bool, as_json: bool, **common: Any) -> None:
     """Look for cases that an implementation fails, one kind of failure at a time, guided by the largest ρ.
 
@@ -57,7 +58,7 @@ def command(minutes: float, cases: int | None, seed: int, out: Path, known: bool
         folder = out / entry.id.replace("/", "_")
         hunt = Hunt(record, ask, about, folder, lambda line: click.echo(line, err=True))
         caught = hunt.run(60 * minutes if cases is None else math.inf, cases or math.inf, seed)
-        found.append(_Found(entry.id, hunt.asked, caught))
+        found.append(_Found(entry.id, hunt.asked, hunt.judged, caught))
         if not as_json:
             _print(found[-1], folder)
     if as_json:
@@ -67,7 +68,8 @@ def command(minutes: float, cases: int | None, seed: int, out: Path, known: bool
 
 
 def _print(found: _Found, folder: Path) -> None:
-    click.echo(f"{found.implementation}: {found.asked} cases asked, {len(found.caught)} kinds of failure")
+    counts = f"{found.asked} cases asked, {found.judged} judged, {len(found.caught)} kinds of failure"
+    click.echo(f"{found.implementation}: {counts}")
     for caught in found.caught:
         rho = f"ρ = {caught.rho:.4g}" if caught.rho is not None else caught.reason or "not finite"
         click.echo(f"  {caught.kind}: {rho}, {caught.elements} elements")

@@ -87,7 +87,7 @@ class Hunt:
     ) -> None:
         self.record, self.ask, self.known, self.folder, self.tell = record, ask, known, folder, tell
         self.statement = msgspec.convert(record.statement, Statement)
-        self.asked, self.largest = 0, dict[str, float]()
+        self.asked, self.judged, self.largest = 0, 0, dict[str, float]()
         self._judged: dict[str, list[Result]] = {}
         self._kind: Kind | None = None
         self._last: tuple[Case, Result] | None = None
@@ -154,6 +154,7 @@ class Hunt:
     def _results(self, identity: str, case: Case) -> list[Result]:
         question, reply = Question(case), self.ask(case)
         results = judge(identity, question, self.statement, reply)
+        self.judged += any(result.verdict in ("PASS", "FAIL") for result in results)
         failures = [result for result in results if result.failed]
         explained = Answered(self.record, question, reply).explained(failures, self.known) if failures else []
         expected = [one.result for one in explained if one.kind == "explained"]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import bounds, expectation, observed
+from conformance import bounds, expectation, not_finite, observed
 from conformance.case import initial_state
 from conformance.expectation import Answers, Expected
 from conformance.expected import digits
@@ -148,12 +148,11 @@ class _Judge:
             return self._result(t, "FAIL", problem, output, rho="inf", numerics=numerics, dtype=got.dtype.name)
         compared = {name: _compare(name, got, c[output]) for name, c in checks.items() if output in c}
         worst = max(compared.values(), key=lambda c: -1.0 if c[0] is None else float(c[0]))
-        vacuous = int(np.isposinf(wanted.bound).sum())
         verdict, reason = "PASS", ""
         if worst[0] is None:
-            verdict, reason = "INCONCLUSIVE", "every bound is infinite" if got.size else "there is nothing to compare"
+            verdict, reason = "INCONCLUSIVE", "every bound is infinite"
         elif float(worst[0]) > 1:
-            verdict = "FAIL"
+            verdict, reason = "FAIL", (worst[1] and _promise(checks[worst[1].check][output], worst[1])) or ""
         return self._result(
             t,
             verdict,
@@ -165,7 +164,8 @@ class _Judge:
             numerics=numerics,
             dtype=got.dtype.name,
             elements=int(got.size),
-            vacuous=vacuous,
+            vacuous=wanted.vacuous,
+            not_finite=wanted.strange(got),
             depth=_figure(wanted.depth(got)),
             resolution=_figure(wanted.resolution),
             **self._class(t, output, got),
@@ -192,16 +192,27 @@ class _Judge:
 def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation | None]:
     """Return the largest ρ of one check, and where it is; None where every bound is infinite.
 
-    A NaN that went in and does not come out is infinitely wrong; that it came out, and nothing else, says nothing.
+    What must not be finite is infinitely wrong where it is, or is not as it must be. An array of no elements has its
+    shape and its dtype, which are right.
     """
+    if not got.size:
+        return 0.0, None
     ratio = bounds.rho(got, expected.value, expected.bound)
-    if expected.poisoned is not None:
-        ratio = np.where(expected.poisoned & np.isfinite(widened(got, np.float64)), np.inf, ratio)
-    if not (np.isfinite(expected.bound).any() or np.isposinf(ratio).any()):
+    if expected.kinds is not None:
+        found = widened(got, np.float64)
+        ratio = np.where(not_finite.contradicts(expected.kinds, found), np.inf, ratio)
+        ratio = np.where((expected.kinds == not_finite.NAN_TOO) & np.isnan(found), 0.0, ratio)
+    if expected.vacuous == got.size and not np.isposinf(ratio).any():
         return None, None
     index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     value, found, bound = (_number(a[index]) for a in (expected.value, got, expected.bound))
+    bound = 0.0 if expected.kind(index) else bound
     return _rho(ratio[index]), Deviation(check, [int(i) for i in index], value, found, bound)
+
+
+def _promise(expected: Expected, worst: Deviation) -> str:
+    kind = expected.kind(tuple(worst.index))
+    return f"it must {not_finite.WORDS[kind]}" if kind else ""
 
 
 def _figure(value: float | None) -> float | msgspec.UnsetType:

@@ -231,7 +231,10 @@ def _problem(run: Run, folder: Path, group: str) -> str:
     failed = [result for result in found if result.failed]
     if not failed:
         compared = group in (checks.OUTCOMES, checks.DIVERGENCES) or any(result.verdict == "PASS" for result in found)
-        return "" if compared else f"{group}: nothing was compared in {len(run.cases)} cases; ask more of them"
+        if not compared:
+            return f"{group}: nothing was compared in {len(run.cases)} cases; ask more of them"
+        without = checks.never_judged(found)
+        return f"{group}: {without} in {len(run.cases)} cases; ask more of them" if without else ""
     worst = max(failed, key=lambda result: summary.as_number(result.rho))
     count = (
         f"{group}: {len(failed)} of {len(found)} judgments fail, in {len({r.case for r in failed})} cases; the worst:"

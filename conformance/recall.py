@@ -104,7 +104,7 @@ class Recall(Campaign):
             known = self._known.get(wanted.divergence)
             failed = [result for result in own if result.verdict == "FAIL" and result.step >= 0]
             return [r for r in failed if known and known.covers(step_facts(item.case, r.step) | {"output": r.output})]
-        right = {(result.step, result.output) for result in own if result.verdict != "FAIL"}
+        right = {(result.step, result.output) for result in own if result.verdict == "PASS"}
         expected = judge(item.id, item.question, wanted.instead.of(statement), reply)
         return [
             result
@@ -131,4 +131,10 @@ class Recall(Campaign):
         if not any(record.available for record in records):
             reasons = "; ".join(sorted({f"{record.id}: {record.reason}" for record in records}))
             return Recalled(entry.id, "not applicable", *about, reason=reasons or "nobody was asked")
+        asked = {record.id for record in records}
+        if not any(
+            isinstance(r, Result) and r.implementation in asked and r.verdict in ("PASS", "FAIL") for r in self.records
+        ):
+            why = f"nothing was judged of {', '.join(sorted(asked))}"
+            return Recalled(entry.id, "not applicable", *about, reason=why)
         return Recalled(entry.id, "not found", *about, reason=f"{len(records)} implementations were asked")

@@ -23,7 +23,7 @@ from conformance.results import ImplementationRecord, Result
 from conformance.roster import environments
 from conformance.statement import Statement, facts
 
-Word = Literal["CONFORMS", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
+Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -77,10 +77,13 @@ def judged_again(recording: Recording) -> list[Answer]:
 def word(now: tuple[Result, ...], before: tuple[Result, ...] | None) -> Word:
     """Return what became of an answer; before: what was recorded of it, None where nothing was.
 
-    `FIXED`: it failed, and conforms. `STILL FAILING`: in the same outputs of the same steps. `CHANGED`: it fails
-    elsewhere than it did, or failed nowhere.
+    `INCONCLUSIVE`: nothing fails, and some output was never judged, or none at all; then neither CONFORMS nor FIXED may
+    be said. `FIXED`: it failed, and conforms. `STILL FAILING`: in the same outputs of the same steps. `CHANGED`: it
+    fails elsewhere than it did, or failed nowhere.
     """
     fails, failed_before = _places(now), None if before is None else _places(before)
+    if not fails and (not now or any(result.verdict == "INCONCLUSIVE" for result in now)):
+        return "INCONCLUSIVE"
     if failed_before is None:
         return "FAILS" if fails else "CONFORMS"
     if not fails:

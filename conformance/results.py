@@ -105,10 +105,11 @@ class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
 class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
     """A verdict on one output of one step, or, where there is no array to judge, on the step or the case.
 
-    vacuous: how many of the elements have an infinite bound. depth: the effective depth of the sums behind a mean
-    (`Expected.depth`). resolution: the median of y's bound / |gamma|. outside: the classes and grades that a training
-    step's y is outside of, where that was measured. class_a: its ρ under class A where less is promised, 0 where it is
-    inside grade T.
+    vacuous: how many of the elements have an infinite bound. not_finite: how many of the answers are not finite where
+    the exact values are and the dtype has room for them, whether or not their bounds are infinite. depth: the effective
+    depth of the sums behind a mean (`Expected.depth`). resolution: the median of y's bound / |gamma|. outside: the
+    classes and grades that a training step's y is outside of, where that was measured. class_a: its ρ under class A
+    where less is promised, 0 where it is inside grade T.
     """
 
     case: str
@@ -126,6 +127,7 @@ class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
     dtype: str = ""
     elements: int = 0
     vacuous: int = 0
+    not_finite: int = 0
     class_a: Rho | msgspec.UnsetType = msgspec.UNSET
     outside: list[Label] | msgspec.UnsetType = msgspec.UNSET
     depth: float | msgspec.UnsetType = msgspec.UNSET
@@ -142,6 +144,19 @@ class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
         if self.rho is msgspec.UNSET:
             return math.inf if self.failed else -1.0
         return -1.0 if self.rho is None else float(self.rho)
+
+
+def unjudged(judged: Iterable[Result]) -> str:
+    """Return which outputs no check judged, step by step, and why; empty where something was judged of each.
+
+    >>> unjudged([Result("c", "i", "INCONCLUSIVE", step=0, output=o, reason="why") for o in ("y", "dx")])
+    'step 0 y, dx: why'
+    """
+    found: dict[tuple[int, str], list[str]] = {}
+    for result in judged:
+        if result.verdict == "INCONCLUSIVE":
+            found.setdefault((result.step, result.reason), []).append(result.output)
+    return "; ".join(f"step {step} {', '.join(outputs)}: {reason}" for (step, reason), outputs in found.items())
 
 
 class EndRecord(msgspec.Struct, frozen=True, tag="end"):

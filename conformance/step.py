@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from conformance import carried, renorm_bounds
+from conformance import carried, not_finite, renorm_bounds
 from conformance.batch import Batch
 from conformance.bounds import Affine, Bounds, Used
 from conformance.carried import Carried
 from conformance.expected import Expected as Expected
+from conformance.not_finite import Kinds
 from conformance.numerics import finfo
 from conformance.question import Plan
 from conformance.renorm_bounds import Near, exact
@@ -70,7 +71,10 @@ class OneStep:
             u = self.bounds("moving_mean").units.u
             renorm, e = renorm_bounds.begun(state, errors, self.spec, self.semantics, u)
             found |= {name: (getattr(renorm, field), getattr(e, field)) for name, field in _RENORM.items()}
-            return {name: self.expected(name, value, bound) for name, (value, bound) in found.items()}
+            return {
+                name: self.expected(name, value, bound, kinds=partial(self._kinds_moving, name, after))
+                for name, (value, bound) in found.items()
+            }
         terms = {name: partial(self._terms_moving, name, before) for name in found}
         sums = (
             partial(self._sums_moving, before, after)
@@ -78,9 +82,25 @@ class OneStep:
             else None
         )
         return {
-            name: self.expected(name, value, bound, terms[name], sums=sums if name == "moving_mean" else None)
+            name: self.expected(
+                name,
+                value,
+                bound,
+                terms[name],
+                kinds=partial(self._kinds_moving, name, after),
+                sums=sums if name == "moving_mean" else None,
+            )
             for name, (value, bound) in found.items()
         }
+
+    def _kinds_moving(self, name: str, after: Carried) -> Array:
+        kinds = after.kinds
+        if self.spec.renorm and name in ("renorm_mean", "renorm_stddev") and self.spec.renorm_momentum == 0:
+            kinds = not_finite.of_batch(self.batch)  # they are the batch's
+            kinds = not_finite.entering(kinds, self.batch, self.spec, self.semantics, fast=False)
+        if kinds is None:
+            return not_finite.NONE
+        return kinds.mean if name in ("moving_mean", "renorm_mean") else kinds.variance
 
     def _terms_moving(self, name: str, before: Carried) -> Array:
         old = before.state.mean if name == "moving_mean" else before.state.variance
@@ -103,9 +123,17 @@ class OneStep:
             return {}
         b = self.bounds("mean")
         found = zip(("mean", "variance"), carried.overall(b, self.batch, self.spec), strict=True)
-        out = {n: self.stored(n, near.value, near.error, partial(self.overall_size, n)) for n, near in found}
+        out = {
+            n: self.stored(n, near.value, near.error, partial(self.overall_size, n), kinds=partial(self._kinds_of, n))
+            for n, near in found
+        }
         mean = out["mean"]
         return out | {"mean": replace(mean, sums=lambda: (b.units.u * mean.size, b.stored(mean.value, 0 * mean.size)))}
+
+    def _kinds_of(self, name: str) -> Array:
+        biased = replace(self.semantics, stored_variance="biased")
+        kinds = not_finite.entering(not_finite.of_batch(self.batch), self.batch, self.spec, biased, fast=False)
+        return not_finite.NONE if kinds is None else kinds.mean if name == "mean" else kinds.variance
 
     def overall_size(self, name: str) -> Array:
         """Return the mean of |x|, or that of x² and the square of the mean, for a mean or a variance of this name."""
@@ -124,6 +152,13 @@ class OneStep:
         state, bounds = self.after(before) if self.training else before, self.bounds("moving_mean")
         kept = finfo(self.plan.dtype(bounds.numerics))
         return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
+
+    def kinds(self, before: Carried) -> Kinds | None:
+        """Return where what normalizes must not be finite, laid out against the batch; None: nowhere."""
+        if self.training and self.semantics.training_statistics == "batch":
+            return not_finite.of_batch(self.batch)
+        kinds = (self.after(before) if self.training else before).kinds
+        return None if kinds is None else Kinds(self.align(kinds.mean), self.align(kinds.variance))
 
     def _of_batch(self, output: str) -> Used:
         return self.bounds(output).used_of(self.batch)
@@ -163,7 +198,15 @@ class OneStep:
             return self.joined(factor * np.abs(self.batch.x) + (factor * np.abs(u.mean) + np.abs(affine.shift)))
 
         bound = self.joined(bounds.e_y(self.batch.x, y, affine, u))
-        return self.expected("y", self.joined(y), bound, terms, gain=self.joined(np.abs(self.gamma)))
+        gain = self.joined(np.abs(self.gamma))
+        return self.expected("y", self.joined(y), bound, terms, kinds=lambda: self._kinds_y(before, y, u), gain=gain)
+
+    def _kinds_y(self, before: Carried, y: Array, used: Used) -> Array:
+        plain, affine = self.inner(before) is None, self.affine(before)
+        kinds = not_finite.of_y(self.batch.x, y, used, self.kinds(before), affine, self.bounds("y"), plain=plain)
+        if self.training and self.spec.renorm and before.kinds is not None:  # what r and d are made of
+            kinds = not_finite.either(kinds, *map(self.align, (before.kinds.mean, before.kinds.variance)))
+        return self.joined(kinds)
 
     @property
     def gamma(self) -> Array:
@@ -231,26 +274,43 @@ class OneStep:
             return parts
         return join(np.broadcast_to(parts, self.batch.x.shape), self.batch.shape, self.spec, self.semantics)
 
-    def stored(self, output: str, value: Array, bound: Array, terms: Callable[[], Array] | None = None) -> Expected:
-        """Return what to expect of an output whose bound lacks the rounding to its dtype."""
-        return self.expected(output, value, self.bounds(output).stored(value, bound), terms)
-
-    def expected(
+    def stored(
         self, output: str, value: Array, bound: Array, terms: Callable[[], Array] | None = None, **more: Any
     ) -> Expected:
-        """Return what to expect of an output, the reference's own error added; what is not finite has no bound."""
+        """Return what to expect of an output whose bound lacks the rounding to its dtype."""
+        return self.expected(output, value, self.bounds(output).stored(value, bound), terms, **more)
+
+    def expected(
+        self,
+        output: str,
+        value: Array,
+        bound: Array,
+        terms: Callable[[], Array] | None = None,
+        kinds: Callable[[], Array] | None = None,
+        **more: Any,
+    ) -> Expected:
+        """Return what to expect of an output, the reference's own error added; what is not finite has no bound.
+
+        kinds: what must not be finite; without it whatever an input of the channel made so.
+        """
         formulas, unbounded = self.bounds(output), np.isnan(bound) | ~np.isfinite(value)
         own = formulas.certainty(self.batch)
         assert own < OWN, f"the reference may be off by {own:.2g} of the bound"
         bound = np.where(unbounded, np.inf, bound * (1 + own))
-        return Expected(value, bound, self.plan.dtype(formulas.numerics), terms, poisoned=self._poisoned(value), **more)
+        promised = (
+            None if np.isfinite(value).all() else not_finite.held(kinds() if kinds else self._poisoned(value), value)
+        )
+        return Expected(value, bound, self.plan.dtype(formulas.numerics), terms, kinds=promised, **more)
 
-    def _poisoned(self, value: Array) -> Array | None:
-        """Return where a value is not finite because an input of its channel was not; elsewhere 0/0 may be."""
+    def _poisoned(self, value: Array) -> Array:
+        """Return the kinds of a derivative along a tangent, where an input of its channel is not finite in training."""
         channels = self.question.poisoned(self.t)
-        if channels is None:
-            return None
-        if value.shape != self.kept:
-            channels = np.broadcast_to(self.align(channels), self.batch.x.shape)
-            channels = self.joined(channels)
-        return channels & ~np.isfinite(value)
+        if channels is None or not self.training:
+            return not_finite.NONE
+        kinds, own = np.where(channels, not_finite.SOME, not_finite.NOTHING), not_finite.of_batch(self.batch)
+        if value.shape == self.kept:
+            return kinds
+        found = self.align(kinds)
+        if own is not None:
+            found = not_finite.either(found, not_finite.of_nan(own.variance))
+        return self.joined(np.broadcast_to(found, self.batch.x.shape))

@@ -90,8 +90,14 @@ class Row(msgspec.Struct):
 
     @property
     def conforms(self) -> bool:
-        """Whether something was judged and nothing failed."""
-        return bool(self.verdicts.get("PASS")) and not (self.verdicts.get("FAIL") or self.verdicts.get("ERROR"))
+        """Whether something was judged of all that was asked for, and nothing failed."""
+        red = self.verdicts.get("FAIL") or self.verdicts.get("ERROR")
+        return bool(self.verdicts.get("PASS")) and not red and not self.unjudged
+
+    @property
+    def unjudged(self) -> list[str]:
+        """The outputs that were asked for and never judged: every bound was infinite."""
+        return [column for column, worst in self.outputs.items() if worst.rho is None]
 
 
 def as_number(rho: Any) -> float:
@@ -167,3 +173,11 @@ def show(rho: Any) -> str:
     if rho is None or rho is msgspec.UNSET:
         return "–"
     return "∞" if rho == "inf" else f"{rho:.3g}"
+
+
+def not_finite(result: Result) -> str:
+    """Return how many answers are not finite that should be, whether or not a bound says so; empty where none is."""
+    if not result.not_finite:
+        return ""
+    of = f"{result.not_finite} of {result.elements} answers"
+    return f"{of} are not finite where the exact values are"

@@ -65,17 +65,26 @@ def table(decision: GateDecision, run: Run, folder: Path) -> list[Check]:
     return sorted(found.values(), key=lambda check: order[check.implementation])
 
 
+def never_judged(found: list[Result]) -> str:
+    """Return which outputs of these results were asked for and never judged, in words; empty where all were."""
+    judged: dict[str, bool] = {}
+    for result in found:
+        if result.verdict != "UNSUPPORTED" and result.output != "outcome":
+            judged[result.output] = judged.get(result.output, False) or result.verdict != "INCONCLUSIVE"
+    without = [output for output, once in judged.items() if not once]
+    return f"{', '.join(without)} {'was' if len(without) == 1 else 'were'} never judged" if without else ""
+
+
 def _judged(decision: GateDecision, run: Run) -> Iterator[Check]:
     """Yield the state of each check before anything is known of failures."""
-    asked, compared = set(decision.implementations), dict[tuple[str, str], bool]()
+    asked, found = set(decision.implementations), dict[tuple[str, str], list[Result]]()
     for result in run.results:
-        if result.implementation in asked and result.verdict != "UNSUPPORTED":
-            key = result.implementation, group(result)
-            compared[key] = compared.get(key, False) or result.verdict != "INCONCLUSIVE"
-    for (implementation, name), judged in compared.items():
-        yield Check(
-            implementation, name, "passed" if judged else "not judged", () if judged else ("all bounds vacuous",)
-        )
+        if result.implementation in asked:
+            found.setdefault((result.implementation, group(result)), []).append(result)
+    for (implementation, name), judged in found.items():
+        if any(result.verdict != "UNSUPPORTED" for result in judged):
+            without = never_judged(judged)
+            yield Check(implementation, name, "not judged" if without else "passed", (without,) if without else ())
     for record in run.implementations:
         if record.id in asked and not record.available:
             yield Check(record.id, "available", "not judged", (one_line(record.reason),))

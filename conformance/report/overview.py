@@ -27,7 +27,7 @@ _ORDER: dict[State, int] = {"departs": 0, "explained": 1}
 
 
 class Cell(msgspec.Struct):
-    """One check of one implementation. anchor: of its first group of failures."""
+    """One check of one implementation. anchor: of its first group of failures. seen: whether each output was judged."""
 
     judged: int = 0
     failed: int = 0
@@ -35,17 +35,21 @@ class Cell(msgspec.Struct):
     worst: float = -1.0
     refusals: int = 0
     anchor: str = ""
+    seen: dict[str, bool] = {}
 
     @property
     def state(self) -> State:
         """What it comes to."""
         if self.failed:
             return "departs" if self.unexplained else "explained"
-        return "conforms" if self.judged else "nothing compared"
+        return "conforms" if self.judged and all(self.seen.values()) else "nothing compared"
 
     def take(self, count: Count) -> None:
         """Add results of one kind."""
         kind, n = count.kind, count.number
+        if kind.verdict != "UNSUPPORTED" and kind.column != "outcome":
+            judged = kind.verdict != "INCONCLUSIVE"
+            self.seen[kind.column] = judged or self.seen.get(kind.column, False)
         if kind.verdict in ("PASS", "FAIL", "ERROR"):
             self.judged += n
             self.worst = max(self.worst, count.worst)

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from conformance import console
 from conformance.case import Case, Derivative, Dtypes, Step, case_id
 from conformance.expectation import trajectory
 from conformance.judgment import judge
@@ -146,15 +147,6 @@ def test_non_finite_against_finite_is_infinitely_wrong(small_case, value):
     assert verdicts(small_case(), outcomes)[1, "y"].rho == "inf"
 
 
-@pytest.mark.filterwarnings("ignore:Mean of empty slice")
-def test_nothing_compared_is_inconclusive_never_a_pass(small_case):
-    """An empty batch has nothing to judge, and says so."""
-    case = small_case(shape=(0, 3), modes="infer")
-    found = verdicts(case, exact(case))
-    assert found[0, "y"].verdict == "INCONCLUSIVE"
-    assert found[0, "y"].rho is None
-
-
 def test_vacuous_bounds_are_inconclusive_and_counted(small_case):
     """Where every bound is infinite there is no verdict, whatever the answer."""
     case = small_case(modes="train")
@@ -240,15 +232,30 @@ def test_a_nan_in_inference_must_show_in_its_element_and_nowhere_else(small_case
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
-def test_nan_against_nan_only_is_inconclusive(small_case):
-    """Where every channel is NaN, as it must be, nothing was compared; a number among them fails."""
+def test_nan_where_every_element_must_be_is_a_pass(small_case):
+    """Where every channel is NaN, as it must be, that was compared; a number among them fails."""
     case = small_case(modes="train")
     case.tensors["0.x"][0] = np.nan
     outcomes = exact(case)
     found = verdicts(case, outcomes)[0, "y"]
-    assert (found.verdict, found.rho, found.vacuous) == ("INCONCLUSIVE", None, 15)
+    assert (found.verdict, found.rho, found.vacuous) == ("PASS", 0.0, 0)
     outcomes[0].tensors["y"][1, 1] = 0
     assert verdicts(case, outcomes)[0, "y"].verdict == "FAIL"
+
+
+def test_answers_that_are_not_finite_are_counted_where_the_exact_ones_are_ordinary(small_case):
+    """Vacuous bound or not: NaN where the exact value is 1 is counted, an overflow of the dtype itself is not."""
+    case = small_case(modes="train")
+    case.tensors["0.x"] *= np.float32(1e30)
+    with np.errstate(over="ignore"):
+        outcomes = exact(case)
+    outcomes[0].tensors["y"][...] = np.nan
+    outcomes[0].tensors["moving_variance"][...] = np.inf
+    found = verdicts(case, outcomes)
+    assert (found[0, "y"].verdict, found[0, "y"].vacuous, found[0, "y"].not_finite) == ("INCONCLUSIVE", 15, 15)
+    assert found[0, "moving_variance"].not_finite == 0
+    assert "15 of 15 answers are not finite where the exact values are" in console.describe(found[0, "y"])
+    assert verdicts(small_case(modes="train"), outcomes)[0, "y"].not_finite == 15
 
 
 def test_gradients_are_rounded_when_they_are_taken_in(small_case):
