@@ -182,7 +182,8 @@ class Bounds(Sums):
         u, a, apart = self.units.u, fraction, np.abs(batch - old)
         e = grown((1 - a) * e_old + a * e_batch, u)
         e = e + u * apart + u * grown(np.maximum(2 * ((1 - a) * np.abs(old) + a * np.abs(batch)), 3 * a * apart), 2 * u)
-        return self.stored(new, e + u * (np.abs(new) + e) + 3 * self.units.smallest)
+        e = self.vacuous(e + u * (np.abs(new) + e) + 3 * self.units.smallest, np.maximum(np.abs(old), np.abs(batch)))
+        return self.stored(new, e)
 
     def e_debiased(self, average: Array, e_hidden: Array, momentum: float, t: int) -> Array:
         """hidden / (1 - momentum**t): the power, the difference and the quotient are rounded, 8u with room to spare.
@@ -248,6 +249,8 @@ class Bounds(Sums):
     def e_y(self, x: Array, y: Array, affine: Affine, used: Used) -> Array:
         """The output, direct or folded; the error of x·scale and mean·scale that is in their scale cancels.
 
+        Folded, beta - m scale is rounded, or x scale - m scale before beta is added, or x r - m r before gamma is
+        multiplied in: products of r, and their difference, whose roundings gamma multiplies.
         An implementation computes with a scale and a shift that are off by e_scale and e_shift: the formula for that
         scale, and what exact arithmetic makes of the difference, |z| e_scale + e_shift.
         """
@@ -260,12 +263,14 @@ class Bounds(Sums):
         if self.numerics.affine == "direct":
             e_d = e_m + u * binade(d + e_m) + tiny
             p = g * self.e_product(d, e_d, r, e_r, 2 * u) + flush
-            peak = np.maximum(d * np.maximum(g, r), scale)
+            peak = np.maximum(d * np.maximum(g, r), np.maximum(scale, np.abs(affine.shift)))
         else:
             t = np.abs(affine.shift - used.mean * affine.scale * r) + affine.e_shift + m * affine.e_scale * r
             centre = (m + e_m) * scale
             t = t + m * e_scale + e_m * scale + u * centre
-            rounded = binade(centre) + binade(t) + binade(np.abs(x) * scale)
+            before = (d + e_m) * scale + u * (centre + np.abs(x) * scale)
+            rounded = np.fmax(binade(t), before) + np.fmax(binade(centre), g * binade((m + e_m) * (r + e_r)))
+            rounded = rounded + np.fmax(binade(np.abs(x) * scale), g * binade(np.abs(x) * (r + e_r)))
             rounded += 2 * centre if self.numerics.shift == "apart" else 0  # of the scale, and of one more product
             p = d * e_scale + e_m * scale + u * rounded + flush * (1 + m)
             peak = np.maximum(m, np.abs(x)) * scale

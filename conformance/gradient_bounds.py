@@ -80,7 +80,7 @@ class GradientBounds:
     def e_dx_train(self, gamma: Array, part: float) -> Array:
         """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes.
 
-        The derivative of 1 / sqrt(w) is -r³/2, which overflows in half precision where r is above 40.
+        The derivative of 1 / sqrt(w) is -r³/2, which overflows in half precision where r is above 40 (`_e_cubed`).
         """
         b, batch, dy, used = self.bounds, self.batch, self.dy, self.used
         u, tiny, reach = b.units.u, b.units.smallest, part * batch.inside
@@ -108,16 +108,36 @@ class GradientBounds:
         if b.numerics.variance == "fast":  # a clamped variance passes no gradient
             clamped = batch.variance - b.e_variance(batch) <= 0
             e_t = e_t + np.where(clamped, reach * (z + e_z) * c2_most, 0)
-        return b.vacuous(self._e_scaled(t, e_t, gamma), (r + e_r) ** 3)
+        return b.stored(gamma * r * t, self._e_scaled(t, e_t, gamma) + self._e_cubed(gamma, part, c2_most))
+
+    def _e_cubed(self, gamma: Array, part: float, c2_most: Array) -> Array:
+        """What differentiating w^(-1/2) loses, d r³ |gamma| mean(dy d) by way of r³: it underflows, or overflows.
+
+        What underflows is off by itself or the smallest normal number, whichever is less: r³, that times the sum, and
+        d / n, each times what it is multiplied by. With epsilon outside it is r² that underflows, over the root. Sums
+        that r³ multiplies may overflow before it does.
+        """
+        b, batch, n, g, most = self.bounds, self.batch, self.bounds.n, np.abs(gamma), self.used.r + self.used.e_r
+        m, tiny, reach = np.abs(batch.mean), b.units.smallest, part * batch.inside
+        d = (np.abs(batch.x) + m if self._through_x else np.abs(batch.x - batch.mean)) + b.e_mean(batch)
+        lost = np.minimum(tiny, most**3)
+        if self.used.steepness is not None:
+            lost = lost + np.minimum(tiny, most**2) * most * (self.used.steepness[0] + self.used.steepness[1])
+        e = lost * d * g * c2_most / self.used.r
+        e = e + np.maximum(g, 1) * d * np.minimum(tiny, n * c2_most * most**2)
+        e = e + g * c2_most * most**2 * np.minimum(n * tiny, d)
+        summed = n * np.maximum(g, 1) * batch.average((np.abs(self.dy) + self.e_dy) * d)
+        return b.vacuous(2 * reach * (e + tiny * (1 + g)), np.maximum(most**3, summed * np.maximum(most**3, 1)))
 
     def e_dx_infer(self, gamma: Array) -> Array:
         """dx = gamma r dy: the statistics are constants."""
-        return self._e_scaled(self.dy, self.e_dy + 2 * self.bounds.units.u * np.abs(self.dy), gamma)
+        e_t = self.e_dy + 2 * self.bounds.units.u * np.abs(self.dy)
+        return self.bounds.stored(gamma * self.used.r * self.dy, self._e_scaled(self.dy, e_t, gamma))
 
     def _e_scaled(self, t: Array, e_t: Array, gamma: Array) -> Array:
         b, u, r, e_r, g = self.bounds, self.bounds.units.u, self.used.r, self.used.e_r, np.abs(gamma)
         e = g * b.e_product(r, e_r, np.abs(t), e_t, 3 * u) + b.units.smallest * (2 + g + r + g * r)
-        return b.stored(gamma * r * t, b.vacuous(e, np.maximum(g, 1) * (r + e_r) * (np.abs(t) + e_t)))
+        return b.vacuous(e, np.maximum(g, 1) * (r + e_r) * (np.abs(t) + e_t))
 
     @property
     def _averaging(self) -> int:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.bounds import Affine, Batch, Bounds, rho
+from conformance.bounds import Affine, Batch, Bounds, Used, rho
+from conformance.gradient_bounds import GradientBounds
 from conformance.numerics import Numerics, Units
+from conformance.roundings import binade
 from conformance.step import OWN
 from reference import Semantics, Spec
 from reference.batches import observe
@@ -122,6 +124,14 @@ class Coarse:
         """Round."""
         signs = {"up": 1.0, "down": -1.0, "away": np.sign(exact), "any": self.rng.choice([-1.0, 1.0], exact.shape)}
         return exact + signs[self.direction] * self.u * np.abs(exact)
+
+
+class Nearest(Coarse):
+    """Arithmetic that rounds to nearest: off by a whole unit of the power of 2 below, in a direction that is chosen."""
+
+    def __call__(self, exact):
+        """Round."""
+        return exact + super().__call__(binade(np.abs(exact)) * np.sign(exact)) - binade(np.abs(exact)) * np.sign(exact)
 
 
 COARSE = Units(Coarse.u, 0.0, 1e308, 0.0, 0.0, 1e308)
@@ -342,3 +352,62 @@ def test_a_shift_with_products_of_its_own_is_off_by_more_than_one_of_the_scale()
         used = promised.used(m, v, zero, zero)
         worst.append(rho(y, wanted, promised.e_y(wide_x, wanted, Affine(g, b, zero, zero), used)).max())
     assert worst[0] <= 1 < worst[1], worst
+
+
+@pytest.mark.parametrize("direction", ["up", "down", "away", "any"])
+@pytest.mark.parametrize("beta", [0.0, 1.0, 40.0])
+def test_a_folded_map_may_multiply_by_gamma_last(beta, direction):
+    """gamma (x r - m r) + beta, and x s - m s + beta, s = gamma r: inside, also where beta is all but m s."""
+    rng, fl = np.random.default_rng(0), Nearest(direction, 0)
+    mean, r, gamma = (rng.uniform(low, low * 2, 20_000) for low in (40, 1, 0.5))
+    x = mean + rng.normal(size=mean.size)
+    beta = mean * r * gamma if beta == 40 else np.full(mean.size, beta)
+    b = Bounds(Numerics(affine="folded"), COARSE, 1, 1e-3)
+    wanted, zero = (x - mean) * r * gamma + beta, np.zeros(())
+    allowed = b.e_y(x, wanted, Affine(gamma, beta, zero, zero), Used(mean, zero, r, zero))
+    late = fl(fl(gamma * fl(fl(x * r) - fl(mean * r))) + beta)
+    scale = fl(gamma * r)
+    for y in (late, fl(fl(fl(x * scale) - fl(mean * scale)) + beta), fl(fl(x * scale) + fl(beta - fl(mean * scale)))):
+        assert rho(y, wanted, allowed).max() <= 1
+
+
+def by_the_cube(x, dy, gamma, epsilon, kind):
+    """Return dx as differentiating rsqrt(variance + epsilon) makes it, flushing to zero, by way of r³."""
+
+    def fl(values):
+        return np.where(np.abs(values) < F32.smallest, kind(0), values) if kind is np.float32 else values
+
+    n, mean = kind(len(x)), x.sum(0) / kind(len(x))
+    d = x - mean
+    r = 1 / np.sqrt((d * d).sum(0) / n + kind(epsilon))
+    of_variance = fl(fl((gamma * dy * d).sum(0) * kind(-0.5)) * fl(fl(r * r) * r))
+    each = fl(gamma * dy * r) + fl(fl(of_variance / n) * fl(2 * d))
+    return each - each.sum(0) / n
+
+
+@pytest.mark.parametrize("size", [1.0, 1e10, 1e13, 1e15, 1e16])
+def test_a_cube_of_r_that_underflows_stays_inside(size):
+    """r³ is below float32's smallest number where the standard deviation is 1e13: dx loses what r³ multiplies."""
+    rng = np.random.default_rng(0)
+    x, dy, gamma = (rng.normal(size=shape).astype(np.float32) for shape in ((32, 16), (32, 16), 16))
+    x *= np.float32(size)
+    batch, b, none = batch_of(x), bounds(32), np.zeros(())
+    exact = GradientBounds(b, batch, b.used_of(batch), dy.astype(np.float64), none)
+    wanted = gamma * exact.used.r * exact.t_train(1.0)
+    allowed = exact.e_dx_train(gamma.astype(np.float64), 1.0)
+    ratio = rho(by_the_cube(x, dy, gamma, 1e-3, np.float32), wanted, allowed)
+    assert np.isfinite(allowed).all()
+    assert ratio.max() <= 1
+    assert (allowed <= 2 * np.abs(gamma) * exact.used.r * (np.abs(dy) + exact.batch.average(np.abs(dy)) * 4)).all()
+
+
+@pytest.mark.parametrize("outside", [1e5, 3e4])
+def test_a_state_that_is_wider_than_the_arithmetic_overflows_in_it(outside):
+    """A float32 mean or beta above 65,504 is infinite in float16: nothing is promised of what is made of it."""
+    units, one, zero = Units.of("float16", "float16", "float16", "float32"), np.ones(1), np.zeros(1)
+    b = Bounds(Numerics(accumulate="input"), units, 8, 1e-3)
+    large = np.full(1, outside)
+    promised = np.isfinite(b.e_moving(large, one, 0.5 * large, zero, zero, 0.5)).all()
+    assert promised == (outside < units.largest / 2)
+    y = b.e_y(one, one, Affine(one, large, zero, zero), b.used(one, one, zero, zero))
+    assert np.isfinite(y).all() == (outside < units.largest / 2)

@@ -202,6 +202,20 @@ def poisoned(small_case, value, modes):
     return case
 
 
+def test_an_infinite_variance_may_leave_no_gradient_in_inference(small_case):
+    """An infinity may make a variance infinite, not NaN: then r is 0, and so is dx of a later inference; y is NaN."""
+    case = poisoned(small_case, np.inf, "train infer")
+    outcomes = exact(case)
+    bad = ~np.isfinite(outcomes[0].tensors["moving_mean"])
+    outcomes[0].tensors["moving_variance"][bad] = np.inf
+    outcomes[1].tensors["moving_variance"][bad] = np.inf
+    outcomes[1].tensors["dx"][:, bad] = 0
+    found = verdicts(case, outcomes)
+    assert not [r for r in found.values() if r.verdict == "FAIL"]
+    outcomes[1].tensors["y"][:, bad] = 0
+    assert verdicts(case, outcomes)[1, "y"].verdict == "FAIL"
+
+
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_nan_in_training_must_show_in_its_channel_and_nowhere_else(small_case, value):
