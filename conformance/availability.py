@@ -13,6 +13,7 @@ from conformance.environment import Environment, Limits, Listing, Worker, Worker
 from conformance.in_process import LocalWorker
 from conformance.results import ImplementationRecord
 from conformance.roster import EXTRAS, Entry, environments
+from conformance.targets import is_target
 
 
 @contextlib.contextmanager
@@ -62,6 +63,8 @@ def record(entry: Entry, listing: Listing | str, versions: dict[str, str]) -> Im
         statement=msgspec.to_builtins(statement),
         named=entry.named,
         about=about,
+        options=list(entry.options),
+        directory=str(Path.cwd()) if is_target(entry.named) else "",
     )
 
 

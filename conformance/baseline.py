@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from conformance import summary
+from conformance import commands, summary
 from conformance.errors import InvalidInput
 from conformance.results import Run
 
@@ -60,7 +60,10 @@ def read(path: Path) -> Baseline:
         lines = [line for line in path.read_bytes().splitlines() if line.strip()]
         return Baseline([msgspec.json.decode(line, type=Line) for line in lines])
     except (OSError, msgspec.DecodeError) as error:
-        raise InvalidInput(f"{path}: is no baseline ({error}); write one with bnconf gate --write-baseline") from error
+        raise InvalidInput(
+            f"{path}: is no baseline ({error}); write one from a run: "
+            + commands.line("gate", "reports/latest", "--write-baseline", commands.file(path))
+        ) from error
 
 
 def versions_changed(run: Run, base: Baseline) -> Iterator[tuple[str, str, str]]:

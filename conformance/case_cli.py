@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,9 @@ from typing import Any
 import click
 import msgspec
 
-from conformance import console, explaining, recording, replaying, results, roster
+from conformance import commands, console, explaining, recording, replaying, results, roster
 from conformance.campaign import Options
-from conformance.cli_options import chosen, implementations_and_limits
+from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
 from conformance.machine import describe_host
 from conformance.recording import Answer, Recording
@@ -105,14 +107,27 @@ def _recorded(parts: list[Recording], common: dict[str, Any]) -> tuple[Options, 
     records = {answer.record.id: answer.record for part in parts for answer in part.answers}
     options, gone = chosen(_RUN, (), **common), dict[str, str]()
     known = {entry.id: entry for entry in options.entries}
-    entries: list[roster.Entry] = []
+    entries, pythons = list[roster.Entry](), dict(options.interpreters)
     for identity, record in records.items():
         try:
             here = identity in known and record.named in ("", identity)
-            entries += [known[identity]] if here else chosen(_RUN, (record.named or identity,), **common).entries
+            asked = common | _as_recorded(record, common["interpreters"])
+            pythons |= dict(map(assignment, asked["interpreters"]))
+            entries += [known[identity]] if here else chosen(_RUN, (commands.target(record)[1],), **asked).entries
         except (InvalidInput, Incomplete) as error:
             gone[identity] = f"{identity}: {error}"
-    return msgspec.structs.replace(options, entries=entries, requested=True), gone
+    return msgspec.structs.replace(options, entries=entries, requested=True, interpreters=pythons), gone
+
+
+def _as_recorded(record: results.ImplementationRecord, interpreters: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options that an answer was asked with, where they are of use here: interpreters that exist, a device.
+
+    What the caller says of an environment's interpreter comes last, and counts.
+    """
+    said = [text for option, text in itertools.pairwise(record.options) if option == "--env"]
+    found = [text for text in said if shutil.which(text.partition("=")[2])]
+    there = {"device": record.device} if record.named not in ("", record.id) else {}
+    return {"interpreters": (*found, *interpreters), **there}
 
 
 def _lines(part: Recording, asked: replaying.Asked, options: Options, gone: dict[str, str]) -> list[_Line]:

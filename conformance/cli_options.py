@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import msgspec
 
-from conformance import campaign, divergences, roster, targets
+from conformance import campaign, commands, divergences, roster, targets
 from conformance.environment import Limits
 from conformance.errors import InvalidInput
 
@@ -68,15 +69,31 @@ def chosen(
     entries = roster.select(patterns, device, pythons.get("user", sys.executable))
     if in_process and (apart := [entry.target for entry in entries if targets.program(entry.target)]):
         raise InvalidInput(f"--in-process -i {apart[0]}: an executable is a process of its own; leave one of them out")
+    limits = Limits(case=timeout, memory=memory)
+    shared = (*_limits(limits), *(["--in-process"] if in_process else []))
     return campaign.Options(
-        entries,
+        [msgspec.structs.replace(entry, options=(*_where(entry, pythons), *shared)) for entry in entries],
         out,
         requested=bool(patterns),
         in_process=in_process,
         interpreters=pythons,
-        limits=Limits(case=timeout, memory=memory),
+        limits=limits,
         command=["bnconf", *sys.argv[1:]],
     )
+
+
+def _where(entry: roster.Entry, pythons: dict[str, str]) -> list[str]:
+    """Return the options that host an implementation where these do: those that its `-i` does not say."""
+    theirs = "user" if entry.environment.startswith("user") else entry.environment
+    found = commands.kept((name, python) for name, python in pythons.items() if name == theirs)
+    away = targets.is_target(entry.named) and entry.device != "cpu"
+    return [*found, *(["--device", entry.device] if away else [])]
+
+
+def _limits(limits: Limits) -> list[str]:
+    usual = Limits()
+    found = [("--timeout", limits.case, usual.case), ("--memory", limits.memory, usual.memory)]
+    return [word for name, value, default in found if value != default for word in (name, f"{value:g}")]
 
 
 def assignment(text: str) -> tuple[str, str]:

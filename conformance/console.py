@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from conformance import summary
+from conformance import commands, summary
 from conformance.campaign import Progress
 from conformance.doctor import Part
 from conformance.explaining import Off, Place
@@ -82,10 +81,10 @@ def print_run(run: Run, folder: Path) -> None:
     """Print the final table, the failures in brief, and the verdict."""
     console, rows = Console(width=None if Console().is_terminal else 200), summary.rows(run)
     console.print(_table(rows))
-    _print_first(console, [*_looser(rows), *_unjudged(rows)], f"bnconf report {folder} shows them all")
+    _print_first([*_looser(rows), *_unjudged(rows)], commands.line("report", commands.file(folder)))
     failed = [result for result in run.results if result.failed]
-    found = [f"{describe(result)}\n    {replay_command(run, result, folder)}" for result in failed]
-    _print_first(console, found, f"bnconf report {folder} shows them all")
+    found = [f"{describe(result)}\n    {commands.replay(run, result, folder)}" for result in failed]
+    _print_first(found, commands.line("report", commands.file(folder)))
     if run.header.cases < DEFAULT:
         console.print(
             f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {DEFAULT}"
@@ -93,11 +92,11 @@ def print_run(run: Run, folder: Path) -> None:
     console.print(headline(run), highlight=False, markup=False)
 
 
-def _print_first(console: Console, lines: list[str], where: str) -> None:
+def _print_first(lines: list[str], all_of_them: str) -> None:
     for line in lines[:5]:
-        console.print(line, highlight=False, markup=False)
+        click.echo(line)  # never wrapped: a command would no longer be one
     if len(lines) > 5:
-        console.print(f"… and {len(lines) - 5} more; {where}", markup=False)
+        click.echo(f"… and {len(lines) - 5} more; all of them: {all_of_them}")
 
 
 def _looser(rows: list[summary.Row]) -> list[str]:
@@ -113,13 +112,6 @@ def _looser(rows: list[summary.Row]) -> list[str]:
 def _unjudged(rows: list[summary.Row]) -> list[str]:
     """Return a line for each implementation of which some output was asked for and never judged."""
     return [f"{row.id}: never judged: {', '.join(row.unjudged)}" for row in rows if row.unjudged]
-
-
-def replay_command(run: Run, result: Result, folder: Path) -> str:
-    """Return what a shell takes to ask the case of a result again."""
-    return shlex.join(
-        ["bnconf", "replay", str(folder / run.cases[result.case].file), "-i", run.named(result.implementation)]
-    )
 
 
 def headline(run: Run) -> str:
@@ -211,7 +203,7 @@ def print_rounds(found: list[Round]) -> None:
     judged, last = sum(one.judged for one in found), found[-1].seed
     click.echo(f"{len(found)} runs, seeds {found[0].seed} to {last}: {judged} judged arrays, {len(red)} with findings")
     for one in red:
-        click.echo(f"  bnconf gate {one.folder}")
+        click.echo(f"  {commands.line('gate', commands.file(Path(one.folder)))}")
 
 
 def print_places(name: str, places: list[Place]) -> None:

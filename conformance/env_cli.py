@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from conformance import venvs
+from conformance import commands, venvs
 from conformance.errors import Incomplete
 
 
@@ -33,7 +33,8 @@ def create(name: str, python: str | None, into: Path | None) -> None:
             raise Incomplete(f"{record.id} cannot run in {made.parent.parent}: {record.reason}")
         click.echo(f"{record.id}: TensorFlow {record.versions['tensorflow']}, Python {record.versions['python']}")
     elsewhere = into is not None and str(made) != venvs.python(name)
-    click.echo(f"Use it with --env {name}={made}" if elsewhere else "Every run finds it.")
+    uses = commands.line("implementations", "--env", f"{name}={made}")
+    click.echo(f"Name it wherever it is to be used: {uses}" if elsewhere else "Every run finds it.")
 
 
 @env.command("list")

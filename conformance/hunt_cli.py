@@ -9,11 +9,12 @@ from typing import Any
 import click
 import msgspec
 
-from conformance import divergences
+from conformance import commands, divergences
 from conformance.audit import asking
 from conformance.cli_options import chosen, implementations_and_limits
 from conformance.errors import InvalidInput
 from conformance.hunting import Caught, Hunt
+from conformance.results import ImplementationRecord
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ def command(minutes: float, cases: int | None, seed: int, out: Path, known: bool
         caught = hunt.run(60 * minutes if cases is None else math.inf, cases or math.inf, seed)
         found.append(_Found(entry.id, hunt.asked, hunt.judged, caught))
         if not as_json:
-            _print(found[-1], folder)
+            _print(found[-1], folder, record)
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     if any(one.caught for one in found):
@@ -70,7 +71,9 @@ def command(minutes: float, cases: int | None, seed: int, out: Path, known: bool
 def _print(found: _Found, folder: Path) -> None:
     counts = f"{found.asked} cases asked, {found.judged} judged, {len(found.caught)} kinds of failure"
     click.echo(f"{found.implementation}: {counts}")
+def _print(found: _Found, folder: Path, record: ImplementationRecord) -> None:
+    click.echo(f"{found.implementation}: {found.asked} cases asked, {len(found.caught)} kinds of failure")
     for caught in found.caught:
         rho = f"ρ = {caught.rho:.4g}" if caught.rho is not None else caught.reason or "not finite"
         click.echo(f"  {caught.kind}: {rho}, {caught.elements} elements")
-        click.echo(f"    bnconf explain {folder / caught.file}")
+        click.echo(f"    {commands.with_file('explain', folder / caught.file, record)}")

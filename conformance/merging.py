@@ -82,7 +82,7 @@ def _implementations(shards: list[Shard]) -> dict[str, ImplementationRecord]:
     for shard in shards:
         for record in shard.run.implementations:
             other = found.setdefault(record.id, record)
-            if record.available and other.available and record != other:
+            if record.available and other.available and _bare(record) != _bare(other):
                 raise InvalidInput(
                     f"{shard.name}: {record.id} is another than in the shards before it "
                     f"({_versions(record)}; {_versions(other)}); run all shards with the same versions"
@@ -90,6 +90,11 @@ def _implementations(shards: list[Shard]) -> dict[str, ImplementationRecord]:
             if record.available:
                 found[record.id] = record
     return found
+
+
+def _bare(record: ImplementationRecord) -> ImplementationRecord:
+    """Return a record without where it was asked from, which may differ from machine to machine."""
+    return msgspec.structs.replace(record, options=[], directory="")
 
 
 def _versions(record: ImplementationRecord) -> str:

@@ -222,7 +222,7 @@ def _folder(config: pytest.Config) -> Path:
 
 def _problem(run: Run, folder: Path, group: str) -> str:
     """Return what is wrong in one group of checks, empty where nothing is."""
-    from conformance import console, summary
+    from conformance import commands, console, summary
     from conformance.gate_outputs import checks
 
     if not run.complete:
@@ -239,4 +239,4 @@ def _problem(run: Run, folder: Path, group: str) -> str:
     count = (
         f"{group}: {len(failed)} of {len(found)} judgments fail, in {len({r.case for r in failed})} cases; the worst:"
     )
-    return "\n".join([count, console.describe(worst), console.replay_command(run, worst, folder)])
+    return "\n".join([count, console.describe(worst), commands.replay(run, worst, folder)])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import msgspec
 
-from conformance import questions
+from conformance import commands, questions
 from conformance.errors import InvalidInput
 
 WIDTH = 110
@@ -45,7 +46,8 @@ def _list(as_json: bool) -> None:
     width = max(len(question.id) for question in asked)
     for question in asked:
         click.echo(f"{question.id:{width}}  {question.asks}")
-    click.echo("\nbnconf ask ID answers one, bnconf ask --all all of them.")
+    click.echo(f"\nOne of them, by its id or by words of it: {commands.line('ask', asked[0].id)}")
+    click.echo(f"All of them: {commands.line('ask', '--all')}")
 
 
 def _lines(answer: questions.Answer) -> Iterator[str]:
@@ -60,4 +62,5 @@ def _lines(answer: questions.Answer) -> Iterator[str]:
     for value, ids in answer.means.items():
         names = ", ".join(ids[:SOME]) + (f" and {len(ids) - SOME} more" if len(ids) > SOME else "")
         yield textwrap.fill(f"{value}: {names}", WIDTH, initial_indent="  ", subsequent_indent="    ")
-    yield f"\nWitness: bnconf replay {answer.witness} -i ID"
+    asks = commands.line("replay", commands.file(Path(answer.witness)), "-i", "numpy.two_pass")
+    yield f"\nWitness, asked of an implementation that -i names: {asks}"

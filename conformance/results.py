@@ -44,6 +44,7 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     """One implementation, why it could not be judged if it could not, what it runs on, and what it promises.
 
     about: what it runs on beyond versions, such as the GPU. named: what `-i` names it by, its id or a target.
+    options: what else it was asked with, such as `--env user=PYTHON`. directory: where a target was named.
     """
 
     id: str
@@ -58,6 +59,8 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     statement: dict[str, Any] = {}
     about: dict[str, str] = {}
     named: str = ""
+    options: list[str] = []
+    directory: str = ""
 
 
 Label = Annotated[str, msgspec.Meta(pattern="^([ABC]′?·[ST])?$")]

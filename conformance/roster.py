@@ -127,7 +127,7 @@ class _Roster:
 
 def _unknown(pattern: str, known: list[str]) -> str:
     near = difflib.get_close_matches(pattern, known + [i.split("@")[0] for i in known], n=1, cutoff=0.0)
-    return f"-i {pattern}: no such implementation; did you mean {near[0]}? `bnconf implementations` lists them all"
+    return f"-i {pattern}: no such implementation; did you mean {near[0]}? all of them: bnconf implementations"
 
 
 def environments(entries: list[Entry], interpreters: dict[str, str]) -> list[Environment]:

@@ -27,13 +27,17 @@ _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One implementation on one device, the environment that hosts it, its target there, and what `-i` names it by."""
+    """One implementation on one device, the environment that hosts it, its target there, and what `-i` names it by.
+
+    options: what else it is asked with, as a command takes it (`commands`).
+    """
 
     id: str
     statement: Statement
     environment: str
     target: str
     named: str
+    options: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:

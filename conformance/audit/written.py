@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from conformance import commands
 from conformance.audit.blame import Mismatch, Unexplained
 from conformance.audit.cells import Cell, Inapplicable, Value
 from conformance.audit.documents import Contradiction
@@ -51,4 +52,6 @@ def read(path: Path) -> Written:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Written)
     except (OSError, msgspec.MsgspecError) as error:
-        raise InvalidInput(f"{path}: is no audit ({error}); write it again with bnconf audit --out {path}") from error
+        raise InvalidInput(
+            f"{path}: is no audit ({error}); write it again: {commands.line('audit', '--out', commands.file(path))}"
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from conformance.console import replay_command
+from conformance import commands
 from conformance.gate import Finding, GateDecision
 from conformance.results import Result, Run
 
@@ -34,7 +34,7 @@ def _lines(finding: Finding, run: Run, folder: Path) -> list[str]:
 
 def command(run: Run, failure: Result, folder: Path) -> str:
     """Return what a shell takes to ask the case of a failure again, as one safe line."""
-    return one_line(replay_command(run, failure, folder))
+    return commands.replay(run, failure, folder)
 
 
 def one_line(text: str) -> str:

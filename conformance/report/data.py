@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 
+from conformance import commands
 from conformance.report.drill import Sample
 from conformance.report.entries import Entry
 from conformance.report.groups import Group
 from conformance.report.pack import pack
 from conformance.report.tally import Count, Kind
-from conformance.results import CaseRecord, Result, Run
+from conformance.results import CaseRecord, ImplementationRecord, Result, Run
 from reference.spec import Array
 
 LONGEST = 400
@@ -23,6 +25,7 @@ LONGEST = 400
 NOT_ASKED, UNSUPPORTED, INCONCLUSIVE, CONFORMS, FAILS = 0, 1, 2, 3, 255
 """Codes of the grid where there is no ρ; those between are `code`s of one."""
 _PER_DECADE, _ONE = 16, 100
+_HERE = "cases/0123456789abcdef.safetensors"  # as long as any, and as little to be quoted
 
 
 class Extra(NamedTuple):
@@ -34,7 +37,7 @@ class Extra(NamedTuple):
     reasons: dict[str, str]
 
 
-def packed(run: Run, counts: list[Count], extra: Extra) -> str:
+def packed(run: Run, folder: Path, counts: list[Count], extra: Extra) -> str:
     """Return all of it, compressed."""
     rows = [(n, entry) for n, count in enumerate(counts) for entry in count.rows]
     arrays = [_single(array.ravel()) for sample in extra.samples for array in sample.arrays.values()]
@@ -46,7 +49,7 @@ def packed(run: Run, counts: list[Count], extra: Extra) -> str:
         "grid": grid(run),
         "values": np.concatenate(arrays) if arrays else np.zeros(0, np.float32),
     }
-    return pack(columns, _rest(run, extra))
+    return pack(columns, _rest(run, folder, extra))
 
 
 def _single(values: Any) -> Array:
@@ -80,16 +83,22 @@ def number(result: Result) -> float:
     return math.nan if result.rho is msgspec.UNSET or result.rho is None else float(result.rho)
 
 
-def _rest(run: Run, extra: Extra) -> dict[str, Any]:
+def _rest(run: Run, folder: Path, extra: Extra) -> dict[str, Any]:
     return {
         "implementations": [
-            {"id": r.id, "framework": r.framework, "named": r.named or r.id} for r in run.implementations
+            {"id": r.id, "framework": r.framework, "replay": _replay(r, folder)} for r in run.implementations
         ],
         "cases": [[*_case(case), extra.steps.get(case.case, [])] for case in run.cases.values()],
         "samples": [sample.described() for sample in extra.samples],
         "groups": [group.described() for group in extra.groups],
         "reasons": extra.reasons,
     }
+
+
+def _replay(record: ImplementationRecord, folder: Path) -> list[str]:
+    """Return what stands before and after a case's file in the line that asks it again."""
+    place, _, after = commands.with_file("replay", folder / _HERE, record).partition(_HERE)
+    return [place, after]
 
 
 def _case(case: CaseRecord) -> list[Any]:

@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from conformance import summary
+from conformance import commands, summary
 from conformance.codec import read_case
-from conformance.console import replay_command
 from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
 from conformance.report import coverage, data, drill, groups, history, overview, plots, promises
@@ -58,9 +57,15 @@ def view(material: Material) -> dict[str, Any]:
         "cells": coverage.cells(run),
         "asked": coverage.asked(run),
         "history": _history(material.runs),
-        "command": partial(_command, run),
+        "command": partial(_command, run, folder),
+        "commands": {
+            "gate": commands.line("gate", commands.file(folder)),
+            "audit": commands.line("audit", "--out", commands.file(folder / "audit.json")),
+        },
         "facts": partial(_facts, run, material.known),
-        "packed": data.packed(run, counts, data.Extra(found, samples, _steps(run, folder), _reasons(material.known))),
+        "packed": data.packed(
+            run, folder, counts, data.Extra(found, samples, _steps(run, folder), _reasons(material.known))
+        ),
     }
 
 
@@ -139,8 +144,8 @@ def _reasons(known: list[Divergence]) -> dict[str, str]:
     return {d.id: f"{d.reason} ({d.rule}; {d.link})" for d in known}
 
 
-def _command(run: Run, entry: Entry) -> str:
-    return replay_command(run, entry.result, Path()) if entry.result.case in run.cases else ""
+def _command(run: Run, folder: Path, entry: Entry) -> str:
+    return commands.replay(run, entry.result, folder) if entry.result.case in run.cases else ""
 
 
 def _facts(run: Run, known: list[Divergence], entry: Entry) -> dict[str, Any]:

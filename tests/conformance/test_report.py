@@ -165,7 +165,7 @@ def test_failures_are_named_with_a_replay_command(run, adapter, page):
     html = page()
     worst = max((r for r in found.results if r.output == "moving_mean"), key=lambda r: float(r.rho or 0))
     assert f"<code>{worst.case}</code>" in html
-    assert "bnconf replay cases/" in html
+    assert re.search(r"bnconf replay \S+/run/cases/", html)
     assert "moving_mean" in html
     assert "in a way that nothing explains</strong>" in html
 

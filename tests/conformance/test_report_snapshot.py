@@ -88,7 +88,7 @@ def said(folder):
     (run / results.FILE).write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records()))
     text = _Text()
     text.feed(render(gather(run)))
-    return "\n".join(text.lines).strip() + "\n"
+    return "\n".join(text.lines).strip().replace(str(run), "fixed") + "\n"
 
 
 def test_the_report_of_a_fixed_run_says_what_it_said(tmp_path):

@@ -61,9 +61,8 @@ function judged(one) {
 
 function replay(about, one) {
   const id = one.kind?.implementation ?? one.implementation ?? '';
-  const named = run.byId.get(id)?.named ?? id;
-  const quoted = /^[\w.@+:/-]+$/.test(named) ? named : `'${named.replaceAll("'", "'\\''")}'`;
-  const code = el('code', {}, `bnconf replay ${about.file}${named ? ` -i ${quoted}` : ''}`);
+  const [before, after] = (run.byId.get(id) ?? run.implementations[0]).replay;
+  const code = el('code', {}, `${before}${about.file}${after}`);
   const said = el('output', {});
   const copy = el('button', { type: 'button', onclick: async () => {
     try { await navigator.clipboard.writeText(code.textContent); said.textContent = ' copied'; } catch {
@@ -71,7 +70,7 @@ function replay(about, one) {
       said.textContent = ' selected: copy it with the keyboard';
     }
   } }, 'Copy');
-  return el('p', { class: 'command' }, 'Ask again, from the run’s folder: ', code, ' ', copy, said);
+  return el('p', { class: 'command' }, 'Ask again, from where this page was written: ', code, ' ', copy, said);
 }
 
 function timeline(about, mine, at) {
