@@ -68,11 +68,9 @@ def command(minutes: float, cases: int | None, seed: int, out: Path, known: bool
         raise click.exceptions.Exit(1)
 
 
-def _print(found: _Found, folder: Path) -> None:
+def _print(found: _Found, folder: Path, record: ImplementationRecord) -> None:
     counts = f"{found.asked} cases asked, {found.judged} judged, {len(found.caught)} kinds of failure"
     click.echo(f"{found.implementation}: {counts}")
-def _print(found: _Found, folder: Path, record: ImplementationRecord) -> None:
-    click.echo(f"{found.implementation}: {found.asked} cases asked, {len(found.caught)} kinds of failure")
     for caught in found.caught:
         rho = f"ρ = {caught.rho:.4g}" if caught.rho is not None else caught.reason or "not finite"
         click.echo(f"  {caught.kind}: {rho}, {caught.elements} elements")
