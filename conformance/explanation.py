@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from conformance import predicted
 from conformance.case import Case
 from conformance.codec import read_case
 from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
 from conformance.judgment import judge
 from conformance.outcome import Reply, decode_reply
+from conformance.predicted_types import Asked
 from conformance.question import Question
 from conformance.results import ImplementationRecord, Result, Run, answer_file
 from conformance.statement import Statement, step_facts
@@ -26,11 +28,13 @@ class Explanation(msgspec.Struct, frozen=True):
 
     `explained`: predicted, and it passes as predicted. `changed`: predicted, but it behaves otherwise. `spread`: it
     behaves as predicted where that was not predicted. `unexplained`: nothing is known of it.
+    no_formula: it is explained by a prediction alone that has no formula for the wrong value.
     """
 
     result: Result
     kind: Kind
     divergences: tuple[str, ...] = ()
+    no_formula: bool = False
 
 
 def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation]:
@@ -64,20 +68,27 @@ class Answered:
     def explained(self, failures: list[Result], known: list[Divergence]) -> list[Explanation]:
         """Return what divergences say of each failure in it: as predicted, then each one wherever it would explain."""
         about = [divergence for divergence in known if divergence.concerns(self.record)]
-        predicted = self._verdicts(about)
-        return [self._explanation(result, about, predicted) for result in failures]
+        verdicts = self._verdicts(about)
+        return [self._explanation(result, about, verdicts) for result in failures]
 
-    def _explanation(self, result: Result, about: list[Divergence], predicted: dict[Any, str]) -> Explanation:
+    def _explanation(self, result: Result, about: list[Divergence], verdicts: dict[Any, str]) -> Explanation:
         covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
         if covering:
             here = [d for d in about if d.id in covering]
+            died = result.outcome == "Crashed" and any(d.predicts.crashes for d in here)
+            told = any(self._told(result, d.predicts.formula, about) for d in here if d.predicts.formula)
+            if died or told or _passes(verdicts, result) or _passes(self._verdicts(here), result):
+                return Explanation(result, "explained", covering)
             compared = isinstance(result.rho, float) or self._spread_of_nan(result) or _misshapen(result)
             off = compared and any(d.predicts.wrong for d in here)
-            died = result.outcome == "Crashed" and any(d.predicts.crashes for d in here)
-            known = off or died or _passes(predicted, result) or _passes(self._verdicts(here), result)
-            return Explanation(result, "explained" if known else "changed", covering)
+            return Explanation(result, "explained" if off else "changed", covering, no_formula=off)
         spread = tuple(d.id for d in about if _passes(self._verdicts([d], everywhere=True), result))
         return Explanation(result, "spread" if spread else "unexplained", spread)
+
+    def _told(self, result: Result, formula: str, about: list[Divergence]) -> bool:
+        """Return whether an array is what a formula makes of it, beside whatever else is predicted."""
+        statement = self._changed(about)
+        return predicted.explains(formula, Asked(self.question, statement, self.reply, result.step, result.output))
 
     def _spread_of_nan(self, result: Result) -> bool:
         """Return whether an array, not a refusal or a crash, is not finite where something went in that was not.
@@ -89,17 +100,26 @@ class Answered:
         return self.question.poisoned(result.step) is not None or self.question.overflows(result.step)
 
     def _verdicts(self, about: list[Divergence], *, everywhere: bool = False) -> dict[Any, str]:
-        statement = self.statement
-        for divergence in about:
-            statement = divergence.changed(statement, everywhere=everywhere)
+        statement = self._changed(about, everywhere=everywhere)
         question = Question(self.question.case) if everywhere else self.question
         return {(r.step, r.output): r.verdict for r in judge("", question, statement, self.reply)}
 
+    def _changed(self, about: list[Divergence], *, everywhere: bool = False) -> Statement:
+        statement = self.statement
+        for divergence in about:
+            statement = divergence.changed(statement, everywhere=everywhere)
+        return statement
+
 
 def _passes(verdicts: dict[Any, str], result: Result) -> bool:
-    """Return whether a result no longer fails; a step that now conforms by being refused is one `outcome`."""
-    verdict = verdicts.get((result.step, result.output)) or verdicts.get((result.step, "outcome"))
-    return verdict in ("PASS", "INCONCLUSIVE")
+    """Return whether a result no longer fails.
+
+    A step that now conforms by being refused is one `outcome`; one that was to be refused, and now is not, its arrays.
+    """
+    found = verdicts.get((result.step, result.output)) or verdicts.get((result.step, "outcome"))
+    arrays = [verdict for (step, _), verdict in verdicts.items() if step == result.step]
+    wanted = [found] if found else arrays if result.output == "outcome" else []
+    return bool(wanted) and set(wanted) <= {"PASS", "INCONCLUSIVE"}
 
 
 def _misshapen(result: Result) -> bool:

@@ -97,10 +97,10 @@ class _Judge:
 
     def _after(self, t: int) -> Answers:
         """Return what should follow from the implementation's own state before this step."""
-        before = self._before(t) if t else None
+        before = self.before(t) if t else None
         return {} if before is None else expectation.after(self.plan, t, before)
 
-    def _before(self, t: int) -> State | None:
+    def before(self, t: int) -> State | None:
         """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
         if not t:
             return initial_state(self.case, self.plan.semantics, self.question.dtype)
@@ -126,7 +126,7 @@ class _Judge:
         returned = self._statistics(outcome, "mean", "variance") if normalize and not averaged else None
         if returned is None or (returned[1] < 0).any():
             return {}
-        before = self._before(t)
+        before = self.before(t)
         if self.plan.spec.renorm and before is None:
             return {}
         (mean, variance), rounded = returned, self.statement.returned == "rounded"
@@ -249,3 +249,8 @@ def compared(question: Question, statement: Statement, reply: Reply, t: int) -> 
         if judging.plan.unjudged or isinstance(trajectory, Refusal) or not isinstance(outcome, Outputs):
             return {}
         return judging.checks(t, trajectory, outcome)
+
+
+def state_before(question: Question, statement: Statement, reply: Reply, t: int) -> State | None:
+    """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
+    return _Judge("", question, statement, reply).before(t)

@@ -122,6 +122,8 @@ def _validate_virtual(spec: Spec, shape: Shape, semantics: Semantics | None, tra
         raise Refusal(f"virtual_batch_size={size} is a number of rows; use a number ≥ 1, or None")
     if 0 in kept_axes(spec, len(shape)):
         raise Refusal(f"virtual_batch_size={size} splits axis 0, which axis={spec.axis} keeps; keep another axis")
+    if semantics is not None and semantics.virtual_batches == "ignored":
+        return
     if shape[0] % size and (training or semantics is None or semantics.indivisible_inference == "refused"):
         raise Refusal(f"virtual_batch_size={size} does not divide the {shape[0]} rows of {shape}; use a divisor")
 
@@ -153,7 +155,8 @@ def _validate_training(spec: Spec, shape: Shape, semantics: Semantics) -> None:
         raise Refusal(f"renorm_clipping rmax={rmax} is below rmin={rmin}; swap them")
     if spec.epsilon == 0 and semantics.zero_epsilon == "refused":
         raise Refusal("epsilon=0 is refused in training; use a number > 0")
-    rows = shape[0] if spec.virtual_batch_size is None else min(spec.virtual_batch_size, shape[0])
+    whole = spec.virtual_batch_size is None or semantics.virtual_batches == "ignored"
+    rows = shape[0] if whole else min(spec.virtual_batch_size or 0, shape[0])
     n = math.prod((rows, *shape[1:])[axis] for axis in reduced_axes(spec, len(shape)))
     if n == 0 and semantics.empty_batch == "refused":
         raise Refusal(f"an input of shape {shape} has no value to average over; use at least one row")

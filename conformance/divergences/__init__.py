@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from conformance import corpus
+from conformance import corpus, predicted
 from conformance.errors import InvalidInput
 from conformance.numerics import Numerics
 from conformance.results import ImplementationRecord
@@ -30,9 +30,10 @@ FOLDER = Path(__file__).parent
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What holds instead of the statement: fields of `Semantics` or `Numerics`, or the types that it refuses with.
 
-    accepts: it answers what makes no sense, such as statistics of another size. wrong: its output is off by more than
-    the bound, finite unless a NaN or an infinity went in, or of another shape, and no formula for it is known; the
-    weakest prediction.
+    accepts: it answers what makes no sense, such as statistics of another size. formula: its output is another, by a
+    formula of `conformance.predicted`.
+    wrong: its output is off by more than the bound, finite unless a NaN or an infinity went in, or of another shape;
+    the weakest prediction, and the gate counts what nothing else explains. no_formula: why there can be no formula.
     crashes: the process dies of it.
     """
 
@@ -40,7 +41,9 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     numerics: dict[str, Any] = {}
     refuses: list[str] = []
     accepts: bool = False
+    formula: str = ""
     wrong: bool = False
+    no_formula: str = ""
     crashes: bool = False
 
     def rules(self, when: When, cite: str) -> list[Rule]:
@@ -93,7 +96,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     def changed(self, statement: Statement, *, everywhere: bool = False) -> Statement:
         """Return the statement with the prediction in it; everywhere: whatever the facts."""
         when = {} if everywhere else self.when
-        if self.predicts.wrong or self.predicts.crashes:
+        if self.predicts.wrong or self.predicts.crashes or self.predicts.formula:
             return statement
         if self.predicts.accepts:
             return msgspec.structs.replace(statement, accepts=[*statement.accepts, when])
@@ -139,9 +142,16 @@ def _check(where: str, divergence: Divergence) -> None:
     p = divergence.predicts
     if empty := [name for name in ("id", "rule", "reason", "owner") if not getattr(divergence, name).strip()]:
         raise InvalidInput(f"{where}: {empty[0]} of {divergence.id or 'a divergence'} is empty; fill it in")
-    if sum(map(bool, (p.semantics or p.numerics, p.refuses, p.accepts, p.wrong, p.crashes))) != 1:
+    one = (p.semantics or p.numerics, p.refuses, p.accepts, p.formula, p.wrong, p.crashes)
+    if sum(map(bool, one)) != 1:
         raise InvalidInput(
-            f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts, wrong, crashes"
+            f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts, formula, "
+            "wrong, crashes"
+        )
+    if p.wrong != bool(p.no_formula.strip()):
+        raise InvalidInput(
+            f"{where}: {divergence.id}: `wrong` explains any value, so that `no_formula` must say why there is no "
+            "formula for it, and is for nothing else; add it, or give a formula"
         )
     if not divergence.link.startswith("https://") and divergence.link != "unreported":
         raise InvalidInput(f'{where}: link "{divergence.link}" is neither https://… nor "unreported"; give one of them')
@@ -162,6 +172,7 @@ def _check_names(where: str, divergence: Divergence) -> None:
         ("fact", divergence.when, facts),
         ("semantics", divergence.predicts.semantics, {field.name for field in dataclasses.fields(Semantics)}),
         ("numerics", divergence.predicts.numerics, set(Numerics.__struct_fields__)),
+        ("formula", [name for name in [divergence.predicts.formula] if name], predicted.FORMULAS),
     ):
         if stray := [name for name in given if name not in known]:
             raise InvalidInput(
