@@ -15,7 +15,7 @@ from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
 from conformance.judgment import judge
 from conformance.outcome import Reply, decode_reply
-from conformance.predicted_types import Asked
+from conformance.predicted.asked import Asked
 from conformance.question import Question
 from conformance.results import ImplementationRecord, Result, Run, answer_file
 from conformance.statement import Statement, step_facts

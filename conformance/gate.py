@@ -63,7 +63,7 @@ class GateDecision(msgspec.Struct, frozen=True):
     """What the gate decided, and why.
 
     implementations: those it speaks of. explained: failures that behave as predicted. reasons: of known divergences,
-    by their ids.
+    by their ids. no_formula: explained failures that any wrong value would have passed for, as no formula says which.
     """
 
     findings: list[Finding]
@@ -72,6 +72,7 @@ class GateDecision(msgspec.Struct, frozen=True):
     reasons: dict[str, str]
     judged: int
     passed: int
+    no_formula: int = 0
 
     @property
     def status(self) -> int:
@@ -82,7 +83,9 @@ class GateDecision(msgspec.Struct, frozen=True):
     @property
     def verdict(self) -> str:
         """The decision in words."""
-        counts = f"{self.judged} judged arrays, {len(self.explained)} explained deviations"
+        counts = (
+            f"{self.judged} judged arrays, {len(self.explained)} explained deviations, {self.no_formula} by no formula"
+        )
         return f"{'green' if self.status == 0 else 'red'} ({self.status}): {_SAYS[self.status]}; {counts}"
 
 
@@ -121,6 +124,7 @@ def decide(
         {d.id: f"{d.reason} ({d.link})" for d in known},
         len(judged),
         sum(r.verdict == "PASS" for r in judged),
+        sum(e.no_formula for e in explained),
     )
 
 

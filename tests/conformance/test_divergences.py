@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 
 import msgspec
 import numpy as np
@@ -45,7 +44,10 @@ def case(*modes, x=ROWS, axis=1, given=True, derivative="", **tensors):
         if derivative == "reverse":
             del found[f"{t}.tangent"]
     if given:
-        found = {"moving_mean": np.array([0.5, 0.25], x.dtype), "moving_variance": np.array([1.5, 2.0], x.dtype)} | found
+        found = {
+            "moving_mean": np.array([0.5, 0.25], x.dtype),
+            "moving_variance": np.array([1.5, 2.0], x.dtype),
+        } | found
     steps = tuple(Step(mode=mode, derivatives=wanted) for mode in modes)
     affine = {"center": "beta" in found, "scale": "gamma" in found}
     return Case(spec=Spec(axis=axis, epsilon=EPSILON, momentum=KEPT, **affine), steps=steps, tensors=found)
@@ -59,7 +61,9 @@ def kinds(name, implementation, asked, *outputs):
     record = ImplementationRecord(entry.id, entry.statement.framework, "", True, statement=statement, versions=versions)
     question, answers = Question(asked), tuple(Outputs(arrays) for arrays in outputs)
     reply = Reply(0, entry.id, answers)
-    failures = [r for r in judge("", question, entry.statement, reply) if r.failed and r.reason != "the output is missing"]
+    failures = [
+        r for r in judge("", question, entry.statement, reply) if r.failed and r.reason != "the output is missing"
+    ]
     explained = Answered(record, question, reply).explained(failures, [known(name)])
     return {(e.result.step, e.result.output): e.kind for e in explained}
 
@@ -230,5 +234,7 @@ def test_wrong_without_a_reason_is_refused(manifest):
 
 def test_an_unknown_formula_is_refused_with_those_there_are(manifest):
     """A name that no formula has would explain nothing, and nobody would know."""
-    with pytest.raises(divergences.InvalidInput, match=r'no formula is called "of nothing"; use one of .*squared weights'):
+    with pytest.raises(
+        divergences.InvalidInput, match=r'no formula is called "of nothing"; use one of .*squared weights'
+    ):
         divergences.read(manifest(predicts='{ formula = "of nothing" }'))

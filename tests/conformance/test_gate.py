@@ -20,6 +20,7 @@ from conformance.question import Question
 from conformance.strategies import SMOKE
 
 BIASED = "wrong:BiasedForUnbiased"
+WRONG = '{ wrong = true, no_formula = "it reads memory that nobody wrote" }'
 SEVERAL_RANKS = 20  # cases that reach ranks 2 to 5
 
 
@@ -278,6 +279,19 @@ def test_exit_zero_reports_and_exits_0(run, adapter, gate, tmp_path):
     assert verdict(result).startswith("red (1)")
 
 
+def test_what_no_formula_explains_is_counted_in_every_format(run, adapter, manifest, gate, tmp_path):
+    """A prediction that any wrong value would fit says so: in text, JSON and summary; one with a formula counts 0."""
+    failed = sum(r.verdict == "FAIL" for r in run(adapter(BIASED), cases=SEVERAL_RANKS).results)
+    summary = tmp_path / "summary.md"
+    assert verdict(gate("--divergences", manifest())).endswith(", 0 by no formula")
+    known = ("--divergences", manifest(predicts=WRONG))
+    assert verdict(gate(*known, "--summary", summary)).endswith(
+        f"{failed} explained deviations, {failed} by no formula"
+    )
+    assert f"{failed} by no formula" in summary.read_text()
+    assert json.loads(gate(*known, "--json").stdout)["no_formula"] == failed
+
+
 def test_json_holds_the_decision(run, adapter, gate, tmp_path):
     """--json prints findings and counts."""
     run(adapter(BIASED))
@@ -330,7 +344,7 @@ def test_the_decision_depends_on_the_run_alone(run, adapter, manifest, tmp_path)
     assert decisions[0] == decisions[1]
 
 
-@pytest.mark.parametrize(("predicts", "status"), [("{ crashes = true }", 0), ("{ wrong = true }", 1)])
+@pytest.mark.parametrize(("predicts", "status"), [("{ crashes = true }", 0), (WRONG, 1)])
 def test_a_crash_is_explained_by_the_prediction_of_a_crash_alone(run, adapter, manifest, gate, predicts, status):
     """A process that dies as predicted is green; a prediction of wrong values does not cover it."""
     run(adapter("faulty:Exit"), cases=14, corpus=True)
@@ -348,5 +362,5 @@ def test_a_wrong_value_may_be_of_another_shape_but_not_missing(run, adapter, man
     answered = Answered(record, Question(case), Reply(0, record.id, (answer,) * len(case.steps)))
     judged = judge(name, answered.question, answered.statement, answered.reply)
     (failure,) = (r for r in judged if (r.step, r.output) == (0, "mean"))
-    (explained,) = answered.explained([failure], divergences.read(manifest(predicts="{ wrong = true }")))
+    (explained,) = answered.explained([failure], divergences.read(manifest(predicts=WRONG)))
     assert explained.kind == kind

@@ -13,7 +13,7 @@ from conformance.case import initial_state
 from conformance.derivatives import following
 from conformance.expectation import OneStep
 from conformance.expected import Expected
-from conformance.predicted_types import Asked
+from conformance.predicted.asked import Asked
 from conformance.question import Plan
 from conformance.second_order_bounds import TangentBounds
 from reference import State
@@ -123,7 +123,11 @@ def _dx_of_squared_weights(
     if dy is None:
         return None
     f, e_f = (1.0, 0.0) if inner is None else (inner[0].value, inner[0].error)
-    x, w, total = batch.x, weights, lambda a: np.add.reduce(a, batch.axes, keepdims=True) / batch.divisor
+    x, w = batch.x, weights
+
+    def total(values: Array) -> Array:
+        return np.add.reduce(values, batch.axes, keepdims=True) / batch.divisor
+
     last = used.r**2 * total(f * dy * (x - used.mean)) * (w**2 * x - used.mean * w) * passes
     value = step.gamma * used.r * (f * dy - w * total(f * dy) - last)
 

@@ -7,7 +7,6 @@ same bounds as what is right, and from the state that it itself returned before.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,8 +20,8 @@ from conformance.expectation import OneStep
 from conformance.expected import Expected
 from conformance.judgment import state_before
 from conformance.outcome import Outputs
-from conformance.predicted_derivatives import forward_over_forward, of_squared_weights, third
-from conformance.predicted_types import Asked, Formula
+from conformance.predicted.asked import Asked, Formula
+from conformance.predicted.derivatives import forward_over_forward, of_squared_weights, third
 from conformance.question import Plan, Question
 from conformance.statement import Rule
 from reference import Refusal
@@ -86,10 +85,16 @@ def _of_all_channels(asked: Asked) -> Expected | None:
     found = _answer(msgspec.structs.replace(case, spec=spec, tensors=tensors, layout="C"), asked, asked.t)
     if found is None:
         return None
-    take: Callable[[Array], Array] = {
-        "y": np.diagonal, "dx": lambda a: a.sum(1), "mean": lambda a: a[:1], "variance": lambda a: a[:1],
-    }.get(asked.output, lambda a: a)  # fmt: skip
-    return Expected(take(found.value), take(found.bound), found.dtype)
+    return Expected(_own(asked.output, found.value), _own(asked.output, found.bound), found.dtype)
+
+
+def _own(output: str, array: Array) -> Array:
+    """Return what an output has of one in which every channel holds the whole vector."""
+    if output == "y":
+        return np.diagonal(array)
+    if output == "dx":
+        return np.add.reduce(array, 1)
+    return array[:1] if output in ("mean", "variance") else array
 
 
 def _answer(case: Case, asked: Asked, t: int, semantics: dict[str, Any] | None = None) -> Expected | None:
@@ -177,7 +182,7 @@ def _times_zero(asked: Asked) -> Expected | None:
     batch, most = asked.question.whole(t), plan.bounds("infer", "dx", 1).units.largest
     off = ~(np.isfinite(batch.variance) & (batch.variance + batch.mean**2 <= most))
     missing = np.isnan(widened(outcome.tensors[asked.output], np.float64)) & np.broadcast_to(off, right.value.shape)
-    return dataclasses.replace(right, value=np.where(missing, np.nan, right.value), poisoned=missing)
+    return dataclasses.replace(right, value=np.where(missing, np.nan, right.value))
 
 
 # --- in a mask's weights ---------------------------------------------------------------------------------------------
