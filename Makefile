@@ -86,8 +86,8 @@ prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (a
 	@echo "Mutating reference/"
 	@$(BIN)/python tests/mutants/reference_mutants.py --jobs $(JOBS)
 
-prove-gate: $(RUN_READY) ## gate ten seeds, and one of them twice (CASES; GATE_ARGS such as -i 'torch.*')
-	@echo "Gating ten seeds; runs go to reports/prove-gate/"
+prove-gate: $(RUN_READY) ## gate ten seeds drawn afresh (CASES; GATE_ARGS such as --seeds 3 4, -i 'torch.*')
+	@echo "Gating ten seeds drawn afresh; runs go to reports/prove-gate/"
 	@$(BIN)/python tests/benchmarks/prove_gate.py $(if $(CASES),--cases $(CASES)) $(GATE_ARGS)
 
 prove-audit: $(RUN_READY) ## the audit over everything: cells proven, identify, translations
