@@ -17,7 +17,7 @@ from types import FrameType
 
 import msgspec
 
-from conformance import availability, corpus, results, strategies
+from conformance import availability, corpus, excluded, results, strategies
 from conformance import environment as env
 from conformance.case import Case
 from conformance.codec import encode_case
@@ -174,6 +174,7 @@ class Campaign:
         pooled = {entry.id: _pooled(entry.statement, items) for entry in entries}
         asked = {item.index: [e.id for e in entries if self._is_asked(item, e, pooled[e.id])] for item in items}
         self.progress.started(worker.environment.name, sum(len(ids) for ids in asked.values()))
+        self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
 
         def questions() -> Iterator[env.Request]:
             for item in items:
@@ -186,6 +187,16 @@ class Campaign:
         for reply in worker.ask(questions()):
             self.judged(items[reply.request], by_id[reply.implementation], reply)
             self.progress.advanced(worker.environment.name)
+
+    def _tell_unasked(self, entries: list[Entry], asked: set[str]) -> None:
+        """Tell of each implementation that no case is asked of, and which facts exclude it."""
+        with self._lock:
+            why = [(r.implementation, r.reason) for r in self.records if isinstance(r, Result) and r.reason]
+        answered = {identity for _, identity in self._answered}
+        for entry in entries:
+            if entry.id not in asked | answered:
+                own = excluded.brief((name, reason) for name, reason in why if name == entry.id)
+                self.progress.note(f"{entry.id} is asked nothing: {own or 'no case of its signatures'}; ask more cases")
 
     def _is_asked(self, item: Item, entry: Entry, pooled: list[strategies.Signature]) -> bool:
         """Whether an implementation gets a case; a compiled one gets pooled signatures only."""
@@ -260,7 +271,8 @@ class Campaign:
         if self._stop.is_set():
             self._incomplete("the run was interrupted")
         if not verdicts["PASS"] + verdicts["FAIL"] and not self.reasons:
-            self._incomplete(results.NOTHING)
+            why = results.why_nothing(record for record in self.records if isinstance(record, Result))
+            self._incomplete(results.NOTHING + why)
         seconds = round(time.monotonic() - self._began, 3)
         cpu = {name: round(value, 3) for name, value in sorted(self.cpu.items())}
         end = results.EndRecord(not self.reasons, sorted(self.reasons), seconds, cpu, dict(sorted(verdicts.items())))

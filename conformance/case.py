@@ -20,6 +20,9 @@ from reference.precision import widened
 from reference.spec import Array, kept_shape
 
 SCHEMA = 1
+OF_LAYER = ("gamma", "beta", "moving_mean", "moving_variance")
+OF_STEP = ("x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent")
+"""What tensors are called: those of the layer by these names, those of step t by `<t>.` and these."""
 
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
 Layout = Literal["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from conformance import commands, console, explaining, recording, replaying, results, roster
+from conformance import commands, console, excluded, explaining, recording, replaying, results, roster
 from conformance.campaign import Options
 from conformance.cli_options import assignment, chosen, implementations_and_limits
 from conformance.errors import Incomplete, InvalidInput
@@ -51,7 +51,9 @@ def replay(
     FILE is a case, a recording, a run's folder (its failures are asked again), or a folder of case files and
     recordings. Without -i those are asked whose answers were recorded, or everybody.
 
-    Exits 1 where an implementation fails, 3 where one that was asked for is missing.
+    Who does not support a case is not asked; UNSUPPORTED says which fact of it excludes whom.
+
+    Exits 1 where an implementation fails, 3 where one that was asked for is missing, or nothing was compared.
     """
     wanted = [part for path in files for part in recording.read(path)]
     if recorded:
@@ -63,6 +65,8 @@ def replay(
         raise Incomplete("; ".join(missing))
     if any(result.failed for line in lines for result in line.results):
         raise click.exceptions.Exit(1)
+    if all(line.status == "UNSUPPORTED" for line in lines):
+        raise Incomplete(f"{results.NOTHING}: {_excluded(lines)}")
 
 
 def _judged_again(part: Recording, patterns: tuple[str, ...]) -> list[_Line]:
@@ -95,7 +99,7 @@ def _asked(
 ) -> list[_Line]:
     lines: list[_Line] = []
     for part, asked in zip(parts, replaying.ask([part.case for part in parts], options, only), strict=True):
-        lines += _lines(part, asked, options, gone)
+        lines += _lines(part, asked, gone)
         if save:
             kept = Recording(part.name, part.case, tuple(asked.answers), describe_host(), part.extra)
             recording.write(kept, save / f"{part.name}.safetensors")
@@ -130,15 +134,17 @@ def _as_recorded(record: results.ImplementationRecord, interpreters: tuple[str, 
     return {"interpreters": (*found, *interpreters), **there}
 
 
-def _lines(part: Recording, asked: replaying.Asked, options: Options, gone: dict[str, str]) -> list[_Line]:
+def _lines(part: Recording, asked: replaying.Asked, gone: dict[str, str]) -> list[_Line]:
     before = {answer.record.id: answer.results for answer in part.answers}
     missing = {identity: why for identity, why in gone.items() if identity in before} | asked.missing
     told = {answer.record.id for answer in asked.answers} | missing.keys()
-    for entry in options.entries:
-        if entry.id in before and entry.id not in told:
-            missing[entry.id] = f"{entry.id} does not support case {part.id} any more"
+    for name, why in asked.unsupported.items():
+        if name in before and name not in told:
+            missing[name] = f"{name} does not support case {part.id} any more: {why}"
     cannot = [_Line(part.name, part.id, name, "CANNOT RUN", reason=reason) for name, reason in missing.items()]
-    return [_line(part, answer, before) for answer in asked.answers] + cannot
+    others = {name: why for name, why in asked.unsupported.items() if name not in missing}
+    unasked = [_Line(part.name, part.id, name, "UNSUPPORTED", reason=why) for name, why in others.items()]
+    return [_line(part, answer, before) for answer in asked.answers] + cannot + unasked
 
 
 def _line(part: Recording, answer: Answer, before: dict[str, tuple[results.Result, ...]]) -> _Line:
@@ -152,15 +158,26 @@ def _show(lines: list[_Line], *, as_json: bool) -> None:
         return
     many = len({line.case for line in lines}) > 1
     for line in lines:
-        if line.status == "CANNOT RUN":
+        if line.status in ("CANNOT RUN", "UNSUPPORTED"):
             continue
         for result in line.results:
             if not many or result.failed:
                 click.echo(console.describe(result))
         why = f": never judged: {results.unjudged(line.results) or 'anything'}" if line.status == "INCONCLUSIVE" else ""
         click.echo(f"{line.status}: {line.implementation}, {line.file}{why}")
+    for file in dict.fromkeys(line.file for line in lines):
+        for why in excluded.lines((line.implementation, line.reason) for line in _unsupported(lines, file)):
+            click.echo(f"UNSUPPORTED: {file}: {why}")
     counts = Counter(line.status for line in lines)
-    click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) or "no implementation supports this case")
+    click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) or "nobody was asked")
+
+
+def _unsupported(lines: list[_Line], file: str = "") -> list[_Line]:
+    return [line for line in lines if line.status == "UNSUPPORTED" and file in ("", line.file)]
+
+
+def _excluded(lines: list[_Line]) -> str:
+    return excluded.brief((line.implementation, line.reason) for line in _unsupported(lines)) or "nobody was asked"
 
 
 @click.command()
@@ -173,11 +190,16 @@ def explain(case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], *
 
     Of a CASE-ID the run tells; of a FILE what it recorded, and with -i, or where it recorded nothing, what is answered
     now.
+
+    Exits 3 where nobody could be asked.
     """
     part = _one(case, folder)
     if patterns or not part.answers:
         asked = replaying.ask([part.case], chosen(_RUN, patterns, **common))[0]
         part = msgspec.structs.replace(part, answers=tuple(asked.answers))
+        if not asked.answers:
+            why = [*asked.missing.values(), excluded.brief(asked.unsupported.items())]
+            raise Incomplete(f"{results.NOTHING}: " + "; ".join(filter(None, why)))
     places = explaining.explain(part)
     if as_json:
         click.echo(msgspec.json.encode(places).decode())

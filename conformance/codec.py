@@ -19,9 +19,10 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-from conformance.case import SCHEMA, Case, digest, numpy_dtype, question
+from conformance import case_json
+from conformance.case import OF_LAYER, OF_STEP, SCHEMA, Case, digest, question
 from conformance.errors import InvalidInput
-from reference import Spec, validate
+from reference import validate
 from reference.spec import Array, kept_shape
 
 REPLY = "reply."
@@ -109,18 +110,14 @@ def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
 
     An inline tensor is `{"dtype": "float32", "data": [[1, 2], [3, 4]]}`; with `"shape": [0, 3]` where it holds nothing.
     """
+    fields = case_json.fields(text)
+    inline: object = fields.pop("tensors", {})
+    if not isinstance(inline, dict):
+        raise case_json.NotACase('tensors must be an object, {"0.x": {"dtype": …, "data": …}}')
+    arrays = {name: case_json.tensor(name, given) for name, given in cast("dict[str, Any]", inline).items()}
     try:
-        fields: dict[str, Any] = json.loads(text)
-        schema, inline = fields.pop("schema", SCHEMA), fields.pop("tensors", {})
-        fields.pop("about", None)  # what a corpus file says of itself
-        if schema != SCHEMA:
-            raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
-        unknown = set(fields.get("spec", {})) - {field.name for field in dataclasses.fields(Spec)}
-        if unknown:
-            raise ValueError(f"Spec has no field {sorted(unknown)}")
         case = msgspec.convert(fields, Case)
-        arrays = {name: _inline(tensor) for name, tensor in inline.items()}
-    except (json.JSONDecodeError, msgspec.ValidationError, KeyError, AttributeError, TypeError) as error:
+    except msgspec.ValidationError as error:
         raise ValueError(f"not a case: {error}") from error
     return msgspec.structs.replace(case, tensors=arrays if tensors is None else tensors)
 
@@ -144,11 +141,6 @@ def _written(array: Array) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "data": data} | ({} if array.size else {"shape": list(array.shape)})
 
 
-def _inline(tensor: dict[str, Any]) -> Array:
-    array = np.array(tensor["data"], numpy_dtype(tensor["dtype"]))
-    return array.reshape(tensor.get("shape", array.shape))
-
-
 def check(case: Case) -> None:
     """Raise ValueError where the tensors do not belong to the question: missing, of another dtype, of a wrong shape."""
     if not case.steps:
@@ -156,6 +148,7 @@ def check(case: Case) -> None:
     for t in range(len(case.steps)):
         if f"{t}.x" not in case.tensors:
             raise ValueError(f"step {t} has no input; add a tensor named {t}.x")
+    _check_names(case)
     plain = dataclasses.replace(case.spec, virtual_batch_size=None)  # whether a batch divides is for the judge to say
     wanted: dict[str, tuple[int, ...]] = {}
     if given := {"gamma", "beta", "moving_mean", "moving_variance"} & case.tensors.keys():
@@ -170,6 +163,27 @@ def check(case: Case) -> None:
             raise ValueError(f"{name} is {array.dtype.name}, but dtypes says {dtype}; change one of them")
 
 
+def _check_names(case: Case) -> None:
+    """Raise ValueError for a tensor that nothing reads, and for one that a derivative needs and that is not there."""
+    steps = range(len(case.steps))
+    known = [*OF_LAYER, *(f"{t}.{name}" for t in steps for name in OF_STEP)]
+    for name in sorted(case.tensors):
+        number, _, rest = name.partition(".")
+        if number.isdecimal() and rest in OF_STEP and int(number) not in steps:
+            raise ValueError(f"{name} is of step {number}, and there are {len(steps)} steps, the first of them 0")
+        if name not in known:
+            raise ValueError(case_json.unknown(name, known))
+    for t in steps:
+        for derivative in case.steps[t].derivatives:
+            needs = {
+                "dy": derivative.mode != "forward",
+                "tangent": derivative.mode == "forward" or derivative.order > 1,
+            }
+            if gone := [f"{t}.{n}" for n, needed in needs.items() if needed and f"{t}.{n}" not in case.tensors]:
+                asked = f"order {derivative.order} in mode {derivative.mode}"
+                raise ValueError(f"step {t} asks for a derivative of {asked}; add a tensor named {gone[0]}")
+
+
 def read_case(path: Path) -> tuple[Case, dict[str, str]]:
     """Return the case in a file, safetensors or hand-written JSON, and its other metadata."""
     return read_recorded(path)[:2]
@@ -182,8 +196,19 @@ def read_recorded(path: Path) -> Recorded:
         found: Recorded = (case_from_json(body.decode()), {}, {}) if path.suffix == ".json" else decode_recorded(body)
         check(found[0])
         return found
-    except (OSError, ValueError) as error:
-        raise InvalidInput(
-            f"{path}: cannot be read as a case ({error}); give a .safetensors case file that this version wrote, "
-            "or a hand-written .json one"
-        ) from error
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read as a case ({error.strerror}); give a case file that can") from error
+    except ValueError as error:
+        raise InvalidInput(f"{path}: cannot be read as a case: {_said(error)}; {_fix(path)}") from error
+
+
+def _said(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} ({error.object[error.start]:#04x}) is no UTF-8"
+    return str(error)
+
+
+def _fix(path: Path) -> str:
+    if path.suffix == ".json":
+        return "conformance/CASES.md says how a case is written"
+    return "give a .safetensors case file that this version wrote, or one written by hand whose name ends in .json"

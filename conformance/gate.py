@@ -16,7 +16,7 @@ from conformance.baseline import Baseline
 from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
 from conformance.explanation import Explanation, explain
-from conformance.results import NOTHING, CaseRecord, ImplementationRecord, Result, Run
+from conformance.results import NOTHING, CaseRecord, ImplementationRecord, Result, Run, why_nothing
 from conformance.strategies import CELLS
 
 Kind = Literal[
@@ -174,7 +174,7 @@ def _incomplete(run: Run, chosen: Run) -> Iterator[Finding]:
         if not about or about in wanted:
             yield Finding("incomplete", reason, about)
     if not any(result.verdict in ("PASS", "FAIL") for result in chosen.results):
-        yield Finding("incomplete", NOTHING)
+        yield Finding("incomplete", NOTHING + why_nothing(chosen.results))
     if run.header.cases >= len(CELLS) and run.header.shard == "1/1" and not run.header.selected:
         for cell in unreached(run):
             yield Finding("incomplete", f"mandatory cell not reached: {cell}")

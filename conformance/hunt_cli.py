@@ -9,12 +9,12 @@ from typing import Any
 import click
 import msgspec
 
-from conformance import commands, divergences
+from conformance import commands, divergences, excluded
 from conformance.audit import asking
 from conformance.cli_options import chosen, implementations_and_limits
-from conformance.errors import InvalidInput
+from conformance.errors import Incomplete, InvalidInput
 from conformance.hunting import Caught, Hunt
-from conformance.results import ImplementationRecord
+from conformance.results import NOTHING, ImplementationRecord
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -50,22 +50,27 @@ def command(minutes: float, cases: int | None, seed: int, out: Path, known: bool
     Each failure is made small, first by what it was drawn from, then element by element, and written as a case file:
     give it a rule and a source, and it is one for conformance/corpus/scenarios.
 
-    Exits 1 where something was caught, now or in an earlier search of the same folder.
+    Exits 1 where something was caught, now or in an earlier search of the same folder, 3 where somebody was asked
+    nothing.
     """
     if not common["patterns"]:
         raise InvalidInput("hunt searches what -i names; give -i ID, -i PATH.py:Class or -i exec:PROGRAM")
-    found, about = list[_Found](), [] if known else divergences.read()
+    found, unasked, about = list[_Found](), list[str](), [] if known else divergences.read()
     for entry, record, ask in asking.each(chosen(out, **common)):
         folder = out / entry.id.replace("/", "_")
         hunt = Hunt(record, ask, about, folder, lambda line: click.echo(line, err=True))
         caught = hunt.run(60 * minutes if cases is None else math.inf, cases or math.inf, seed)
         found.append(_Found(entry.id, hunt.asked, hunt.judged, caught))
+        if not hunt.asked:
+            unasked.append(excluded.brief((entry.id, why) for why in hunt.excluded) or f"{entry.id}: no time was left")
         if not as_json:
             _print(found[-1], folder, record)
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     if any(one.caught for one in found):
         raise click.exceptions.Exit(1)
+    if unasked:
+        raise Incomplete(f"{NOTHING}: {'; '.join(unasked)}")
 
 
 def _print(found: _Found, folder: Path, record: ImplementationRecord) -> None:

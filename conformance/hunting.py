@@ -31,6 +31,8 @@ SIZES = (2, 1, 3, 4, 5, 7, 8, 16, 17, 64, 127, 129, 1000)
 ELEMENTS = 20_000
 ROUND = 200
 """How many cases Hypothesis draws before it starts from another seed."""
+VAIN = 5_000
+"""After how many cases that an implementation does not support a search that asked none is over."""
 LATE_SECONDS, LATE_CASES = 60.0, 500
 """What is left at least to make the last case smaller, though the search is over."""
 
@@ -88,6 +90,7 @@ class Hunt:
         self.record, self.ask, self.known, self.folder, self.tell = record, ask, known, folder, tell
         self.statement = msgspec.convert(record.statement, Statement)
         self.asked, self.judged, self.largest = 0, 0, dict[str, float]()
+        self.excluded: list[str] = []
         self._judged: dict[str, list[Result]] = {}
         self._kind: Kind | None = None
         self._last: tuple[Case, Result] | None = None
@@ -109,7 +112,8 @@ class Hunt:
 
     @property
     def _over(self) -> bool:
-        return time.monotonic() > self._until or self.asked >= self._most
+        in_vain = not self.asked and len(self.excluded) >= VAIN
+        return in_vain or time.monotonic() > self._until or self.asked >= self._most
 
     def _round(self, number: int, caught: set[str]) -> None:
         """Draw cases until one fails in a way that is not caught yet, and let Hypothesis make its recipe smaller."""
@@ -145,7 +149,10 @@ class Hunt:
         """Return the results of a case, known failures left out; none where time is up, or it cannot be asked."""
         identity = case_id(case)
         if identity not in self._judged:
-            if self._over or self.statement.unsupported(facts(case)):
+            if self._over:
+                return []
+            if why := self.statement.unsupported(facts(case)):
+                self.excluded.append(why)
                 return []
             self.asked += 1
             self._judged[identity] = self._results(identity, case)

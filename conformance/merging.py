@@ -126,7 +126,7 @@ def _said(shards: list[Shard]) -> Iterator[str]:
         if shard.run.end is None:
             yield f"shard {shard.number}/{shard.shards}: {shard.run.reasons[0]}"
         elif not shard.run.complete:
-            yield from (reason for reason in shard.run.reasons if not (compared and reason == results.NOTHING))
+            yield from (reason for reason in shard.run.reasons if not (compared and reason.startswith(results.NOTHING)))
 
 
 def _end(shards: list[Shard], reasons: list[str]) -> EndRecord:

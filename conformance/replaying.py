@@ -27,10 +27,14 @@ Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "C
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A case asked again: the answers, and for each implementation that could not be asked a line that says why."""
+    """A case asked again: the answers, and for each implementation that could not be asked a line that says why.
+
+    unsupported: why it was not asked, by id: which fact, which value, what is supported.
+    """
 
     answers: list[Answer]
     missing: dict[str, str]
+    unsupported: dict[str, str]
 
 
 def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = None) -> list[Asked]:
@@ -38,10 +42,12 @@ def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = Non
 
     wanted: the ids to ask, for each case; without it all that the options name.
     """
-    supported = [{e.id for e in options.entries if not e.statement.unsupported(facts(case))} for case in cases]
-    asked = [ids & only for ids, only in zip(supported, wanted or supported, strict=True)]
+    everybody = [{entry.id for entry in options.entries}] * len(cases)
+    about = [(facts(case), only) for case, only in zip(cases, wanted or everybody, strict=True)]
+    why = [{e.id: e.statement.unsupported(known) for e in options.entries if e.id in only} for known, only in about]
+    asked = [{identity for identity, reason in of_case.items() if not reason} for of_case in why]
     entries = [entry for entry in options.entries if any(entry.id in ids for ids in asked)]
-    questions, found = [Question(case) for case in cases], [Asked([], {}) for _ in cases]
+    questions, found = [Question(case) for case in cases], [_unasked(of_case) for of_case in why]
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, options.interpreters):
             hosted, log = [e for e in entries if e.host == host.name], Path(folder) / f"{host.name}.log"
@@ -54,6 +60,10 @@ def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = Non
                 for reply in worker.ask(_requests(cases, asked, list(ready))) if worker else ():
                     found[reply.request].answers.append(_answer(questions[reply.request], ready, reply))
     return found
+
+
+def _unasked(why: dict[str, str]) -> Asked:
+    return Asked([], {}, {identity: reason for identity, reason in why.items() if reason})
 
 
 def _requests(cases: list[Case], asked: list[set[str]], ready: list[str]) -> Iterator[env.Request]:

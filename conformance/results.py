@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
+from conformance import excluded
 from conformance.errors import InvalidInput
 
 SCHEMA = 1
 FILE = "run.jsonl"
 NOTHING = "nothing was compared"
-"""Why a run without a PASS or a FAIL is incomplete."""
+"""Why a run without a PASS or a FAIL is incomplete; the facts that exclude its cases follow."""
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNSUPPORTED", "ERROR"]
 Rho = float | Literal["inf"] | None
@@ -160,6 +161,12 @@ def unjudged(judged: Iterable[Result]) -> str:
         if result.verdict == "INCONCLUSIVE":
             found.setdefault((result.step, result.reason), []).append(result.output)
     return "; ".join(f"step {step} {', '.join(outputs)}: {reason}" for (step, reason), outputs in found.items())
+
+
+def why_nothing(found: Iterable[Result]) -> str:
+    """Return which facts excluded the cases of a run, as what follows `NOTHING`; empty where none did."""
+    why = excluded.brief((r.implementation, r.reason) for r in found if r.verdict == "UNSUPPORTED")
+    return f": {why}; ask other or more cases" if why else ""
 
 
 class EndRecord(msgspec.Struct, frozen=True, tag="end"):

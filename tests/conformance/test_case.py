@@ -96,7 +96,9 @@ def _with(case):
         pytest.param(_with("{}"), "missing required field", id="no spec"),
         pytest.param(_with("[1]"), "not a case", id="a list"),
         pytest.param(
-            _with('{"spec": {"axes": 1}, "steps": []}'), "Spec has no field ['axes']", id="unknown spec field"
+            _with('{"spec": {"axes": 1}, "steps": []}'),
+            'no field is called "axes"; did you mean "axis"?',
+            id="unknown spec field",
         ),
         pytest.param(_with('{"spec": {}, "steps": [], "colour": 1}'), "colour", id="unknown field"),
         pytest.param(_with('{"spec": {"axis": "last"}, "steps": []}'), "axis", id="wrong type"),
