@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import threading
@@ -17,7 +16,7 @@ from types import FrameType
 
 import msgspec
 
-from conformance import availability, corpus, excluded, results, strategies
+from conformance import availability, corpus, excluded, going_on, results, strategies
 from conformance import environment as env
 from conformance.case import Case
 from conformance.codec import encode_case
@@ -176,15 +175,14 @@ class Campaign:
         self.progress.started(worker.environment.name, sum(len(ids) for ids in asked.values()))
         self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
 
-        def questions() -> Iterator[env.Request]:
+        def questions() -> Iterator[going_on.Asked]:
             for item in items:
                 if self._stop.is_set():
                     return
                 if asked[item.index]:
-                    encode = functools.partial(encode_case, item.case)
-                    yield env.Request(item.index, encode, list(asked[item.index]))
+                    yield going_on.Asked(item.index, item.case, asked[item.index])
 
-        for reply in worker.ask(questions()):
+        for reply in going_on.ask(worker, questions(), {entry.id: entry.statement for entry in entries}):
             self.judged(items[reply.request], by_id[reply.implementation], reply)
             self.progress.advanced(worker.environment.name)
 

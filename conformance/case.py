@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any, Literal, cast
 
 import ml_dtypes
@@ -108,6 +109,17 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     def shape(self) -> tuple[int, ...]:
         """The shape of the first step's input."""
         return tuple(self.x(0).shape)
+
+
+def without(case: Case, steps: Collection[int]) -> Case:
+    """Return the case without some steps; the others are numbered anew."""
+    kept = [t for t in range(len(case.steps)) if t not in steps]
+    tensors = {name: array for name, array in case.tensors.items() if not name.partition(".")[0].isdecimal()}
+    for new, t in enumerate(kept):
+        own = f"{t}."
+        of_step = (name.removeprefix(own) for name in case.tensors if name.startswith(own))
+        tensors |= {f"{new}.{name}": case.tensors[own + name] for name in of_step}
+    return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
 def question(case: Case) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.carried import Carried
-from conformance.case import initial_state
+from conformance.case import initial_state, without
 from conformance.derivatives import derivatives, following
 from conformance.numerics import Numerics, finfo
 from conformance.question import Plan
@@ -24,15 +24,18 @@ from reference.precision import widened
 from reference.spec import Array
 
 
-def trajectory(plan: Plan) -> list[Answers | Refusal]:
-    """Return what every step of the case should give, from the case alone, or the refusal that it must meet with."""
-    known = plan.question.known
-    if plan.key not in known:
-        known[plan.key] = list(_trajectory(plan))
-    return known[plan.key]
+def trajectory(plan: Plan, refused: frozenset[int] = frozenset()) -> list[Answers | Refusal]:
+    """Return what every step of the case should give, from the case alone, or the refusal that it must meet with.
+
+    refused: the steps that were refused, which leave the layer as it was (BN-32); of these nothing is expected.
+    """
+    known, key = plan.question.known, (plan.key, refused)
+    if key not in known:
+        known[key] = list(_trajectory(plan, refused))
+    return known[key]
 
 
-def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
+def _trajectory(plan: Plan, refused: frozenset[int]) -> Iterator[Answers | Refusal]:
     carried = None
     for t in range(len(plan.case.steps)):
         try:
@@ -40,7 +43,11 @@ def _trajectory(plan: Plan) -> Iterator[Answers | Refusal]:
         except Refusal as refusal:
             yield refusal
             continue
-        carried = carried or Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
+        if t in refused:
+            yield {}
+            continue
+        begins = without(plan.case, refused) if carried is None and refused else plan.case
+        carried = carried or Carried.exact(initial_state(begins, plan.semantics, plan.question.dtype))
         answers, carried = ({}, carried) if plan.unjudged else _answers(_step(plan, t), carried)
         yield answers
 

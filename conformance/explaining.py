@@ -136,7 +136,7 @@ def _allowed(question: Question, answer: Answer, step: int, output: str) -> Arra
     """Return the error that was allowed, per element."""
     plan = Plan(question, msgspec.convert(answer.record.statement, Statement))
     with np.errstate(all="ignore"):
-        expected = expectation.trajectory(plan)[step]
+        expected = expectation.trajectory(plan, answer.reply.refused if answer.reply else frozenset())[step]
     return None if not isinstance(expected, dict) or output not in expected else expected[output].bound
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from conformance import bounds, expectation, not_finite, observed
-from conformance.case import initial_state
+from conformance.case import initial_state, without
 from conformance.expectation import Answers, Expected
 from conformance.expected import digits
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
@@ -43,7 +43,7 @@ class _Judge:
     def results(self) -> Any:
         """Yield the results of every step; nobody knows what is right after a training step that made no sense."""
         lost = False
-        for t, expected in enumerate(expectation.trajectory(self.plan)):
+        for t, expected in enumerate(expectation.trajectory(self.plan, self.reply.refused)):
             outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
             if outcome is None and all(isinstance(o, Outputs) for o in self.reply.outcomes):
                 yield self._result(t, "FAIL", "it stopped answering, and said nothing")
@@ -97,27 +97,33 @@ class _Judge:
 
     def _after(self, t: int) -> Answers:
         """Return what should follow from the implementation's own state before this step."""
-        before = self.before(t) if t else None
+        before = self.before(t) if self._answered(t) else None
         return {} if before is None else expectation.after(self.plan, t, before)
 
     def before(self, t: int) -> State | None:
         """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
-        if not t:
-            return initial_state(self.case, self.plan.semantics, self.question.dtype)
-        before = self.reply.outcomes[t - 1]
+        answered = self._answered(t)
+        if not answered:
+            begins = without(self.case, self.reply.refused)
+            return initial_state(begins, self.plan.semantics, self.question.dtype)
+        before = self.reply.outcomes[answered[-1]]
         if self.plan.spec.renorm and self.plan.semantics.renorm == "tf_1_7":
             return None  # its weights are returned by nobody
         names = ("moving_mean", "moving_variance", *(_RENORM if self.plan.spec.renorm else ()))
         returned = self._statistics(before, *names) if isinstance(before, Outputs) else None
         if returned is None:
             return None
-        updates = sum(self.plan.updates(s) for s in range(t))
+        updates = self.case.batches + sum(self.plan.updates(s) for s in answered)
         arrays = dict(zip(names, (widened(array, self.question.dtype) for array in returned), strict=True))
         one = np.ones_like(arrays["moving_mean"])
         renorm = None
         if self.plan.spec.renorm:
             renorm = Renorm(arrays["renorm_mean"], arrays["renorm_stddev"], arrays["moving_stddev"], one, one)
         return State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
+
+    def _answered(self, t: int) -> list[int]:
+        """Return the steps before t that were not refused: the others left the layer as it was."""
+        return [s for s in range(t) if s not in self.reply.refused]
 
     def _residual(self, t: int, outcome: Outputs) -> Answers:
         """Return what follows from the batch statistics which the implementation returned, where they normalize."""
@@ -245,7 +251,7 @@ def compared(question: Question, statement: Statement, reply: Reply, t: int) -> 
     """Return what step t's arrays are compared with, by check; for those who show a judgment, element by element."""
     with question.lock, np.errstate(all="ignore"):
         judging, outcome = _Judge("", question, statement, reply), reply.outcomes[t]
-        trajectory = expectation.trajectory(judging.plan)[t]
+        trajectory = expectation.trajectory(judging.plan, reply.refused)[t]
         if judging.plan.unjudged or isinstance(trajectory, Refusal) or not isinstance(outcome, Outputs):
             return {}
         return judging.checks(t, trajectory, outcome)

@@ -47,6 +47,11 @@ class Reply(msgspec.Struct, frozen=True):
     outcomes: tuple[Outcome, ...]
     cpu: float = 0.0
 
+    @property
+    def refused(self) -> frozenset[int]:
+        """The steps that were refused: they leave the layer as it was."""
+        return frozenset(t for t, outcome in enumerate(self.outcomes) if isinstance(outcome, Refused))
+
 
 def split_reply(reply: Reply) -> tuple[Reply, dict[str, Array]]:
     """Return a reply without its arrays, and these by step and name: `0.y`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from conformance import availability
-from conformance import environment as env
+from conformance import availability, going_on
 from conformance.campaign import Options
 from conformance.case import Case, case_id
-from conformance.codec import encode_case
 from conformance.judgment import judge
 from conformance.outcome import Reply
 from conformance.question import Question
@@ -57,7 +54,8 @@ def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = Non
                 for one, ids in zip(found, asked, strict=True):
                     one.missing.update({n: f"{n} is not available: {why}" for n, why in gone.items() if n in ids})
                 ready = {record.id: record for record in records if record.available}
-                for reply in worker.ask(_requests(cases, asked, list(ready))) if worker else ():
+                asking, promised = _questions(cases, asked, list(ready)), {e.id: e.statement for e in hosted}
+                for reply in going_on.ask(worker, asking, promised) if worker else ():
                     found[reply.request].answers.append(_answer(questions[reply.request], ready, reply))
     return found
 
@@ -66,10 +64,10 @@ def _unasked(why: dict[str, str]) -> Asked:
     return Asked([], {}, {identity: reason for identity, reason in why.items() if reason})
 
 
-def _requests(cases: list[Case], asked: list[set[str]], ready: list[str]) -> Iterator[env.Request]:
+def _questions(cases: list[Case], asked: list[set[str]], ready: list[str]) -> Iterator[going_on.Asked]:
     for number, (case, ids) in enumerate(zip(cases, asked, strict=True)):
         if names := [name for name in ready if name in ids]:
-            yield env.Request(number, functools.partial(encode_case, case), names)
+            yield going_on.Asked(number, case, names)
 
 
 def _answer(question: Question, records: dict[str, ImplementationRecord], reply: Reply) -> Answer:

@@ -7,16 +7,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from conformance import availability
+from conformance import availability, going_on
 from conformance import environment as env
 from conformance.campaign import Options
 from conformance.case import Case
-from conformance.codec import encode_case
 from conformance.errors import Incomplete
 from conformance.in_process import LocalWorker
 from conformance.outcome import Reply
 from conformance.results import ImplementationRecord
 from conformance.roster import Entry, environments
+from conformance.statement import Statement
 
 Ask = Callable[[Case], Reply]
 
@@ -34,8 +34,8 @@ def each(options: Options) -> Iterator[tuple[Entry, ImplementationRecord, Ask]]:
                 for entry, record in zip(entries, records, strict=True):
                     if worker is None or not record.available:
                         raise Incomplete(f"{entry.id} is not available: {record.reason}")
-                    yield entry, record, functools.partial(_ask, worker, entry.id)
+                    yield entry, record, functools.partial(_ask, worker, entry.id, entry.statement)
 
 
-def _ask(worker: env.Worker | LocalWorker, identity: str, case: Case) -> Reply:
-    return next(iter(worker.ask([env.Request(0, functools.partial(encode_case, case), [identity])])))
+def _ask(worker: env.Worker | LocalWorker, identity: str, statement: Statement, case: Case) -> Reply:
+    return next(going_on.ask(worker, [going_on.Asked(0, case, [identity])], {identity: statement}))

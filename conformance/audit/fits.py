@@ -82,7 +82,7 @@ class Answered(msgspec.Struct, frozen=True):
         plan = Plan(self.question, statement)
         if plan.unjudged and not self.question.unjudged:
             return self._far(statement, plan.semantics)
-        expected = expectation.trajectory(plan)
+        expected = expectation.trajectory(plan, self.reply.refused)
         unlike = self._accepted(expected) or self._finite(expected)
         if unlike:
             return Fit("fails", "inf", unlike)
@@ -147,7 +147,7 @@ class Answered(msgspec.Struct, frozen=True):
         return Fit("fails" if largest > FAR else "vacuous", rho, where or "no bound is derived")
 
     def _ratios(self, near: Statement, expected: list[Any]) -> Iterator[tuple[int, str, float]]:
-        bounded = expectation.trajectory(Plan(self.question, near))
+        bounded = expectation.trajectory(Plan(self.question, near), self.reply.refused)
         for t, (mine, other, outcome) in enumerate(zip(bounded, expected, self.reply.outcomes, strict=False)):
             if isinstance(mine, Refusal) or isinstance(other, Refusal) or not isinstance(outcome, Outputs):
                 continue

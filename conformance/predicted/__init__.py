@@ -174,7 +174,7 @@ def _times_zero(asked: Asked) -> Expected | None:
     It may be finite where only the batch's variance overflows, as no difference from the mean is multiplied then.
     """
     plan, t = Plan(asked.question, asked.statement), asked.t
-    answers = expectation.trajectory(plan)[t]
+    answers = expectation.trajectory(plan, asked.reply.refused)[t]
     right = None if isinstance(answers, Refusal) else answers.get(asked.output)
     outcome = asked.reply.outcomes[t]
     if right is None or not isinstance(outcome, Outputs):
