@@ -13,7 +13,7 @@ from conformance.environment import Environment, Limits, Listing, Worker, Worker
 from conformance.in_process import LocalWorker
 from conformance.results import ImplementationRecord
 from conformance.roster import EXTRAS, Entry, environments
-from conformance.targets import is_target
+from conformance.targets import elsewhere, is_target
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ def advice(reason: str, environment: str) -> str:
     """
     if "ModuleNotFoundError" in reason and environment in EXTRAS:
         return f"{reason}; pip install 'batchnorm-conformance[{EXTRAS[environment]}]'"
-    return reason
+    return elsewhere(reason) if environment.startswith("user") else reason
 
 
 def is_optional(reason: str, packages: list[str]) -> bool:

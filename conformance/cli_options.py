@@ -23,7 +23,9 @@ def implementations_and_limits(command: Callable[..., None]) -> Callable[..., No
         click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", show_default=True,
                      help="Where an id that names no device runs."),
         click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",
-                     help="Host an environment in another interpreter, to judge your own build. Repeatable."),
+                     help="Host an environment in another interpreter: torch=/opt/mine/bin/python judges your own "
+                     "build, user=/path/to/python hosts what -i names of your own. It needs Python 3.6 or later, numpy "
+                     "and what is judged, not bnconf. Repeatable."),
         click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
         click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
                      help="Seconds for one case and implementation."),

@@ -20,7 +20,16 @@ from conformance.results import NOTHING, CaseRecord, ImplementationRecord, Resul
 from conformance.strategies import CELLS
 
 Kind = Literal[
-    "unexplained", "changed", "spread", "fault", "incomplete", "vanished", "expired", "worse", "version changed"
+    "unexplained",
+    "changed",
+    "spread",
+    "fault",
+    "incomplete",
+    "vanished",
+    "expired",
+    "worse",
+    "version changed",
+    "version unknown",
 ]
 _STATUS: dict[str, int] = {
     "fault": 5,
@@ -113,6 +122,7 @@ def decide(
         *_incomplete(run, chosen),
         *_vanished(chosen, known),
         *_expired(chosen, known, today or datetime.now(UTC).date()),
+        *_untold(chosen, known),
         *_against(chosen, base),
     ]
     explained = [e for e in explanations if e.kind == "explained"]
@@ -208,6 +218,20 @@ def _expired(run: Run, known: list[Divergence], today: date) -> Iterator[Finding
         if speaks and divergence.review_by < today:
             says = f"{divergence.id}: was to be reviewed by {divergence.review_by}; look again and set a new date"
             yield Finding("expired", says, divergences=(divergence.id,))
+
+
+def _untold(run: Run, known: list[Divergence]) -> Iterator[Finding]:
+    """Yield the divergences that ask about a version which an implementation does not tell: they cannot explain it."""
+    for record in (record for record in run.implementations if record.available):
+        about = [(divergence, divergence.untold(record)) for divergence in known]
+        for divergence, packages in about:
+            if packages:
+                said = record.versions.get(packages[0], "not told")
+                says = (
+                    f"{divergence.id}: is about {packages[0]} {divergence.versions[packages[0]]}, and its version in "
+                    f"{record.id} is {said}; it explains nothing there: leave `versions` out, or give {packages[0]} one"
+                )
+                yield Finding("version unknown", says, record.id, divergences=(divergence.id,))
 
 
 def _against(run: Run, base: Baseline | None) -> Iterator[Finding]:

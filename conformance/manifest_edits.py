@@ -28,8 +28,7 @@ _STUB = """
 [[divergence]]
 id = {id}
 implementations = {implementations}
-versions = {{ {versions} }}
-when = {{ output = {outputs} }}
+{versions}when = {{ output = {outputs} }}
 kind = "" # defect, precision or unsupported
 predicts = {{}} # what holds there instead of the statement
 rule = "" # of reference/README.md
@@ -103,13 +102,14 @@ def _stub(findings: list[Finding], record: ImplementationRecord, run: Run, folde
     ids = (f"{record.id}{suffix}" for suffix in _suffixes())
     name = next(identity for identity in ids if identity not in names)
     names.add(name)
-    packages = [package for package in record.statement.get("packages", ()) if package in record.versions]
+    packages = [p for p in record.statement.get("packages", ()) if divergences.known(record, p)]
+    versions = ", ".join(f"{_toml(package)} = {_toml(f'=={record.versions[package]}')}" for package in packages)
     lines = [line for f in findings for line in (one_line(f.says), command(run, f.failures[0], folder))]
     return _STUB.format(
         says="\n".join(f"# {line}" for line in lines),
         id=_toml(name),
         implementations=_toml([record.id]),
-        versions=", ".join(f"{_toml(package)} = {_toml(f'=={record.versions[package]}')}" for package in packages),
+        versions=f"versions = {{ {versions} }}\n" if versions else "",
         outputs=_toml([finding.output for finding in findings]),
         since=run.header.started[:10],
     )

@@ -23,6 +23,7 @@ from conformance.statement import Statement
 GROUP = "bnconf.implementations"  # the entry points of installed packages
 EXEC = "exec:"
 START = Limits().start
+_ABSENT = re.compile(r"No module named '([^']+)'")
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -104,10 +105,27 @@ def _hello(target: str, device: str, python: str, limits: Limits) -> Hello:
             reason = str(error).removesuffix(f"; see {log}")  # which is gone in a moment
             if command:
                 raise Incomplete(f"-i {target}: {reason}") from error
+            reason = elsewhere(reason)
             rule = "give PATH.py[:Class] or package.module:Class, a class with a `statement`"
             raise InvalidInput(f"-i {target}: names no implementation: {reason}; {rule}") from error
         worker.close()
     return worker.hello
+
+
+def elsewhere(reason: str) -> str:
+    """Return the reason with what to do about it, where an adapter needs a module that its Python does not have.
+
+    >>> elsewhere("ModuleNotFoundError: No module named 'mylib'")[45:]
+    "; where another Python has it, add --env user=/path/to/python: one with numpy and mylib, and no need of bnconf"
+    >>> elsewhere("ValueError: no")
+    'ValueError: no'
+    """
+    found = _ABSENT.search(reason)
+    if not found:
+        return reason
+    needs = " and ".join(dict.fromkeys(("numpy", found[1].partition(".")[0])))
+    fix = f"where another Python has it, add --env user=/path/to/python: one with {needs}, and no need of bnconf"
+    return f"{reason}; {fix}"
 
 
 def _entry(target: str, listing: Listing, device: str) -> Entry:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from conformance import corpus, predicted
 from conformance.errors import InvalidInput
@@ -83,11 +84,18 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
     def concerns(self, record: ImplementationRecord) -> bool:
         """Return whether it speaks of this implementation at these versions."""
-        named = any(fnmatch.fnmatchcase(record.id, pattern) for pattern in self.implementations)
-        return named and all(
-            package in record.versions and SpecifierSet(wanted).contains(record.versions[package], prereleases=True)
+        return self.names(record) and all(
+            known(record, package) and SpecifierSet(wanted).contains(record.versions[package], prereleases=True)
             for package, wanted in self.versions.items()
         )
+
+    def names(self, record: ImplementationRecord) -> bool:
+        """Return whether it speaks of this implementation at some version."""
+        return any(fnmatch.fnmatchcase(record.id, pattern) for pattern in self.implementations)
+
+    def untold(self, record: ImplementationRecord) -> list[str]:
+        """Return the packages whose versions it asks about and nobody knows: it then explains nothing of it."""
+        return [package for package in self.versions if self.names(record) and not known(record, package)]
 
     def covers(self, facts: dict[str, Any]) -> bool:
         """Return whether it predicts something where these facts hold."""
@@ -104,6 +112,15 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
             refusal = Refusal(self.reason, _without(when, "output"), self.predicts.refuses)
             return msgspec.structs.replace(statement, refusals=[refusal, *statement.refusals])
         return msgspec.structs.replace(statement, rules=[*statement.rules, *self.predicts.rules(when, self.reason)])
+
+
+def known(record: ImplementationRecord, package: str) -> bool:
+    """Return whether the version of a package that an implementation runs on is known, as PEP 440 has versions."""
+    try:
+        Version(record.versions.get(package, ""))
+    except InvalidVersion:
+        return False
+    return True
 
 
 def _without(when: When, *facts: str) -> When:

@@ -25,6 +25,7 @@ _RULES = {
     "expired": "A known divergence that was to be reviewed by now.",
     "worse": "A larger error than in the baseline, inside the bound.",
     "version changed": "Other versions than in the baseline.",
+    "version unknown": "A known divergence asks about a version that nobody knows.",
     "explained": "A deviation as a known divergence predicts it.",
 }
 _IDS = list(_RULES)
