@@ -11,7 +11,7 @@ from conformance.outcome import Outputs
 from conformance.question import Plan, Question
 from conformance.recording import Answer, Recording
 from conformance.results import Deviation, Result, Rho
-from conformance.statement import Statement
+from conformance.statement import recorded
 from reference.precision import widened
 from reference.spec import Array
 
@@ -134,7 +134,7 @@ def _array(answer: Answer, step: int, output: str) -> Array | None:
 
 def _allowed(question: Question, answer: Answer, step: int, output: str) -> Array | None:
     """Return the error that was allowed, per element."""
-    plan = Plan(question, msgspec.convert(answer.record.statement, Statement))
+    plan = Plan(question, recorded(answer.record))
     with np.errstate(all="ignore"):
         expected = expectation.trajectory(plan, answer.reply.refused if answer.reply else frozenset())[step]
     return None if not isinstance(expected, dict) or output not in expected else expected[output].bound

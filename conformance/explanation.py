@@ -18,7 +18,7 @@ from conformance.outcome import Reply, decode_reply
 from conformance.predicted.asked import Asked
 from conformance.question import Question
 from conformance.results import ImplementationRecord, Result, Run, answer_file
-from conformance.statement import Statement, step_facts
+from conformance.statement import recorded, step_facts
 
 Kind = Literal["explained", "changed", "spread", "unexplained"]
 
@@ -63,7 +63,7 @@ class Answered:
 
     def __init__(self, record: ImplementationRecord, question: Question, reply: Reply) -> None:
         self.record, self.question, self.reply = record, question, reply
-        self.statement = msgspec.convert(record.statement, Statement)
+        self.statement = recorded(record)
 
     def explained(self, failures: list[Result], known: list[Divergence]) -> list[Explanation]:
         """Return what divergences say of each failure in it: as predicted, then each one wherever it would explain."""

@@ -23,7 +23,7 @@ from conformance.features import FEATURES
 from conformance.judgment import judge
 from conformance.question import Question
 from conformance.results import ImplementationRecord, Result
-from conformance.statement import Statement, facts
+from conformance.statement import facts, recorded
 from conformance.strategies import CELLS, Recipe
 
 SIZES = (2, 1, 3, 4, 5, 7, 8, 16, 17, 64, 127, 129, 1000)
@@ -88,7 +88,7 @@ class Hunt:
         self, record: ImplementationRecord, ask: Ask, known: list[Divergence], folder: Path, tell: Callable[[str], None]
     ) -> None:
         self.record, self.ask, self.known, self.folder, self.tell = record, ask, known, folder, tell
-        self.statement = msgspec.convert(record.statement, Statement)
+        self.statement = recorded(record)
         self.asked, self.judged, self.largest = 0, 0, dict[str, float]()
         self.excluded: list[str] = []
         self._judged: dict[str, list[Result]] = {}

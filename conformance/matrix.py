@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from conformance.results import CaseRecord, Result, Run
-from conformance.statement import COLUMNS, Statement
+from conformance.statement import COLUMNS, Statement, recorded
 
 _GRADIENTS = ("dx", "dgamma", "dbeta")
 _TANGENTS = {"y_tangent": "forward"} | dict.fromkeys(
@@ -44,7 +44,7 @@ def lines(run: Run) -> list[Line]:
         generated = result.case in run.cases and run.cases[result.case].recipe
         if generated and result.verdict in ("PASS", "FAIL") and result.rho is not msgspec.UNSET:
             _count(counts[result.implementation], result, run.cases[result.case])
-    known = {record.id: msgspec.convert(record.statement, Statement) for record in run.implementations}
+    known = {record.id: recorded(record) for record in run.implementations}
     return [_line(identity, counts[identity], known[identity]) for identity in known if identity in counts]
 
 

@@ -10,6 +10,9 @@ import ml_dtypes
 import msgspec
 
 
+Stored = Literal["input", "parameters", "statistics", "float16", "bfloat16", "float32", "float64"]
+
+
 class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The declared way of computing one output.
 
@@ -29,7 +32,7 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clamped: bool = False
     shift: Literal["of_scale", "apart"] = "of_scale"
     merge: Literal["weighted", "moved"] = "weighted"
-    stored: str = "input"
+    stored: Stored = "input"
 
     @property
     def label(self) -> str:

@@ -18,7 +18,7 @@ from conformance.question import Question
 from conformance.recording import Answer, Recording
 from conformance.results import ImplementationRecord, Result
 from conformance.roster import environments
-from conformance.statement import Statement, facts
+from conformance.statement import facts, recorded
 
 Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
 
@@ -72,7 +72,7 @@ def _questions(cases: list[Case], asked: list[set[str]], ready: list[str]) -> It
 
 def _answer(question: Question, records: dict[str, ImplementationRecord], reply: Reply) -> Answer:
     record = records[reply.implementation]
-    statement = msgspec.convert(record.statement, Statement)
+    statement = recorded(record)
     return Answer(record, tuple(judge(case_id(question.case), question, statement, reply)), reply)
 
 

@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import msgspec
-
 from conformance import venvs
 from conformance.environment import Environment
 from conformance.errors import InvalidInput
-from conformance.statement import Statement
+from conformance.facts import DEVICES as DEVICES
+from conformance.statement import Statement, stated
 from conformance.targets import Entry as Entry
 from conformance.targets import installed, introduced, is_target, program
 
@@ -46,7 +45,6 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "tf-1.7": (("tf1.py:Version17",), _TF1),
 }
 _CPU_ONLY = ("numpy", "keras-numpy", "tf-1.15", "tf-1.7")
-DEVICES = ("cpu", "cuda")
 
 
 def built_in(device: str = "cpu") -> list[Entry]:
@@ -65,7 +63,8 @@ def from_target(target: str, environment: str = "user", device: str = "cpu") -> 
     path, _, name = target.partition(":")
     module = _load(Path(path))
     classes = [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
-    return [_entry(msgspec.convert(cls.statement, Statement), target, environment, device) for cls in classes]
+    read = [stated(cls.statement, f"{path}: the statement of {cls.__name__}") for cls in classes]
+    return [_entry(statement, target, environment, device) for statement in read]
 
 
 def _entry(statement: Statement, target: str, environment: str, device: str) -> Entry:

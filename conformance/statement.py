@@ -6,16 +6,24 @@ ones win. A `when` maps a fact to the values it may have: `{"rank": [4], "mode":
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+import re
+from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
-from conformance.case import Case, Dtypes, Step
+from conformance import vocabulary
+from conformance.errors import InvalidInput
+from conformance.facts import DEVICES
+from conformance.facts import channel as channel
+from conformance.facts import differentiation as differentiation
+from conformance.facts import every_step as every_step
+from conformance.facts import facts as facts
+from conformance.facts import mask as mask
+from conformance.facts import step_facts as step_facts
 from conformance.numerics import Numerics
+from conformance.results import ImplementationRecord
+from conformance.spelling import Misspelt, converted
 from reference import Semantics
-from reference.spec import kept_axes, reduced_axes
 
 When = dict[str, list[Any]]
 
@@ -54,7 +62,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     which the host fills in; a `when` may name it beside the facts of the case.
     """
 
-    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._+-]+$")]
+    id: str
     packages: list[str]
     documentation: str
     conventions: dict[str, str]
@@ -70,6 +78,17 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: bool = False
     returned: Literal["rounded", "as_used"] = "rounded"
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Raise `Misspelt` for a promise that means nothing: it would never hold, and nobody would know."""
+        _check_names(self)
+        vocabulary.check_when("supports", self.supports, besides=("output",))
+        for n, rule in enumerate(self.rules):
+            _check_rule(f"rules[{n}]", rule)
+        for n, refusal in enumerate(self.refusals):
+            _check_refusal(f"refusals[{n}]", refusal)
+        for n, when in enumerate(self.accepts):
+            vocabulary.check_when(f"accepts[{n}]", when, besides=("output",))
 
     def on(self, device: str) -> Statement:
         """Return what is promised on a device."""
@@ -185,6 +204,56 @@ _STORED = {
 }
 
 
+def stated(fields: Any, whose: str) -> Statement:
+    """Return a statement that was read as data; raise `InvalidInput` for what in it means nothing.
+
+    whose: what the message calls it, such as `-i mine.py: the statement of mine.batch_norm@cpu`.
+    """
+    try:
+        return converted(fields, Statement)
+    except Misspelt as error:
+        raise InvalidInput(f"{whose} is not valid: {error}") from error
+
+
+def recorded(record: ImplementationRecord) -> Statement:
+    """Return the statement that a run was judged by; raise `InvalidInput` where the file was altered."""
+    return stated(record.statement, f"the recorded statement of {record.id}")
+
+
+def _check_names(statement: Statement) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9._+-]+", statement.id):
+        meant = re.sub(r"[^A-Za-z0-9._+-]+", "_", statement.id) or "mine.batch_norm"
+        raise Misspelt(f'id: "{statement.id}" is not of letters, digits and ._+-; did you mean {meant}?')
+    vocabulary.check_conventions(statement.conventions)
+    vocabulary.check_outputs("outputs", statement.outputs)
+    vocabulary.check_words("lacks", "column of the matrix", statement.lacks, COLUMNS)
+    vocabulary.check_words("device", "device", [statement.device], DEVICES)
+    if not statement.modes:
+        raise Misspelt("modes: names none, and nothing could be asked; name train, infer, or both")
+    if statement.signatures < 1:
+        raise Misspelt(f"signatures: {statement.signatures} is not a whole number ≥ 1")
+
+
+def _check_rule(place: str, rule: Rule) -> None:
+    """Raise `Misspelt` for a rule that means nothing, or that can never hold."""
+    vocabulary.check_when(f"{place}.when", rule.when)
+    vocabulary.check_semantics(f"{place}.semantics", rule.semantics)
+    vocabulary.check_numerics(f"{place}.numerics", rule.numerics)
+    vocabulary.check_outputs(f"{place}.absent", rule.absent)
+    if not rule.cite.strip():
+        raise Misspelt(f"{place}.cite: is empty; say where that is documented or was measured")
+    if "output" in rule.when and (rule.semantics or rule.absent):
+        wrong = "semantics" if rule.semantics else "absent"
+        raise Misspelt(f"{place}.when.output: {wrong} do not depend on an output; put numerics into a rule of their own")
+
+
+def _check_refusal(place: str, refusal: Refusal) -> None:
+    """Raise `Misspelt` for a refusal that means nothing."""
+    vocabulary.check_when(f"{place}.when", refusal.when, besides=("output",))
+    if not [name for name in refusal.error if name.strip()]:
+        raise Misspelt(f"{place}.error: names no error; name the types it raises there, such as ValueError")
+
+
 def matches(when: When, facts: dict[str, Any]) -> bool:
     """Return whether every fact that `when` names has one of the values it allows.
 
@@ -192,139 +261,3 @@ def matches(when: When, facts: dict[str, Any]) -> bool:
     (True, False)
     """
     return all(facts.get(fact) in allowed for fact, allowed in when.items())
-
-
-_AFFINE = {(True, True): "both", (True, False): "center", (False, True): "scale", (False, False): "none"}
-
-
-def facts(case: Case) -> dict[str, Any]:
-    """Return the facts about a case that statements and divergences may speak of.
-
-    channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
-    start: whether parameters and statistics are `given`, or some are the implementation's `own`. begun: whether batches
-    have entered those given. differentiation, mask: see the functions of that name. weights: whether a mask's values
-    are numbers. mixed: whether the dtypes are several, in another way than usual for half precision. misplaced: whether
-    the axis is out of range, or named twice. updates: whether the update ops run in every step. finite: whether all
-    values are. no_rows: whether some batch is empty. one_channel: whether some batch has one. resized: whether a
-    batch has `more` channels than the first, or else `fewer`.
-    """
-    rank, kept = len(case.shape), kept_axes(case.spec, len(case.shape))
-    sizes = [channels(case, t) for t in range(len(case.steps))]
-    return {
-        "rank": rank,
-        "channel": channel(kept, rank),
-        "several_axes": len(kept) > 1,
-        "misplaced": rank > 0 and (len(set(kept)) < len(kept) or any(not 0 <= axis < rank for axis in kept)),
-        "dtype": case.dtypes.x,
-        "parameters": case.dtypes.parameters,
-        "statistics": case.dtypes.statistics,
-        "mixed": _mixed(case.dtypes),
-        "axis": list(case.spec.axis) if isinstance(case.spec.axis, tuple) else case.spec.axis,
-        "layout": case.layout,
-        "center": case.spec.center,
-        "scale": case.spec.scale,
-        "affine": _AFFINE[case.spec.center, case.spec.scale],
-        "trainable": case.spec.trainable,
-        "start": "given" if _is_given(case) else "own",
-        "begun": case.batches > 0,
-        "differentiation": differentiation(case),
-        "sites": case.actions.sites,
-        "init_mode": case.actions.init_mode,
-        "round_trip": case.actions.round_trip,
-        "flag": case.actions.flag,
-        "toggled": not all(step.trainable for step in case.steps),
-        "unknown_sizes": _unknown(case, kept),
-        "updates": all(step.update for step in case.steps),
-        "cumulative": case.spec.momentum is None,
-        "virtual": case.spec.virtual_batch_size is not None,
-        "renorm": case.spec.renorm,
-        "mask": mask(case),
-        "weights": any(a.dtype != bool for name, a in case.tensors.items() if name.endswith(".mask")),
-        "adjustment": any(name.endswith(".adjustment_scale") for name in case.tensors),
-        "finite": all(bool(np.isfinite(array).all()) for array in case.tensors.values()),
-        "one_channel": 1 in sizes,
-        "resized": _resized(sizes),
-        "no_rows": any(not case.x(t).size for t in range(len(case.steps))),
-    }
-
-
-def _mixed(dtypes: Dtypes) -> bool:
-    """Return whether some dtype is neither the input's nor, for an input of half precision, float32."""
-    single = dtypes.x if dtypes.x in ("float32", "float64") else "float32"
-    return (dtypes.parameters, dtypes.statistics) not in {(dtypes.x,) * 2, (single,) * 2}
-
-
-def _resized(sizes: list[int]) -> str | bool:
-    if max(sizes) > sizes[0]:
-        return "more"
-    return "fewer" if min(sizes) < sizes[0] else False
-
-
-def channels(case: Case, t: int) -> int:
-    """Return how many channels the batch of a step has, or values of gamma where several axes are kept."""
-    sizes = case.x(t).shape
-    return math.prod(sizes[axis] for axis in kept_axes(case.spec, len(sizes)) if 0 <= axis < len(sizes))
-
-
-def channel(kept: tuple[int, ...], rank: int) -> str:
-    """Return where the kept axis is.
-
-    >>> channel((1,), 2), channel((3,), 4), channel((1, 3), 4), channel((0,), 2)
-    ('second', 'last', 'several', 'other')
-    """
-    if len(kept) > 1:
-        return "several"
-    if kept == (1,):
-        return "second"
-    return "last" if kept == (rank - 1,) else "other"
-
-
-def _is_given(case: Case) -> bool:
-    asked = {"gamma": case.spec.scale, "beta": case.spec.center, "moving_mean": True, "moving_variance": True}
-    return all(name in case.tensors for name, wanted in asked.items() if wanted)
-
-
-def differentiation(case: Case) -> str:
-    """Return the hardest derivative that a case asks for.
-
-    `none`; `reverse`, the gradients; `forward`, the derivative of y along a tangent, and `forward_over_forward`, that
-    of it; `reverse_over_reverse` and `forward_over_reverse`, those of the gradients; `third`, those of these once more
-    in reverse, and `third_<mode>` in another mode.
-    """
-    derivatives = [d for step in case.steps for d in step.derivatives]
-    last = max(derivatives, key=lambda d: (d.order, d.mode != "reverse"), default=None)
-    if last is None:
-        return "none"
-    names = {(2, "reverse"): "reverse_over_reverse", (2, "forward"): "forward_over_forward", (3, "reverse"): "third"}
-    return names.get((last.order, last.mode), f"third_{last.mode}" if last.order == 3 else last.mode)
-
-
-def mask(case: Case) -> str | bool:
-    """Return the shape of a case's masks: that of the input (`full`), of all but its last axis (`without_last`).
-
-    `spread` has the input's rank, and size 1 where one value stands for a whole axis; False: there is no mask.
-    """
-    for t in range(len(case.steps)):
-        values = case.tensor(f"{t}.mask")
-        if values is not None:
-            shape = case.x(t).shape
-            return "full" if values.shape == shape else "without_last" if values.shape == shape[:-1] else "spread"
-    return False
-
-
-def _unknown(case: Case, kept: tuple[int, ...]) -> str | bool:
-    """Return which sizes are unknown when the layer is built: a `kept` axis's, or only `reduced` ones."""
-    unknown = case.actions.unknown_sizes
-    return bool(unknown) and ("kept" if set(unknown) & set(kept) else "reduced")
-
-
-def step_facts(case: Case, t: int) -> dict[str, Any]:
-    """Return the facts about one step: those of the case, its mode, how many values per channel (0, 1, many).
-
-    trained: whether a training step came before.
-    """
-    step: Step = case.steps[t]
-    n = math.prod(case.x(t).shape[a] for a in reduced_axes(case.spec, case.x(t).ndim))
-    trained = any(before.mode == "train" for before in case.steps[:t])
-    about = {"mode": step.mode, "update": step.update, "trained": trained, "n": "many" if n > 1 else str(n)}
-    return facts(case) | about

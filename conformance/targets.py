@@ -18,7 +18,7 @@ import msgspec
 
 from conformance.environment import Environment, Hello, Limits, Listing, Worker, WorkerDied
 from conformance.errors import Incomplete, InvalidInput
-from conformance.statement import Statement
+from conformance.statement import Statement, stated
 
 GROUP = "bnconf.implementations"  # the entry points of installed packages
 EXEC = "exec:"
@@ -129,10 +129,7 @@ def elsewhere(reason: str) -> str:
 
 
 def _entry(target: str, listing: Listing, device: str) -> Entry:
-    try:
-        statement = msgspec.convert(listing.statement, Statement)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"-i {target}: the statement of {listing.id} is not valid: {error}") from error
+    statement = stated(listing.statement, f"-i {target}: the statement of {listing.id}")
     base, _, place = listing.id.rpartition("@")
     if base != statement.id:
         raise InvalidInput(f"-i {target}: announces {listing.id}; its statement says {statement.id}@{device}")

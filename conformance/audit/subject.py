@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-import msgspec
-
 from conformance.audit import fields
 from conformance.audit.fits import documented
 from conformance.audit.making import PLACES, Place
@@ -15,7 +13,7 @@ from conformance.audit.probes import PROBES, Probe
 from conformance.case import Case, case_id
 from conformance.divergences import Divergence
 from conformance.results import ImplementationRecord
-from conformance.statement import Statement, facts, matches, step_facts
+from conformance.statement import Statement, facts, matches, recorded, step_facts
 from reference import Semantics
 from reference.dtypes import stored
 
@@ -53,7 +51,7 @@ class Subject:
     @classmethod
     def of(cls, record: ImplementationRecord, known: list[Divergence]) -> Subject:
         """Return the subject of a record, with the divergences that concern it."""
-        statement = msgspec.convert(record.statement, Statement)
+        statement = recorded(record)
         return cls(record.id, statement, [d for d in known if d.concerns(record)])
 
     def _answers_in(self, place: Place) -> bool:

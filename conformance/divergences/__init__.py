@@ -18,10 +18,11 @@ import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from conformance import corpus, predicted
+from conformance import corpus, predicted, vocabulary
 from conformance.errors import InvalidInput
 from conformance.numerics import Numerics
 from conformance.results import ImplementationRecord
+from conformance.spelling import Misspelt
 from conformance.statement import Refusal, Rule, Statement, When, matches, step_facts
 from reference import Semantics
 
@@ -107,7 +108,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         if self.predicts.wrong or self.predicts.crashes or self.predicts.formula:
             return statement
         if self.predicts.accepts:
-            return msgspec.structs.replace(statement, accepts=[*statement.accepts, when])
+            return msgspec.structs.replace(statement, accepts=[*statement.accepts, _without(when, "output")])
         if self.predicts.refuses:
             refusal = Refusal(self.reason, _without(when, "output"), self.predicts.refuses)
             return msgspec.structs.replace(statement, refusals=[refusal, *statement.refusals])
@@ -196,9 +197,10 @@ def _check_names(where: str, divergence: Divergence) -> None:
                 f'{where}: {divergence.id}: no {what} is called "{stray[0]}"; use one of {", ".join(sorted(known))}'
             )
     try:
-        msgspec.convert(divergence.predicts.semantics, Semantics)
-        msgspec.convert(divergence.predicts.numerics, Numerics)
-    except msgspec.ValidationError as error:
+        vocabulary.check_when(f"{divergence.id}.when", divergence.when, besides=("device",))
+        vocabulary.check_semantics(f"{divergence.id}.predicts.semantics", divergence.predicts.semantics)
+        vocabulary.check_numerics(f"{divergence.id}.predicts.numerics", divergence.predicts.numerics)
+    except Misspelt as error:
         raise InvalidInput(f"{where}: what {divergence.id} predicts is not valid: {error}") from error
 
 

@@ -187,8 +187,9 @@ def _evaluator(opset):
     identity = "onnx.reference.BatchNormalization+opset%d" % opset
     dtypes = ["float32", "float16", "bfloat16"] if opset >= 15 else ["float32"]  # it lets pass what is no model before
     made = _statement(identity, _EVALUATOR, _DIRECT, modes, outputs, dtypes=dtypes)
-    halves = {"when": {"dtype": dtypes[1:]}, "numerics": {"accumulate": "input"}, "cite": _EVALUATOR + ": NumPy on x"}
-    made["rules"].append(halves)
+    cite = _EVALUATOR + ": NumPy on x"
+    if dtypes[1:]:
+        made["rules"].append({"when": {"dtype": dtypes[1:]}, "numerics": {"accumulate": "input"}, "cite": cite})
     return type("Evaluator", (_Evaluator,), {"statement": made, "opset": opset})
 
 

@@ -18,7 +18,7 @@ from conformance.outcome import Outputs, Reply, decode_reply
 from conformance.question import Question
 from conformance.report.tally import Count
 from conformance.results import Result, Run, answer_file
-from conformance.statement import Statement
+from conformance.statement import Statement, recorded
 from reference.precision import widened
 from reference.spec import Array, kept_axes
 
@@ -66,7 +66,7 @@ def samples(run: Run, folder: Path, counts: list[Count]) -> list[Sample]:
         if case.case not in questions:
             questions[case.case] = _question(folder / case.file)
         question, reply = questions[case.case], _reply(folder / answer_file(case.case, record.id))
-        sample = _sample(question, msgspec.convert(record.statement, Statement), reply, result)
+        sample = _sample(question, recorded(record), reply, result)
         size = sum(array.size for array in sample.arrays.values()) if sample else 0
         if sample and size <= room:
             room -= size

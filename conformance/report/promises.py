@@ -14,7 +14,7 @@ from conformance.audit import written
 from conformance.audit.cells import Cell
 from conformance.audit.documents import Contradiction
 from conformance.results import ImplementationRecord, Run
-from conformance.statement import Statement
+from conformance.statement import recorded
 from reference import Semantics
 
 AUDIT = "audit.json"
@@ -74,7 +74,7 @@ def matrix(run: Run, audited: Audited) -> list[Row]:
 
 
 def _promise(record: ImplementationRecord, field: str) -> Promise:
-    statement, default = msgspec.convert(record.statement, Statement), getattr(_DEFAULT, field)
+    statement, default = recorded(record), getattr(_DEFAULT, field)
     value, elsewhere, cites = default, list[str](), list[str]()
     for rule in statement.rules:
         devices = rule.when.get("device")
