@@ -10,7 +10,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := reports/latest
-WORKER_SIDE := conformance/worker.py conformance/implementations
+WORKER_SIDE := conformance/worker.py conformance/asked.py conformance/implementations
 COMMA := ,
 
 # The first Python that is new enough; constraints.txt is for 3.11, so that comes first.

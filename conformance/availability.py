@@ -30,7 +30,10 @@ def hosting(
     try:
         yield (
             worker,
-            [record(e, announced.get(e.id, "its worker does not know it"), worker.hello.versions) for e in entries],
+            [
+                record(e, announced.get(e.id, e.fault or "its worker does not know it"), worker.hello.versions)
+                for e in entries
+            ],
         )
     finally:
         worker.close()

@@ -16,13 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import msgspec
 
 from conformance.codec import decode
 from conformance.machine import PINNED
 from conformance.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
+from conformance.spelling import Misspelt, converted, stray
 from conformance.worker import MARK
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -87,6 +88,10 @@ class Hello(msgspec.Struct, frozen=True):
 
 class WorkerDied(Exception):
     """The process ended, or wrote what is no frame."""
+
+
+class Unreadable(WorkerDied):
+    """The worker said hello in words that mean nothing: the message names the nearest right one."""
 
 
 class WorkerSilent(Exception):
@@ -227,12 +232,14 @@ def _hello(body: bytes) -> Hello:
     """Return a worker's first frame; raise ValueError where it is none, or of another version of the protocol."""
     metadata, _ = decode(body)
     try:
+        if "hello" not in metadata:
+            raise Misspelt(stray("metadata", "name of a first frame", next(iter(sorted(metadata)), ""), ["hello"]))
         said = json.loads(metadata["hello"])
-        spoken = said["protocol"]
-        if spoken == PROTOCOL:
-            return msgspec.convert(said, Hello)
-    except (KeyError, TypeError, json.JSONDecodeError, msgspec.ValidationError) as error:
-        raise ValueError(f"the worker's first frame is no hello: {type(error).__name__}: {error}") from error
+        spoken = cast("dict[str, Any]", said).get("protocol") if isinstance(said, dict) else None
+        if isinstance(spoken, bool) or not isinstance(spoken, int) or spoken == PROTOCOL:
+            return converted(said, Hello)
+    except (json.JSONDecodeError, Misspelt) as error:
+        raise Misspelt(f"the worker's first frame is no hello: {error}") from error
     raise ValueError(f"the worker speaks protocol {spoken}, this bnconf speaks {PROTOCOL}; update the older of the two")
 
 
@@ -261,6 +268,9 @@ class Worker:
             return _hello(self._process.receive(self.limits.start))
         except WorkerSilent:
             reason = f"the worker did not say hello within {self.limits.start:g} s"
+        except Misspelt as error:
+            self._process.close()
+            raise Unreadable(f"{error}; see {self.log}") from error
         except (WorkerDied, ValueError) as error:
             reason = f"{error}, before it said hello"
         self._process.close()

@@ -18,7 +18,7 @@ from conformance.outcome import Reply, decode_reply
 from conformance.predicted.asked import Asked
 from conformance.question import Question
 from conformance.results import ImplementationRecord, Result, Run, answer_file
-from conformance.statement import recorded, step_facts
+from conformance.statement import Statement, recorded, step_facts
 
 Kind = Literal["explained", "changed", "spread", "unexplained"]
 

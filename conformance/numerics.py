@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 import ml_dtypes
 import msgspec
 
-
 Stored = Literal["input", "parameters", "statistics", "float16", "bfloat16", "float32", "float64"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from conformance.codec import decode, encode
+from conformance.spelling import Misspelt, converted, stray
 from reference.spec import Array
 
 
@@ -84,8 +85,10 @@ def decode_reply(body: bytes) -> Reply:
     """Return the reply in a frame's body; raise ValueError where it is none."""
     metadata, tensors = decode(body)
     try:
-        bare = msgspec.convert(json.loads(metadata["reply"]), Reply)
-    except (KeyError, json.JSONDecodeError, msgspec.ValidationError) as error:
+        if "reply" not in metadata:
+            raise Misspelt(stray("metadata", "name of a reply", next(iter(sorted(metadata)), ""), ["reply"]))
+        bare = converted(json.loads(metadata["reply"]), Reply)
+    except (json.JSONDecodeError, Misspelt) as error:
         raise ValueError(f"not a reply: {error}") from error
     return join_reply(bare, tensors)
 

@@ -121,6 +121,8 @@ class _Roster:
         found = [e for d in devices for e in self.on(d) if fnmatch.fnmatchcase(e.statement.id, name)]
         if not found:
             raise InvalidInput(_unknown(pattern, [e.id for e in self.on(self._device)]))
+        if len(found) == 1 and found[0].fault:
+            raise InvalidInput(found[0].fault)
         return found
 
 

@@ -109,8 +109,7 @@ def _faults(info: inspect.Type, value: Any, place: str) -> Iterator[str]:
         if not any(value == one and type(value) is type(one) for one in info.values):
             yield stray(place, "word for it", value, info.values)
     elif isinstance(info, inspect.UnionType):
-        if all(any(_faults(one, value, place)) for one in info.types):
-            yield from _faults(info.types[0], value, place)
+        yield from _of_union(info, value, place)
     elif isinstance(info, (inspect.StructType, inspect.DataclassType)):
         yield from _of_fields(info, value, place)
     elif isinstance(info, inspect.DictType):
@@ -119,6 +118,21 @@ def _faults(info: inspect.Type, value: Any, place: str) -> Iterator[str]:
         yield from _of_list(info, value, place)
     elif type(info) in _KINDS and not _is(info, value):
         yield _wrong(place, value, _KINDS[type(info)], _as(info, value))
+
+
+def _of_union(info: inspect.UnionType, value: Any, place: str) -> Iterator[str]:
+    tagged = {one.tag: one for one in info.types if isinstance(one, inspect.StructType) and one.tag is not None}
+    if not tagged:
+        if all(next(_faults(one, value, place), None) for one in info.types):
+            yield from _faults(info.types[0], value, place)
+        return
+    given = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    if "type" not in given:
+        yield f"{place}: {_shown(value)} has no type; add one of {', '.join(str(tag) for tag in tagged)}"
+    elif given["type"] not in tagged:
+        yield stray(f"{place}.type", "word for it", given["type"], tagged)
+    else:
+        yield from _of_fields(tagged[given["type"]], {n: v for n, v in given.items() if n != "type"}, place)
 
 
 def _of_fields(info: inspect.StructType | inspect.DataclassType, value: Any, place: str) -> Iterator[str]:
@@ -171,6 +185,8 @@ def _is(info: inspect.Type, value: Any) -> bool:
 
 def _as(info: inspect.Type, value: Any) -> Any:
     """Return a value as the type wants it, None where it cannot be read so."""
+    if isinstance(info, inspect.StrType):
+        return None if isinstance(value, (dict, list)) else str(value)
     meant = _MEANT.get(str(value).lower(), value)
     kinds: dict[type[inspect.Type], Any] = {inspect.IntType: int, inspect.FloatType: float, inspect.BoolType: bool}
     try:

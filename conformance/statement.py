@@ -244,7 +244,7 @@ def _check_rule(place: str, rule: Rule) -> None:
         raise Misspelt(f"{place}.cite: is empty; say where that is documented or was measured")
     if "output" in rule.when and (rule.semantics or rule.absent):
         wrong = "semantics" if rule.semantics else "absent"
-        raise Misspelt(f"{place}.when.output: {wrong} do not depend on an output; put numerics into a rule of their own")
+        raise Misspelt(f"{place}.when.output: {wrong} depend on no output; put numerics into a rule of their own")
 
 
 def _check_refusal(place: str, refusal: Refusal) -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.environment import Environment, Hello, Limits, Listing, Worker, WorkerDied
+from conformance.environment import Environment, Hello, Limits, Listing, Unreadable, Worker, WorkerDied
 from conformance.errors import Incomplete, InvalidInput
+from conformance.facts import DEVICES
+from conformance.spelling import Misspelt, stray
 from conformance.statement import Statement, stated
 
 GROUP = "bnconf.implementations"  # the entry points of installed packages
@@ -31,6 +33,7 @@ class Entry(msgspec.Struct, frozen=True):
     """One implementation on one device, the environment that hosts it, its target there, and what `-i` names it by.
 
     options: what else it is asked with, as a command takes it (`commands`).
+    fault: what is misspelt in its statement, so that it cannot be asked.
     """
 
     id: str
@@ -39,6 +42,7 @@ class Entry(msgspec.Struct, frozen=True):
     target: str
     named: str
     options: tuple[str, ...] = ()
+    fault: str = ""
 
     @property
     def device(self) -> str:
@@ -103,6 +107,8 @@ def _hello(target: str, device: str, python: str, limits: Limits) -> Hello:
             worker = Worker(host, limits, log)
         except WorkerDied as error:
             reason = str(error).removesuffix(f"; see {log}")  # which is gone in a moment
+            if isinstance(error, Unreadable):
+                raise InvalidInput(f"-i {target}: {reason}; conformance/PROTOCOL.md has its words") from error
             if command:
                 raise Incomplete(f"-i {target}: {reason}") from error
             reason = elsewhere(reason)
@@ -131,6 +137,8 @@ def elsewhere(reason: str) -> str:
 def _entry(target: str, listing: Listing, device: str) -> Entry:
     statement = stated(listing.statement, f"-i {target}: the statement of {listing.id}")
     base, _, place = listing.id.rpartition("@")
+    if place not in DEVICES:
+        raise InvalidInput(f"-i {target}: " + stray(f"the id {listing.id}", "device", place, DEVICES))
     if base != statement.id:
         raise InvalidInput(f"-i {target}: announces {listing.id}; its statement says {statement.id}@{device}")
     return Entry(listing.id, statement.on(place), "user", target, target)
@@ -141,9 +149,10 @@ def installed(device: str, python: str = sys.executable) -> Iterator[Entry]:
     for point in entry_points(group=GROUP):
         try:
             found = introduced(point.value, device, python)
-        except (InvalidInput, Incomplete):  # its worker will say why
+        except (InvalidInput, Incomplete) as error:  # if not here, its worker will say why
+            fault = str(error) if isinstance(error.__cause__, Misspelt) else ""
             name = re.sub(r"[^\w.+-]", "-", point.name)
             stated = Statement(id=name, packages=[], documentation="", conventions={})
-            found = [Entry(f"{name}@{device}", stated.on(device), f"user-{name}", point.value, "")]
+            found = [Entry(f"{name}@{device}", stated.on(device), f"user-{name}", point.value, "", fault=fault)]
         for entry in found:
             yield msgspec.structs.replace(entry, named=entry.id)

@@ -239,7 +239,7 @@ def instantiate(targets, device, only=()):
     ready, listing = {}, []
     for target in targets:
         for cls in load(target):
-            identity, reason, about = "%s@%s" % (cls.statement["id"], device), "", {}
+            identity, reason, about = "%s@%s" % (cls.statement.get("id", cls.__name__), device), "", {}
             if only and identity not in only:
                 continue
             try:
@@ -264,7 +264,7 @@ def machine(device):
 def greeting(listing):
     """Return what a worker says first: its protocol, its implementations, the versions of what they run on."""
     found = {"python": sys.version.split()[0], "numpy": np.__version__}
-    for name in sorted({name for entry in listing for name in entry["statement"]["packages"]}):
+    for name in sorted({name for entry in listing for name in entry["statement"].get("packages", ())}):
         if name in sys.modules:
             found[name] = version(name)
     return {"protocol": PROTOCOL, "pid": os.getpid(), "implementations": listing, "versions": found}
@@ -324,14 +324,23 @@ def answer(implementation, identity, request, fields, tensors):
     return encode({"reply": json.dumps(reply)}, arrays)
 
 
+asked = _by_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "asked.py"))
+
+
 def replies(body, ready):
     """Yield the reply frames to one request frame: one per implementation asked for."""
     metadata, tensors = decode(body)
     request = json.loads(metadata["request"])
+    asked.check_request(request)
     for identity in request["implementations"]:
         sys.stderr.write("%s%s, request %d\n" % (MARK, identity, request["id"]))  # whose words the next lines are
         sys.stderr.flush()
         fields = json.loads(metadata["case"])  # each its own, whatever another did to it
+        wrong = asked.misread(request, fields, tensors, ready)
+        if wrong:
+            reply = {"request": request["id"], "implementation": identity, "outcomes": [wrong]}
+            yield encode({"reply": json.dumps(reply)}, {})
+            continue
         yield answer(ready[identity], identity, request["id"], fields, tensors)
 
 

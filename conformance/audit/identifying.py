@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -23,6 +23,8 @@ from conformance.audit.making import PLACES, Place
 from conformance.audit.probes import PROBES, Probe
 from conformance.audit.simulation import Values, simulate
 from conformance.case import Case
+from conformance.facts import OUTPUTS
+from conformance.numerics import Stored
 from conformance.outcome import Outputs, Reply
 from conformance.question import Question
 from conformance.statement import Rule, Statement
@@ -251,7 +253,8 @@ def _returning(statement: Statement, reply: Reply) -> Statement:
     That an output is missing is no matter of semantics; which dtype is right, `output_dtype` says.
     """
     arrays = {n: a for o in reply.outcomes if isinstance(o, Outputs) for n, a in o.tensors.items()}
-    stored_as = [Rule("as returned", {"output": [n]}, numerics={"stored": a.dtype.name}) for n, a in arrays.items()]
+    named = {n: a.dtype.name for n, a in arrays.items() if n in OUTPUTS and a.dtype.name in get_args(Stored)}
+    stored_as = [Rule("as returned", {"output": [n]}, numerics={"stored": dtype}) for n, dtype in named.items()]
     outputs = tuple(name for name in statement.outputs if name in arrays)
     return msgspec.structs.replace(statement, outputs=outputs, rules=[*statement.rules, *stored_as])
 

@@ -156,8 +156,9 @@ def test_drill_unreached_mandatory_cell(run, gate):
         ({"witness": '"nothing"'}, r'line 2, column 1: biased: no witness is called "nothing"; use one of .*axis-0'),
         ({"when": "{ ranc = [2] }"}, r'line 2, column 1: biased: no fact is called "ranc"; use one of .*rank'),
         ({"predicts": '{ semantics = { stored = "biased" } }'}, r'no semantics is called "stored"'),
-        ({"predicts": '{ semantics = { stored_variance = "b" } }'}, r"what biased predicts is not valid: Invalid enum"),
-        ({"predicts": '{ numerics = { sums = "some" } }'}, r"what biased predicts is not valid: Invalid enum"),
+        ({"predicts": '{ semantics = { stored_variance = "b" } }'}, r'variance: "b" is no word for it; did you mean'),
+        ({"predicts": '{ numerics = { sums = "some" } }'}, r'numerics.sums: "some" is no word for it; did you mean'),
+        ({"when": '{ dtype = ["float31"] }'}, r'when.dtype: "float31" is no value of dtype; did you mean float32'),
         ({"predicts": "{}"}, r"biased must predict one thing: semantics or numerics"),
     ],
 )

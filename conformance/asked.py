@@ -1,0 +1,85 @@
+"""Whether a worker understands what it is asked; like `worker.py` read by Python 3.6, and importing nothing of ours."""
+
+import difflib
+import json
+
+_DTYPES, _MODES, _FLAGS = ["float16", "bfloat16", "float32", "float64"], ["train", "infer"], [False, True]
+_FREE = None
+_LAYOUTS = ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
+_SPEC = ["axis", "epsilon", "momentum", "center", "scale", "trainable", "virtual_batch_size", "renorm"]
+
+# Of each part of a question its fields, and of each field the values that it may have.
+WORDS = {
+    "request": {"id": _FREE, "implementations": _FREE},
+    "case": dict.fromkeys(["dtypes", "spec", "steps", "actions", "batches"], _FREE),
+    "dtypes": dict.fromkeys(["x", "parameters", "statistics"], _DTYPES),
+    "spec": dict.fromkeys(_SPEC + ["renorm_clipping", "renorm_momentum"], _FREE),
+    "renorm_clipping": dict.fromkeys(["rmin", "rmax", "dmax"], _FREE),
+    "step": {"mode": _MODES, "update": _FLAGS, "site": _FREE, "trainable": _FLAGS, "derivatives": _FREE},
+    "derivative": {"order": [1, 2, 3], "mode": ["reverse", "forward", "forward_over_reverse"]},
+    "actions": {"init_mode": _MODES, "round_trip": ["none", "config", "state"], "flag": ["bool", "int", "numpy"]},
+}
+WORDS["case"].update(schema=[1], layout=_LAYOUTS)
+WORDS["derivative"].update(of=["y", "mean", "variance"], wrt=["x", "gamma", "beta"])
+WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE)
+_NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]
+_NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]
+TENSORS = ["gamma", "beta", "moving_mean", "moving_variance"]
+OF_STEPS = ["x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent"]
+
+
+class NotUnderstood(ValueError):
+    """A question has a word that this worker does not know: half understood, it would be another question."""
+
+
+def check_request(request):
+    """Raise `NotUnderstood` for a request that nobody could answer: there is no number, or nobody is named."""
+    for needed in sorted(WORDS["request"]):
+        if needed not in request:
+            stray = difflib.get_close_matches(needed, list(request), n=1, cutoff=0.5)
+            said = "; %s is no field of it" % stray[0] if stray else ""
+            raise NotUnderstood("request: %s is missing; add it%s" % (needed, said))
+
+
+def misread(request, case, tensors, ready):
+    """Return the outcome of a question that is not understood, None where it is."""
+    try:
+        check(request, case, tensors, ready)
+    except NotUnderstood as error:
+        return {"type": "crashed", "reason": "the worker does not understand the question: %s" % error}
+    return None
+
+
+def check(request, case, tensors, ready):
+    """Raise `NotUnderstood` for a field, a value or a tensor that is not known, or for who is not hosted here."""
+    steps, spec = case.get("steps", []), case.get("spec", {})
+    parts = [("request", request), ("case", case), ("spec", spec), ("dtypes", case.get("dtypes", {}))]
+    parts += [("actions", case.get("actions", {})), ("renorm_clipping", spec.get("renorm_clipping") or {})]
+    parts += [("step", step) for step in steps]
+    parts += [("derivative", derivative) for step in steps for derivative in step.get("derivatives", [])]
+    for name, part in parts:
+        _check(name, part)
+    for identity in request["implementations"]:
+        _known("request.implementations", "implementation that is hosted here", identity, sorted(ready))
+    known = TENSORS + ["%d.%s" % (t, name) for t in range(len(steps)) for name in OF_STEPS]
+    for name in sorted(tensors):
+        _known("case", "tensor", name, known)
+
+
+def _check(name, part):
+    for field, value in sorted(part.items()):
+        _known(name, "field", field, sorted(WORDS[name]))
+        known = WORDS[name][field]
+        for one in [] if known is None else value if isinstance(value, list) else [value]:
+            _known("%s.%s" % (name, field), "word for it", one, known)
+    for needed in (field for of, field in _NEEDED if of == name and field not in part):
+        raise NotUnderstood("%s: %s is missing; add it" % (name, needed))
+
+
+def _known(place, what, value, known):
+    if not any(value == one and isinstance(value, type(one)) for one in known):
+        words = [one if isinstance(one, str) else json.dumps(one) for one in known]
+        words = {word.lower(): word for word in words}
+        near = difflib.get_close_matches(str(value).lower(), list(words), n=1, cutoff=0.0)
+        meant = "; did you mean %s?" % words[near[0]] if near else ""
+        raise NotUnderstood("%s: %s is no %s%s" % (place, json.dumps(value), what, meant))
