@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from conformance import environment, outcome
 from conformance.cli import main
-from conformance.codec import case_from_json, check, encode_case
+from conformance.codec import encode_case
 from conformance.errors import InvalidInput
 from conformance.in_process import worker
 from conformance.spelling import Misspelt
@@ -135,9 +135,6 @@ QUESTIONS: list[tuple[tuple[Any, ...], Any, str, str]] = [  # where in request a
 ]
 
 
-INPUT = {"dtype": "float32", "data": [[1]]}
-
-
 def without_none(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that are there."""
     return {name: value for name, value in fields.items() if value is not None}
@@ -206,20 +203,6 @@ def test_a_request_that_nobody_could_answer_ends_the_worker():
     body = worker.encode({"request": json.dumps({"ids": 1, "implementations": []}), "case": "{}"}, {})
     with pytest.raises(ValueError, match="request: id is missing; add it; ids is no field of it"):
         list(worker.replies(body, {}))
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"steps": [{"mode": "trian"}]}, r'steps\[0\].mode: "trian" is no word for it; did you mean train'),
-        ({"step": [{"mode": "train"}], "steps": None}, '"step" is no field; did you mean steps'),
-        ({"tensors": {"0.x": INPUT, "0.maks": INPUT}}, '"0.maks" is no tensor of this case; did you mean 0.mask'),
-    ],
-)
-def test_a_misspelt_case_is_refused_with_the_nearest_right_word(changes, says):
-    """A step, a field, a tensor of a case that was written by hand."""
-    with pytest.raises(ValueError, match=says):
-        check(case_from_json(json.dumps(without_none({"spec": {}, "steps": [{"mode": "train"}]} | changes))))
 
 
 def test_a_statement_cannot_be_made_of_what_means_nothing():
