@@ -71,8 +71,10 @@ def _once(formula: Callable[[Bounds, Batch], _T]) -> Callable[[Bounds, Batch], _
 class Bounds(Sums):
     """The formulas for one way of computing; n: of the summands of each mean; outside: epsilon is added to the root."""
 
+    _widened = ("all",)
+
     def __init__(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool = False) -> None:
-        super().__init__(numerics, units, n)
+        super().__init__(numerics, units, n, widened=numerics.widened in self._widened)
         self.epsilon, self.outside = epsilon, outside
 
     @functools.cached_property
@@ -104,7 +106,7 @@ class Bounds(Sums):
         if self.numerics.variance == "stable":
             e = e + 3 * units.u * np.sqrt(2 * batch.variance)
         e = e + units.taken_u * batch.max_abs  # each value is off by that, and so may be its distance from the mean
-        return self.vacuous(e, self.n * batch.mean_abs)
+        return self.vacuous(e, self.summands * batch.mean_abs)
 
     def _e_corrected(self, batch: Batch, e: Array) -> Array:
         """A mean m̂, off by e, plus the mean of x - m̂: what is left is that mean's error, and the last rounding."""
@@ -135,14 +137,14 @@ class Bounds(Sums):
             squares = np.fmin(self.g(k) * q, self.apart(k, q, q, apart, batch.n))
             e = np.where(batch.lost > 0, self.g(k) * q, squares)
             e = e + 3 * u * batch.mean**2 + grown(2 * np.abs(batch.mean) * e_mean + e_mean**2, 2 * u)
-            return self.vacuous(grown(e + 6 * tiny + u * variance, u), self.n * q)
+            return self.vacuous(grown(e + 6 * tiny + u * variance, u), np.maximum(self.summands * q, batch.max_abs**2))
         moved = (e_mean + self._e_left(batch, e_mean)) ** 2 + 2 * batch.lost * e_mean
         moved = moved + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
         e = self.g(4 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
         if self.numerics.variance == "stable":
             e_running = self._e_running(batch)
             e = e + 2 * e_running * np.sqrt(variance) + e_running**2
-        return self.vacuous(e, self.n * variance)
+        return self.vacuous(e, self.n * variance)  # no square is more
 
     def _e_running(self, batch: Batch) -> Array:
         """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decisions 10 and 13)."""
@@ -299,8 +301,10 @@ class Bounds(Sums):
 class _Arithmetic(Bounds):
     """Formulas that are remembered by `key`, and see nothing else: not how an output is stored, nor its affine map."""
 
+    _widened = ("statistics", "all")
+
     def __init__(self, whole: Bounds) -> None:
-        way = Only(whole.numerics, "variance", "sums", "clamped", "merge")
+        way = Only(whole.numerics, "variance", "sums", "clamped", "merge", "widened")
         units = Only(whole.units, "u", "smallest", "largest", "taken_u")
         self.key = way.key, units.key, whole.n, whole.epsilon, whole.outside
         super().__init__(cast("Numerics", way), cast("Units", units), whole.n, whole.epsilon, outside=whole.outside)

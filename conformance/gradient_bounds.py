@@ -47,7 +47,7 @@ class GradientBounds:
         b, off, tiny = self.bounds, self.batch.average(self.e_dy), 3 * self.bounds.units.smallest
         magnitude = self.batch.average(np.abs(self.dy)) + off
         summed = b.signed(self._averaging, magnitude, np.abs(self.c1) + off)
-        return b.vacuous(summed + off + tiny, b.n * magnitude)
+        return b.vacuous(summed + off + tiny, b.summands * magnitude)
 
     @cached_property
     def e_mean_dyz(self) -> Array:
@@ -65,11 +65,12 @@ class GradientBounds:
         summed = b.signed(3 + self._averaging, t + off, c2 + off) + r * e_m * (c1 + b.g(1 + self._averaging) * size)
         e = summed * growth + c2 * e_r / r
         e = e + mean(self.e_dy * (z + r * e_m)) * growth
-        peak = b.n * np.maximum(t, t / r + e_m * size)
+        peak = b.summands * np.maximum(t, t / r + e_m * size)
         if self._through_x:
             dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size
             net = c2 / r + np.abs(used.mean) * c1  # of dy x
-            e, peak = e + r * growth * b.signed(2 + self._averaging, dyx, net + e_m * size), np.maximum(peak, b.n * dyx)
+            e = e + r * growth * b.signed(2 + self._averaging, dyx, net + e_m * size)
+            peak = np.maximum(peak, b.summands * dyx)
         return b.vacuous(e + 3 * tiny * (1 + r + e_r), peak)
 
     def t_train(self, part: float) -> Array:

@@ -18,9 +18,11 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     variance: `two_pass`; `stable` (Welford, Chan); `fast`, E[x²] - E[x]². affine: `direct`, gamma (x - m) r + beta;
     `folded`, x * scale + shift. sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, any order at all.
     accumulate: `wide`, float32 or wider; `input`, the input's own dtype; `float32`, even where the input is wider.
-    clamped: a fast variance is kept >= 0. shift: of a folded map, `of_scale`, beta - m * scale; `apart`, with a product
-    of its own, beta - (m r) gamma, so that the rounding of the scale does not cancel. merge: of running means,
-    `weighted`, (m n + x) / (n + 1), or in whatever other way; `moved`, m + (x - m) k, which rounds a quarter as often.
+    widened: which sums of arithmetic in half precision are made in float32 and rounded once, `statistics`, means and
+    variances; `all`, those of gradients too; `none`. clamped: a fast variance is kept >= 0.
+    shift: of a folded map, `of_scale`, beta - m * scale; `apart`, with a product of its own, beta - (m r) gamma, where
+    the rounding of the scale does not cancel. merge: of running means, `weighted`, (m n + x) / (n + 1), or in whatever
+    other way; `moved`, m + (x - m) k, which rounds a quarter as often.
     stored: the dtype the output is stored in, `input`, `parameters`, `statistics`, or a name.
     """
 
@@ -28,6 +30,7 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     affine: Literal["direct", "folded"] = "direct"
     sums: Literal["tree", "serial"] = "serial"
     accumulate: Literal["wide", "input", "float32"] = "wide"
+    widened: Literal["none", "statistics", "all"] = "none"
     clamped: bool = False
     shift: Literal["of_scale", "apart"] = "of_scale"
     merge: Literal["weighted", "moved"] = "weighted"

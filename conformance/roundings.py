@@ -8,12 +8,17 @@ import numpy as np
 
 from reference.spec import Array
 
+_MOST = 700.0  # e^709 overflows
 _EXPONENT = np.int64(0x7FF0000000000000)  # of a float64's bits
 
 
 def growth(ku: float) -> float:
-    """Return gamma_k = ku / (1 - ku), which (1 + u)^k - 1 is no more than: Higham (3.1); infinite beyond reason."""
-    return ku / (1 - ku) if ku < 1 else math.inf
+    """Return what (1 + u)^k - 1 is no more than, e^(ku) - 1; Higham's gamma_k = ku / (1 - ku) is more, and ends at 1.
+
+    >>> growth(3 * 2.0**-53) >= 3 * 2.0**-53, growth(2.0) < 6.4
+    (True, True)
+    """
+    return math.expm1(ku) if ku < _MOST else math.inf
 
 
 def grown(size: Array, ku: float) -> Array:

@@ -9,19 +9,34 @@ from conformance.numerics import Numerics, Units
 from conformance.roundings import binade, grown, growth, sum_depth
 from reference.spec import Array
 
-_FLOAT64 = 2.0**-53
+_FLOAT32, _FLOAT64 = 2.0**-24, 2.0**-53
 
 
 class Sums:
-    """The formulas for sums of n terms, in one way of adding."""
+    """The formulas for sums of n terms, in one way of adding.
 
-    def __init__(self, numerics: Numerics, units: Units, n: int) -> None:
+    widened: each sum is made in float32, of terms rounded to the arithmetic, and its mean is rounded to that once.
+    """
+
+    def __init__(self, numerics: Numerics, units: Units, n: int, *, widened: bool) -> None:
         self.numerics, self.units, self.n = numerics, units, n
         self.depth = sum_depth(n, numerics.sums)
+        self.widened = widened and units.u > _FLOAT32
+        self.sums_u = _FLOAT32 if self.widened else units.u
 
     def g(self, k: int) -> float:
-        """Return gamma_{h+k} = (h+k)u / (1 - (h+k)u), Higham (3.1); infinite where the sum is too deep to bound."""
-        return growth((self.depth + k) * self.units.u)
+        """Return (1 + u)^(h + k) - 1: the roundings of a sum of terms of one sign, and k others."""
+        return growth(self.depth * self.sums_u + k * self.units.u + self._once_more)
+
+    @property
+    def _once_more(self) -> float:
+        """The last rounding of a widened mean, and its quotient in float32."""
+        return (self.units.u + 3 * _FLOAT32) if self.widened else 0.0
+
+    @property
+    def summands(self) -> int:
+        """How many values add up in the arithmetic, where they may overflow: 1 where sums are widened."""
+        return 1 if self.widened else self.n
 
     def signed(self, k: int, size: Array, net: Array, times: int = 1) -> Array:
         """Return the error of a mean of terms of both signs: size, the mean of their magnitudes; net, that of the mean.
@@ -30,10 +45,11 @@ class Sums:
         are together, n (size + net) / 2 at most (Higham 2002, (4.3); decision 10). k: of the other roundings. times:
         how often each sum is rounded.
         """
-        u, sums, others = self.units.u, max(self.n - 1, 0), growth(k * self.units.u)
-        most = (size + net) / 2 + growth((times * sums + k) * u) * size
-        deep = growth((times * self.depth + k) * u) * size
-        return np.fmin(deep, others * size + times * sums * u * grown(most, k * u))
+        u, sums, others = self.sums_u, max(self.n - 1, 0), k * self.units.u
+        most = (size + net) / 2 + growth(times * sums * u + others) * size
+        deep = growth(times * self.depth * u + others) * size
+        e = np.fmin(deep, growth(others) * size + times * sums * u * grown(most, others))
+        return grown(e, self._once_more) + self._once_more * net
 
     def apart(self, k: int, size: Array, net: Array, deviation: Array, counted: Array, times: int = 1) -> Array:
         """Return the error of a mean of terms near to one another: deviation, the mean of |term - mean|.
@@ -42,9 +58,10 @@ class Sums:
         smallest of the n - 1 sums, in whatever order, is of j + 1 terms at most. So all sums together are bounded by
         (N (N + 1) / 2 + (n - N) N) net and n N deviation / 2 (decision 10). times: how often each sum is rounded.
         """
-        u, sums, others = self.units.u, max(self.n - 1, 0), growth(k * self.units.u)
-        most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + growth((times * sums + k) * u) * size)
-        return others * size + times * u * grown(most, k * u)
+        u, sums, others = self.sums_u, max(self.n - 1, 0), k * self.units.u
+        most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + growth(times * sums * u + others) * size)
+        e = growth(others) * size + times * u * grown(most, others)
+        return grown(e, self._once_more) + self._once_more * net
 
     def averaging(self, batch: Batch) -> int:
         """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n; a power of 2 never.
@@ -54,6 +71,8 @@ class Sums:
         """
         if batch.observed.shares is not None:
             return 5
+        if self.widened:  # in float32
+            return 0
         rounds = 0 if self._counts and self.n & (self.n - 1) == 0 else 3 - self._counts
         return max(rounds, (1 if self.units.u > _FLOAT64 else 4) - self.depth)
 

@@ -37,7 +37,7 @@ def _linen(variant, cite, **numerics):
     made = _JAX.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, _SUPPORTS, _WHERE, **numerics)
     halves = {"dtype": _JAX.HALF, "mode": ["train"], "output": ["dx"]}
     cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
-    made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
+    made["rules"].append({"when": halves, "numerics": {"accumulate": "input", "widened": "all"}, "cite": cite})
     made["rules"].append(_float32_statistics("flax/linen/normalization.py: batch_stats are float32"))
     made["rules"].append(
         _wider_input("flax/linen/normalization.py: ra_mean.value is the sum; " + _PROMOTION, stored="float64")
@@ -46,8 +46,8 @@ def _linen(variant, cite, **numerics):
 
 
 def _native_half():
-    cite = _LINEN + ": force_float32_reductions"
-    made = _linen("+native_half+jit", cite, variance="fast", clamped=True, accumulate="input")
+    cite = _LINEN + ": force_float32_reductions; " + _JAX.WIDENED
+    made = _linen("+native_half+jit", cite, variance="fast", clamped=True, accumulate="input", widened="statistics")
     supports = {"dtype": _JAX.HALF, "differentiation": _JAX.ONCE}
     lacks = dict(
         made["lacks"], **dict.fromkeys(("forward", "second order", "mask"), "no case of a half input asks for it")
@@ -141,7 +141,8 @@ def _nnx(variant, cite, **numerics):
     made = _JAX.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, _WHERE, **numerics)
     halves = {"dtype": _JAX.HALF, "output": ["y", "dx", "dgamma", "dbeta"]}
     cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
-    made["rules"].append({"when": halves, "numerics": {"accumulate": "input"}, "cite": cite})
+    numerics = {"accumulate": "input", "widened": "statistics"}
+    made["rules"].append({"when": halves, "numerics": numerics, "cite": cite})
     made["rules"].append(_float32_statistics("flax/nnx/nn/normalization.py: mean and var are float32"))
     made["rules"].append(_wider_input("measured: the running averages stay float32", accumulate="float32"))
     return made

@@ -51,7 +51,8 @@ def _statement():
     )
     made["rules"] += _JAX.halves(
         "haiku/_src/batch_norm.py: jnp.mean of x in its own dtype, which averages are cast to too; only scale and "
-        "offset widen y"
+        "offset widen y; " + _JAX.WIDENED,
+        widened="statistics",
     )[:-1]
     made["rules"] += [
         {"when": dict(when, output=[output]), "numerics": {"stored": stored}, "cite": _PROMOTION}

@@ -49,12 +49,18 @@ def stated(identity, page, axis, cite, supports, semantics, **numerics):
     }
 
 
-def halves(cite):
-    """Return the rules of a library that computes in the dtype of x: what meets wider arrays comes out as wide."""
+WIDENED = "jax/_src/numpy/reductions.py, mean: upcast_f16_for_computation"
+
+
+def halves(cite, **more):
+    """Return the rules of a library that computes in the dtype of x: what meets wider arrays comes out as wide.
+
+    more: other numerics of its halves. `jnp.mean` adds them in float32, `lax.reduce`, its gradient, does not.
+    """
     promotion = "https://docs.jax.dev/en/latest/type_promotion.html: of a half and float32 the result is float32"
     mixed = {"dtype": HALF, "parameters": ["float32"], "output": ["y"]}
     widened = [dict(mixed, affine=["both", "scale", "center"]), dict(mixed, mode=["infer"])]
-    rules = [{"when": {"dtype": HALF}, "numerics": {"accumulate": "input"}, "cite": cite}]
+    rules = [{"when": {"dtype": HALF}, "numerics": dict({"accumulate": "input"}, **more), "cite": cite}]
     return rules + [{"when": when, "numerics": {"stored": "float32"}, "cite": promotion} for when in widened]
 
 

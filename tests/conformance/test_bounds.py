@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from conformance.bounds import Affine, Batch, Bounds, Used, rho
 from conformance.gradient_bounds import GradientBounds
-from conformance.numerics import Numerics, Units
+from conformance.numerics import Numerics, Units, finfo
 from conformance.roundings import binade
 from conformance.step import OWN
 from reference import Semantics, Spec
@@ -411,3 +411,41 @@ def test_a_state_that_is_wider_than_the_arithmetic_overflows_in_it(outside):
     assert promised == (outside < units.largest / 2)
     y = b.e_y(one, one, Affine(one, large, zero, zero), b.used(one, one, zero, zero))
     assert np.isfinite(y).all() == (outside < units.largest / 2)
+
+
+HALVES = ["bfloat16", "float16"]
+
+
+@pytest.mark.parametrize("variance", ["two_pass", "fast"])
+@pytest.mark.parametrize("n", [3, 64, 1000, 3000])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_statistics_summed_in_float32_of_half_precision_stay_inside(dtype, n, variance):
+    """As `jnp.mean` of a half: squares are rounded to it, sums are not; inside, and finite where half sums are not."""
+    units, half = Units.of(dtype, dtype, dtype, dtype), finfo(dtype).dtype
+    ways = [Numerics(variance=variance, accumulate="input", widened=w) for w in ("statistics", "none")]
+    wide, narrow = (Bounds(way, units, n, 1e-3) for way in ways)
+    x = (np.random.default_rng(n).normal(size=(n, 16)) + 0.5).astype(half)
+
+    def mean(values):
+        return (values.astype(np.float32).sum(0, keepdims=True) / np.float32(n)).astype(half)
+
+    batch, m = batch_of(x), mean(x)
+    found = mean((x - m) * (x - m)) if variance == "two_pass" else mean(x * x) - m * m
+    assert rho(m, batch.mean, wide.e_mean(batch)).max() <= 1
+    assert rho(found, batch.variance, wide.e_variance(batch)).max() <= 1
+    assert (wide.e_mean(batch) <= 4 * units.u * (batch.mean_abs + np.sqrt(batch.variance))).all()
+    assert (wide.e_variance(batch) < 0.1 * batch.variance + 0.1).all()
+    assert n < 1000 or (narrow.e_mean(batch) > 10 * wide.e_mean(batch)).all()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_sum_deeper_than_half_precision_has_a_finite_bound(dtype):
+    """(1 + u)^n - 1 is a number where n u is above 1: of 3,000 values added in half precision something is promised."""
+    units, half = Units.of(dtype, dtype, dtype, dtype), finfo(dtype).dtype
+    x = np.random.default_rng(0).normal(size=(3000, 16)).astype(half)
+    total = x[0]
+    for row in x[1:]:
+        total = total + row
+    allowed = Bounds(Numerics(accumulate="input"), units, 3000, 1e-3).e_mean(batch_of(x))
+    assert rho(total / half.type(3000), batch_of(x).mean, allowed).max() <= 1
+    assert np.isfinite(allowed).all()
