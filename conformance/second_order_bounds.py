@@ -111,11 +111,20 @@ class TangentBounds:
     def _between(self, most: Callable[[_Magnitudes], Array], nested: int = _NESTED) -> Array:
         """Return how far P grows by the errors of its inputs, and by the roundings."""
         b = self.bounds
-        low, high = (most(self._magnitudes(with_errors=e)) for e in (False, True))
+        magnitudes = self._magnitudes(with_errors=True)
+        low, high = most(self._magnitudes(with_errors=False)), most(magnitudes)
         e = high - low + math.expm1(nested * math.log1p(b.g(8))) * high + b.units.smallest * (2 + high)
+        e = e + self._e_underflowing(magnitudes, high, nested + 1)
         if b.numerics.variance == "fast":  # a clamped variance passes no derivative
             e = np.where(self.batch.variance - b.e_variance(self.batch) <= 0, np.inf, e)
         return b.vacuous(e, self.batch.count * high)
+
+    def _e_underflowing(self, m: _Magnitudes, high: Array, power: int) -> Array:
+        """What a power of r loses, the highest of the way, which is itself at most; and products that d multiplies."""
+        tiny = self.bounds.units.smallest
+        lost = high * np.minimum(1, tiny / m.r**power)
+        each = tiny * m.z / m.r * (1 + m.tangent) * (1 + m.dy)
+        return lost + (each if high.shape == each.shape else self._mean(each))
 
     def _magnitudes(self, *, with_errors: bool) -> _Magnitudes:
         used, batch = self.used, self.batch

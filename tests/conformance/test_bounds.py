@@ -11,6 +11,7 @@ from conformance.bounds import Affine, Batch, Bounds, Used, rho
 from conformance.gradient_bounds import GradientBounds
 from conformance.numerics import Numerics, Units, finfo
 from conformance.roundings import binade
+from conformance.second_order_bounds import TangentBounds
 from conformance.step import OWN
 from reference import Semantics, Spec
 from reference.batches import observe
@@ -449,3 +450,15 @@ def test_a_sum_deeper_than_half_precision_has_a_finite_bound(dtype):
     allowed = Bounds(Numerics(accumulate="input"), units, 3000, 1e-3).e_mean(batch_of(x))
     assert rho(total / half.type(3000), batch_of(x).mean, allowed).max() <= 1
     assert np.isfinite(allowed).all()
+
+
+def test_a_derivative_along_a_tangent_may_lose_a_power_of_r_that_underflows():
+    """y. = gamma r (X - mean(X) - z q) by way of r³ (2 mean(d X)) / 2: at a standard deviation of 1e13 r³ is 0."""
+    rng, gamma, none = np.random.default_rng(0), np.ones(1), np.zeros(())
+    x, tangent = (rng.normal(size=(32, 16)).astype(np.float32) * np.float32(1e13) for _ in "xt")
+    batch, b = batch_of(x), bounds(32)
+    along = TangentBounds(b, batch, b.used_of(batch), none, tangent.astype(np.float64))
+    z, r, wide = batch.deviation * along.used.r, along.used.r, tangent.astype(np.float64)
+    wanted = r * (wide - wide.mean(0) - z * (z * wide).mean(0))
+    lost = r * (wide - wide.mean(0))
+    assert rho(lost.astype(np.float32), wanted, along.e_y(gamma, wanted)).max() <= 1
