@@ -30,7 +30,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retrie
 
 .DEFAULT_GOAL := help
 .PHONY: help report test check lint types layers spelling worker-syntax versions \
-	prove-reference prove-gate prove-audit prove-hunt mutants screenshots format hooks install clean
+	prove-reference prove-gate prove-audit prove-hunt prove-order mutants screenshots format hooks install clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -96,6 +96,9 @@ prove-audit: $(RUN_READY) ## the audit over everything: cells proven, identify, 
 
 prove-hunt: $(DEV_READY) ## hunt thirty named faults down to at most twelve elements
 	@$(BIN)/python tests/benchmarks/prove_hunt.py
+
+prove-order: $(RUN_READY) ## no answer depends on what was asked before: 300 pairs for each implementation (half an hour)
+	@$(BIN)/python tests/benchmarks/prove_order.py $(ORDER_ARGS)
 
 mutants: $(DEV_READY) ## the suite's own score: named faults, the fault-size curve, mutants of the frameworks (an hour)
 	@echo "Putting named faults into correct implementations"

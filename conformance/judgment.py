@@ -74,6 +74,8 @@ class _Judge:
                 return self._result(t, "FAIL", reason, outcome="Crashed")
             case TimedOut(seconds):
                 return self._result(t, "FAIL", f"no answer within {seconds:g} s", outcome="TimedOut")
+            case Refused(error, message, by_adapter=True):
+                return self._result(t, "ERROR", f"the adapter failed, not what it calls: {error}: {message}")
             case Refused(error, message):
                 right = errors is None or error in errors
                 reason = f"{error}: {message}" + (f"; promised {promised}" if promised and not right else "")

@@ -18,11 +18,12 @@ class Outputs(msgspec.Struct, frozen=True, tag="outputs"):
     tensors: dict[str, Any] = {}
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The implementation raised."""
+class Refused(msgspec.Struct, frozen=True, tag="refused", omit_defaults=True):
+    """The implementation raised; by_adapter: an adapter of the suite did, and not what it calls."""
 
     error: str
     message: str
+    by_adapter: bool = False
 
 
 class Crashed(msgspec.Struct, frozen=True, tag="crashed"):

@@ -7,9 +7,11 @@ contract; this file is one way to keep it.
 """
 
 import argparse
+import dis
 import importlib
 import importlib.util
 import json
+import operator
 import os
 import struct
 import sys
@@ -121,14 +123,15 @@ class Step(object):
 class Case(object):
     """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), initial arrays, `steps`, `native`.
 
-    batches: how many have entered the moving statistics that it gives.
+    batches: how many have entered the moving statistics that it gives. shape: of the first input. gamma, beta, mean,
+    variance: None where the spec asks for none, and where the case leaves it to the layer to begin with its own.
     """
 
     def __init__(self, fields, tensors, statement):
         self.tensors = tensors
         self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
         self.actions, self.batches = fields["actions"], fields.get("batches", 0)
-        self.rank = tensors["0.x"].ndim
+        self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
         axes = self.spec["axis"] if isinstance(self.spec["axis"], list) else [self.spec["axis"]]
         self.axis = tuple(sorted(a + self.rank if a < 0 else a for a in axes))
         self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
@@ -143,13 +146,56 @@ class Case(object):
         """Return a writable copy: implementations may update in place, and the case serves others after them."""
         return np.array(self.tensors[name]) if name in self.tensors else None
 
-    def signature(self, step):
-        """Return what a compiled implementation compiles for: everything static about a step."""
-        spec = self.spec
-        flags = (spec["momentum"], spec["center"], spec["scale"], spec["trainable"], step.training)
-        flags += (step.forward, step.second, step.forward_twice, step.third)
-        flags += (None if step.mask is None else step.mask.shape,)
-        return (step.x.shape, str(step.x.dtype), self.axis, step.dy is not None) + flags
+    def neutral(self, name):
+        """Return gamma or beta as a function is given it: the case's, else 1 or 0; None where there is none."""
+        given, asked = getattr(self, name), self.spec["scale" if name == "gamma" else "center"]
+        if given is not None or not asked:
+            return given
+        return np.full(self.kept, name == "gamma", _dtype(self.dtypes["parameters"]))
+
+    def static(self, step=None, traced=()):
+        """Return what a program that is kept for other cases may be made of: of a step's call, or of the layer."""
+        return Static(self, step, traced)
+
+
+class Static(object):
+    """All of a question but its arrays' values and what is `traced`, and the `key` to keep by what is made of it.
+
+    Nothing else can be read here, so that what is made of this alone serves every case of the same key.
+    traced: names of fields that come as arguments, or that nothing depends on. Of the arrays of a step, and of the
+    layer's adjustment, there are the `Form`s; a size that is not known when the layer is built is None.
+    """
+
+    _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
+    _OF_STEP = ("training", "flag", "update", "site", "trainable", "forward", "second", "forward_twice", "third")
+
+    def __init__(self, case, step, traced):
+        told = {name: getattr(case, name) for name in self._OF_CASE}
+        for name in ("spec", "native", "actions"):
+            told[name] = {field: value for field, value in told[name].items() if field not in traced}
+        if step is not None:
+            told.update((name, getattr(step, name)) for name in self._OF_STEP)
+            arrays = (("x", step.x), ("dy", step.dy), ("mask", step.mask), ("tangent", step.tangent))
+            told.update((name, Form.of(array, case.actions["unknown_sizes"])) for name, array in arrays)
+        pairs = [s.adjustment for s in case.steps if s.adjustment is not None]
+        told["adjustment"] = [Form.of(array) for array in pairs[0]] if pairs else None
+        told = {name: value for name, value in told.items() if name not in traced}
+        self.key = json.dumps(told, sort_keys=True, default=repr)
+        self.__dict__.update(told)
+
+
+class Form(tuple):
+    """What is known of an array before its values: (shape, the dtype's name)."""
+
+    __slots__ = ()
+    shape, dtype = (property(operator.itemgetter(i)) for i in range(2))
+
+    @classmethod
+    def of(cls, array, unknown=()):
+        """Return the form of an array; None of none."""
+        if array is None:
+            return None
+        return cls((tuple(None if i in unknown else n for i, n in enumerate(array.shape)), array.dtype.name))
 
 
 def native(case, conventions):
@@ -222,8 +268,23 @@ def run(implementation, case):
     except Exception as error:
         traceback.print_exc()
         name, lines = type(error).__name__, (str(error).strip() or repr(error)).splitlines()
-        outcomes.append({"type": "refused", "error": name, "message": " ".join(lines)[:500]})
+        refused = {"type": "refused", "error": name, "message": " ".join(lines)[:500]}
+        outcomes.append(dict(refused, by_adapter=True) if _by_adapter(error, implementation) else refused)
     return outcomes, tensors
+
+
+def _by_adapter(error, implementation):
+    """Return whether one of the suite's adapters raised itself, before or after what it called: no refusal of that.
+
+    It did where its own code looked up what is not there, or raised; what it called may have raised without a frame.
+    """
+    ours, last = os.path.join(os.path.dirname(os.path.abspath(__file__)), "implementations"), error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    file, done = last.tb_frame.f_code.co_filename, dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]]
+    subject = getattr(implementation, "statement", {}).get("calibration")  # whose code is what is judged
+    looked_up = done.startswith(("LOAD_", "STORE_", "UNPACK_", "RAISE_", "BINARY_SUBSCR"))
+    return looked_up and os.path.dirname(os.path.abspath(file)) == ours and not subject
 
 
 def _as_array(name, array):

@@ -61,7 +61,7 @@ class EquinoxEma(_JAX.Jitted):
             self.library.nn.make_with_state(self.library.nn.BatchNorm),
             case.kept[0],
             "batch",
-            channelwise_affine=case.gamma is not None,
+            channelwise_affine=case.spec["scale"],
             momentum=case.native["momentum"],
             inference=not training,
             dtype=case.dtypes["statistics"],
@@ -82,12 +82,15 @@ class EquinoxEma(_JAX.Jitted):
         return call
 
     def initial(self, case):
-        """Return the State."""
+        """Return the layer's own parameters, and the State."""
         layer, state = self.made(case, True)()
+        parameters = _JAX.present(dgamma=layer.weight, dbeta=layer.bias)
         self.index = getattr(layer, self.kind + "_state_index")
         own = zip((case.mean, case.variance), state.get(self.index))
         state = state.set(self.index, tuple(b if a is None else a for a, b in own))
-        return state.set(getattr(layer, self.counting), self.counted(case.batches)) if case.batches else state
+        if case.batches:
+            state = state.set(getattr(layer, self.counting), self.counted(case.batches))
+        return parameters, state
 
     def counted(self, batches):
         """Return what the layer keeps of the number of batches: whether the next one is the first."""

@@ -87,8 +87,8 @@ class Linen(_JAX.Jitted):
             momentum=case.native["momentum"],
             dtype=case.dtypes["x"],
             param_dtype=case.dtypes["parameters"],
-            use_bias=case.beta is not None,
-            use_scale=case.gamma is not None,
+            use_bias=case.spec["center"],
+            use_scale=case.spec["scale"],
             use_fast_variance=self.fast,
             force_float32_reductions=self.forced,
         )
@@ -106,13 +106,14 @@ class Linen(_JAX.Jitted):
         return call
 
     def initial(self, case):
-        """Return the batch_stats collection."""
-        state = _JAX.present(mean=case.mean, var=case.variance)
-        if len(state) < 2:
+        """Return the layer's own parameters, and the batch_stats collection."""
+        given, own = _JAX.present(mean=case.mean, var=case.variance), {}
+        if _JAX.begins(case):
             own = self.module(case, True)().init(self.jax.random.key(0), case.steps[0].x)
-            state = dict(own["batch_stats"], **state)
+        named, state = own.get("params", {}), dict(own.get("batch_stats", {}), **given)
         kept = _at_least_float32 if self.forced else np.asarray
-        return {name: kept(array).reshape(case.kept) for name, array in state.items()}
+        state = {name: kept(array).reshape(case.kept) for name, array in state.items()}
+        return _JAX.present(dgamma=named.get("scale"), dbeta=named.get("bias")), state
 
     def moving(self, state):
         """Return the moving mean and variance."""
@@ -150,8 +151,7 @@ def _nnx(variant, cite, **numerics):
 
 def _features(case):
     """Return the size of the axis; an axis that is not there wraps round, and of no axes there is 1."""
-    shape = case.steps[0].x.shape
-    return shape[case.axis[0] % case.rank] if shape else 1
+    return case.shape[case.axis[0] % case.rank] if case.shape else 1
 
 
 class Nnx(_JAX.Jitted):
@@ -171,8 +171,8 @@ class Nnx(_JAX.Jitted):
             momentum=case.native["momentum"],
             dtype=case.dtypes["x"],
             param_dtype=case.dtypes["parameters"],
-            use_bias=case.beta is not None,
-            use_scale=case.gamma is not None,
+            use_bias=case.spec["center"],
+            use_scale=case.spec["scale"],
             use_fast_variance=self.fast,
             rngs=self.library.Rngs(0),
             **more,
@@ -192,12 +192,14 @@ class Nnx(_JAX.Jitted):
         return call
 
     def initial(self, case):
-        """Return the moving statistics."""
-        state = _JAX.present(mean=case.mean, var=case.variance)
-        if len(state) < 2:
+        """Return the layer's own parameters, and the moving statistics."""
+        parameters, state = {}, _JAX.present(mean=case.mean, var=case.variance)
+        if _JAX.begins(case):
             module = self.module(case)
+            named = _JAX.present(dgamma=module.scale, dbeta=module.bias)
+            parameters = {name: variable.get_value() for name, variable in named.items()}
             state = dict({"mean": module.mean.get_value(), "var": module.var.get_value()}, **state)
-        return {name: _at_least_float32(array) for name, array in state.items()}
+        return parameters, {name: _at_least_float32(array) for name, array in state.items()}
 
     def moving(self, state):
         """Return the moving mean and variance."""

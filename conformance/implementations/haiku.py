@@ -74,7 +74,7 @@ class Haiku(_JAX.Jitted):
     def transformed(self, case, training):
         """Return the layer as a pair of pure functions of x and epsilon."""
         axis, decay = case.native["axis"], case.native["momentum"]
-        scale, offset = case.gamma is not None, case.beta is not None
+        scale, offset = case.spec["scale"], case.spec["center"]
 
         def call(x, epsilon):
             return self.library.BatchNorm(scale, offset, decay, epsilon, axis=axis, name="layer")(x, training)
@@ -92,17 +92,18 @@ class Haiku(_JAX.Jitted):
         return call
 
     def initial(self, case):
-        """Return the state after init; statistics of the case become hidden, and average as its batches make it."""
-        state, given = {}, _JAX.present(mean=case.mean, var=case.variance)
-        if len(given) < 2:
+        """Return what init gives; statistics of the case become hidden, and average as its batches make it."""
+        own, state, given = {}, {}, _JAX.present(mean=case.mean, var=case.variance)
+        if _JAX.begins(case):
             training = case.actions["init_mode"] == "train"
-            _, state = self.transformed(case, training).init(None, case.steps[0].x, case.native["epsilon"])
+            own, state = self.transformed(case, training).init(None, case.steps[0].x, case.native["epsilon"])
+            own, state = own.get("layer", {}), dict(state)
         for name, array in given.items():
             hidden = array.reshape(_JAX.full(case))
             weight = hidden.dtype.type(1 - case.native["momentum"] ** case.batches if case.batches else 1)
             counter = np.array(case.batches, np.int32)
             state["layer/~/%s_ema" % name] = {"hidden": hidden, "average": hidden / weight, "counter": counter}
-        return state
+        return _JAX.present(dgamma=own.get("scale"), dbeta=own.get("offset")), state
 
     def moving(self, state):
         """Return the moving mean and variance."""

@@ -1,7 +1,8 @@
 """What the adapters of JAX libraries share: a jitted step, and how it is differentiated.
 
 A jitted step is the forward pass, its gradients and the new state. Only shapes, dtypes, axes, flags and momentum are
-compiled in; epsilon, parameters, state and data are arguments. The 64-bit mode is on for float64 cases alone, because
+compiled in; epsilon, parameters, state and data are arguments, whether the case gives them or the layer begins with
+its own. The 64-bit mode is on for float64 cases alone, because
 it changes more than dtypes (equinox debiases in float64 under it).
 """
 
@@ -65,14 +66,17 @@ def halves(cite, **more):
 
 
 class Jitted(object):
-    """One jitted function per signature.
+    """One jitted function for all that is static.
 
     Subclasses have `package` and `statement`, and define
-    `layer(case, training)`, a function of (parameters, state, x, epsilon), and a mask if it takes one, that gives
+    `layer(static, training)`, a function of (parameters, state, x, epsilon), and a mask if it takes one, that gives
     (y, state);
-    `initial(case)`, the library's own initial state with the case's moving statistics put in;
+    `initial(case)`, the library's own parameters by the names of their gradients, where the case leaves some to it, and
+    its initial state with the case's moving statistics put in;
     `moving(state)`, the mean and variance in it, as stored; nothing where nothing is kept.
     """
+
+    traced = ("epsilon", "layout", "batches", "actions", "trainable", "update", "site", "flag", "adjustment")
 
     def __init__(self, device):
         self.jax = importlib.import_module("jax")
@@ -95,11 +99,11 @@ class Jitted(object):
 
     def run(self, case):
         """Yield the outputs of each step."""
-        named = {"dgamma": case.gamma, "dbeta": case.beta}
-        parameters = {name: a.reshape(self.shape(case)) for name, a in named.items() if a is not None}
+        given = present(dgamma=case.gamma, dbeta=case.beta)
         kept, epsilon = case.kept if len(case.kept) == 1 else full(case), case.native["epsilon"]
         with self.mode(case):
-            state = self.initial(case)
+            parameters, state = self.initial(case)
+        parameters = dict(parameters, **{name: a.reshape(self.shape(case)) for name, a in given.items()})
         for step in case.steps:
             with self.mode(case):
                 given = present(dy=step.dy, tangent=step.tangent, mask=step.mask)
@@ -115,14 +119,14 @@ class Jitted(object):
             yield
 
     def compiled(self, case, step):
-        """Return the jitted function for the step's signature; a library may ask what dtypes its arrays have."""
-        signature = case.signature(step) + (case.dtypes["parameters"], case.dtypes["statistics"])
-        if signature not in self.jitted:
+        """Return the jitted function for what is static about the step; a library may ask what dtypes there are."""
+        static = case.static(step, self.traced)
+        if static.key not in self.jitted:
             if len(self.jitted) >= _SIGNATURES:
                 self.jitted.clear()
                 self.jax.clear_caches()
-            self.jitted[signature] = self.jax.jit(self.differentiated(self.layer(case, step.training), step))
-        return self.jitted[signature]
+            self.jitted[static.key] = self.jax.jit(self.differentiated(self.layer(static, static.training), static))
+        return self.jitted[static.key]
 
     def differentiated(self, layer, step):
         """Return a function that gives (y, state, derivatives), of those that the step asks for."""
@@ -183,7 +187,8 @@ class Jitted(object):
 class _Eager(object):
     def compiled(self, case, step):
         """Return the function for the step as it is."""
-        return self.differentiated(self.layer(case, step.training), step)
+        static = case.static(step, self.traced)
+        return self.differentiated(self.layer(static, static.training), static)
 
 
 def eager(cls):
@@ -195,13 +200,19 @@ def eager(cls):
 
 def full(case):
     """Return the shape that has the kept axes among axes of size 1."""
-    return tuple(size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape))
+    return tuple(size if i in case.axis else 1 for i, size in enumerate(case.shape))
 
 
 def axis(case):
     """Return the case's own axis, hashable."""
     given = case.native["axis"]
     return tuple(given) if isinstance(given, list) else given
+
+
+def begins(case):
+    """Return whether the case leaves parameters or statistics to the layer."""
+    asked = (case.gamma, case.spec["scale"]), (case.beta, case.spec["center"]), (case.mean, True), (case.variance, True)
+    return any(wanted and array is None for array, wanted in asked)
 
 
 def present(**arrays):

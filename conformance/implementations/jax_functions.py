@@ -68,10 +68,12 @@ class Standardize(_JAX.Jitted):
         return call
 
     def initial(self, case):
-        """Return the statistics for inference."""
+        """Return neutral parameters, and the statistics for inference."""
         one = np.ones(_JAX.full(case), case.dtypes["statistics"])
         mean, variance = 0 * one if case.mean is None else case.mean, one if case.variance is None else case.variance
-        return mean.reshape(one.shape), variance.reshape(one.shape)
+        named = _JAX.present(dgamma=case.neutral("gamma"), dbeta=case.neutral("beta"))
+        parameters = {name: array.reshape(self.shape(case)) for name, array in named.items()}
+        return parameters, (mean.reshape(one.shape), variance.reshape(one.shape))
 
     def moving(self, _state):
         """Return nothing: none is kept."""
@@ -116,7 +118,7 @@ class Stax(Standardize):
 
     def layer(self, case, _training):
         """Return the function to jit."""
-        center, scale = case.beta is not None, case.gamma is not None
+        center, scale = case.spec["center"], case.spec["scale"]
 
         def call(parameters, state, x, epsilon):
             _, apply = self.library.BatchNorm(tuple(case.native["axis"]), epsilon, center, scale)

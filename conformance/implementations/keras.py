@@ -192,7 +192,7 @@ class _Functions(_Keras):
 
     def run(self, case):
         """Yield the outputs of each step."""
-        gamma, beta = self.tensor(case.gamma), self.tensor(case.beta)
+        gamma, beta = [self.tensor(case.neutral(name)) for name in ("gamma", "beta")]
         one = np.ones(case.kept, case.dtypes["statistics"])
         mean = self.tensor(0 * one if case.mean is None else case.mean)
         variance = self.tensor(one if case.variance is None else case.variance)

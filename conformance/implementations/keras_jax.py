@@ -28,10 +28,13 @@ _JITTED = {"packages": ["keras", "jax", "jaxlib"], "compiled": True}
 
 
 class _Jitted(object):
-    """One jitted function per signature. Subclasses define `function(case, step)` of (sources, state, mask, epsilon).
+    """One jitted function for all that is static.
 
-    It gives (the outputs by name, the new state).
+    Subclasses define `function(static)`, which returns one of (sources, state, mask, epsilon) that gives (the outputs
+    by name, the new state).
     """
+
+    traced = ("epsilon", "layout", "batches", "actions", "update", "site", "flag", "adjustment")
 
     def __init__(self, device):
         os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -59,26 +62,25 @@ class _Jitted(object):
             with self.mode(case):
                 sources, call = dict(parameters, dx=step.x), self.compiled(case, step)
                 out, state = call(sources, state, step.mask, case.native["epsilon"], step.dy, step.tangent)
-                yield {name: np.array(array) for name, array in out.items()}
+                out = {name: np.array(array) for name, array in out.items()}
+            yield out
 
     def initial(self, case):
         """Return gamma and beta by the names of their gradients, and the first state."""
-        named = (("dgamma", case.gamma), ("dbeta", case.beta))
         given, one = _KERAS.COMMON.initial(case), np.ones(case.kept, case.dtypes["statistics"])
+        named = (("dgamma", case.neutral("gamma")), ("dbeta", case.neutral("beta")))
         parameters = {name: array for name, array in named if array is not None}
         return parameters, [given.get("moving_mean", 0 * one), given.get("moving_variance", one)]
 
     def compiled(self, case, step):
-        """Return the jitted function for the step's signature."""
-        spec, clipping = case.spec, case.spec["renorm_clipping"] or {}
-        renorm = (spec["renorm"], spec["renorm_momentum"]) + tuple(sorted(clipping.items()))
-        signature = case.signature(step) + renorm
-        if signature not in self.jitted:
+        """Return the jitted function for what is static about the step."""
+        static = case.static(step, self.traced)
+        if static.key not in self.jitted:
             if len(self.jitted) >= _SIGNATURES:
                 self.jitted.clear()
                 self.jax.clear_caches()
-            self.jitted[signature] = self.jax.jit(self.differentiated(self.function(case, step), step))
-        return self.jitted[signature]
+            self.jitted[static.key] = self.jax.jit(self.differentiated(self.function(static), static))
+        return self.jitted[static.key]
 
     def differentiated(self, function, step):
         """Return a function that gives (outputs, the new state), with the derivatives that the step asks for."""
@@ -148,18 +150,18 @@ class Layer(_Jitted):
     def layer(self, case):
         """Return a layer that was built."""
         layer = self.keras.layers.BatchNormalization(**_KERAS.arguments(case))
-        layer.build(case.steps[0].x.shape)
+        layer.build(case.shape)
         return layer
 
-    def function(self, case, step):
+    def function(self, static):
         """Return the function to jit; a frozen layer's gamma and beta are among what is not trainable."""
-        layer = self.layer(case)
+        layer = self.layer(static)
 
         def call(sources, state, mask, epsilon):
             layer.epsilon = epsilon
             parameters = [sources[name] for name in ("dgamma", "dbeta") if name in sources]
-            trainable, others = (parameters, state) if case.spec["trainable"] else ([], parameters + state)
-            y, others = layer.stateless_call(trainable, others, sources["dx"], training=step.training, mask=mask)
+            trainable, others = (parameters, state) if static.spec["trainable"] else ([], parameters + state)
+            y, others = layer.stateless_call(trainable, others, sources["dx"], training=static.training, mask=mask)
             new = others[-len(state) :]
             return dict(zip(_KERAS.COMMON.STATE, new), y=y), new
 
@@ -171,15 +173,15 @@ class Functions(_Jitted):
 
     statement = _KERAS.functions("jax", id="keras.ops.batch_normalization+jax+jit", **_JITTED)
 
-    def function(self, case, step):
+    def function(self, static):
         """Return the function to jit."""
-        ops, axes, axis = self.keras.ops, case.native["axis"], case.axis[0]
+        ops, axes, axis = self.keras.ops, static.native["axis"], static.axis[0]
 
         def call(sources, state, _mask, epsilon):
             x, gamma, beta = [sources.get(name) for name in ("dx", "dgamma", "dbeta")]
-            mean, variance = ops.moments(x, axes) if step.training else state
+            mean, variance = ops.moments(x, axes) if static.training else state
             y = ops.batch_normalization(x, mean, variance, axis, beta, gamma, epsilon)
-            return dict({"mean": mean, "variance": variance} if step.training else {}, y=y), state
+            return dict({"mean": mean, "variance": variance} if static.training else {}, y=y), state
 
         return call
 

@@ -77,8 +77,8 @@ class BatchNorm(object):
     def build(self, case):
         """Return a layer with the case's parameters, its statistics as hidden, and average as its batches make it."""
         layer = self.sonnet.BatchNorm(
-            create_scale=case.gamma is not None,
-            create_offset=case.beta is not None,
+            create_scale=case.spec["scale"],
+            create_offset=case.spec["center"],
             decay_rate=case.native["momentum"],
             eps=case.native["epsilon"],
             data_format="channels_last" if case.axis == (case.rank - 1,) else "channels_first",
@@ -99,7 +99,8 @@ class BatchNorm(object):
     def run(self, case):
         """Yield the outputs of each step."""
         layer = self.build(case)
-        absent = ["dgamma", "dgamma_tangent"] * (case.gamma is None) + ["dbeta"] * (case.beta is None)
+        absent = [] if case.spec["scale"] else ["dgamma", "dgamma_tangent"]
+        absent += [] if case.spec["center"] else ["dbeta"]
         for step in case.steps:
             out = self.call(layer, step)
             out.update(moving_mean=_hidden(layer.moving_mean), moving_variance=_hidden(layer.moving_variance))

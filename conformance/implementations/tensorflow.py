@@ -74,7 +74,8 @@ class FusedBatchNormV3(object):
         """Yield the outputs of each step; on CPU the reserve spaces are the batch's mean and biased variance."""
         scale, offset = self.given(case, "gamma", 1), self.given(case, "beta", 0)
         mean, variance = self.given(case, "mean", 0), self.given(case, "variance", 1)
-        absent = ["dgamma", "dgamma_tangent"] * (case.gamma is None) + ["dbeta"] * (case.beta is None)
+        absent = [] if case.spec["scale"] else ["dgamma", "dgamma_tangent"]
+        absent += [] if case.spec["center"] else ["dbeta"]
         asked = [name for name in self.statement["outputs"] if name not in absent]
         attributes = {"epsilon": case.native["epsilon"], "exponential_avg_factor": case.native["momentum"]}
         attributes["data_format"] = _FORMATS[case.rank, case.axis]
@@ -220,7 +221,8 @@ class Moments(object):
     def run(self, case):
         """Yield the outputs of each step; what the case keeps has the averaged axes too, with size 1."""
         spread = [size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape)]
-        named = (("gamma", case.gamma), ("beta", case.beta), ("mean", case.mean), ("variance", case.variance))
+        parameters = tuple((name, case.neutral(name)) for name in ("gamma", "beta"))
+        named = parameters + (("mean", case.mean), ("variance", case.variance))
         given = {n: self.tf.constant(a.reshape(spread)) for n, a in named if a is not None}
         given.setdefault("mean", self.tf.zeros(spread, case.dtypes["statistics"]))
         given.setdefault("variance", self.tf.ones(spread, case.dtypes["statistics"]))

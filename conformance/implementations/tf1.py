@@ -10,7 +10,6 @@ https://github.com/tensorflow/docs/blob/r1.15/site/en/api_docs/python/tf/layers/
 import collections
 import contextlib
 import importlib.util
-import json
 import pathlib
 import re
 
@@ -25,6 +24,8 @@ def _sibling(name):
 
 
 _COMMON = _sibling("tensorflow_common")
+_SHARED = ("layout", "batches", "shape", "flag")  # what calls of one layer may differ in
+_FED = ("layout", "batches", "update", "trainable", "forward", "forward_twice", "third")  # or nothing depends on it
 _KEPT = 32  # layers with an open session; a graph weighs about a megabyte
 _SOURCE = "https://github.com/tensorflow/tensorflow/blob/v%s/tensorflow/%s"
 _LAYER = {
@@ -135,14 +136,13 @@ class Function(object):
 
     def layer(self, case):
         """Return the layer of a case's static configuration, as new or as an earlier case left it."""
-        static = [case.spec, case.dtypes["x"], case.rank, case.kept, case.actions["unknown_sizes"]]
-        key = json.dumps(static + [_COMMON.adjusted(case) is None], sort_keys=True)
-        if key not in self.layers:
-            self.layers[key] = Layer(self.tf, self.arguments(case), self.flag)
-        self.layers.move_to_end(key)
+        static = case.static(traced=_SHARED)
+        if static.key not in self.layers:
+            self.layers[static.key] = Layer(self.tf, self.arguments(static), self.flag)
+        self.layers.move_to_end(static.key)
         if len(self.layers) > _KEPT:
             self.layers.popitem(last=False)[1].session.close()
-        return self.layers[key]
+        return self.layers[static.key]
 
     def arguments(self, case):
         """Return the function's arguments, but for the input, `training` and `adjustment`."""
@@ -176,49 +176,39 @@ class Layer(object):
 
     def call(self, case, step):
         """Return the call that serves a step: by call site, by the sizes known, by mode where that is not fed."""
-        unknown = case.actions["unknown_sizes"]
-        shape = tuple(None if i in unknown else size for i, size in enumerate(step.x.shape))
-        mode = "either" if self.flag == "placeholder" else step.training
-        adjusted = _COMMON.adjusted(case)
-        key = (
-            step.site,
-            shape,
-            mode,
-            case.actions["flag"],
-            step.dy is not None,
-            step.second,
-            [a.shape for a in adjusted or ()],
-        )
-        if str(key) not in self.calls:
+        static = case.static(step, _FED + (("training", "flag") if self.flag == "placeholder" else ()))
+        if static.key not in self.calls:
             with self.graph.as_default(), _unnumbered():
-                self.calls[str(key)] = self.build(shape, case.dtypes["x"], step, adjusted)
-        return self.calls[str(key)]
+                self.calls[static.key] = self.build(static)
+        return self.calls[static.key]
 
-    def build(self, shape, dtype, step, adjusted):
+    def build(self, static):
         """Call the function once more in the layer's scope; return what is fed and what is asked for, by name."""
-        tf, fed = self.tf, {"x": self.tf.placeholder(dtype, shape)}
-        training = self.training(step)
+        tf, (shape, dtype) = self.tf, static.x
+        fed = {"x": tf.placeholder(dtype, shape)}
+        training = self.training(static)
         if self.flag == "placeholder":
             fed["training"] = training
-        if adjusted is not None:
-            fed.update((n, tf.placeholder(a.dtype, a.shape)) for n, a in zip(("scale", "bias"), adjusted))
-        adjustment = None if adjusted is None else lambda _shape: (fed["scale"], fed["bias"])
+        if static.adjustment is not None:
+            pairs = zip(("scale", "bias"), static.adjustment)
+            fed.update((name, tf.placeholder(form.dtype, form.shape)) for name, form in pairs)
+        adjustment = None if static.adjustment is None else lambda _shape: (fed["scale"], fed["bias"])
         known = len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
         y = tf.layers.batch_normalization(
             fed["x"], training=training, adjustment=adjustment, name="layer", reuse=tf.AUTO_REUSE, **self.arguments
         )
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[known:]
-        if step.dy is None:
+        if static.dy is None:
             return fed, {"y": y}, updates
-        for name in ["dy"] + ["tangent"] * bool(step.second):
+        for name in ["dy"] + ["tangent"] * bool(static.second):
             fed[name] = tf.placeholder(dtype, shape)
         return fed, dict(self.gradients(y, fed), y=y), updates
 
-    def training(self, step):
+    def training(self, static):
         """Return `training` as the function is given it."""
         if self.flag == "placeholder":
             return self.tf.placeholder(self.tf.bool, ())
-        return self.tf.constant(step.training) if self.flag == "tensor" else step.flag
+        return self.tf.constant(static.training) if self.flag == "tensor" else static.flag
 
     def gradients(self, y, fed):
         """Return the gradients by name, of a layer that is frozen too."""

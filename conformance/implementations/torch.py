@@ -133,7 +133,8 @@ class Functional(object):
 
     def variables(self, case):
         """Return (gamma, beta, mean, variance); the last two are updated in place."""
-        gamma, beta = [None if a is None else self.tensor(a).requires_grad_() for a in (case.gamma, case.beta)]
+        parameters = [case.neutral(name) for name in ("gamma", "beta")]
+        gamma, beta = [None if a is None else self.tensor(a).requires_grad_() for a in parameters]
         like = self.torch.ones(case.kept, dtype=getattr(self.torch, case.dtypes["statistics"]), device=self.device)
         mean = like * 0 if case.mean is None else self.tensor(case.mean)
         return gamma, beta, mean, like if case.variance is None else self.tensor(case.variance)

@@ -54,7 +54,8 @@ class Compile(_TORCH.Functional):
 
     def prepared(self, function):
         """Return the compiled function, which may never fall back to eager execution."""
-        importlib.import_module("torch._dynamo").config.recompile_limit = 1000
+        config = importlib.import_module("torch._dynamo").config
+        config.recompile_limit = config.accumulated_recompile_limit = 1000
         return self.torch.compile(function, fullgraph=True, dynamic=False)
 
 
@@ -69,7 +70,7 @@ class Export(_TORCH.Functional):
 
         def call(*tensors_and_constants):
             tensors, constants = tensors_and_constants[:5], tensors_and_constants[5:]
-            key = tuple((t.shape, t.stride(), t.dtype) if t is not None else None for t in tensors) + constants
+            key = repr([None if t is None else _form(self.torch, t) for t in tensors] + list(constants))
             if key not in programs:
                 programs[key] = self.exported(layers(*constants), tensors)
             return programs[key](*tensors)
@@ -103,6 +104,12 @@ class Decomposed(Export):
         for step in case.steps:
             step.dy = None
         return super(Decomposed, self).run(case)
+
+
+def _form(torch, tensor):
+    """Return what a program made of a tensor may depend on, but for its values."""
+    dual = torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device, tensor.requires_grad, dual
 
 
 def _layer(torch, function):

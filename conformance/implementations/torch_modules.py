@@ -34,7 +34,7 @@ class _Module(_TORCH.Functional):
 
     def options(self, case):
         """Return what the module is made with, but for its size."""
-        options = {"eps": case.native["epsilon"], "momentum": case.native["momentum"], "affine": case.gamma is not None}
+        options = {"eps": case.native["epsilon"], "momentum": case.native["momentum"], "affine": case.spec["scale"]}
         return dict(options, dtype=getattr(self.torch, case.dtypes["statistics"]), device=self.device)
 
     def loaded(self, case):

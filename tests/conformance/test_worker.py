@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from conformance import summary
+from conformance import roster, summary
 from conformance.codec import encode_case
 from conformance.environment import WORKER
 from conformance.in_process import worker
+from conformance.judgment import judge
+from conformance.outcome import decode_reply
+from conformance.question import Question
+
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
@@ -68,3 +74,35 @@ def test_what_one_implementation_does_to_a_case_no_other_sees(small_case):
     replies = [worker.decode(reply) for reply in worker.replies(body, {"a": Careless(), "b": Careless()})]
     assert [json.loads(fields["reply"])["outcomes"] for fields, _ in replies] == [[{"type": "outputs"}]] * 2
     assert seen[0] == seen[1]
+
+
+FAILING = {  # what an adapter's step does, and whether it fails by that itself
+    "case.kept[9]": True,
+    "nobody_knows": True,
+    "case.nothing": True,
+    "a, b = case.kept": True,
+    "raise ValueError('I would rather not')": True,
+    "called()": False,  # what it called raised
+    "np.zeros(3).reshape(2)": False,  # so did this, without a frame of its own
+    "called(case.kept[9])": True,  # on the way to the call
+}
+
+
+@pytest.mark.parametrize("place", ["of ours", "a user's", "a calibration subject"])
+@pytest.mark.parametrize("does", FAILING)
+def test_what_an_adapter_of_ours_fails_by_itself_is_no_refusal(small_case, does, place):
+    """An error of the suite's own adapter ends as ERROR; a user's class, and a subject, are what is judged."""
+    path = (roster.ADAPTERS if place != "a user's" else PROGRAMS) / "made_up.py"
+    called = "def called(*_):\n    raise IndexError('select(): index 0 out of range')\n"
+    source = f"class Failing:\n    def run(self, case):\n        {does}\n        yield {{}}\n"
+    made = {"np": np}
+    exec(compile(called, str(PROGRAMS / "framework.py"), "exec"), made)
+    exec(compile(source, str(path), "exec"), made)
+    statement = {"conventions": {}, "calibration": place == "a calibration subject"}
+    failing, case = made["Failing"](), small_case()
+    failing.statement = statement
+    metadata, tensors = worker.decode(encode_case(case))
+    reply = decode_reply(worker.answer(failing, "i", 0, json.loads(metadata["case"]), tensors))
+    found = judge("", Question(case), roster.select(("numpy.two_pass",))[0].statement, reply)
+    expected = "ERROR" if FAILING[does] and place == "of ours" else "FAIL"
+    assert [r.verdict for r in found] == [expected, "INCONCLUSIVE"]
