@@ -59,7 +59,7 @@ def read(path: Path) -> Baseline:
     try:
         lines = [line for line in path.read_bytes().splitlines() if line.strip()]
         return Baseline([msgspec.json.decode(line, type=Line) for line in lines])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidInput(
             f"{path}: is no baseline ({error}); write one from a run: "
             + commands.line("gate", "reports/latest", "--write-baseline", commands.file(path))

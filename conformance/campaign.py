@@ -16,20 +16,21 @@ from types import FrameType
 
 import msgspec
 
-from conformance import availability, corpus, excluded, going_on, results, strategies
+from conformance import availability, commands, corpus, excluded, going_on, results, strategies
 from conformance import environment as env
 from conformance.case import Case
 from conformance.codec import encode_case
 from conformance.environment import Limits, Worker, WorkerDied
-from conformance.errors import InvalidInput
+from conformance.errors import Incomplete, InvalidInput
 from conformance.features import FEATURES
 from conformance.in_process import LocalWorker
 from conformance.item import Item
 from conformance.judgment import judge
 from conformance.machine import describe_host
 from conformance.outcome import Reply, encode_reply
-from conformance.results import ImplementationRecord, Record, Result, RunFile
+from conformance.results import ImplementationRecord, Record, Result
 from conformance.roster import Entry, environments
+from conformance.run_file import RunFile
 from conformance.statement import Statement
 
 
@@ -83,21 +84,37 @@ class Campaign:
         self.cpu: defaultdict[str, float] = defaultdict(float)
         self._lock, self._stop, self._began = threading.Lock(), threading.Event(), time.monotonic()
         self._workers: list[Worker | LocalWorker] = []
+        self._unwritten: OSError | None = None
 
     def run(self) -> results.EndRecord:
         """Run to the end, or until interrupted; what was judged is on disk either way."""
         header = self._header()
         kept = resumable(self.options, header) if self.options.resume else []
-        with RunFile(self.options.out, clear=not kept) as self._file, self._interruptible():
-            self._write(header, *kept)
+        self.records += [header, *kept]
+        with RunFile(self.options.out, self.records, clear=not kept) as self._file, self._interruptible():
             self._answered = {(result.case, result.implementation) for result in kept}
-            items = self._items()
-            threads = [threading.Thread(target=self._host, args=(host, items)) for host in self._hosts]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            return self._close()
+            try:
+                items = self._items()
+                threads = [threading.Thread(target=self._host, args=(host, items)) for host in self._hosts]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                if self._unwritten is None:
+                    return self._close()
+            except OSError as error:
+                self._unwritten = self._unwritten or error
+            raise Incomplete(self._cut_short(self._unwritten))
+
+    def _cut_short(self, error: OSError) -> str:
+        """Return what a run that could not be written says: where, why, what is kept, how to go on."""
+        kept = len(results.read(self.options.out).results)
+        words = [word for word in self.options.command[1:] if word != "--resume"]
+        again = commands.line(*words, "--resume") if words else "run it again with --resume"
+        return (
+            f"{error.filename or self.options.out}: cannot be written ({error.strerror}); {kept} results are kept in "
+            f"{self._file.path}; make room, and go on: {again}"
+        )
 
     def _items(self) -> list[Item]:
         drawn: list[tuple[strategies.Recipe | corpus.Named, Case]] = []
@@ -119,8 +136,12 @@ class Campaign:
     def _host(self, host: env.Environment, items: list[Item]) -> None:
         """Run one environment from its worker's start to its end, when its turn comes."""
         with self._jobs:
-            if not self._stop.is_set():
-                self._host_now(host, items)
+            try:
+                if not self._stop.is_set():
+                    self._host_now(host, items)
+            except OSError as error:  # nothing more can be written, by anybody
+                self._unwritten = self._unwritten or error
+                self._stop.set()
 
     def _host_now(self, host: env.Environment, items: list[Item]) -> None:
         entries = [entry for entry in self.options.entries if entry.host == host.name]
@@ -132,6 +153,8 @@ class Campaign:
         self._workers.append(worker)
         try:
             self._ask(worker, self._available(entries, worker), items)
+        except OSError:
+            raise
         except Exception as error:
             self._incomplete(f"{host.name}: {type(error).__name__}: {error}")
         finally:
@@ -226,8 +249,8 @@ class Campaign:
 
     def _write(self, *records: Record) -> None:
         with self._lock:
-            self.records.extend(records)
             self._file.write(*records)
+            self.records.extend(records)
 
     def _incomplete(self, reason: str) -> None:
         with self._lock:
@@ -293,7 +316,7 @@ def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signatur
 
 def resumable(options: Options, header: results.RunRecord) -> list[Result]:
     """Return what an interrupted run of the same cases judged; the pair that its torn end may have cut is left out."""
-    folder, before = options.out, results.read(options.out)
+    folder, before = options.out, results.read(options.out, mend=True)
     if gone := {r.implementation for r in before.results} - {entry.id for entry in options.entries}:
         raise InvalidInput(f"--resume: {folder} holds results of {min(gone)}; name it too with -i, or another --out")
     same = ("version", "seed", "cases", "shard")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ class _Group(click.Group):
             ctx.exit(3)
         except (click.exceptions.Exit, click.ClickException):
             raise
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the output has seen enough
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            fix = "make room there" if error.errno == errno.ENOSPC else "name one that can be read or written"
+            click.echo(f"Error: {place}{error.strerror or error}; {fix}, and run the command again", err=True)
+            ctx.exit(2)
         except (click.Abort, KeyboardInterrupt):
             click.echo("Incomplete: interrupted", err=True)
             ctx.exit(3)

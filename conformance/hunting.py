@@ -18,6 +18,7 @@ from conformance.audit.asking import Ask
 from conformance.case import Case, case_id
 from conformance.codec import case_to_json
 from conformance.divergences import Divergence
+from conformance.errors import InvalidInput
 from conformance.explanation import Answered
 from conformance.features import FEATURES
 from conformance.judgment import judge
@@ -201,8 +202,13 @@ class Hunt:
 
     def _before(self) -> list[Caught]:
         path = self.folder / "caught.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
-        return [msgspec.json.decode(line, type=Caught) for line in lines]
+        found, number = list[Caught](), 0
+        try:
+            for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):  # noqa: B007
+                found.append(msgspec.json.decode(line, type=Caught))
+        except ValueError as error:
+            raise InvalidInput(f"{path}, line {number}: {error}; take the line out, or name another --out") from error
+        return found
 
 
 def kind_of(result: Result) -> Kind:

@@ -12,7 +12,8 @@ import msgspec
 
 from conformance import results
 from conformance.errors import InvalidInput
-from conformance.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run, RunFile, answer_file
+from conformance.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run, answer_file
+from conformance.run_file import RunFile
 
 _SAME = ("version", "seed", "cases", "selected")
 

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -214,40 +214,6 @@ def ordered(records: Iterable[Record], implementations: Sequence[str]) -> list[R
     return sorted(records, key=key)
 
 
-class RunFile:
-    """A run being written; each record is on disk before the next is judged."""
-
-    def __init__(self, folder: Path, *, clear: bool = True) -> None:
-        self.path = folder / FILE
-        try:
-            for part in ("cases", "answers"):
-                (folder / part).mkdir(parents=True, exist_ok=True)
-                for old in (folder / part).glob("*.safetensors") if clear else ():
-                    old.unlink()
-            self._stream = self.path.open("wb")
-        except OSError as error:
-            raise InvalidInput(f"--out {folder}: cannot be written ({error}); name a folder that can be") from error
-
-    def write(self, *records: Record) -> None:
-        """Append records."""
-        self._stream.write(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
-        self._stream.flush()
-
-    def __enter__(self) -> Self:
-        """Return the open file."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file; what was written stays."""
-        self._stream.close()
-
-    def finish(self, order: list[Record]) -> None:
-        """Replace the file by the same records in a stable order, so that equal runs are equal files."""
-        draft = self.path.with_suffix(".draft")
-        draft.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in order))
-        draft.replace(self.path)
-
-
 class Run(msgspec.Struct):
     """A run read back."""
 
@@ -275,14 +241,17 @@ class Run(msgspec.Struct):
         return self.end.reasons
 
 
-def read(folder: Path) -> Run:
-    """Return the run in a folder; raise `InvalidInput` where there is none."""
+def read(folder: Path, *, mend: bool = False) -> Run:
+    """Return the run in a folder; raise `InvalidInput` where there is none, or a line of it is damaged.
+
+    mend: leave damaged lines out, and with each the answers beside it, of which it may have been a part.
+    """
     path = folder / FILE if folder.is_dir() else folder
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise InvalidInput(f"{folder}: holds no run ({error.strerror}); give the folder of a `bnconf run`") from error
-    records, torn = _parse(path, [(n, line) for n, line in enumerate(lines, 1) if line.strip()])
+    records, torn = _parse(path, [(n, line) for n, line in enumerate(lines, 1) if line.strip()], mend=mend)
     if not records or not isinstance(records[0], RunRecord):
         raise InvalidInput(f"{path}: is no run file; its first line must be the record of a run")
     if records[0].schema > SCHEMA:
@@ -297,16 +266,41 @@ def read(folder: Path) -> Run:
     )
 
 
-def _parse(path: Path, lines: list[tuple[int, bytes]]) -> tuple[list[Record], bool]:
-    decoder, records = msgspec.json.Decoder[Record](Record), list[Record]()
+def _parse(path: Path, lines: list[tuple[int, bytes]], *, mend: bool) -> tuple[list[Record], bool]:
+    decoder, records, damaged = msgspec.json.Decoder[Record](Record), list[Record](), list[int]()
     for number, line in lines:
         try:
             records.append(decoder.decode(line))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if number == lines[-1][0] and number > 1:
-                return records, True
-            raise InvalidInput(f"{path}, line {number}: {error}; the file is damaged, run again") from error
-    return records, False
+                return _without_neighbours(records, damaged), True
+            if not mend or number == 1:
+                fix = "the same `bnconf run` again with --resume keeps the rest" if number > 1 else "run again"
+                kept = sum(isinstance(record, Result) for record in records)
+                raise InvalidInput(
+                    f"{path}, line {number}: {_damage(line, error)}; {kept} results before it are whole; {fix}"
+                ) from error
+            damaged.append(len(records))
+    return _without_neighbours(records, damaged), False
+
+
+def _damage(line: bytes, error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return str(error)
+    try:
+        line.decode()
+    except UnicodeDecodeError as found:
+        return f"byte {found.start} ({line[found.start]:#04x}) is no UTF-8"
+    return str(error)
+
+
+def _without_neighbours(records: list[Record], damaged: list[int]) -> list[Record]:
+    """Return records without the answers that a damaged line, lost before one of these places, stood beside."""
+    gone: set[tuple[str, str]] = set()
+    for place in damaged:
+        for near in (records[place - 1 : place], records[place : place + 1]):
+            gone |= {(r.case, r.implementation) for r in near if isinstance(r, Result)}
+    return [r for r in records if not (isinstance(r, Result) and (r.case, r.implementation) in gone)]
 
 
 def schema() -> dict[str, Any]:

@@ -51,7 +51,7 @@ def read(path: Path) -> Written:
     """Return an audit from its file; raise `InvalidInput` where it holds none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Written)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidInput(
             f"{path}: is no audit ({error}); write it again: {commands.line('audit', '--out', commands.file(path))}"
         ) from error

@@ -147,7 +147,7 @@ def read_file(path: Path) -> list[Divergence]:
     try:
         text = path.read_text()
         found = msgspec.convert(tomllib.loads(text), _File).divergence
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"{path}: {error}; mend it there") from error
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{path}, {_place(text, str(error))}: {error}; see conformance/divergences") from error

@@ -107,7 +107,7 @@ def read(path: Path) -> Summary:
     """Return a summary from its file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Summary)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidInput(
             f"{path}: is no summary of a run ({error}); remove it, and write the report again"
         ) from error
