@@ -11,7 +11,7 @@ from conformance.bounds import Batch, Bounds
 from conformance.not_finite import Kinds
 from conformance.renorm_bounds import Near
 from reference import Semantics, Spec, State, batches
-from reference.averages import published, stored_factor, update_fraction
+from reference.averages import published, shared, shares_of, stored_factor, update_fraction
 from reference.batch_norm import spread, update
 from reference.spec import Array, kept_shape
 
@@ -106,13 +106,13 @@ def _pooled(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> tuple[
     and the sum over G groups rounds G + 6 times: weight, difference twice, square, both sums and both products. One sum
     over all is no deeper than its number of values.
     """
-    together, shares = _together(batch), batch.n / batches.total(batch.n, (1,))
+    together, shares = _together(batch), shares_of(batch.n)
     whole = Bounds(b.numerics, b.units, batch.count * shares.shape[1], b.epsilon, outside=b.outside)
     rounding, apart = (shares.shape[1] + 6) * b.units.u, np.abs(batch.mean - together.mean)
-    e_mean = batches.total(shares * (b.e_mean(batch) + rounding * batch.mean_abs), (1,))
+    e_mean = shared(shares, b.e_mean(batch) + rounding * batch.mean_abs)
     off, e_each = b.e_mean(batch) + e_mean, b.e_variance(batch)
     size = batch.variance + e_each + (apart + off) ** 2
-    e_variance = batches.total(shares * (e_each + 2 * apart * off + off**2 + rounding * size), (1,))
+    e_variance = shared(shares, e_each + 2 * apart * off + off**2 + rounding * size)
     e_mean, e_variance = np.maximum(whole.e_mean(together), e_mean), np.maximum(whole.e_variance(together), e_variance)
     variance, factor = together.variance, stored_factor(together.n, spec, semantics)
     if semantics.stored_variance == "unbiased":
@@ -125,10 +125,10 @@ def _pooled(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> tuple[
 
 def _together(batch: Batch) -> Batch:
     """Return the virtual batches (axis 1) as one; its mean absolute deviation is a bound, all else is exact."""
-    n = batches.total(batch.n, (1,))
+    n, shares = batches.total(batch.n, (1,)), shares_of(batch.n)
 
     def average(values: Array) -> Array:
-        return batches.total(batch.n / n * values, (1,))
+        return shared(shares, values)
 
     mean = average(batch.mean)
     apart = batch.mean - mean

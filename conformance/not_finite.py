@@ -18,6 +18,7 @@ import numpy as np
 from conformance.batch import Batch
 from conformance.bounds import Affine, Bounds, Used
 from reference import Semantics, Spec
+from reference.averages import shares_of
 from reference.batches import total
 from reference.spec import Array, kept_shape
 
@@ -116,6 +117,9 @@ def entering(kinds: Kinds | None, batch: Batch, spec: Spec, semantics: Semantics
         variance = either(variance, np.where(single, SOME if fast else NAN, NOTHING))
     if not (mean.any() or variance.any()):
         return None
+    if batch.observed.virtual and semantics.virtual_statistics == "pooled":  # who counts nothing adds nothing
+        counts = shares_of(batch.n) != 0
+        mean, variance = (np.where(counts, kind, NOTHING) for kind in (mean, variance))
     axes = (1,) if batch.observed.virtual else ()
     return Kinds(along(mean, axes).reshape(kept), along(variance, axes).reshape(kept))
 

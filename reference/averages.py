@@ -95,14 +95,33 @@ def entering(
     n = batch.n
     pairs = [(mean, variance, n)]
     if batch.virtual and semantics.virtual_statistics == "pooled":
-        weight = n / total(n, (1,))
-        pooled = total(weight * mean, (1,))
-        spread = total(weight * (variance + (mean - pooled) ** 2), (1,))  # the law of total variance
+        shares = shares_of(n)
+        pooled = shared(shares, mean)
+        spread = shared(shares, variance + (mean - pooled) ** 2)  # the law of total variance
         pairs = [(pooled, spread, total(n, (1,)))]
     if batch.virtual and semantics.virtual_statistics == "sequential":
         pairs = [(mean[:, [j]], variance[:, [j]], n[:, [j]]) for j in range(mean.shape[1])]
     stored = [(m, v * stored_factor(count, spec, semantics)) for m, v, count in pairs]
     return [(batch.overall(m, state), batch.overall(v, state)) for m, v in stored]
+
+
+def shares_of(n: Array) -> Array:
+    """Return the part that each virtual batch (axis 1) is of what counts, n in it; of nothing all are alike (BN-21).
+
+    >>> shares_of(np.array([[1.0, 3.0]])).tolist(), shares_of(np.array([[0.0, 0.0]])).tolist()
+    ([[0.25, 0.75]], [[0.5, 0.5]])
+    """
+    whole, one = total(n, (1,)), total(np.ones_like(n), (1,))
+    return np.where(whole == 0, 1 / one, n / np.where(whole == 0, 1, whole))
+
+
+def shared(shares: Array, values: Array) -> Array:
+    """Return the sum of shares * values over virtual batches; of no share it takes nothing, be the value NaN (BN-23).
+
+    >>> shared(np.array([[0.0, 1.0]]), np.array([[np.nan, 3.0]])).tolist()
+    [[3.0]]
+    """
+    return total(np.where(shares == 0, 0, shares * values), (1,))
 
 
 def stored_factor(n: Array, spec: Spec, semantics: Semantics) -> Any:
@@ -117,9 +136,10 @@ def stored_factor(n: Array, spec: Spec, semantics: Semantics) -> Any:
 
 
 def bessel(n: Any) -> Any:
-    """Return N / (N - 1), the factor from biased to unbiased variance; 1 for a single value, as TensorFlow has it.
+    """Return N / (N - 1), the factor from biased to unbiased variance; 1 for a single value or less (BN-11, BN-24).
 
-    >>> float(bessel(5)), float(bessel(1))
-    (1.25, 1.0)
+    >>> float(bessel(5)), float(bessel(1)), float(bessel(1.5))
+    (1.25, 1.0, 3.0)
     """
-    return n / np.maximum(n - 1, 1)
+    several = np.where(n > 1, n, 2)
+    return np.where(n > 1, several / (several - 1), 1)

@@ -31,6 +31,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from reference.batches import join, quiet, split, total
 from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
 from reference.trace import Trace, trace_inference, trace_training
@@ -97,7 +99,7 @@ def backward(step: Trace, dy: Array, dmean: Array | None, dvariance: Array | Non
         return g
     mean_, variance_ = returned(step, g, dmean, dvariance, spec)
     mu_, v_ = step.k * mean_ + step.c * step.mu * variance_, step.k * variance_
-    return g + step.w * (mu_ + 2 * step.deviation * v_)
+    return g + np.where(step.w == 0, 0, step.w * (mu_ + 2 * step.deviation * v_))  # be the root without a derivative
 
 
 def returned(step: Trace, g: Array, dmean: Array | None, dvariance: Array | None, spec: Spec) -> tuple[Array, Array]:

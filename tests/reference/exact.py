@@ -103,7 +103,7 @@ class Layer:
         """Return the variance that is stored."""
         if self.semantics.stored_variance == "biased" or self.spec.renorm:
             return variance
-        return variance * count / max(count - 1, Fraction(1))
+        return variance * count / (count - 1) if count > 1 else variance
 
     def rounded_complement(self, momentum: float) -> Fraction:
         """Return the update fraction for a momentum."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from reference import (
     train_second_order,
     train_third_order,
 )
-from reference.averages import complement, initial, moves, published, update_fraction
+from reference.averages import bessel, complement, initial, moves, published, update_fraction
 from reference.dtypes import Stored, stored
 from reference.renorm import clip
 from reference.spec import Array
@@ -100,7 +101,7 @@ def test_a_boolean_mask_does_not_look_at_what_it_hides() -> None:
     gradient = train_gradients(
         x, np.ones((3, 2)), Parameters(), state(), Spec(), Semantics(mask="boolean"), mask=mask, dmean=np.ones(2)
     )
-    assert np.isnan(gradient.dx).sum() == 3  # through z of the hidden element, which is NaN
+    assert np.isnan(gradient.dx).tolist() == [[True, False], [False, False], [True, False]]  # by z of the hidden one
 
 
 def test_a_mask_without_the_last_axis_covers_all_channels() -> None:
@@ -246,3 +247,42 @@ def test_clipping_has_an_order_and_a_default() -> None:
 def test_storage_dtypes(dtype: str, semantics: Semantics, expected: Stored) -> None:
     """Parameters, statistics and output are stored in the input's dtype, in float32, or in no less than it."""
     assert stored(dtype, semantics) == expected
+
+
+@pytest.mark.parametrize(
+    ("weights", "factor"), [([1.0, 0.5], 3.0), ([0.5, 0.5], 1.0), ([0.25, 0.25], 1.0), ([2.0, 1.0], 1.5)]
+)
+def test_the_unbiased_variance_of_weights_is_w_over_w_less_1(weights: list[float], factor: float, helper: Any) -> None:
+    """W / (W - 1) for any W above 1, fractional ones too (BN-11); 1 for less, as for a single value (BN-24)."""
+    assert float(bessel(np.float64(sum(weights)))) == factor
+    mask, spec, kinds = np.array([*weights, 0.0]), Spec(momentum=0.0), (Semantics("unbiased"), Semantics())
+    stored, biased = (step(X, spec, semantics, mask=mask).state.variance for semantics in kinds)
+    assert stored.tolist() == (biased * factor).tolist()
+    layer = object.__new__(helper("exact").Layer)
+    layer.spec, layer.semantics = spec, Semantics(stored_variance="unbiased")
+    assert layer.stored(Fraction(3), Fraction(sum(weights))) == 3 * Fraction(factor)
+
+
+@pytest.mark.parametrize("all_masked", ["zero", "nan"])
+@pytest.mark.parametrize("stored_variance", ["biased", "unbiased"])
+def test_pooled_virtual_batches_are_the_whole_batch_though_one_is_wholly_masked(
+    all_masked: Any, stored_variance: Any
+) -> None:
+    """Who counts nothing adds nothing; where all is masked the statistics are 0, or NaN, as of one batch (BN-21)."""
+    rows, ghost = np.array([[1.0], [2.0], [4.0], [9.0]]), State(np.zeros((1, 1, 1)), np.ones((1, 1, 1)))
+    semantics = Semantics(stored_variance, all_masked=all_masked, virtual_statistics="pooled", mask="boolean")
+    for mask in (np.array([1, 0, 1, 0]), np.zeros(4)):
+        own = train(rows, Parameters(), ghost, Spec(virtual_batch_size=2, momentum=0.0), semantics, mask=mask).state
+        whole = train(
+            rows, Parameters(), State(np.zeros(1), np.ones(1)), Spec(momentum=0.0), semantics, mask=mask
+        ).state
+        assert np.array_equal(own.mean.ravel(), whole.mean, equal_nan=True)
+        assert np.array_equal(own.variance.ravel(), whole.variance, equal_nan=True)
+
+
+def test_what_does_not_count_has_no_part_in_the_gradient_of_statistics() -> None:
+    """With epsilon outside the root and one value left by a mask the root has no derivative; others need none."""
+    spec, semantics = Spec(epsilon=0.5), Semantics(epsilon_placement="outside", mask="boolean")
+    dy = np.array([[1.0], [2.0], [3.0]])
+    given = (X[:, :1], dy, Parameters(), State(np.zeros(1), np.ones(1)), spec, semantics)
+    assert train_gradients(*given, mask=np.array([1, 0, 0])).dx[1:].ravel().tolist() == [4.0, 6.0]  # dy / epsilon
