@@ -103,8 +103,8 @@ class Bounds(Sums):
         e = e + 3 * units.smallest
         if self.numerics.variance == "two_pass":
             e = np.fmax(e, self._e_corrected(batch, e))
-        if self.numerics.variance == "stable":
-            e = e + 3 * units.u * np.sqrt(2 * batch.variance)
+        if self.numerics.variance == "stable":  # and what underflows when the k-th is merged has the weight k / n
+            e = e + 3 * units.u * np.sqrt(2 * batch.variance) + (self.n + 2) * units.smallest
         e = e + units.taken_u * batch.max_abs  # each value is off by that, and so may be its distance from the mean
         return self.vacuous(e, self.summands * batch.mean_abs)
 
@@ -143,7 +143,7 @@ class Bounds(Sums):
         e = self.g(4 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
         if self.numerics.variance == "stable":
             e_running = self._e_running(batch)
-            e = e + 2 * e_running * np.sqrt(variance) + e_running**2
+            e = e + 2 * e_running * np.sqrt(variance) + e_running**2 + math.log2(max(self.n, 1)) * tiny
         return self.vacuous(e, self.n * variance)  # no square is more
 
     def _e_running(self, batch: Batch) -> Array:
@@ -151,9 +151,11 @@ class Bounds(Sums):
         n, units, times = self.n, self.units, self.merging()
         moved = 6 * units.u * math.sqrt(1 + math.log(max(n, 1))) * np.sqrt(batch.variance)
         if self.numerics.sums == "tree":  # each mean as good as one of max|x|; 1 + √2 < 2.42
-            return 1.21 * (growth((self.depth * times + 3) * units.u) * batch.max_abs + 3 * units.smallest) + moved
+            return (
+                1.21 * (growth((self.depth * times + 3) * units.u) * batch.max_abs + (n + 5) * units.smallest) + moved
+            )
         deepest = times * (n + min(n, 16) / 4) / math.sqrt(12)
-        return growth(deepest * units.u) * batch.max_abs + 3 * units.smallest + moved
+        return growth(deepest * units.u) * batch.max_abs + (n + 5) * units.smallest + moved
 
     def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
         """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""

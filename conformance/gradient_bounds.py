@@ -81,6 +81,8 @@ class GradientBounds:
     def e_dx_train(self, gamma: Array, part: float) -> Array:
         """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes.
 
+        Differentiated line by line, the gradient of the mean is the mean of gamma r dy - d mean(…), each of whose terms
+        has been multiplied by gamma and r, and added, before it is summed: three roundings of dy, and two of the other.
         The derivative of 1 / sqrt(w) is -r³/2, which overflows in half precision where r is above 40 (`_e_cubed`).
         """
         b, batch, dy, used = self.bounds, self.batch, self.dy, self.used
@@ -101,7 +103,8 @@ class GradientBounds:
             1 + self._averaging, batch.mean_deviation + e_m, e_m + batch.lost
         )  # of x - m, which adds to 0
         e_t = reach * (e1 + e_product + r * (e_m + batch.lost + centred) * c2_most)
-        e_t = e_t + self.e_dy + 4 * u * (np.abs(dy) + reach * (np.abs(c1) + z * np.abs(c2) + e1))
+        each = 3 * batch.average(np.abs(dy) + self.e_dy) + 2 * batch.average(z) * c2_most  # of the mean of what dx adds
+        e_t = e_t + self.e_dy + 4 * u * (np.abs(dy) + reach * (z * np.abs(c2) + e1)) + reach * u * (np.abs(c1) + each)
         if part != 1:  # the part is 1 - fl(momentum), with an absolute error of u
             e_t = e_t + u * batch.inside * (np.abs(c1) + z * np.abs(c2))
         if self._through_x:
@@ -114,20 +117,24 @@ class GradientBounds:
     def _e_cubed(self, gamma: Array, part: float, c2_most: Array) -> Array:
         """What differentiating w^(-1/2) loses, d r³ |gamma| mean(dy d) by way of r³: it underflows, or overflows.
 
-        What underflows is off by itself or the smallest normal number, whichever is less: r³, that times the sum, and
-        d / n, each times what it is multiplied by. With epsilon outside it is r² that underflows, over the root. Sums
-        that r³ multiplies may overflow before it does.
+        What underflows is off by itself or the smallest normal number, whichever is less: r³, that times the sum, d / n
+        and the terms gamma dy d, each times what it is multiplied by. With epsilon outside it is r² that underflows,
+        over the root. Sums that r³ multiplies may overflow before it does.
         """
         b, batch, n, g, most = self.bounds, self.batch, self.bounds.n, np.abs(gamma), self.used.r + self.used.e_r
         m, tiny, reach = np.abs(batch.mean), b.units.smallest, part * batch.inside
         d = (np.abs(batch.x) + m if self._through_x else np.abs(batch.x - batch.mean)) + b.e_mean(batch)
-        lost = np.minimum(tiny, most**3)
+        lost, cube, mean = np.minimum(tiny, most**3), most**3, batch.average
         if self.used.steepness is not None:
-            lost = lost + np.minimum(tiny, most**2) * most * (self.used.steepness[0] + self.used.steepness[1])
+            steep = self.used.steepness[0] + self.used.steepness[1]
+            lost, cube = lost + np.minimum(tiny, most**2) * most * steep, cube * steep
         e = lost * d * g * c2_most / self.used.r
         e = e + np.maximum(g, 1) * d * np.minimum(tiny, n * c2_most * most**2)
         e = e + g * c2_most * most**2 * np.minimum(n * tiny, d)
-        summed = n * np.maximum(g, 1) * batch.average((np.abs(self.dy) + self.e_dy) * d)
+        size = np.abs(self.dy) + self.e_dy
+        terms = 2 * np.minimum(tiny, g * mean(size * d)) + np.minimum(tiny, g * mean(size)) * mean(d)
+        e = e + cube * d * terms
+        summed = n * np.maximum(g, 1) * mean(size * d)
         return b.vacuous(2 * reach * (e + tiny * (1 + g)), np.maximum(most**3, summed * np.maximum(most**3, 1)))
 
     def e_dx_infer(self, gamma: Array) -> Array:

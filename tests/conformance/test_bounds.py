@@ -462,3 +462,49 @@ def test_a_derivative_along_a_tangent_may_lose_a_power_of_r_that_underflows():
     wanted = r * (wide - wide.mean(0) - z * (z * wide).mean(0))
     lost = r * (wide - wide.mean(0))
     assert rho(lost.astype(np.float32), wanted, along.e_y(gamma, wanted)).max() <= 1
+
+
+@pytest.mark.parametrize("direction", ["up", "down", "away", "any"])
+@pytest.mark.parametrize("n", [2, 3, 4, 33])
+def test_a_gradient_that_is_differentiated_line_by_line_stays_inside(n, direction):
+    """gamma r dy and d r³ sum(gamma dy d) / n, added, less their mean, with every rounding as large as it may be."""
+    b = Bounds(Numerics(), COARSE, n, 1e-3)
+    for seed in (15, 24, 53):
+        rng, fl = np.random.default_rng(seed), Nearest(direction, seed)
+        x, dy, gamma = (rng.normal(size=(n, 32)) + 3) / 1000, rng.normal(size=(n, 32)), rng.normal(size=32)
+        batch = batch_of(x)
+        of = GradientBounds(b, batch, b.used_of(batch), dy, np.zeros(()))
+
+        def mean(values, fl=fl):
+            return fl(in_turn(values, fl) / n)
+
+        d = fl(x - mean(x))
+        r = fl(1 / fl(np.sqrt(fl(mean(fl(d * d)) + 1e-3))))
+        g = fl(gamma * dy)
+        of_variance = fl(fl(in_turn(fl(g * d), fl) * -0.5) * fl(fl(r * r) * r))
+        each = fl(fl(g * r) + fl(fl(of_variance / n) * fl(2 * d)))
+        wanted = gamma * of.used.r * of.t_train(1.0)
+        assert rho(fl(each - mean(each)), wanted, of.e_dx_train(gamma, 1.0)).max() <= 1
+
+
+def test_terms_that_underflow_in_half_precision_are_missing_from_their_sum():
+    """gamma dy d, below float16's smallest normal number, is flushed to 0, and r³ of 4,000 multiplies what is left."""
+    units, rng = Units.of("float16", "float16", "float16", "float16"), np.random.default_rng(0)
+    x, dy = rng.normal(size=(8, 16)) / 20, rng.normal(size=(8, 16))
+    batch, gamma = batch_of(x.astype(np.float16)), np.full(16, 6e-4)
+    b = Bounds(Numerics(accumulate="input"), units, 8, 1e-3)
+    of = GradientBounds(b, batch, b.used_of(batch), dy, np.zeros(()))
+    wanted, allowed = gamma * of.used.r * of.t_train(1.0), of.e_dx_train(gamma, 1.0)
+    assert rho(gamma * of.used.r * (dy - of.c1), wanted, allowed).max() <= 1
+
+
+@pytest.mark.parametrize("merge", ["moved", "weighted"])
+def test_running_means_may_lose_what_underflows_at_every_step(merge):
+    """Each of 200 steps (x - m) / k is below float16's smallest normal number, and flushed to 0."""
+    units, x = Units.of("float16", "float16", "float16", "float16"), np.full((200, 1), 1e-2)
+    x[0] = 1e-2 - 6e-5
+    found = x[:1]
+    b = Bounds(Numerics(variance="stable", merge=merge, accumulate="input"), units, 200, 1e-3)
+    allowed = b.e_mean(batch_of(x))
+    assert rho(found, batch_of(x).mean, allowed).max() <= 1
+    assert allowed >= 100 * units.smallest
