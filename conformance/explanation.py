@@ -80,6 +80,7 @@ class Answered:
             if died or told or _passes(verdicts, result) or _passes(self._verdicts(here), result):
                 return Explanation(result, "explained", covering)
             compared = isinstance(result.rho, float) or self._spread_of_nan(result) or _misshapen(result)
+            compared = compared or result.reason.startswith("it must ")  # be NaN, or infinite
             off = compared and any(d.predicts.wrong for d in here)
             return Explanation(result, "explained" if off else "changed", covering, no_formula=off)
         spread = tuple(d.id for d in about if _passes(self._verdicts([d], everywhere=True), result))

@@ -125,7 +125,12 @@ def entering(kinds: Kinds | None, batch: Batch, spec: Spec, semantics: Semantics
 
 
 def moved(old: Kinds | None, new: Kinds | None, fraction: float) -> Kinds | None:
-    """Return the kinds of moving statistics after a batch; one that enters with fraction 1 replaces them."""
+    """Return the kinds of moving statistics after a batch; one that enters with fraction 1 replaces them.
+
+    With fraction 0 none enters: 0 times NaN is NaN, but who leaves that product out, as compilers do, is right too.
+    """
+    if fraction == 0:
+        return old and Kinds(either(old.mean), either(old.variance))
     if old is None or new is None or fraction == 1:
         return new if old is None or fraction == 1 else Kinds(either(old.mean), either(old.variance))
     return Kinds(either(old.mean, new.mean), either(old.variance, new.variance))

@@ -68,7 +68,7 @@ def _statement(version, variant, rules, refusals, accepts=()):
         },
         "outputs": _COMPUTED + [name for name in _COMMON.STATE if version == "1.15" or name != "moving_stddev"],
         "rules": [plain, _half(layer)] + rules,
-        "refusals": refusals + [_COMMON.unknown_axis(layer)],
+        "refusals": [_COMMON.unknown_axis(layer)] + refusals,  # build comes first
         "accepts": list(accepts),
         "lacks": dict(_COMMON.without("mask"), forward=_COMMON.NO_FORWARD),
         "compiled": True,

@@ -97,6 +97,17 @@ def _own(output: str, array: Array) -> Array:
     return array[:1] if output in ("mean", "variance") else array
 
 
+def _trained_on_no_rows(asked: Asked) -> Expected | None:
+    """Inference on no rows as a training step on them, which makes the moving statistics NaN."""
+    case = asked.question.case
+    empty = [step.mode == "infer" and not case.x(t).size for t, step in enumerate(case.steps)]
+    if not any(empty[: asked.t + 1]):
+        return None
+    steps = zip(case.steps, empty, strict=True)
+    trained = tuple(msgspec.structs.replace(step, mode="train") if it_is else step for step, it_is in steps)
+    return _answer(msgspec.structs.replace(case, steps=trained), asked, asked.t)
+
+
 def _answer(case: Case, asked: Asked, t: int, semantics: dict[str, Any] | None = None) -> Expected | None:
     """Return what would be right of the output in step t of another case, by other semantics."""
     rules = [*asked.statement.rules, Rule("predicted", semantics=semantics or {})]
@@ -208,6 +219,7 @@ FORMULAS: dict[str, Formula] = {
     "of what init saw": _of_what_init_saw,
     "blended with its own batch": _blended,
     "of all channels": _of_all_channels,
+    "inference trains on no rows": _trained_on_no_rows,
     "overwritten constants": _overwritten_constants,
     "NaN times zero": _times_zero,
     "squared weights": _squared_weights,

@@ -217,11 +217,37 @@ def test_an_indivisible_batch_is_one_batch_where_virtual_batches_are_ignored():
     assert kinds(*asked, *answers)[1, "outcome"] == "changed"
 
 
-def test_no_shipped_divergence_explains_any_value():
-    """Each predicts a value, a refusal, an answer that makes no sense, or a crash: `wrong` alone would explain all."""
+def test_nan_from_inference_on_no_rows_is_explained_and_no_number():
+    """tf_keras with training as a tensor has NaN from then on; numbers there are red, and so is NaN before."""
+    (named,) = (found for found in corpus.read() if found.name == "no-rows-in-inference-of-rank-4")
+    x, none = named.case.x(0), np.full(3, np.nan, np.float32)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    mean = (mean + named.case.tensors["moving_mean"]) * np.float32(KEPT)
+    y = normalized(x, x.mean((0, 1, 2)), variance) * named.case.tensors["gamma"] + named.case.tensors["beta"]
+    stored = (variance * 8 / 7 + named.case.tensors["moving_variance"]) * np.float32(KEPT)
+    first = {"y": y, "moving_mean": mean, "moving_variance": stored}
+    nothing = {"y": named.case.x(1), "moving_mean": none, "moving_variance": none}
+    after = nothing | {"y": y * np.nan}
+    asked = "tf-keras-no-rows-in-inference-with-a-training-tensor", "tf_keras.BatchNormalization+graph", named.case
+    found = kinds(*asked, first, nothing, after)
+    assert {key for key, kind in found.items() if kind == "explained"} == set(found)
+    assert len(found) == 5
+    assert kinds(*asked, first, nothing, after | {"y": y})[2, "y"] == "changed"
+    assert kinds(*asked, first, nothing | {"moving_mean": 2 * mean}, after)[1, "moving_mean"] == "changed"
+    assert kinds(*asked, first | {"moving_mean": none}, nothing, after)[0, "moving_mean"] == "changed"
+
+
+def test_only_what_nobody_wrote_has_no_formula():
+    """Every shipped divergence predicts a value, a refusal, an answer that makes no sense or a crash, but for one."""
     found = divergences.read()
-    assert not [divergence.id for divergence in found if divergence.predicts.wrong]
     assert {d.predicts.formula for d in found if d.predicts.formula} == set(predicted.FORMULAS)
+    (memory,) = (divergence for divergence in found if divergence.predicts.wrong)
+    assert "never written" in memory.predicts.no_formula
+    (named,) = (one for one in corpus.read() if one.name == memory.witness)
+    for value in (0.0, 7.0, np.inf):
+        answer = {"mean": np.full(3, value, np.float32), "moving_mean": np.zeros(3, np.float32)}
+        said = kinds(memory.id, "tf.raw_ops.FusedBatchNormV3", named.case, answer)
+        assert said == {(0, "mean"): "explained", (0, "moving_mean"): "unexplained"}
 
 
 def test_wrong_without_a_reason_is_refused(manifest):

@@ -176,3 +176,14 @@ def test_gradients_of_no_rows_are_exactly_0(output, empty_batch):
     of_nan = output == "dgamma" and empty_batch != "zero"
     for value, verdict in ((1e-30, "FAIL"), (np.nan, "PASS" if of_nan else "FAIL"), (np.inf, "FAIL")):
         assert answered(case, statement, 0, output, 0, value).verdict == verdict
+
+
+def test_a_batch_that_enters_with_fraction_0_promises_no_nan():
+    """With momentum 1 an empty batch may leave the state alone or make it NaN, since 0 times NaN may be left out."""
+    nothing, nan = np.zeros((0, 2), np.float32), promising(empty_batch="nan")
+    for momentum, failing in ((1.0, set()), (0.5, {"moving_mean", "moving_variance"})):
+        case = asked([TRAIN, INFER], spec=Spec(momentum=momentum), **{"0_x": nothing})
+        case = msgspec.structs.replace(case, tensors=case.tensors | {"0.dy": nothing})
+        kept = verdicts(case, exact(case, promising(empty_batch="keep")), nan)
+        assert {output for (t, output), r in kept.items() if t == 0 and r.failed} == failing
+        assert not any(r.failed for r in verdicts(case, exact(case, nan), nan).values())

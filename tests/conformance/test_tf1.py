@@ -404,3 +404,14 @@ def test_requirements_are_exact():
     for recipe in venvs.RECIPES.values():
         lines = [line for line in recipe.requirements.read_text().splitlines() if not line.startswith("#")]
         assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "entry", [e for e in roster.built_in() if e.environment.startswith("tf-1")], ids=lambda e: e.id
+)
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("channel", ["second", "last"])
+def test_a_kept_axis_of_no_known_size_is_refused_first(entry, dtype, channel):
+    """The layer is built before the kernel is looked for: a ValueError, whatever else would be refused."""
+    facts = {"unknown_sizes": "kept", "rank": 4, "channel": channel, "dtype": dtype, "virtual": False, "renorm": False}
+    assert entry.statement.refusal(facts | {"adjustment": False, "mode": "train"}).error == ["ValueError"]
