@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from conformance import commands, summary
+from conformance import commands, counts, summary
 from conformance.campaign import Progress
 from conformance.doctor import Part
 from conformance.explaining import Off, Place
@@ -116,13 +116,9 @@ def _unjudged(rows: list[summary.Row]) -> list[str]:
 
 def headline(run: Run) -> str:
     """Return a run in one line."""
-    counts = {v: sum(r.verdict == v for r in run.results) for v in ("PASS", "FAIL", "INCONCLUSIVE", "ERROR")}
-    judged = sum(r.rho is not msgspec.UNSET for r in run.results)
-    said = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
     state = "complete" if run.complete else "INCOMPLETE"
-    return (
-        f"{state}: {judged} judged arrays of {len(run.cases)} cases, {len(run.implementations)} implementations: {said}"
-    )
+    whole = f"{len(run.cases)} cases, {len(run.implementations)} implementations"
+    return f"{state}: {whole}; {counts.of(run.results).words}"
 
 
 def _table(rows: list[summary.Row]) -> Table:

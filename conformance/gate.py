@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from conformance import baseline as _baseline
-from conformance import summary
+from conformance import counts, summary
 from conformance.baseline import Baseline
 from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
@@ -72,7 +72,8 @@ class GateDecision(msgspec.Struct, frozen=True):
     """What the gate decided, and why.
 
     implementations: those it speaks of. explained: failures that behave as predicted. reasons: of known divergences,
-    by their ids. no_formula: explained failures that any wrong value would have passed for, as no formula says which.
+    by their ids. judged, passed: arrays; failures: of arrays and outcomes, as `counts` has them. no_formula: explained
+    failures that any wrong value would have passed for, as no formula says which.
     """
 
     findings: list[Finding]
@@ -82,6 +83,7 @@ class GateDecision(msgspec.Struct, frozen=True):
     judged: int
     passed: int
     no_formula: int = 0
+    failures: int = 0
 
     @property
     def status(self) -> int:
@@ -92,10 +94,9 @@ class GateDecision(msgspec.Struct, frozen=True):
     @property
     def verdict(self) -> str:
         """The decision in words."""
-        counts = (
-            f"{self.judged} judged arrays, {len(self.explained)} explained deviations, {self.no_formula} by no formula"
-        )
-        return f"{'green' if self.status == 0 else 'red'} ({self.status}): {_SAYS[self.status]}; {counts}"
+        explained = f"{len(self.explained)} of {self.failures} failures explained, {self.no_formula} by no formula"
+        said = f"{self.judged} judged arrays, {explained}"
+        return f"{'green' if self.status == 0 else 'red'} ({self.status}): {_SAYS[self.status]}; {said}"
 
 
 def _named(identity: str, patterns: tuple[str, ...]) -> bool:
@@ -126,15 +127,16 @@ def decide(
         *_against(chosen, base),
     ]
     explained = [e for e in explanations if e.kind == "explained"]
-    judged = [r for r in chosen.results if r.rho is not msgspec.UNSET]
+    counted = counts.of(chosen.results)
     return GateDecision(
         findings,
         explained,
         [record.id for record in chosen.implementations],
         {d.id: f"{d.reason} ({d.link})" for d in known},
-        len(judged),
-        sum(r.verdict == "PASS" for r in judged),
+        counted.judged,
+        counted.passed,
         sum(e.no_formula for e in explained),
+        counted.failures,
     )
 
 

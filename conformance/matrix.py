@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.counts import is_judged
 from conformance.results import CaseRecord, Result, Run
 from conformance.statement import COLUMNS, Statement, recorded
 
@@ -42,7 +43,7 @@ def lines(run: Run) -> list[Line]:
     )
     for result in run.results:
         generated = result.case in run.cases and run.cases[result.case].recipe
-        if generated and result.verdict in ("PASS", "FAIL") and result.rho is not msgspec.UNSET:
+        if generated and is_judged(result):
             _count(counts[result.implementation], result, run.cases[result.case])
     known = {record.id: recorded(record) for record in run.implementations}
     return [_line(identity, counts[identity], known[identity]) for identity in known if identity in counts]

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from conformance.counts import is_judged
 from conformance.numerics import holds, smallest
 from conformance.results import Result, Rho, Run
 
@@ -30,7 +31,7 @@ class Worst(msgspec.Struct):
 
     def add(self, result: Result) -> None:
         """Take one result in."""
-        self.judged += 1
+        self.judged += is_judged(result)
         self.failed += result.verdict == "FAIL"
         self.elements, self.vacuous = self.elements + result.elements, self.vacuous + result.vacuous
         if result.depth is not msgspec.UNSET:

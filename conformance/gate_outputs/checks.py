@@ -91,12 +91,13 @@ def _judged(decision: GateDecision, run: Run) -> Iterator[Check]:
 
 
 def _known(decision: GateDecision) -> Iterator[Check]:
-    counts: dict[tuple[str, str], Counter[str]] = {}
+    counts: dict[tuple[str, str], Counter[tuple[str, ...]]] = {}
     for explanation in decision.explained:
         key = explanation.result.implementation, group(explanation.result)
-        counts.setdefault(key, Counter()).update(explanation.divergences)
-    for (implementation, name), divergences in counts.items():
-        says = (one_line(f"{d}: {decision.reasons[d]}; {n} failures") for d, n in sorted(divergences.items()))
+        counts.setdefault(key, Counter())[explanation.divergences] += 1  # each failure once, whoever explains it
+    for (implementation, name), found in counts.items():
+        known = {ids: "; ".join(f"{d}: {decision.reasons[d]}" for d in ids) for ids in found}
+        says = (one_line(f"{known[ids]}; {n} failures") for ids, n in sorted(found.items()))
         yield Check(implementation, name, "known", tuple(says))
 
 

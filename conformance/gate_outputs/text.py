@@ -20,8 +20,8 @@ def as_text(decision: GateDecision, run: Run, folder: Path, *, first: bool = Fal
     red = [finding for finding in decision.findings if finding.status]
     shown = red[:1] if first else decision.findings
     lines = [line for finding in shown for line in _lines(finding, run, folder)]
-    counts = Counter(name for explanation in decision.explained for name in explanation.divergences)
-    explained = [f"explained: {one_line(name)} ({count} failures)" for name, count in sorted(counts.items())]
+    found = Counter(explanation.divergences for explanation in decision.explained)  # each failure once
+    explained = [f"explained: {one_line(' and '.join(ids))} ({n} failures)" for ids, n in sorted(found.items())]
     return "\n".join([*lines, *explained, decision.verdict])
 
 

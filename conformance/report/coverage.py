@@ -6,7 +6,7 @@ from collections import Counter
 
 import msgspec
 
-from conformance import matrix
+from conformance import counts, matrix
 from conformance.results import Run
 from conformance.statement import COLUMNS
 from conformance.strategies import CELLS
@@ -35,7 +35,7 @@ def cells(run: Run) -> Cells:
             cases[_place(case.cell)] += 1
     for result in run.results:
         case = run.cases.get(result.case)
-        if case and case.recipe and result.verdict in ("PASS", "FAIL"):
+        if case and case.recipe and counts.is_judged(result):
             judged[_place(case.cell)] += 1
     mandatory = {_place(str(cell)) for cell in CELLS}
     placements, columns = (list(dict.fromkeys(_place(str(cell))[n] for cell in CELLS)) for n in range(2))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from conformance import results, summary
+from conformance import counts, results, summary
 from conformance.errors import InvalidInput
 from conformance.results import Rho, Run
 
@@ -18,7 +18,10 @@ HISTORY = "history"
 
 
 class Implementation(msgspec.Struct, omit_defaults=True):
-    """One implementation in one run: the worst ρ of all, the worst of those inside the bound, and how many failed."""
+    """One implementation in one run: the worst ρ of all, the worst of those inside the bound.
+
+    judged: arrays; failed: failures, of arrays and outcomes (`counts`).
+    """
 
     versions: dict[str, str]
     worst: Rho = None
@@ -56,8 +59,8 @@ def of(run: Run, decision: str = "", status: int | None = None) -> Summary:
         line = found.get(result.implementation)
         if line is None or result.verdict not in ("PASS", "FAIL", "ERROR"):
             continue
-        line.judged += 1
-        line.failed += result.verdict != "PASS"
+        line.judged += counts.is_judged(result)
+        line.failed += result.failed
         if isinstance(result.rho, float | str):
             line.worst = _larger(line.worst, result.rho)
             line.inside = _larger(line.inside, result.rho) if result.verdict == "PASS" else line.inside

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from conformance import commands, summary
+from conformance import commands, counts, summary
 from conformance.codec import read_case
 from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
@@ -25,26 +25,26 @@ from conformance.results import Run
 def view(material: Material) -> dict[str, Any]:
     """Return it."""
     run, folder = material.run, material.folder
-    counts = _counts(material)
-    found = groups.groups(counts)
+    kinds = _counts(material)
+    found = groups.groups(kinds)
     rows = summary.rows(run)
-    lines = overview.lines(run, rows, counts, found)
-    samples = drill.samples(run, folder, counts)
+    lines = overview.lines(run, rows, kinds, found)
+    samples = drill.samples(run, folder, kinds)
     return {
         "material": material,
         "run": run,
         "decision": material.decision,
         "divergences": {d.id: d for d in material.known},
-        "headline": overview.headline(lines, counts),
+        "headline": overview.headline(lines, kinds),
         "lines": lines,
         "signs": overview.SIGNS,
         "checks": [c for c in overview.CHECKS if any(c in line.cells for line in lines)],
         "groups": found,
         "shown": groups.SHOWN,
-        "changes": _changes(counts) if material.other else {},
+        "changes": _changes(kinds) if material.other else {},
         "change_words": CHANGES,
         "standing_words": STANDINGS,
-        "judged": sum(r.rho is not msgspec.UNSET for r in run.results),
+        "judged": counts.of(run.results).judged,
         "vacuous": _vacuous(run),
         "rows": rows,
         "columns": [c for c in summary.COLUMNS if any(c in row.outputs for row in rows)],
@@ -64,7 +64,7 @@ def view(material: Material) -> dict[str, Any]:
         },
         "facts": partial(_facts, run, material.known),
         "packed": data.packed(
-            run, folder, counts, data.Extra(found, samples, _steps(run, folder), _reasons(material.known))
+            run, folder, kinds, data.Extra(found, samples, _steps(run, folder), _reasons(material.known))
         ),
     }
 
@@ -76,9 +76,9 @@ def _counts(material: Material) -> list[Count]:
     return tally(found, lambda r: dtypes.get(r.case) or r.dtype or "unknown")
 
 
-def _changes(counts: list[Count]) -> dict[str, int]:
+def _changes(kinds: list[Count]) -> dict[str, int]:
     found = dict.fromkeys(CHANGES, 0)
-    for count in counts:
+    for count in kinds:
         if count.kind.change:
             found[count.kind.change] += count.number
     return found

@@ -287,7 +287,7 @@ def test_what_no_formula_explains_is_counted_in_every_format(run, adapter, manif
     assert verdict(gate("--divergences", manifest())).endswith(", 0 by no formula")
     known = ("--divergences", manifest(predicts=WRONG))
     assert verdict(gate(*known, "--summary", summary)).endswith(
-        f"{failed} explained deviations, {failed} by no formula"
+        f"{failed} of {failed} failures explained, {failed} by no formula"
     )
     assert f"{failed} by no formula" in summary.read_text()
     assert json.loads(gate(*known, "--json").stdout)["no_formula"] == failed
