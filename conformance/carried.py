@@ -87,7 +87,7 @@ def _entering(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> list
     """Return mean and variance as they enter the state, in turn: of the batch, pooled, or of each virtual batch."""
     factor, e_variance = stored_factor(batch.n, spec, semantics), b.e_variance(batch)
     plain = semantics.stored_variance == "biased" or spec.renorm
-    e_stored = e_variance if plain else b.e_unbiased(batch.variance, e_variance, factor)
+    e_stored = e_variance if plain else _e_unbiased(b, batch, e_variance, factor, semantics)
     mean, e_mean = batch.mean, np.broadcast_to(b.e_mean(batch), batch.mean.shape)
     stored, e_stored = batch.variance * factor, np.broadcast_to(e_stored, batch.variance.shape)
     if batch.observed.virtual and semantics.virtual_statistics == "pooled":
@@ -97,6 +97,20 @@ def _entering(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> list
         parts = [[values[:, j].reshape(kept) for values in (mean, e_mean, stored, e_stored)] for j in groups]
         return [(Near(m, e_m), Near(v, e_v)) for m, e_m, v, e_v in parts]
     return [(flat(b, batch, spec, mean, e_mean), flat(b, batch, spec, stored, e_stored))]
+
+
+def _e_unbiased(b: Bounds, batch: Batch, e_variance: Array, factor: Array, semantics: Semantics) -> Array:
+    """Return the error of W / (W - 1) V, where W is a sum of weights that may be off by d.
+
+    That is 1 + 1 / (W - 1), off by d / ((W - 1) (W - 1 - d)), and by anything where W may be 1. Counts are exact.
+    """
+    e = b.e_unbiased(batch.variance, e_variance, factor)
+    if batch.observed.shares is None or semantics.mask == "boolean":
+        return e
+    n, off = batch.n, b.g(0) * batch.n
+    least = n - off - 1
+    more = np.where(least > 0, off / ((n - 1) * least), np.where(n + off > 1, np.inf, 0))
+    return e + (batch.variance + e_variance) * more
 
 
 def _pooled(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> tuple[Near, Near]:
@@ -116,7 +130,7 @@ def _pooled(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> tuple[
     e_mean, e_variance = np.maximum(whole.e_mean(together), e_mean), np.maximum(whole.e_variance(together), e_variance)
     variance, factor = together.variance, stored_factor(together.n, spec, semantics)
     if semantics.stored_variance == "unbiased":
-        variance, e_variance = variance * factor, b.e_unbiased(variance, e_variance, factor)
+        variance, e_variance = variance * factor, _e_unbiased(b, together, e_variance, factor, semantics)
     kept = kept_shape(spec, batch.shape)
     return Near(together.mean.reshape(kept), e_mean.reshape(kept)), Near(
         variance.reshape(kept), e_variance.reshape(kept)

@@ -187,3 +187,23 @@ def test_a_batch_that_enters_with_fraction_0_promises_no_nan():
         kept = verdicts(case, exact(case, promising(empty_batch="keep")), nan)
         assert {output for (t, output), r in kept.items() if t == 0 and r.failed} == failing
         assert not any(r.failed for r in verdicts(case, exact(case, nan), nan).values())
+
+
+def test_a_sum_of_fractional_weights_near_1_may_be_rounded():
+    """W / (W - 1) is as far off as the rounding of W makes 1 / (W - 1); where W may be 1 nothing is promised."""
+    statement, rng = promising(stored_variance="unbiased", mask="weights"), np.random.default_rng(0)
+    x = rng.normal(size=(40, 1)).astype(np.float32)
+    for over, verdict in ((0.01, "PASS"), (0.0, "INCONCLUSIVE")):
+        weights = rng.uniform(size=40)
+        weights = (weights * (1 + over) / weights.sum()).astype(np.float32)
+        spec = Spec(center=False, scale=False, momentum=0.0)
+        state = {name: np.ones(1, np.float32) for name in ("moving_mean", "moving_variance")}
+        case = Case(spec, (Step("train"),), tensors={"0.x": x, "0.mask": weights, **state})
+        outcomes, total = exact(case, statement), np.float32(0)
+        for weight in weights:  # in float32, one after the other
+            total += weight
+        if over:
+            right, wide = np.float64(total), weights.astype(np.float64).sum()
+            outcomes[0].tensors["moving_variance"] *= np.float32(right / (right - 1) / (wide / (wide - 1)))
+        found = verdicts(case, outcomes, statement)[0, "moving_variance"]
+        assert found.verdict == verdict, found
