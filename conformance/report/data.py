@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import numpy as np
 
-from conformance import commands
+from conformance import commands, summary
 from conformance.report.drill import Sample
 from conformance.report.entries import Entry
 from conformance.report.groups import Group
@@ -70,12 +70,18 @@ def _rows(rows: list[tuple[int, Entry]]) -> dict[str, Array | Sequence[str]]:
         "row.ulps": _single([d.ulps if d else 0.0 for d in seen]),
         "row.at": [", ".join(map(str, d.index)) if d else "" for d in seen],
         "row.numerics": [r.numerics for r in results],
-        "row.said": [f"{r.outcome} {r.reason}".strip()[:LONGEST] for r in results],
+        "row.said": [said(r)[:LONGEST] for r in results],
         **{
             f"row.{name}": np.asarray([float(getattr(d, name)) if d else np.nan for d in seen], np.float64)
             for name in ("expected", "got", "bound")
         },
     }
+
+
+def said(result: Result) -> str:
+    """Return what a row says of a result in words: the outcome, the reason, and how many answers are not finite."""
+    parts = f"{result.outcome} {result.reason}".strip(), summary.not_finite(result)
+    return "; ".join(part for part in parts if part)
 
 
 def number(result: Result) -> float:

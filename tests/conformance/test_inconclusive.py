@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -153,3 +154,13 @@ def test_hunt_says_how_many_cases_were_judged(adapter, tmp_path):
     result = invoke("hunt", "-i", "numpy.two_pass", "--cases", "3", "--out", tmp_path / "hunt", "--in-process")
     assert "3 cases asked, 3 judged, 0 kinds of failure" in result.output
     shutil.rmtree(tmp_path / "hunt")
+
+
+def test_the_report_shows_answers_that_are_not_finite():
+    """A row says how many of them there are beside why it was not judged."""
+    from conformance.report.data import said
+
+    strange = msgspec.structs.replace(UNJUDGED, not_finite=5, elements=15)
+    assert said(strange) == "every bound is infinite; 5 of 15 answers are not finite where the exact values are"
+    assert said(UNJUDGED) == "every bound is infinite"
+    assert said(Result("c", "i", "FAIL", reason="it died", outcome="Crashed")) == "Crashed it died"
