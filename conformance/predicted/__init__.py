@@ -50,14 +50,13 @@ def _is(got: Array, wanted: Expected) -> bool:
 
 def _of_what_init_saw(asked: Asked) -> Expected | None:
     """Inference before the first step by the statistics that a training step on the first input leaves behind."""
-    case = asked.question.case
-    if any(step.mode == "train" for step in case.steps[: asked.t]) or {"moving_mean", "moving_variance"} & set(
-        case.tensors
-    ):
+    case, begun = asked.question.case, [t for t in range(asked.t + 1) if t not in asked.reply.refused]
+    trained = any(case.steps[t].mode == "train" for t in begun)
+    if not begun or trained or {"moving_mean", "moving_variance"} & set(case.tensors):
         return None
-    steps, tensors = (msgspec.structs.replace(case.steps[0], mode="train", derivatives=()),), _without_steps(case)
-    tensors |= {"0.x": case.x(0)} | _of_step(case, asked.t, 1)
-    return _answer(msgspec.structs.replace(case, steps=(*steps, case.steps[asked.t]), tensors=tensors), asked, 1)
+    first, tensors = msgspec.structs.replace(case.steps[begun[0]], mode="train", derivatives=()), _without_steps(case)
+    tensors |= {"0.x": case.x(begun[0])} | _of_step(case, asked.t, 1)
+    return _answer(msgspec.structs.replace(case, steps=(first, case.steps[asked.t]), tensors=tensors), asked, 1)
 
 
 def _blended(asked: Asked) -> Expected | None:
@@ -82,7 +81,9 @@ def _of_all_channels(asked: Asked) -> Expected | None:
         tensors[f"{t}.x"] = np.repeat(case.x(t)[:, None], case.x(t).size, axis=1)
         if (dy := case.tensor(f"{t}.dy")) is not None:
             tensors[f"{t}.dy"] = np.where(np.eye(dy.size, dtype=bool), dy, 0).astype(dy.dtype)
-    found = _answer(msgspec.structs.replace(case, spec=spec, tensors=tensors, layout="C"), asked, asked.t)
+    found = _answer(
+        msgspec.structs.replace(case, spec=spec, tensors=tensors, layout="C"), asked, asked.t, None, asked.reply.refused
+    )
     if found is None:
         return None
     return Expected(_own(asked.output, found.value), _own(asked.output, found.bound), found.dtype)
@@ -105,14 +106,23 @@ def _trained_on_no_rows(asked: Asked) -> Expected | None:
         return None
     steps = zip(case.steps, empty, strict=True)
     trained = tuple(msgspec.structs.replace(step, mode="train") if it_is else step for step, it_is in steps)
-    return _answer(msgspec.structs.replace(case, steps=trained), asked, asked.t)
+    return _answer(msgspec.structs.replace(case, steps=trained), asked, asked.t, None, asked.reply.refused)
 
 
-def _answer(case: Case, asked: Asked, t: int, semantics: dict[str, Any] | None = None) -> Expected | None:
-    """Return what would be right of the output in step t of another case, by other semantics."""
+def _answer(
+    case: Case,
+    asked: Asked,
+    t: int,
+    semantics: dict[str, Any] | None = None,
+    refused: frozenset[int] = frozenset(),
+) -> Expected | None:
+    """Return what would be right of the output in step t of another case, by other semantics.
+
+    refused: the steps of that case that were refused.
+    """
     rules = [*asked.statement.rules, Rule("predicted", semantics=semantics or {})]
     plan = Plan(Question(case), msgspec.structs.replace(asked.statement, rules=rules))
-    answers = expectation.trajectory(plan)[t]
+    answers = expectation.trajectory(plan, refused)[t]
     return None if isinstance(answers, Refusal) or plan.unjudged else answers.get(asked.output)
 
 

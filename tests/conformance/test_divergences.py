@@ -12,7 +12,7 @@ from conformance import corpus, divergences, predicted
 from conformance.case import Case, Derivative, Step
 from conformance.explanation import Answered
 from conformance.judgment import judge
-from conformance.outcome import Outputs, Reply
+from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
 from conformance.results import ImplementationRecord
 from conformance.roster import select
@@ -264,3 +264,15 @@ def test_an_unknown_formula_is_refused_with_those_there_are(manifest):
         divergences.InvalidInput, match=r'no formula is called "of nothing"; use one of .*squared weights'
     ):
         divergences.read(manifest(predicts='{ formula = "of nothing" }'))
+
+
+def test_what_init_saw_is_the_first_step_that_was_not_refused():
+    """A first step that is refused is asked again without, so that init saw the next one's input."""
+    asked = case("infer", "infer", given=False)
+    asked.tensors["0.x"] = np.ones((4, 0), np.float32)
+    wrong = normalized(ROWS, ROWS.mean(0), ROWS.var(0))
+    (entry,) = select(("haiku.BatchNorm",))
+    for refused, kind in ((True, True), (False, False)):
+        outcomes = (Refused("ValueError", "of no channels") if refused else Outputs({}), Outputs({"y": wrong}))
+        of = predicted.Asked(Question(asked), entry.statement, Reply(0, entry.id, outcomes), 1, "y")
+        assert predicted.explains("of what init saw", of) == kind
