@@ -1,0 +1,40 @@
+"""Ways asked and judged in this process: a process for each would cost more than all their arithmetic."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from conformance.codec import encode_case
+from conformance.environment import Environment, Request
+from conformance.in_process import LocalWorker
+from conformance.item import Item
+from conformance.judgment import judge
+from conformance.results import Result
+from conformance.statement import Statement
+
+WAYS = str(Path(__file__).resolve().parent / "ways.py")
+
+
+class Panel:
+    """The ways of an adapter; names: of those wanted, all where there are none."""
+
+    def __init__(self, adapter: str = WAYS, names: Sequence[str] = ()) -> None:
+        only = tuple(f"way.{name}@cpu" for name in names)
+        self.worker = LocalWorker(Environment("ways", (adapter,), only))
+        listed = self.worker.hello.implementations
+        assert all(listing.available for listing in listed), listed
+        self.statements = {one.id: msgspec.convert(one.statement, Statement).on("cpu") for one in listed}
+
+    def results(self, item: Item) -> Iterator[Result]:
+        """Yield what the judge says of each way's answer to a case."""
+        asked = [identity for identity, stated in self.statements.items() if not stated.unsupported(item.facts)]
+        request = Request(item.index, functools.partial(encode_case, item.case), asked)
+        with contextlib.redirect_stderr(io.StringIO()):  # a worker's log
+            for reply in self.worker.ask([request] if asked else []):
+                yield from judge(item.id, item.question, self.statements[reply.implementation], reply)
