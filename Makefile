@@ -30,7 +30,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retrie
 
 .DEFAULT_GOAL := help
 .PHONY: help report test check lint types layers spelling worker-syntax versions \
-	prove-reference prove-gate prove-audit prove-hunt prove-order mutants screenshots format hooks install clean
+	prove-reference prove-gate prove-audit prove-hunt prove-order prove-correct mutants screenshots format hooks install \
+	clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -99,6 +100,10 @@ prove-hunt: $(DEV_READY) ## hunt thirty named faults down to at most twelve elem
 
 prove-order: $(RUN_READY) ## no answer depends on what was asked before: 300 pairs for each implementation (half an hour)
 	@$(BIN)/python tests/benchmarks/prove_order.py $(ORDER_ARGS)
+
+prove-correct: $(DEV_READY) ## ask correct ways of computing: no alarm (SEED; CORRECT_ARGS such as --seeds 3)
+	@echo "Asking ways of computing; cases of alarms go to reports/prove-correct/"
+	@$(BIN)/python tests/benchmarks/prove_correct.py --jobs $(JOBS) $(if $(SEED),--first $(SEED)) $(CORRECT_ARGS)
 
 mutants: $(DEV_READY) ## the suite's own score: named faults, the fault-size curve, mutants of the frameworks (an hour)
 	@echo "Putting named faults into correct implementations"

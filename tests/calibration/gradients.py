@@ -180,5 +180,6 @@ scaled_cubed, scaled_divided, scaled_squared = map(through_scaled, (cubed, divid
 folded_cubed, folded_divided, folded_squared = map(through_folded, (cubed, divided, squared))
 fast_cubed, fast_divided, fast_squared = map(through_fast, (cubed, divided, squared))
 
-WORDS: dict[Any, dict[str, Any]] = dict.fromkeys((folded_cubed, folded_divided, folded_squared), {"affine": "folded"})
+FOLDED = (folded_cubed, folded_divided, folded_squared)
+WORDS: dict[Any, dict[str, Any]] = {gradient: {"affine": "folded"} for gradient in FOLDED}
 """What a statement says of these; of all others, nothing: the variance has its own word."""

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 
 Moments = Callable[[Any, Any, Any], tuple[Any, Any]]
+TWO = {"variance": "two_pass"}
+MOVED = {"variance": "stable", "merge": "moved"}
+CLAMPED = {"variance": "fast", "clamped": True}
 
 
 def two_pass(ar: Any, sums: Any, x: Any) -> tuple[Any, Any]:
@@ -72,7 +75,7 @@ Part = tuple[Any, Any, Any]
 
 
 def weighted(ar: Any, a: Part, b: Part) -> Part:
-    """Merge two parts: mean = (m_a n_a + m_b n_b) * (1 / n), as kernels of PyTorch and apex (`welford_merge_element`)."""
+    """Merge two parts: mean = (m_a n_a + m_b n_b) * (1 / n), `welford_merge_element` of PyTorch and apex."""
     (mean, squares, n), (other, more, k) = a, b
     count = ar.add(n, k)
     factor, apart = ar.div(ar.take(1), count), ar.sub(mean, other)
@@ -100,8 +103,7 @@ def merged(merge: Callable[[Any, Part, Part], Part], width: int, *, tree: bool =
             parts = done + parts[2 * len(done) :]
         return parts[0][0], sums.share(ar, parts[0][1], len(x))
 
-    moments.__doc__ = f"Lanes of {width}, each value merged: {merge.__doc__}"
-    return moments
+    return _said(moments, merge)
 
 
 def _lane(ar: Any, x: Any, merge: Callable[[Any, Part, Part], Part]) -> Part:
@@ -120,9 +122,17 @@ def of_ones(merge: Callable[[Any, Part, Part], Part]) -> Moments:
         while len(parts[0]) > 1:
             pairs = merge(ar, tuple(p[0 : len(p) - 1 : 2] for p in parts), tuple(p[1::2] for p in parts))
             odd = len(parts[0]) % 2
-            parts = tuple(np.concatenate([new, old[-1:]]) if odd else new for new, old in zip(pairs, parts, strict=True))
+            parts = tuple(
+                np.concatenate([new, old[-1:]]) if odd else new for new, old in zip(pairs, parts, strict=True)
+            )
         return parts[0][0], sums.share(ar, parts[1][0], len(x))
 
+    return _said(moments, merge)
+
+
+def _said(moments: Any, merge: Any) -> Moments:
+    """Return the way with what a statement says of it: the rule by which it merges."""
+    moments.word = MOVED if merge is chan else {"variance": "stable"}
     return moments
 
 
@@ -154,8 +164,20 @@ def fast_sums(ar: Any, sums: Any, x: Any) -> tuple[Any, Any]:
 
 
 WORDS: dict[Any, dict[str, Any]] = {
+    welford: MOVED,
+    welford_reciprocal: MOVED,
     fast: {"variance": "fast"},
-    **dict.fromkeys((fast_clamped, fast_fused, fast_sums), {"variance": "fast", "clamped": True}),
-    **dict.fromkeys((two_pass, corrected_variance, corrected_mean, corrected_both), {"variance": "two_pass"}),
+    fast_clamped: CLAMPED,
+    fast_fused: CLAMPED,
+    fast_sums: CLAMPED,
+    two_pass: TWO,
+    corrected_variance: TWO,
+    corrected_mean: TWO,
+    corrected_both: TWO,
 }
-"""What a statement says of these; of all others, `stable`."""
+"""What a statement says of these."""
+
+
+def word(moments: Moments) -> dict[str, Any]:
+    """Return what a statement says of the variance, and of how running means are merged."""
+    return WORDS.get(moments) or getattr(moments, "word", {})

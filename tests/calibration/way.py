@@ -43,9 +43,9 @@ class Way:
         """Yield the outputs of each step."""
         self.case, self.arithmetic = case, self.stages(case.dtypes["x"])
         size = math.prod(case.kept)
-        gamma = self.kept("map", case.gamma, size, 1)
-        beta = self.kept("map", case.beta, size, 0)
-        mean, variance = self.kept("average", case.mean, size, 0), self.kept("average", case.variance, size, 1)
+        gamma = self.taken("map", case.gamma, size, 1)
+        beta = self.taken("map", case.beta, size, 0)
+        mean, variance = (self.state(a, size, start) for a, start in ((case.mean, 0), (case.variance, 1)))
         for step in case.steps:
             if tuple(step.x.shape[axis] for axis in case.axis) != case.kept:
                 raise ValueError(f"the batch has shape {step.x.shape}, and {case.kept} values were kept")
@@ -57,7 +57,7 @@ class Way:
             if step.training and step.update:
                 mean, variance = self.moved((mean, variance), used, len(x))
             out |= {"moving_mean": self.statistic(mean), "moving_variance": self.statistic(variance)}
-            mean, variance = (self.kept("average", out[n], size, 0) for n in ("moving_mean", "moving_variance"))
+            mean, variance = (out[name].reshape(size) for name in ("moving_mean", "moving_variance"))
             yield out | self.outputs(step, x, used, gamma, beta)
 
     def stages(self, x: str) -> dict[str, Any]:
@@ -77,10 +77,10 @@ class Way:
     def moved(self, old: tuple[Any, Any], new: tuple[Any, Any], n: int) -> list[Any]:
         """Return the moving statistics after a batch of n values."""
         ar = self.arithmetic["average"]
-        kept, (mean, variance) = ar.take(self.case.native["momentum"]), (ar.take(a) for a in new)
+        kept, (mean, variance) = ar.take(self.case.native["momentum"]), map(ar.take, new)
         if self.unbiased:
             variance = ar.mul(variance, ar.div(ar.take(n), ar.take(max(n - 1, 1))))
-        return [self.average(ar, a, b, kept) for a, b in zip(old, (mean, variance), strict=True)]
+        return [self.average(ar, ar.take(a), b, kept) for a, b in zip(old, (mean, variance), strict=True)]
 
     def outputs(self, step: Any, x: Any, used: tuple[Any, Any], gamma: Any, beta: Any) -> dict[str, Any]:
         """Return y, and the gradients that are asked for."""
@@ -114,10 +114,14 @@ class Way:
         moved = rows.reshape([x.shape[axis] for axis in reduced] + [x.shape[axis] for axis in self.case.axis])
         return np.moveaxis(moved, range(len(reduced)), reduced).astype(self.stored or x.dtype)
 
-    def kept(self, stage: str, array: Any, size: int, default: int) -> Any:
-        """Return a parameter or a statistic as a row of the stage's arithmetic."""
+    def taken(self, stage: str, array: Any, size: int, default: int) -> Any:
+        """Return a parameter as a row of the stage's arithmetic."""
         given = np.full(size, default) if array is None else array.reshape(size)
         return self.arithmetic[stage].take(given)
+
+    def state(self, array: Any, size: int, start: int) -> Any:
+        """Return a moving statistic as it is given, or as it begins; it stays so until a batch enters it."""
+        return np.full(size, np.float32(start)) if array is None else array.reshape(size)
 
     def statistic(self, row: Any) -> Any:
         """Return a row of statistics in the shape and the dtype that they are kept in."""
@@ -156,7 +160,7 @@ def way(
 
 def _statement(made: type[Way], returned: str, dtypes: Iterable[str], words: dict[str, Any]) -> dict[str, Any]:
     numerics: dict[str, Any] = {"sums": made.add.word, "accumulate": made.accumulate}
-    numerics |= moments.WORDS.get(made.moments, {"variance": "stable"}) | ({"stored": made.stored} if made.stored else {})
+    numerics |= moments.word(made.moments) | ({"stored": made.stored} if made.stored else {})
     semantics = {"stored_variance": "unbiased" if made.unbiased else "biased", "frozen": "train"}
     cite = "tests/calibration: the parts are written out there"
     rules = [{"semantics": semantics, "numerics": numerics | words, "cite": cite}]

@@ -77,19 +77,43 @@ ROOTS: dict[str, Any] = {
 AFFINES: dict[str, Any] = {
     name: getattr(maps, name)
     for name in (
-        "direct direct_fused scaled scaled_fused scaled_first quotient folded folded_fused spread apart".split()
+        [
+            "direct",
+            "direct_fused",
+            "scaled",
+            "scaled_fused",
+            "scaled_first",
+            "quotient",
+            "folded",
+            "folded_fused",
+            "spread",
+            "apart",
+        ]
     )
 }
 GRADIENTS: dict[str, Any] = {
     name: getattr(g, name)
-    for name in (
-        "textbook cudnn torch torch_cuda tensorflow paper direct_cubed direct_divided direct_squared scaled_cubed "
-        "scaled_divided scaled_squared folded_cubed folded_divided folded_squared"
-    ).split()
+    for name in [
+        "textbook",
+        "cudnn",
+        "torch",
+        "torch_cuda",
+        "tensorflow",
+        "paper",
+        "direct_cubed",
+        "direct_divided",
+        "direct_squared",
+        "scaled_cubed",
+        "scaled_divided",
+        "scaled_squared",
+        "folded_cubed",
+        "folded_divided",
+        "folded_squared",
+    ]
 }
 FAST_GRADIENTS: dict[str, Any] = {n: getattr(g, n) for n in ("fast_cubed", "fast_divided", "fast_squared")}
 AVERAGES: dict[str, Any] = {
-    name: getattr(maps, name) for name in "weighted weighted_fused moved_back moved lerp lerp_exact".split()
+    name: getattr(maps, name) for name in ["weighted", "weighted_fused", "moved_back", "moved", "lerp", "lerp_exact"]
 }
 WHOLE: dict[str, dict[str, Any]] = {
     "two_pass": {},
@@ -114,7 +138,9 @@ def ways() -> Iterator[type[Way]]:
     yield from (way(f"sum_{name}", add=add) for name, add in SUMS.items())
     yield from (way(f"moments_{name}", moments=moments) for name, moments in MOMENTS.items())
     yield way("moments_ones_chan_tree", moments=mo.of_ones(mo.chan), add=Pairwise())
-    yield from (way(f"fast_{name}", moments=mo.fast_clamped, add=SUMS[name]) for name in ("pairwise", "fused", "lanes_8"))
+    yield from (
+        way(f"fast_{name}", moments=mo.fast_clamped, add=SUMS[name]) for name in ("pairwise", "fused", "lanes_8")
+    )
     yield from (way(f"root_{name}", root=root) for name, root in ROOTS.items() if name != "inverse")
     yield from (way(f"affine_{name}", affine=affine) for name, affine in AFFINES.items() if name != "direct")
     yield from (way(f"gradient_{name}", gradient=gradient) for name, gradient in GRADIENTS.items())
@@ -174,7 +200,8 @@ def mixed(seed: int) -> type[Way]:
         return of[str(rng.choice(list(of)))]
 
     moments = one(MOMENTS | {"two_pass": mo.two_pass})
-    affine, gradient = one(AFFINES), one(GRADIENTS | (FAST_GRADIENTS if mo.WORDS.get(moments, {}).get("variance") == "fast" else {}))
+    of_fast = FAST_GRADIENTS if mo.word(moments)["variance"] == "fast" else {}
+    affine, gradient = one(AFFINES), one(GRADIENTS | of_fast)
     root = maps.inverse if affine in maps.divides else one(ROOTS)
     parts = {"add": one(SUMS), "moments": moments, "affine": affine, "gradient": gradient, "root": root}
     inferred = (g.of_inference, g.of_inference_late)[rng.integers(2)]
