@@ -53,8 +53,9 @@ class GradientBounds:
     def e_mean_dyz(self) -> Array:
         """The mean of dy·z, z = (x - m) r; n times it bounds dgamma.
 
-        With m̂ and r̂: mean(dy (x - m̂) r̂) = (r̂/r) (mean(dy z) - r (m̂ - m) mean(dy)), then the roundings of the sum. The
-        sum may be taken before r is multiplied in, and overflow where r is small.
+        With m̂ and r̂: mean(dy (x - m̂) r̂) = (r̂/r) (mean(dy z) - r (m̂ - m) mean(dy)), then the roundings of the sum. What
+        each x is rounded by when coarser arithmetic takes it in is no shift of all: dy's mean does not take it away.
+        The sum may be taken before r is multiplied in, and overflow where r is small.
         """
         b, dy, used, mean = self.bounds, self.dy, self.used, self.batch.average
         r, e_r, e_m, tiny = used.r, used.e_r, used.e_mean, b.units.smallest
@@ -65,6 +66,8 @@ class GradientBounds:
         summed = b.signed(3 + self._averaging, t + off, c2 + off) + r * e_m * (c1 + b.g(1 + self._averaging) * size)
         e = summed * growth + c2 * e_r / r
         e = e + mean(self.e_dy * (z + r * e_m)) * growth
+        if b.units.taken_u:
+            e = e + r * growth * b.units.taken_u * mean((np.abs(dy) + self.e_dy) * np.abs(self.batch.x))
         peak = b.summands * np.maximum(t, t / r + e_m * size)
         if self._through_x:
             dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size

@@ -10,6 +10,7 @@ judged.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections import Counter, defaultdict
@@ -26,11 +27,12 @@ sys.path[:0] = [str(CALIBRATION)]
 from panel import WAYS, Panel  # noqa: E402 - found by the path above
 
 from conformance import strategies  # noqa: E402
+from conformance.case import Case  # noqa: E402
 from conformance.codec import encode_case  # noqa: E402
 from conformance.item import Item  # noqa: E402
 from conformance.results import Result  # noqa: E402
 
-PART = 6  # cases that one task asks
+PART = 3  # cases that one task asks
 
 
 @dataclass
@@ -74,11 +76,22 @@ def _line(result: Result, name: str, file: Path) -> str:
     return f"{result.output} of step {result.step}, {result.mode}{rho}: bnconf replay {file} -i {WAYS}:{name}"
 
 
+@functools.cache  # for all tasks of a process
+def hosted(names: tuple[str, ...]) -> Panel:
+    """Return the ways."""
+    return Panel(names=names)
+
+
+@functools.cache  # likewise
+def drawn(seed: int, cases: int) -> list[tuple[strategies.Recipe, Case]]:
+    """Return the cases of a seed."""
+    return strategies.cases(seed, cases)
+
+
 def asked(seed: int, cases: int, part: int, names: list[str], out: Path) -> Tally:
     """Ask every way the part-th few cases of a seed, and keep those that raise an alarm."""
-    tally, panel = Tally(), Panel(names=names)
-    drawn = strategies.cases(seed, cases)
-    for index, (recipe, case) in list(enumerate(drawn))[part * PART : (part + 1) * PART]:
+    tally, panel = Tally(), hosted(tuple(names))
+    for index, (recipe, case) in list(enumerate(drawn(seed, cases)))[part * PART : (part + 1) * PART]:
         item = Item(index, recipe, case)
         file = out / f"{item.id}.safetensors"
         with np.errstate(all="ignore"):
@@ -135,7 +148,7 @@ def main() -> int:
             tally.merge(future.result())
             about = f"{tally.judged.total()} arrays, {len(tally.alarms)} outputs with an alarm"
             print(f"part {done} of {len(todo)}: {about}, {time.monotonic() - began:.0f} s", flush=True)
-            if done % 5 == 0:
+            if done % 8 == 0:
                 for (name, output), (count, _, line) in sorted(tally.alarms.items()):
                     print(f"  so far {name}, {output}, {count} times; worst: {line}", flush=True)
     return show(tally)
