@@ -39,8 +39,9 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def items():
-    """Forty-eight cases of a seed that nothing else uses."""
-    return [Item(i, origin, case) for i, (origin, case) in enumerate(strategies.cases(1702, 48))]
+    """Every fifth case of a smoke run: of plain layers and of edges."""
+    drawn = strategies.cases(1702, strategies.SMOKE)[::5]
+    return [Item(i, origin, case) for i, (origin, case) in enumerate(drawn)]
 
 
 def failing(panel, items):
@@ -59,7 +60,7 @@ def test_correct_ways_of_computing_are_no_alarm(items):
     """A dozen and a half of them, of every family, pass thousands of arrays."""
     found, judged = failing(Panel(names=NAMES), items)
     assert not found
-    assert judged > 5_000
+    assert judged > 2_000
 
 
 def test_a_way_with_a_fault_is_an_alarm(items):
