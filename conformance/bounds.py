@@ -22,7 +22,7 @@ import numpy as np
 from conformance.batch import Batch as Batch
 from conformance.memo import Only
 from conformance.numerics import Numerics, Units
-from conformance.roundings import binade, grown, growth, shrunk
+from conformance.roundings import binade, grown, growth, part, shrunk
 from conformance.sums import Sums
 from reference import batches
 from reference.precision import roundoff, summation_depth, widened
@@ -296,7 +296,7 @@ class Bounds(Sums):
         parts = [u / self.units.u, u * (depth + 4) / (self.units.u * least)]
         if batch.given is None:  # what is given is exact
             own_mean, own_variance = batch.own_errors
-            parts += [_part(own_mean, self.e_mean(batch)), _part(own_variance, self.e_variance(batch))]
+            parts += [part(own_mean, self.e_mean(batch)), part(own_variance, self.e_variance(batch))]
         return max(parts)
 
 
@@ -310,13 +310,6 @@ class _Arithmetic(Bounds):
         units = Only(whole.units, "u", "smallest", "largest", "taken_u")
         self.key = way.key, units.key, whole.n, whole.epsilon, whole.outside
         super().__init__(cast("Numerics", way), cast("Units", units), whole.n, whole.epsilon, outside=whole.outside)
-
-
-def _part(own: Array, bound: Array) -> float:
-    """Return the largest part that the reference's own error is of a bound that says anything."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        part = own / bound
-    return float(part[np.isfinite(part)].max(initial=0))
 
 
 def rho(got: Array, expected: Array, bound: Array) -> Array:

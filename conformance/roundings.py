@@ -59,3 +59,10 @@ def sum_depth(n: int, sums: str) -> int:
     """
     deepest = max(n - 1, 0)
     return deepest if sums == "serial" else min(deepest, math.ceil(math.log2(max(n, 2))) + 16)
+
+
+def part(own: Array, bound: Array) -> float:
+    """Return the largest part that the reference's own error is of a bound that says anything."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = own / bound
+    return float(part[np.isfinite(part)].max(initial=0))
