@@ -20,7 +20,7 @@ WORDS = {
     "actions": {"init_mode": _MODES, "round_trip": ["none", "config", "state"], "flag": ["bool", "int", "numpy"]},
 }
 WORDS["case"].update(schema=[1], layout=_LAYOUTS)
-WORDS["derivative"].update(of=["y", "mean", "variance"], wrt=["x", "gamma", "beta"])
+WORDS["derivative"].update(of=["y"], wrt=["x", "gamma", "beta"])
 WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE)
 _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]
 _NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]

@@ -226,7 +226,7 @@ class Campaign:
         named = isinstance(item.origin, corpus.Named) and item.origin.about.asks(entry.id)
         if entry.statement.compiled and not (item.signature or named):
             return False
-        reason = entry.statement.unsupported(item.facts)
+        reason = entry.statement.unsupported(*item.facts)
         if reason:
             self._write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
         return not reason and (not entry.statement.compiled or named or item.signature in pooled)
@@ -307,7 +307,7 @@ def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signatur
 
     Of features it can pay for twice as many: most of their cases compile what plain ones compile too.
     """
-    found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(i.facts))
+    found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(*i.facts))
     plain = [signature for signature in found if not signature.feature]
     featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
     first = sorted(featured, key=list(FEATURES).index)  # what the matrix counts, before the edges

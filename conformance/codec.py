@@ -175,6 +175,12 @@ def _check_names(case: Case) -> None:
             raise ValueError(case_json.unknown(name, known))
     for t in steps:
         for derivative in case.steps[t].derivatives:
+            if derivative.of != ("y",):
+                raise ValueError(
+                    f"step {t} asks for a derivative of {', '.join(derivative.of)}; only y has any: of=[y]"
+                )
+            if not derivative.wrt:
+                raise ValueError(f"step {t} asks for a derivative with respect to nothing; name x, gamma or beta")
             needs = {
                 "dy": derivative.mode != "forward",
                 "tangent": derivative.mode == "forward" or derivative.order > 1,

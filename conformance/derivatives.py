@@ -12,6 +12,7 @@ import numpy as np
 from conformance import not_finite, second_order_bounds
 from conformance.bounds import Bounds
 from conformance.carried import Carried
+from conformance.case import Derivative
 from conformance.gradient_bounds import GradientBounds
 from conformance.second_order_bounds import TangentBounds
 from conformance.step import Answers, Expected, Normalizing, OneStep
@@ -34,17 +35,21 @@ def derivatives(step: OneStep, before: Carried, used: Normalizing) -> Answers:
     """Return every derivative that the step asks for, as outputs."""
     out: Answers = {}
     for wanted in step.plan.case.steps[step.t].derivatives:
-        if wanted.order == 1 and wanted.mode == "reverse":
-            out |= _gradients(step, before, used)
-        elif wanted.order == 1:
-            out |= _forward(step, before, used)
-        elif wanted.order == 2 and wanted.mode != "forward":
-            out |= _second(step, before, used)
-        elif wanted.order == 2:
-            out |= _forward_twice(step, before, used)
-        else:
-            out |= _third(step, before, used)
+        out |= {name: one for name, one in _of(wanted, step, before, used).items() if _is_asked(wanted, name)}
     return out
+
+
+def _is_asked(wanted: Derivative, output: str) -> bool:
+    """Return whether an output is with respect to what a derivative is to be taken with respect to."""
+    return output.startswith("y") or output.partition("_")[0].removeprefix("d") in wanted.wrt
+
+
+def _of(wanted: Derivative, step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    if wanted.order == 1:
+        return (_gradients if wanted.mode == "reverse" else _forward)(step, before, used)
+    if wanted.order == 2:
+        return (_forward_twice if wanted.mode == "forward" else _second)(step, before, used)
+    return _third(step, before, used)
 
 
 # --- gradients ----------------------------------------------------------------------------------------------------

@@ -36,24 +36,26 @@ def trajectory(plan: Plan, refused: frozenset[int] = frozenset()) -> list[Answer
 
 
 def _trajectory(plan: Plan, refused: frozenset[int]) -> Iterator[Answers | Refusal]:
-    carried = None
+    carried, passed = None, refused | plan.lacked
     for t in range(len(plan.case.steps)):
         try:
-            _validate(plan, t, carried.state.mean.shape if carried else None)
+            if t not in plan.lacked:
+                _validate(plan.at(t), t, carried.state.mean.shape if carried else None)
         except Refusal as refusal:
             yield refusal
             continue
-        if t in refused:
+        if t in passed:
             yield {}
             continue
-        begins = without(plan.case, refused) if carried is None and refused else plan.case
-        carried = carried or Carried.exact(initial_state(begins, plan.semantics, plan.question.dtype))
+        begins = without(plan.case, passed) if carried is None and passed else plan.case
+        carried = carried or Carried.exact(initial_state(begins, plan.at(t).semantics, plan.question.dtype))
         answers, carried = ({}, carried) if plan.unjudged else _answers(_step(plan, t), carried)
         yield answers
 
 
 def _step(plan: Plan, t: int) -> OneStep:
     """Return a step of a plan, which its checks share, and so do implementations that promise the same."""
+    plan = plan.at(t)
     known, key = plan.question.known, ("step", t, plan.key)
     if key not in known:
         known[key] = OneStep(plan, t)
@@ -63,7 +65,7 @@ def _step(plan: Plan, t: int) -> OneStep:
 def keeps(plan: Plan, t: int) -> bool:
     """Return whether there is anything whose size the batch of a step must fit: parameters, or statistics."""
     used = ("gamma", "beta") if plan.mode(t) == "train" else ("gamma", "beta", "moving_mean", "moving_variance")
-    return plan.semantics.average != "none" or any(name in plan.case.tensors for name in used)
+    return plan.at(t).semantics.average != "none" or any(name in plan.case.tensors for name in used)
 
 
 def _validate(plan: Plan, t: int, kept: tuple[int, ...] | None) -> None:
@@ -89,7 +91,7 @@ def _answers(step: OneStep, before: Carried) -> tuple[Answers, Carried]:
 def after(plan: Plan, t: int, state: State) -> Answers:
     """Return what step t should give from the state that the implementation itself returned before it."""
     step, before = _step(plan, t), Carried.exact(state)
-    normalizes = plan.mode(t) == "infer" or plan.semantics.training_statistics == "moving" or plan.spec.renorm
+    normalizes = plan.mode(t) == "infer" or plan.at(t).semantics.training_statistics == "moving" or plan.spec.renorm
     return _answers(step, before)[0] if normalizes else step.moving(before, step.after(before))
 
 
@@ -102,7 +104,7 @@ def residual(plan: Plan, t: int, mean: Array, variance: Array, before: State | N
     u, tiny = (float(info.eps) / 2, float(info.smallest_subnormal)) if rounded else (0.0, 0.0)
     mean, variance = (step.align(widened(array, dtype)) for array in (mean, variance))
     returned = step.batch.with_statistics(mean, variance, (u * np.abs(mean) + tiny, u * variance + tiny))
-    step, start = OneStep(plan, t, returned), Carried.exact(before or State(mean, variance))
+    step, start = OneStep(plan.at(t), t, returned), Carried.exact(before or State(mean, variance))
     used = step.normalizing(start)
     out = {"y": step.y(start, used), **following(step, start, used)}
     return out if before is None else out | step.moving(start, step.after(start))
@@ -110,10 +112,11 @@ def residual(plan: Plan, t: int, mean: Array, variance: Array, before: State | N
 
 def y_as(plan: Plan, t: int, numerics: Numerics) -> Expected | None:
     """Return a training step's y as computed in another way; None where the batch alone does not decide it."""
+    whole, plan = plan, plan.at(t)
     if plan.mode(t) != "train" or plan.spec.renorm or plan.semantics.training_statistics != "batch":
         return None
     if numerics == plan.numerics("train", "y"):
-        answers = trajectory(plan)[t]
+        answers = trajectory(whole)[t]
         return None if isinstance(answers, Refusal) else answers["y"]
     other = plan.with_y(numerics)
     key = ("y", t, other.key)

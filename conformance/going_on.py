@@ -18,7 +18,7 @@ from conformance.case import Case, without
 from conformance.codec import encode_case
 from conformance.environment import Request
 from conformance.outcome import Outcome, Outputs, Refused, Reply
-from conformance.statement import Statement, facts
+from conformance.statement import Statement, every_step
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ def ask(worker: Answers, questions: Iterable[Asked], statements: Mapping[str, St
             whole = reply if before is None else joined(before, reply)
             stuck = before is not None and len(before.outcomes) == len(whole.outcomes)
             rest = None if stuck else left(cases[reply.request], whole)
-            if rest is not None and not statements[reply.implementation].unsupported(facts(rest)):
+            if rest is not None and not statements[reply.implementation].unsupported(*every_step(rest)):
                 begun[key] = whole
                 again.append(Asked(reply.request, rest, [reply.implementation]).request())
             else:

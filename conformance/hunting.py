@@ -24,7 +24,7 @@ from conformance.features import FEATURES
 from conformance.judgment import judge
 from conformance.question import Question
 from conformance.results import ImplementationRecord, Result
-from conformance.statement import facts, recorded
+from conformance.statement import every_step, recorded
 from conformance.strategies import CELLS, Recipe
 
 SIZES = (2, 1, 3, 4, 5, 7, 8, 16, 17, 64, 127, 129, 1000)
@@ -152,7 +152,7 @@ class Hunt:
         if identity not in self._judged:
             if self._over:
                 return []
-            if why := self.statement.unsupported(facts(case)):
+            if why := self.statement.unsupported(*every_step(case)):
                 self.excluded.append(why)
                 return []
             self.asked += 1

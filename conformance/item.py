@@ -13,7 +13,7 @@ from conformance.case import Case, case_id
 from conformance.corpus import Named
 from conformance.question import Question
 from conformance.results import CaseRecord
-from conformance.statement import facts
+from conformance.statement import every_step
 from conformance.strategies import Recipe, Signature
 
 WELL_POSED_CONDITIONING = 1e3
@@ -24,7 +24,7 @@ class Item:
 
     def __init__(self, index: int, origin: Recipe | Named, case: Case) -> None:
         self.index, self.origin, self.case, self.id = index, origin, case, case_id(case)
-        self.facts = facts(case)
+        self.facts = every_step(case)
 
     @property
     def signature(self) -> Signature | None:

@@ -16,7 +16,7 @@ from conformance.expected import digits
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
 from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
-from conformance.statement import Statement, facts, step_facts
+from conformance.statement import Statement
 from reference import Refusal, Renorm, State
 from reference.precision import widened
 from reference.spec import Array, kept_shape
@@ -45,10 +45,12 @@ class _Judge:
         lost = False
         for t, expected in enumerate(expectation.trajectory(self.plan, self.reply.refused)):
             outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
+            if t in self.plan.lacked and not isinstance(outcome, Crashed | TimedOut):
+                continue  # it has no such mode, and whatever it says there is judged by nothing
             if outcome is None and all(isinstance(o, Outputs) for o in self.reply.outcomes):
                 yield self._result(t, "FAIL", "it stopped answering, and said nothing")
                 continue
-            facts = step_facts(self.case, t)
+            facts = self.question.facts[t]
             documented = self.statement.refusal(facts)
             keeps = expectation.keeps(self.plan, t)
             free = self.statement.answers(facts) or not keeps
@@ -84,13 +86,11 @@ class _Judge:
                 return self._result(t, "FAIL", f"accepted what must be refused: {promised}", outcome="Outputs")
 
     def _arrays(self, t: int, trajectory: Answers, outcome: Outputs) -> Any:
-        if self.plan.mode(t) not in self.statement.modes:
-            return
         if self.plan.unjudged:
             yield self._result(t, "INCONCLUSIVE", self.plan.unjudged, outcome="Outputs")
             return
         checks = self.checks(t, trajectory, outcome)
-        for output in (o for o in self.statement.returns(facts(self.case)) if o in trajectory):
+        for output in (o for o in self.statement.returns(self.question.facts[t]) if o in trajectory):
             yield self._array(t, output, outcome.tensors.get(output), checks)
 
     def checks(self, t: int, trajectory: Answers, outcome: Outputs) -> dict[str, Answers]:
@@ -106,8 +106,8 @@ class _Judge:
         """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
         answered = self._answered(t)
         if not answered:
-            begins = without(self.case, self.reply.refused)
-            return initial_state(begins, self.plan.semantics, self.question.dtype)
+            begins = without(self.case, self.reply.refused | self.plan.lacked)
+            return initial_state(begins, self.plan.at(t).semantics, self.question.dtype)
         before = self.reply.outcomes[answered[-1]]
         if self.plan.spec.renorm and self.plan.semantics.renorm == "tf_1_7":
             return None  # its weights are returned by nobody
@@ -124,12 +124,12 @@ class _Judge:
         return State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
 
     def _answered(self, t: int) -> list[int]:
-        """Return the steps before t that were not refused: the others left the layer as it was."""
-        return [s for s in range(t) if s not in self.reply.refused]
+        """Return the steps before t, not refused and of modes that it has: the others left the layer as it was."""
+        return [s for s in range(t) if s not in self.reply.refused | self.plan.lacked]
 
     def _residual(self, t: int, outcome: Outputs) -> Answers:
         """Return what follows from the batch statistics which the implementation returned, where they normalize."""
-        normalize = self.plan.mode(t) == "train" and self.plan.semantics.training_statistics == "batch"
+        normalize = self.plan.mode(t) == "train" and self.plan.at(t).semantics.training_statistics == "batch"
         averaged = self.plan.spec.virtual_batch_size is not None or not self.case.x(t).size  # those of no one batch
         returned = self._statistics(outcome, "mean", "variance") if normalize and not averaged else None
         if returned is None or (returned[1] < 0).any():
@@ -184,7 +184,7 @@ class _Judge:
         found = observed.outside(self.plan, t, got) if output == "y" else None
         if found is None:
             return {}
-        promised = self.plan.numerics("train", "y")
+        promised = self.plan.at(t).numerics("train", "y")
         less = (promised.variance, promised.affine) != ("two_pass", "direct")
         grade = "T" if promised.sums == "tree" else "S"
         ratio = _rho(found.get(f"A·{grade}", 0.0))

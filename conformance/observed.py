@@ -16,11 +16,11 @@ def outside(plan: Plan, t: int, got: Array) -> dict[str, float] | None:
 
     The strictest is asked first: what is inside one is inside all that hold it, so that one question answers most.
     """
-    promised = plan.numerics(plan.mode(t), "y")
+    promised = plan.at(t).numerics(plan.mode(t), "y")
     if promised.accumulate == "input" or plan.mode(t) != "train":
         return None
     inside, found = list[str](), dict[str, float]()
-    n = plan.question.batch(t, plan.semantics).count
+    n = plan.question.batch(t, plan.at(t).semantics).count
     shallow = sum_depth(n, "tree") == sum_depth(n, "serial")
     for label, numerics in classes(promised).items():
         if any(holds(label, strict) for strict in inside):

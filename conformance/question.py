@@ -14,7 +14,7 @@ from conformance.bounds import Batch, Bounds
 from conformance.case import Case, parameters
 from conformance.memo import Only
 from conformance.numerics import Numerics, Units, finfo
-from conformance.statement import Statement, differentiation, facts, mask
+from conformance.statement import Statement, differentiation, every_step, mask
 from reference import Adjustment, Parameters, Refusal, Semantics, Spec
 from reference.averages import moves
 from reference.batches import observe
@@ -114,6 +114,11 @@ class Question:
         return None if scale is None or bias is None else Adjustment(scale, bias)
 
     @cached_property
+    def facts(self) -> list[dict[str, Any]]:
+        """The facts about each step."""
+        return every_step(self.case)
+
+    @cached_property
     def parameters(self) -> Parameters:
         """Gamma and beta."""
         return parameters(self.case, self.dtype)
@@ -128,36 +133,61 @@ def _unjudged(case: Case) -> str:
     return ""
 
 
+_PLANNED = (
+    *("y", "dx", "dgamma", "dbeta", "moving_mean", "mean"),
+    *("y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"),
+)
+Promise = tuple[Semantics, dict[tuple[str, str], Numerics]]
+"""What is promised for one step: semantics, and numerics by mode and output."""
+
+
 class Plan:
-    """A question as one implementation has promised to answer it: its semantics, and its numerics per output."""
+    """A question as one implementation has promised to answer it: its semantics, and its numerics per output.
+
+    They are those of the first step; `at` gives the plan as it is for another one. lacked: the steps in a mode that it
+    does not have, which leave the layer as it was.
+    """
 
     def __init__(self, question: Question, statement: Statement) -> None:
         self.question, self.case, self.spec = question, question.case, question.spec
-        about = facts(self.case)
-        self.semantics = statement.semantics(about)
-        self._numerics = {
-            (mode, output): statement.numerics(about, mode, output)
-            for mode in ("train", "infer")
-            for output in (
-                "y",
-                "dx",
-                "dgamma",
-                "dbeta",
-                "moving_mean",
-                "mean",
-                "y_tangent",
-                "dx_tangent",
-                "dgamma_tangent",
-                "y_tangent2",
-                "dx_tangent2",
-                "dgamma_tangent2",
-            )
-        }
+        self._steps = self._promised(statement)
+        self.semantics, self._numerics = self._steps[0]
+        modes = [self.mode(t) for t in range(len(self.case.steps))]
+        self.lacked = frozenset(t for t, mode in enumerate(modes) if mode not in statement.modes)
         self.unjudged = question.unjudged or self._underived()
 
+    def _promised(self, statement: Statement) -> tuple[Promise, ...]:
+        """Return what is promised for each step; steps of which the rules see the same facts share it."""
+        named, known, found = (
+            {fact for rule in statement.rules for fact in rule.when},
+            dict[str, Promise](),
+            list[Promise](),
+        )
+        for about in self.question.facts:
+            key = str([(fact, about.get(fact)) for fact in sorted(named)])
+            if key not in known:
+                numerics = {(m, o): statement.numerics(about, m, o) for m in ("train", "infer") for o in _PLANNED}
+                known[key] = statement.semantics(about), numerics
+            found.append(known[key])
+        return tuple(found)
+
+    def at(self, t: int) -> Plan:
+        """Return the plan with what is promised for a step, whose rank and mask may be other than the first's."""
+        if not self._steps or self._steps[t] == (self.semantics, self._numerics):
+            return self
+        semantics, numerics = self._steps[t]
+        plan = object.__new__(Plan)
+        vars(plan).update(vars(self), semantics=semantics, _numerics=numerics)
+        return plan
+
     def _underived(self) -> str:
-        """Return what no bound is derived for yet, empty where all are."""
-        promised, virtual = self.semantics, self.spec.virtual_batch_size is not None
+        """Return what no bound is derived for yet in some step, empty where all are."""
+        promised = {semantics for semantics, _ in self._steps}
+        return next((why for one in promised if (why := self._missing(one))), "")
+
+    def _missing(self, promised: Semantics) -> str:
+        """Return what no bound is derived for yet under these semantics."""
+        virtual = self.spec.virtual_batch_size is not None
         second = differentiation(self.case) not in ("none", "reverse")
         special = self.spec.renorm or virtual or mask(self.case) or self.question.adjustment(0)
         names = {
@@ -178,7 +208,8 @@ class Plan:
     def key(self) -> tuple[Any, ...]:
         """What the expectations depend on, beside the case: all that there is in a plan but for the question."""
         promised = {name: value for name, value in sorted(vars(self).items()) if name not in _OF_QUESTION}
-        return tuple((promised | {"_numerics": tuple(self._numerics.items())}).items())
+        steps = tuple((semantics, tuple(numerics.items())) for semantics, numerics in self._steps)
+        return tuple((promised | {"_numerics": tuple(self._numerics.items()), "_steps": steps}).items())
 
     def asked(self, t: int) -> Spec:
         """Return what is asked for in a step: the layer may be frozen for it."""
@@ -186,17 +217,18 @@ class Plan:
 
     def mode(self, t: int) -> str:
         """Return the mode a step really runs in: a frozen layer may infer where training was asked for."""
-        frozen = not self.asked(t).trainable and self.semantics.frozen == "infer"
+        frozen = not self.asked(t).trainable and self.at(t).semantics.frozen == "infer"
         return "infer" if frozen else self.case.steps[t].mode
 
     def updates(self, t: int) -> bool:
-        """Return whether a step moves the state."""
-        asked = self.case.steps[t].update
-        return self.mode(t) == "train" and moves(self.case.x(t), self.asked(t), self.semantics, asked)
+        """Return whether a step moves the state: not one in a mode that the implementation lacks."""
+        asked, semantics = self.case.steps[t].update, self.at(t).semantics
+        trains = self.mode(t) == "train" and t not in self.lacked
+        return trains and moves(self.case.x(t), self.asked(t), semantics, asked)
 
     def label(self, t: int, output: str) -> str:
         """Return the class and grade promised for an output of a step, such as `A′·S`."""
-        return self.numerics(self.mode(t), output).label
+        return self.at(t).numerics(self.mode(t), output).label
 
     def numerics(self, mode: str, output: str) -> Numerics:
         """Return how an output is promised to be computed."""
@@ -221,5 +253,5 @@ class Plan:
     def with_y(self, numerics: Numerics) -> Plan:
         """Return the plan with a training step's y held to other numerics."""
         plan = object.__new__(Plan)
-        vars(plan).update(vars(self), _numerics=self._numerics | {("train", "y"): numerics})
+        vars(plan).update(vars(self), _numerics=self._numerics | {("train", "y"): numerics}, _steps=())
         return plan

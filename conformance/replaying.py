@@ -18,7 +18,7 @@ from conformance.question import Question
 from conformance.recording import Answer, Recording
 from conformance.results import ImplementationRecord, Result
 from conformance.roster import environments
-from conformance.statement import facts, recorded
+from conformance.statement import every_step, recorded
 
 Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
 
@@ -40,8 +40,8 @@ def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = Non
     wanted: the ids to ask, for each case; without it all that the options name.
     """
     everybody = [{entry.id for entry in options.entries}] * len(cases)
-    about = [(facts(case), only) for case, only in zip(cases, wanted or everybody, strict=True)]
-    why = [{e.id: e.statement.unsupported(known) for e in options.entries if e.id in only} for known, only in about]
+    about = [(every_step(case), only) for case, only in zip(cases, wanted or everybody, strict=True)]
+    why = [{e.id: e.statement.unsupported(*known) for e in options.entries if e.id in only} for known, only in about]
     asked = [{identity for identity, reason in of_case.items() if not reason} for of_case in why]
     entries = [entry for entry in options.entries if any(entry.id in ids for ids in asked)]
     questions, found = [Question(case) for case in cases], [_unasked(of_case) for of_case in why]

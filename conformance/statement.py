@@ -24,6 +24,7 @@ from conformance.numerics import Numerics
 from conformance.results import ImplementationRecord
 from conformance.spelling import Misspelt, converted
 from reference import Semantics
+from reference.dtypes import stored
 
 When = dict[str, list[Any]]
 
@@ -85,6 +86,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         vocabulary.check_when("supports", self.supports, besides=("output",))
         for n, rule in enumerate(self.rules):
             _check_rule(f"rules[{n}]", rule)
+        _check_stored(self.rules)
         for n, refusal in enumerate(self.refusals):
             _check_refusal(f"refusals[{n}]", refusal)
         for n, when in enumerate(self.accepts):
@@ -96,7 +98,12 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def holds(self, when: When, facts: dict[str, Any]) -> bool:
         """Return whether a rule or a refusal applies here."""
-        return matches(when, facts | {"device": self.device})
+        return matches(when, self._here(facts))
+
+    def _here(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Return the facts with the device; who does not train was never trained."""
+        untrained = {} if "train" in self.modes else {"trained": False}
+        return facts | {"device": self.device} | untrained
 
     @property
     def framework(self) -> str:
@@ -104,23 +111,29 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.id.split(".")[0]
 
     def semantics(self, facts: dict[str, Any]) -> Semantics:
-        """Return the semantics promised for a case."""
+        """Return the semantics promised for a step."""
         fields = [rule.semantics for rule in self.rules if self.holds(rule.when, facts)]
         return msgspec.convert({k: v for f in fields for k, v in f.items()}, Semantics)
 
     def numerics(self, facts: dict[str, Any], mode: str, output: str) -> Numerics:
         """Return the numerical class promised for one output of a step in this mode."""
         asked = facts | {"mode": mode, "output": output}
-        fields: dict[str, Any] = {"stored": _STORED.get(output, "input")}
+        fields: dict[str, Any] = {"stored": self._stored(facts, output)}
         for rule in self.rules:
             if self.holds(rule.when, asked):
                 fields |= rule.numerics
         return msgspec.convert(fields, Numerics)
 
+    def _stored(self, facts: dict[str, Any], output: str) -> str:
+        """Return what an output is stored in where no rule for numerics says: y as `output_dtype` has it (BN-26)."""
+        if output not in ("y", "y_tangent", "y_tangent2"):
+            return _STORED.get(output, "input")
+        promised = self.semantics(facts)
+        return "input" if promised.output_dtype == "input" else stored(facts["dtype"], promised).output
+
     def returns(self, facts: dict[str, Any]) -> list[str]:
-        """Return the outputs promised for a case."""
-        facts = facts | {"device": self.device}
-        absent = {name for rule in self.rules if matches(rule.when, facts) for name in rule.absent}
+        """Return the outputs promised for a step."""
+        absent = {name for rule in self.rules if self.holds(rule.when, facts) for name in rule.absent}
         return [output for output in self.outputs if output not in absent]
 
     def offers(self, column: str) -> bool:
@@ -133,12 +146,13 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         allowed = (_ORDINARY | self.supports).get(fact)
         return allowed is None or bool(set(wanted) & set(allowed))
 
-    def unsupported(self, facts: dict[str, Any]) -> str:
-        """Return why a case cannot be asked, empty where it can."""
-        facts = facts | {"device": self.device}
-        for fact, allowed in (_ORDINARY | self.supports).items():
-            if facts.get(fact) not in allowed:
-                return f"{fact} is {facts.get(fact)}; supported: {', '.join(str(value) for value in allowed)}"
+    def unsupported(self, *steps: dict[str, Any]) -> str:
+        """Return why a case cannot be asked, empty where it can; steps: the facts about each (`every_step`)."""
+        for t, about in enumerate(steps):
+            here, of = self._here(about), f" in step {t}" if t else ""
+            for fact, allowed in (_ORDINARY | self.supports).items():
+                if here.get(fact) not in allowed:
+                    return f"{fact} is {here.get(fact)}{of}; supported: {', '.join(str(value) for value in allowed)}"
         return ""
 
     def takes(self, fact: str, value: Any) -> bool:
@@ -146,8 +160,8 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return value in (_ORDINARY | self.supports).get(fact, [value])
 
     def answers(self, facts: dict[str, Any]) -> bool:
-        """Return whether a step that makes no sense may be answered: in a mode that it lacks, or where it says so."""
-        return facts["mode"] not in self.modes or any(matches(when, facts) for when in self.accepts)
+        """Return whether a step that makes no sense may be answered: where it says so."""
+        return any(self.holds(when, facts) for when in self.accepts)
 
     def refusal(self, facts: dict[str, Any]) -> Refusal | None:
         """Return the documented refusal that a step runs into."""
@@ -189,6 +203,7 @@ COLUMNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "adjustment": ("adjustment", (True,)),
 }
 
+_DTYPE = "output_dtype"
 _STORED = {
     "dgamma": "parameters",
     "dbeta": "parameters",
@@ -245,6 +260,20 @@ def _check_rule(place: str, rule: Rule) -> None:
     if "output" in rule.when and (rule.semantics or rule.absent):
         wrong = "semantics" if rule.semantics else "absent"
         raise Misspelt(f"{place}.when.output: {wrong} depend on no output; put numerics into a rule of their own")
+
+
+def _check_stored(rules: list[Rule]) -> None:
+    """Raise `Misspelt` where the same places promise y in two dtypes, by `output_dtype` and by `stored`."""
+    said = [(n, rule.when, rule.semantics["output_dtype"]) for n, rule in enumerate(rules) if _DTYPE in rule.semantics]
+    for m, rule in enumerate(rules):
+        of_y, when = "y" in rule.when.get("output", ["y"]), {f: v for f, v in rule.when.items() if f != "output"}
+        for n, where, dtype in said if of_y and "stored" in rule.numerics else ():
+            kept = rule.numerics["stored"]
+            if when == where and kept != dtype and (dtype, kept) != ("at_least_float32", "float32"):
+                place = f"rules[{n}].semantics.output_dtype"
+                raise Misspelt(
+                    f"{place}: {dtype} contradicts rules[{m}].numerics.stored, {kept}; leave one of them out"
+                )
 
 
 def _check_refusal(place: str, refusal: Refusal) -> None:

@@ -85,11 +85,15 @@ def write_frame(stream, body):
 # --- the case as an adapter sees it -----------------------------------------------------------------------------
 
 
+_WRT = ("x", "gamma", "beta")
 _FLAGS = {"bool": bool, "int": int, "numpy": np.bool_}
 
 
 class Step(object):
     """One call: `training`, `update`, `site`, and arrays, None where not asked for: `x`, `dy`, `mask`, `tangent` of x.
+
+    rank, axis, reduced: of this step's x, whose rank may be another than the first's. wrt: what gradients are asked
+    with respect to, of "x", "gamma" and "beta"; who gives more is judged by these.
 
     flag: training as the layer is to be told it. trainable: False where a trainable layer is frozen for this call.
 
@@ -110,6 +114,10 @@ class Step(object):
         self.flag = _FLAGS[case.actions.get("flag", "bool")](self.training)
         self.derivatives = fields["derivatives"]
         self.x = _laid_out(case.tensors["%d.x" % index], case.layout)
+        self.rank = self.x.ndim
+        self.axis = kept_axes(case.spec["axis"], self.rank)
+        self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
+        self.wrt = sorted({name for d in self.derivatives for name in d.get("wrt", _WRT)})
         self.dy, self.mask = case.own("%d.dy" % index), case.own("%d.mask" % index)
         self.tangent = case.own("%d.tangent" % index)
         scale, bias = (case.own("%d.adjustment_%s" % (index, name)) for name in ("scale", "bias"))
@@ -132,8 +140,7 @@ class Case(object):
         self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
         self.actions, self.batches = fields["actions"], fields.get("batches", 0)
         self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
-        axes = self.spec["axis"] if isinstance(self.spec["axis"], list) else [self.spec["axis"]]
-        self.axis = tuple(sorted(a + self.rank if a < 0 else a for a in axes))
+        self.axis = kept_axes(self.spec["axis"], self.rank)
         self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
         self.gamma = self.own("gamma") if self.spec["scale"] else None
         self.beta = self.own("beta") if self.spec["center"] else None
@@ -167,7 +174,8 @@ class Static(object):
     """
 
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
-    _OF_STEP = ("training", "flag", "update", "site", "trainable", "forward", "second", "forward_twice", "third")
+    _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt")
+    _OF_STEP += ("forward", "second", "forward_twice", "third")
 
     def __init__(self, case, step, traced):
         told = {name: getattr(case, name) for name in self._OF_CASE}
@@ -196,6 +204,11 @@ class Form(tuple):
         if array is None:
             return None
         return cls((tuple(None if i in unknown else n for i, n in enumerate(array.shape)), array.dtype.name))
+
+
+def kept_axes(axis, rank):
+    """Return the kept axes of an input of this rank, sorted and not negative."""
+    return tuple(sorted(a + rank if a < 0 else a for a in (axis if isinstance(axis, list) else [axis])))
 
 
 def native(case, conventions):

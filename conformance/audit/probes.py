@@ -12,7 +12,7 @@ from typing import NamedTuple
 from conformance.audit import making
 from conformance.audit.making import Place
 from conformance.case import Case, Dtype
-from conformance.statement import Statement, facts
+from conformance.statement import Statement, every_step
 from reference.spec import Clipping
 
 
@@ -41,8 +41,8 @@ class Probe(NamedTuple):
     def in_place(self, place: Place, statement: Statement) -> Case | None:
         """Return the same for a place with any dtype of the input."""
         case = _derived(self.make(place), statement)
-        about = facts(case) | {"weights": False} | ({"mask": False} if self.beyond_masks else {})
-        return None if statement.unsupported(about) else case
+        besides = {"weights": False} | ({"mask": False} if self.beyond_masks else {})
+        return None if statement.unsupported(*(about | besides for about in every_step(case))) else case
 
 
 def _derived(case: Case, statement: Statement) -> Case:

@@ -30,6 +30,11 @@ _NO_INIT = {
 }
 
 
+_RERANKED = {
+    "when": {"reranked": [True]},
+    "error": ["ValueError"],
+    "cite": "haiku/_src/batch_norm.py: statistics keep the reduced axes of the first input with size 1",
+}
 _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: the result is of the wider dtype"
 _AVERAGES = ("moving_mean", "moving_variance")
 _PROMOTED = [({"parameters": ["float64"], "affine": ["both", "scale", "center"]}, "y", "float64")]
@@ -58,7 +63,7 @@ def _statement():
         {"when": dict(when, output=[output]), "numerics": {"stored": stored}, "cite": _PROMOTION}
         for when, output, stored in _PROMOTED
     ]
-    return dict(made, refusals=[_NO_INIT], accepts=[{"rank": [0]}])  # of no axes it averages over none
+    return dict(made, refusals=[_NO_INIT, _RERANKED], accepts=[{"rank": [0]}])  # of no axes it averages over none
 
 
 class Haiku(_JAX.Jitted):

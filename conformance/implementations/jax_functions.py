@@ -30,7 +30,7 @@ _JAX = _sibling("jax")
 
 def _statement(identity, page, cite, modes, supports=(), **numerics):
     semantics = {"average": "none", "mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
-    made = _JAX.stated(identity, page, "reduced", cite, dict(supports), semantics, **numerics)
+    made = _JAX.stated(identity, page, "reduced", cite, dict(supports, reranked=[False]), semantics, **numerics)
     made["rules"] += _JAX.halves(_SOURCE + "_src/nn/functions.py: jnp.mean of x in its own dtype")
     if "infer" not in modes:
         made["lacks"]["infer"] = "it has no inference: it always normalizes by the batch"

@@ -82,6 +82,7 @@ def layer(backend, **more):
             _MASKED_TWICE,
             COMMON.CUDA,
         ],
+        "refusals": [COMMON.another_rank(_LAYER + ", build: InputSpec(ndim=len(input_shape))")],
     }
     return dict(statement, **more)
 
@@ -99,6 +100,7 @@ def functions(backend, **more):
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],
             "several_axes": [False],
+            "reranked": [False],
             "cumulative": [False, True],
             "updates": [True, False],
             "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],

@@ -50,7 +50,8 @@ class TwoPass(object):
         """Return an empty answer; raise where a batch has other channels: NumPy would broadcast one over any number."""
         if len(set(case.axis)) < len(case.axis):
             raise ValueError("axis=%s names one axis twice" % (case.spec["axis"],))
-        if tuple(x.shape[axis] for axis in case.axis) != case.kept:
+        axes = case.spec["axis"] if isinstance(case.spec["axis"], list) else [case.spec["axis"]]
+        if tuple(x.shape[axis] for axis in sorted(axis % x.ndim for axis in axes)) != case.kept:
             raise ValueError("the batch has shape %s, and %s values were kept" % (x.shape, case.kept))
         return {}
 
@@ -62,6 +63,7 @@ class TwoPass(object):
         kept, flat = number(case.native["momentum"]), case.kept if len(case.kept) == 1 else mean.shape
         for step in case.steps:
             out = self.fitting(case, step.x)
+            gamma, beta, mean, variance = self.placed(step, gamma, beta, mean, variance)
             m, v = self.moments(step.x) if step.training else (mean, variance)
             if step.training:
                 mean, variance = kept * mean + (1 - kept) * m, kept * variance + (1 - kept) * v
@@ -73,6 +75,14 @@ class TwoPass(object):
                 dx, dgamma, dbeta = self.gradients(step, m, r, gamma)
                 out.update(self.asked(case, dx, dgamma.reshape(flat), dbeta.reshape(flat)))
             yield out
+
+    def placed(self, step, *arrays):
+        """Return arrays that broadcast against a step's input, which may have another rank than the last."""
+        self.axes = step.reduced
+        if len(step.axis) > 1:
+            return arrays
+        shape = [-1 if i in step.axis else 1 for i in range(step.rank)]
+        return [array.reshape(shape) if array.ndim else array for array in arrays]
 
     def parameters(self, case):
         """Return gamma and beta, 1 and 0 where there is none."""
@@ -173,7 +183,10 @@ class Renorm(TwoPass):
         toward, spread = mean, np.sqrt(variance)
         scale = spread
         for step in case.steps:
-            out, m = self.fitting(case, step.x), mean
+            out = self.fitting(case, step.x)
+            placed = self.placed(step, gamma, beta, mean, variance, toward, spread, scale)
+            gamma, beta, mean, variance, toward, spread, scale = placed
+            m = mean
             inverse, f, h = 1 / np.sqrt(variance + self.epsilon), number(1), number(0)
             if step.training:
                 m, v = self.moments(step.x)

@@ -55,12 +55,17 @@ _STATEMENT = {
         _COMMON.CUDA,
     ],
     "refusals": [
+        _COMMON.another_rank(
+            _SOURCE + "batch_norm.py: _initialize, once: the axes of the first input",
+            "InvalidArgumentError",
+            "ValueError",
+        ),
         {
             "when": dict(_FUSED, dtype=["float64"]),
             "error": ["InvalidArgumentError", "NotFoundError"],
             "cite": _SOURCE + "batch_norm.py: automatically uses the fused batch norm op, which has no float64: "
             "https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV2",
-        }
+        },
     ],
 }
 

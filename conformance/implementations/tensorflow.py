@@ -195,6 +195,7 @@ def _moments(variant):
             "updates": [True, False],
             "differentiation": _COMMON.DIFFERENTIATION,
             "mask": [False, "full", "spread"],
+            "reranked": [False],
         },
         "outputs": ["y", "mean", "variance"] + _COMMON.DERIVATIVES,
         "lacks": _COMMON.without(*_COMMON.LACKS[1:]),

@@ -64,6 +64,11 @@ def unknown_axis(layer):
     return {"when": {"unknown_sizes": ["kept"]}, "error": ["ValueError"], "cite": cite}
 
 
+def another_rank(cite, *errors):
+    """Return the refusal of an input of another rank than the first one had."""
+    return {"when": {"reranked": [True]}, "error": list(errors) or ["ValueError"], "cite": cite}
+
+
 def initial(case):
     """Return what the case gives of a layer's variables, by name; renorm begins at the moving statistics."""
     given = {"gamma": case.gamma, "beta": case.beta, "moving_mean": case.mean, "moving_variance": case.variance}

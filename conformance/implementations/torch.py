@@ -155,7 +155,8 @@ class Functional(object):
         for step in case.steps:
             x = self.tensor(step.x).requires_grad_(step.dy is not None)
             named = present(dx=x, dgamma=gamma, dbeta=beta)
-            free = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+            asked = {"dx": "x" in step.wrt or step.second, "dgamma": "gamma" in step.wrt, "dbeta": "beta" in step.wrt}
+            free = {name: tensor for name, tensor in named.items() if tensor.requires_grad and asked.get(name, True)}
             out = dict(self.step(call, step, x, free), moving_mean=mean, moving_variance=variance)
             yield {name: self.array(tensor) for name, tensor in out.items()}
 
@@ -180,6 +181,8 @@ class Functional(object):
 
     def gradients(self, output, free, cotangent, again=False):
         """Return the named gradients of sum(output * cotangent), zero where nothing depends on a tensor."""
+        if not free:
+            return {}
         if not output.requires_grad:  # dx of inference without gamma is a constant
             return {name: tensor * 0 for name, tensor in free.items()}
         options = {"create_graph": again, "allow_unused": True, "materialize_grads": True}

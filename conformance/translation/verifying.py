@@ -17,7 +17,7 @@ from conformance.outcome import Outputs, Refused
 from conformance.question import Plan, Question
 from conformance.recording import Answer
 from conformance.replaying import ask
-from conformance.statement import Statement, facts, step_facts
+from conformance.statement import Statement, every_step, step_facts
 from conformance.translation.sides import Scenario, Side
 from reference import Refusal
 from reference.precision import widened
@@ -89,7 +89,7 @@ class Told:
     @property
     def unsupported(self) -> str:
         """Why the case cannot be asked, empty where it can."""
-        return self.statement.unsupported(facts(self.case))
+        return self.statement.unsupported(*every_step(self.case))
 
     def _under(self, statement: Statement) -> list[Answers | Refusal]:
         with np.errstate(all="ignore"):

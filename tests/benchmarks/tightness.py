@@ -53,7 +53,7 @@ def answered(items: list[Item], entries: list[roster.Entry]) -> Iterator[tuple[r
         asked = (
             Request(n, functools.partial(encode_case, item.case), ids)
             for n, item in enumerate(items)
-            if (ids := [i for i, entry in by_id.items() if not entry.statement.unsupported(item.facts)])
+            if (ids := [i for i, entry in by_id.items() if not entry.statement.unsupported(*item.facts)])
         )
         for reply in LocalWorker(host).ask(asked):
             item, entry = items[reply.request], by_id[reply.implementation]

@@ -14,6 +14,17 @@ def test_mode_that_an_implementation_lacks_is_not_judged(run, adapter):
     assert "PASS" in {r.verdict for r in judged}
 
 
+def test_modes_alone_declare_an_implementation_that_only_infers(run, adapter):
+    """Whatever it yields for training steps, its own start included, exact inference has no failure, and is judged."""
+    found = run(adapter("infer_only"), cases=120, corpus=True)
+    for record in found.implementations:
+        own = [r for r in found.results if r.implementation == record.id and r.verdict != "UNSUPPORTED"]
+        assert not [r for r in own if r.verdict in ("FAIL", "ERROR")], record.id
+        assert {(r.mode, r.output) for r in own if r.verdict == "PASS"} >= {("infer", "y")}
+        assert {r.mode for r in own} == {"infer"}
+    assert len(found.implementations) == 4
+
+
 def test_expensive_implementation_gets_few_signatures(run, adapter):
     """It gets every case of its two plain signatures, no more than four of features, and no other."""
     found = run(adapter("limited:Expensive"), "numpy.two_pass", cases=285)
