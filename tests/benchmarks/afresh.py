@@ -21,6 +21,12 @@ def _worker():
 class Ready(dict):
     """The instances by id; of `fresh:ID` a new one each time."""
 
+    def __iter__(self):
+        """Yield what can be asked: each instance, and one to be made."""
+        for name in list(dict.__iter__(self)):
+            yield name
+            yield "fresh:" + name
+
     def __missing__(self, name):
         """Make a new one, of a class that is known."""
         kept = self[name[len("fresh:") :]]
@@ -30,15 +36,11 @@ class Ready(dict):
 
 def _forget():
     """Drop what torch's compilers keep by the function that they compiled, which every instance shares."""
-    torch = sys.modules.get("torch")
-    if torch is None:
+    if "torch" not in sys.modules:
         return
     if "torch._dynamo" in sys.modules:
         sys.modules["torch._dynamo"].reset()
-    state = sys.modules["torch.jit._state"]
-    state._jit_caching_layer.clear()
-    state._clear_class_state()
-    torch._C._jit_clear_class_registry()
+    sys.modules["torch.jit._state"]._jit_caching_layer.clear()  # of functions; modules are compiled for each case
 
 
 def main():
