@@ -1,6 +1,6 @@
 """Prove that correct code passes: ways of computing of our own answer generated cases, and nothing may be an alarm.
 
-    python tests/benchmarks/prove_correct.py [--seeds 2] [--cases 438] [--first 1701] [--jobs 2] [--only NAME ...]
+    python tests/benchmarks/prove_correct.py [--seeds 2] [--first 1701] [--cases 438] [--jobs 2] [--minutes M] [--only]
 
 Prints, of each way (tests/calibration/ways.py), how many arrays were judged, and the worst ρ of each output; then each
 alarm, with the command that asks its case again. Exits 1 where there is an alarm, or where an output of a way was never
@@ -137,6 +137,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1701, help="the first seed")
     parser.add_argument("--cases", type=int, default=strategies.DEFAULT, help="of each seed")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no more parts after so many")
     parser.add_argument("--only", nargs="*", default=[], help="names of ways; all where there are none")
     parser.add_argument("--out", type=Path, default=Path("reports/prove-correct"), help="where cases are kept")
     options = parser.parse_args()
@@ -148,6 +149,10 @@ def main() -> int:
             tally.merge(future.result())
             about = f"{tally.judged.total()} arrays, {len(tally.alarms)} outputs with an alarm"
             print(f"part {done} of {len(todo)}: {about}, {time.monotonic() - began:.0f} s", flush=True)
+            if time.monotonic() - began > 60 * options.minutes:
+                pool.shutdown(wait=False, cancel_futures=True)
+                print(f"the time is over: {len(todo) - done} of {len(todo)} parts were not waited for")
+                break
             if done % 8 == 0:
                 for (name, output), (count, _, line) in sorted(tally.alarms.items()):
                     print(f"  so far {name}, {output}, {count} times; worst: {line}", flush=True)
