@@ -73,6 +73,7 @@ def _statement(variant, *rules, **more):
         },
         "outputs": ["y"] + _COMMON.STATE + _COMMON.DERIVATIVES,
         "rules": [plain] + list(rules) + [_COMMON.CUDA],
+        "refusals": [_COMMON.another_rank(_SOURCE + ": build, InputSpec(ndim=rank)")],
     }
     statement.update(more)
     return statement

@@ -105,7 +105,10 @@ def test_stored_variance_is_that_of_the_kernel_of_each_step(ranks):
     assert [plan.at(t).semantics.stored_variance for t in range(4)] == ["biased", "biased", "unbiased", "biased"]
 
 
-@pytest.mark.parametrize("pattern", ["haiku.BatchNorm+jit", "keras.BatchNormalization+numpy"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["haiku.BatchNorm+jit", "keras.BatchNormalization+numpy", "tf_keras.BatchNormalization", "sonnet.BatchNorm"],
+)
 def test_a_documented_refusal_of_another_rank_conforms(ranks, pattern):
     """The promise to refuse is found for the step that is refused."""
     (entry,) = select((pattern,))
