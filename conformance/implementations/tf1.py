@@ -233,7 +233,11 @@ class Layer(object):
         values = {"x": step.x, "dy": step.dy, "tangent": step.tangent, "training": step.training}
         values.update(zip(("scale", "bias"), step.adjustment or _COMMON.adjusted(case) or ()))
         feed = {placeholder: values[name] for name, placeholder in fed.items()}
-        out, _ = self.session.run([asked, updates if step.update and step.training else []], feed)
+        try:
+            out, _ = self.session.run([asked, updates if step.update and step.training else []], feed)
+        except self.tf.errors.OpError as error:  # its text names the call's number too
+            told = type(error)(None, None, re.sub(r"\blayer_\d+/", "layer/", str(error)))
+            raise told.with_traceback(error.__traceback__) from None
         state = self.session.run({n: v for n, v in self.variables().items() if n not in ("gamma", "beta")})
         return dict(out, **state)
 
