@@ -306,12 +306,10 @@ def test_the_layers_kept_are_bounded():
     implementation.tf = SimpleNamespace(Graph=object, ConfigProto=dict, Session=session)
     implementation.layers = module.collections.OrderedDict()
     spec = dict.fromkeys(("center", "scale", "trainable", "renorm", "renorm_momentum", "virtual_batch_size"))
-    case = SimpleNamespace(
-        spec=spec, dtypes={"x": "float32"}, kept=(1,), rank=2, actions={"unknown_sizes": []}, steps=[]
-    )
+    case = SimpleNamespace(spec=spec, native={})
+    case.static = lambda traced: SimpleNamespace(spec=case.spec, native=case.native, key=case.native["epsilon"])
     for epsilon in [*range(module._KEPT), 0, *range(module._KEPT, module._KEPT + 3)]:
         case.native = {"axis": 1, "momentum": 0.9, "epsilon": epsilon}
-        case.spec = dict(spec, epsilon=epsilon)
         assert implementation.layer(case).arguments["epsilon"] == epsilon
     assert closed == [1, 2, 3]
 
