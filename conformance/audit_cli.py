@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from conformance import divergences
-from conformance.audit import asking, comparison, documents, identifying, stating, tables, written
+from conformance.audit import asking, checking, comparison, documents, identifying, stating, tables, written
 from conformance.audit.auditing import Audit, Auditor
 from conformance.case import case_id
 from conformance.cli_options import chosen, implementations_and_limits
@@ -74,14 +74,26 @@ def _finish(found: Audit) -> None:
 
 
 class _Identified(msgspec.Struct, omit_defaults=True):
-    """What `identify --json` prints for each path of an implementation."""
+    """What `identify --json` prints for each path of an implementation; what it is all held to, with the first.
+
+    raised: errors, by probe or place. statement: what was identified, to put into an adapter. failures: where the
+    answers to further cases contradict it.
+    """
 
     implementation: str
     places: list[str]
     semantics: list[dict[str, Any]]
     open: dict[str, tuple[Any, ...]]
-    unexplained: tuple[str, ...]
+    unexplained: dict[str, str]
     cases: dict[str, str]
+    raised: dict[str, str] = {}
+    differentiation: str = ""
+    statement: dict[str, Any] = {}
+    conformed: int = 0
+    failed: int = 0
+    undecided: int = 0
+    failures: list[checking.Failure] = []
+    tried: list[str] = []
 
 
 @click.command()
@@ -91,27 +103,53 @@ class _Identified(msgspec.Struct, omit_defaults=True):
 def identify(out: Path | None, as_json: bool, **common: Any) -> None:
     """Find every semantics that an implementation's answers are consistent with, and print its statement.
 
-    What its statement says of semantics and refusals is disregarded. Each next case is the one that tells the most of
-    what is left apart. Name the implementation with -i; its adapter needs a statement with what it supports.
+    What its statement says of semantics is disregarded. Each next case is the one that tells the most of what is left
+    apart. Then the statement is held to every answer and to further cases, up to 65,539 values per channel: what was
+    tried, what raised, what fails and what nothing explains is said in comments. Name the implementation with -i; its
+    adapter needs a statement with what it supports.
 
-    Exits 1 where some answer is explained by no semantics.
+    Exits 1 where some answer is explained by no semantics, or contradicts the statement that is printed.
     """
     if not common["patterns"]:
         raise InvalidInput("identify asks what -i names; give -i ID, -i PATH.py:Class or -i exec:PROGRAM")
-    listed: list[_Identified] = []
+    listed, right = list[_Identified](), list[bool]()
     for entry, _, ask in asking.each(chosen(OUT.parent, **common)):
         found = identifying.identify(entry.statement, ask)
-        listed += [_identified(entry.id, one) for one in found]
+        checked = checking.check(entry.statement, found) if found.found else None
+        listed += _listed(entry.id, found, checked)
+        right.append(found.explained and checked is not None and not checked.failed)
         if not as_json:
-            click.echo(stating.as_source(entry.statement, found), nl=False)
+            click.echo(_printed(found, checked), nl=False)
         if out:
             _keep(out, found)
     if as_json:
         click.echo(msgspec.json.encode(listed).decode())
-    if not listed:
-        raise Incomplete("no plain case was answered as any semantics would")
-    if any(one.unexplained for one in listed):
+    if not all(right):
         raise click.exceptions.Exit(1)
+    if not listed:
+        raise Incomplete("no plain case could be asked")
+
+
+def _printed(found: identifying.Identified, checked: checking.Checked | None) -> str:
+    """Return comments, and the statement where anything is known of it."""
+    lines = [*stating.remarks(found), *(checking.words(checked) if checked else ["nothing was identified"])]
+    comments = "".join(f"# {line}\n" for line in lines)
+    return comments + (stating.as_source(checked.statement) if checked else "")
+
+
+def _listed(identity: str, found: identifying.Identified, checked: checking.Checked | None) -> list[_Identified]:
+    """Return a path each, the check with the first of them; and one for what is no path."""
+    listed = [_identified(identity, one) for one in found.found]
+    if checked:
+        c = checked
+        about = {"conformed": c.conformed, "failed": c.failed, "undecided": c.undecided, "failures": c.failures}
+        listed[0] = msgspec.structs.replace(listed[0], statement=c.statement, tried=c.tried, **about)
+    raised = {f"{o.place.name} {o.place.dtype}": o.why for o in found.outside if o.raised}
+    strange = {f"{o.place.name} {o.place.dtype}": o.way or o.why for o in found.outside if not o.raised}
+    if raised or strange:
+        cases = {f"{o.place.name} {o.place.dtype}": case_id(o.case) for o in found.outside}
+        listed.append(_Identified(identity, [*raised, *strange], [], {}, strange, cases, raised))
+    return listed
 
 
 def _identified(identity: str, found: identifying.Found) -> _Identified:
@@ -122,10 +160,12 @@ def _identified(identity: str, found: identifying.Found) -> _Identified:
         found.open,
         found.unexplained,
         {probe: case_id(case) for probe, case in found.asked.items()},
+        {probe: raised.words for probe, raised in found.raised.items()},
+        found.differentiation,
     )
 
 
-def _keep(folder: Path, found: list[identifying.Found]) -> None:
+def _keep(folder: Path, found: identifying.Identified) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for case in (case for one in found for case in one.asked.values()):
-        (folder / f"{case_id(case)}.safetensors").write_bytes(encode_case(case, sealed=True))
+    for identity, (case, _) in found.ask.answers.items():
+        (folder / f"{identity}.safetensors").write_bytes(encode_case(case, sealed=True))

@@ -3,61 +3,89 @@
 A candidate gives values to the fields that were asked about so far. Each case adds the fields that its answer depends
 on, in every combination with what is left of the earlier ones, and drops what the answer is not explained by; the next
 case is the one under which the reference answers the candidates in the most different ways. Implementations choose
-their path by where the kept axis is and by dtype: those with the same plain answers are taken together.
+their path by where the kept axis is and by dtype: those with the same plain answers are taken together. Plain cases are
+asked with gradients too: some move their state in the backward pass.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
-import numpy as np
 
-from conformance.audit import fields
+from conformance.audit import fields, ways
 from conformance.audit.asking import Ask
-from conformance.audit.fits import Answered
 from conformance.audit.making import PLACES, Place
-from conformance.audit.probes import PROBES, Probe
-from conformance.audit.simulation import Values, simulate
-from conformance.case import Case
-from conformance.facts import OUTPUTS
-from conformance.numerics import Stored
-from conformance.outcome import Outputs, Reply
-from conformance.question import Question
+from conformance.audit.probes import PROBES
+from conformance.audit.searching import PLAIN, Candidate, Raised, Search
+from conformance.case import Case, case_id
+from conformance.outcome import Reply
 from conformance.statement import Rule, Statement
-from reference import Refusal, Semantics
+from reference import Semantics
 from reference.dtypes import stored
-from reference.spec import Array
 
-Candidate = dict[str, Any]
-
-_TOGETHER = ("mask", "mask_rank", "mask_offset", "all_masked")
-_BY_PATH = ("stored_variance",)
-"""What another path, of virtual batches or of a mask, may do differently."""
 _LOOSEST = Rule("supposed", numerics={"variance": "fast", "affine": "folded", "sums": "serial"})
-_CLOSE, _HALF = 1e-3, 2  # of the largest value; bytes of a half
 _WIDE = ("float32", "float64")
-PLAIN = PROBES[0]
 
 
 class Found(msgspec.Struct, frozen=True):
     """What was found in some places.
 
     semantics: all that explain every answer. open: the values that are left, of the fields with several. unexplained:
-    the probes whose answer no semantics explain. asked: the cases, by probe. paths: fields that differ in a probe.
-    taken: the dtypes of inputs that were answered.
+    the probes whose answer no semantics explain, and what is nearest. asked: the cases, by probe. paths: fields that
+    differ in a probe. taken: the dtypes of inputs that were answered. raised: what was not answered, by probe.
+    differentiation: this holds where that is asked for, or for all where it is empty.
     """
 
     places: tuple[Place, ...]
     semantics: tuple[Semantics, ...]
     open: dict[str, tuple[Any, ...]]
-    unexplained: tuple[str, ...]
+    unexplained: dict[str, str]
     asked: dict[str, Case]
     paths: dict[str, Candidate]
     taken: tuple[str, ...]
+    raised: dict[str, Raised] = {}
+    differentiation: str = ""
+
+
+class Outside(msgspec.Struct, frozen=True):
+    """A place whose plain answer is none that any semantics give, or that raised. way: a known way that it is near."""
+
+    place: Place
+    case: Case
+    why: str
+    raised: bool = False
+    way: str = ""
+
+
+class Recorder:
+    """An `Ask` that remembers: each case is asked once."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask, self.answers = ask, dict[str, tuple[Case, Reply]]()
+
+    def __call__(self, case: Case) -> Reply:
+        """Return the answer to a case."""
+        identity = case_id(case)
+        if identity not in self.answers:
+            self.answers[identity] = case, self._ask(case)
+        return self.answers[identity][1]
+
+
+class Identified(msgspec.Struct, frozen=True):
+    """All that was found of an implementation; answers: every case that was asked, and the reply to it."""
+
+    found: tuple[Found, ...]
+    outside: tuple[Outside, ...]
+    ask: Any
+
+    @property
+    def explained(self) -> bool:
+        """Whether something was found, and every answer is explained; what raised is no answer."""
+        strange = any(one.unexplained for one in self.found) or any(not one.raised for one in self.outside)
+        return bool(self.found) and not strange
 
 
 def unknown(statement: Statement) -> Statement:
@@ -66,166 +94,81 @@ def unknown(statement: Statement) -> Statement:
     return msgspec.structs.replace(statement, rules=[*rules, _LOOSEST], refusals=[], accepts=[])
 
 
-def identify(statement: Statement, ask: Ask) -> list[Found]:
+def identify(statement: Statement, ask: Ask) -> Identified:
     """Return what an implementation means, a finding for each group of places that answer plain cases alike."""
+    recorder = Recorder(ask)
     begin = set(_WIDE) & set(statement.supports.get("dtype", _WIDE)) or set(statement.supports["dtype"])
-    searches = [_Search(unknown(statement), ask, place) for place in PLACES if place.dtype in begin]
-    groups: dict[Any, list[_Search]] = {}
-    for search in (s for s in searches if s.begin()):
-        groups.setdefault(search.alike(), []).append(search)
-    return [_finish(group) for group in groups.values()]
+    searches = [Search(unknown(statement), recorder, place) for place in PLACES if place.dtype in begin]
+    groups: dict[Any, list[Search]] = {}
+    outside: list[Outside] = []
+    for search in searches:
+        if search.begin():
+            groups.setdefault(search.alike(), []).append(search)
+        elif search.asked:
+            outside.append(_outside(search, recorder))
+    return Identified(tuple(found for group in groups.values() for found in _finish(group)), tuple(outside), recorder)
 
 
-def _finish(group: list[_Search]) -> Found:
-    """Search in the first place of a group, and in other dtypes there for what shows only in them."""
-    first = group[0]
-    first.go_on(PROBES)
-    alike = {search.place.dtype for search in group}
-    for dtype in first.statement.supports.get("dtype", list(_WIDE)):
-        if dtype != first.place.dtype and (dtype in alike or dtype not in _WIDE):
-            first.go_on_in(
-                first.place._replace(dtype=dtype), [p for p in PROBES if dtype in p.dtypes and p is not PLAIN]
+def _outside(search: Search, ask: Recorder) -> Outside:
+    case = search.asked[PLAIN.name]
+    if PLAIN.name in search.raised:
+        return Outside(search.place, case, search.raised[PLAIN.name].words, raised=True)
+    why = search.unexplained.get(PLAIN.name, "nothing was returned")
+    return Outside(search.place, case, why, way=ways.nearest(case, ask(case)))
+
+
+def _finish(group: list[Search]) -> list[Found]:
+    """Search on in the first place of a group; with gradients too, where these make a difference."""
+    first, places = group[0], tuple(search.place for search in group)
+    taking = _taking(first)
+    if taking is None or taking.alike() == first.alike() or taking.unexplained or taking.raised:
+        _go_on(first, group)
+        beside = taking or first
+        found = _found(first, places)
+        return [
+            msgspec.structs.replace(
+                found,
+                asked=found.asked | {f"{name}, with gradients": case for name, case in beside.asked.items()},
+                unexplained=found.unexplained | _named(beside.unexplained, beside is taking),
+                raised=found.raised | _named(beside.raised, beside is taking),
             )
-    return first.found(tuple(search.place for search in group))
+        ]
+    for search in (taking, first):
+        _go_on(search, group)
+    return [_found(taking, places), msgspec.structs.replace(_found(first, places), differentiation="none")]
 
 
-class _Search:
-    """The search in one place."""
+def _named(found: dict[str, Any], wanted: bool) -> dict[str, Any]:
+    return {f"{name}, with gradients": one for name, one in found.items()} if wanted else {}
 
-    def __init__(self, statement: Statement, ask: Ask, place: Place) -> None:
-        self.statement, self.ask, self.place, self.taken = statement, ask, place, [place.dtype]
-        seen = "infer" in statement.modes or "moving_mean" in statement.outputs
-        self.candidates: list[Candidate] = [{} if "train" in statement.modes and seen else {"average": "none"}]
-        self.asked: dict[str, Case] = {}
-        self.unexplained: list[str] = []
-        self.answered = False
-        self.paths: dict[str, Candidate] = {}
-        self._questions: dict[int, Question] = {}
-        self._answers: dict[tuple[str, str], list[Values | Refusal]] = {}
-        self._classes: dict[tuple[str, str], str] = {}
 
-    def begin(self) -> bool:
-        """Ask the plain case; return whether it was answered as some semantics would."""
-        case = PLAIN.in_place(self.place, self.statement)
-        if case is None:
-            return False
-        self._narrow(PLAIN, case)
-        return self.answered and not self.unexplained
+def _taking(first: Search) -> Search | None:
+    """Return the same search with gradients, its plain case asked; None where no gradient can be asked for."""
+    if "dx" not in first.statement.outputs or "train" not in first.statement.modes:
+        return None
+    taking = Search(first.statement, first.ask, first.place, taking=True)
+    taking.begin()
+    return taking if taking.asked else None
 
-    def alike(self) -> Any:
-        """Return what two places have in common that may be the same path."""
-        return frozenset(map(_key, self.candidates))
 
-    def go_on(self, probes: Iterable[Probe]) -> None:
-        """Ask the case that tells the most candidates apart, until none tells any apart."""
-        left = [p for p in probes if p.name not in self.asked]
-        cases = {p.name: p.case(self.place, self.statement) for p in left}
-        while True:
-            worth = {p.name: self._worth(p, case) for p in left if (case := cases[p.name]) is not None}
-            best = max((p for p in left if worth.get(p.name, 0) > 1), key=lambda p: worth[p.name], default=None)
-            if best is None:
-                return
-            left.remove(best)
-            case = cases[best.name]
-            assert case is not None
-            self._narrow(best, case)
+def _go_on(search: Search, group: list[Search]) -> None:
+    """Ask what is left in a search's place, and in other dtypes there for what shows only in them."""
+    search.go_on(PROBES)
+    alike = {one.place.dtype for one in group}
+    for dtype in search.statement.supports.get("dtype", list(_WIDE)):
+        if dtype != search.place.dtype and (dtype in alike or dtype not in _WIDE):
+            probes = [p for p in PROBES if dtype in p.dtypes and p is not PLAIN]
+            search.go_on_in(search.place._replace(dtype=dtype), probes)
 
-    def go_on_in(self, place: Place, probes: Iterable[Probe]) -> None:
-        """Go on in another place of the same path."""
-        other = _Search(self.statement, self.ask, place)
-        other.candidates = self.candidates
-        other.go_on(probes)
-        self.candidates = other.candidates
-        self.taken += [place.dtype] if other.answered else []
-        self.asked |= {f"{name}, {place.dtype}": case for name, case in other.asked.items()}
-        self.unexplained += [f"{name}, {place.dtype}" for name in other.unexplained]
 
-    def _fields(self, probe: Probe) -> tuple[str, ...]:
-        wanted = _TOGETHER if set(probe.fields) & set(_TOGETHER) else probe.fields
-        return tuple(name for name in wanted if not fields.inapplicable(self.statement, name, keeps=self.keeps))
-
-    @property
-    def keeps(self) -> bool:
-        """Whether it may keep statistics, as far as is known."""
-        return any(candidate.get("average") != "none" for candidate in self.candidates)
-
-    def _extended(self, probe: Probe) -> list[Candidate]:
-        """Return the candidates, with every combination of the values that a probe adds."""
-        names, found = self._fields(probe), list[Candidate]()
-        for candidate in self.candidates:
-            new = [name for name in names if name not in candidate]
-            combined = itertools.product(*(fields.values(name) for name in new))
-            found += [candidate | dict(zip(new, values, strict=True)) for values in combined]
-        return found
-
-    # --- which case is next --------------------------------------------------------------------------------------
-
-    def _worth(self, probe: Probe, case: Case) -> int:
-        """Return into how many kinds of answer the candidates fall."""
-        return len({self._class(probe, case, candidate) for candidate in self._extended(probe)})
-
-    def _question(self, case: Case) -> Question:
-        if id(case) not in self._questions:
-            self._questions[id(case)] = Question(case)
-        return self._questions[id(case)]
-
-    def _class(self, probe: Probe, case: Case, candidate: Candidate) -> str:
-        key = probe.name, _key(candidate)
-        if key not in self._classes:
-            told = {name: candidate.get(name) for name in ("variance_mean", "output_dtype") if name in probe.fields}
-            answers = self._answers[key] = simulate(self._question(case), Semantics(**candidate))
-            self._classes[key] = f"{told} {[_digest(a) for a in answers]}"
-        return self._classes[key]
-
-    # --- what its answer leaves ----------------------------------------------------------------------------------
-
-    def _narrow(self, probe: Probe, case: Case) -> None:
-        """Ask, and keep the candidates that the answer is explained by; all of them where it is by none."""
-        self.asked[probe.name] = case
-        reply = self.ask(case)
-        answered = Answered(self._question(case), _returning(self.statement, reply), reply)
-        self.answered |= any(isinstance(o, Outputs) and o.tensors for o in answered.reply.outcomes)
-        extended = self._extended(probe)
-        classes = {self._class(probe, case, candidate): candidate for candidate in extended}
-        near = {n: c for n, c in classes.items() if self._is_near(case, reply, self._answers[probe.name, _key(c)])}
-        right = {name for name, candidate in near.items() if _explains(answered, probe, candidate)}
-        left = [candidate for candidate in extended if self._class(probe, case, candidate) in right]
-        if not left and probe is not PLAIN:
-            left = self._on_another_path(answered, probe, extended)
-        if left:
-            self.candidates = left
-        else:
-            self.unexplained.append(probe.name)
-
-    def _is_near(self, case: Case, reply: Reply, answers: list[Values | Refusal]) -> bool:
-        """Return whether an answer is within a thousandth of what semantics give; bounds are far below."""
-        judged = (step.mode in self.statement.modes for step in case.steps)
-        for outcome, wanted, here in zip(reply.outcomes, answers, judged, strict=False):
-            if here and isinstance(outcome, Outputs) and not isinstance(wanted, Refusal):
-                got = outcome.tensors.get("y")
-                if got is not None and not _near(got, wanted["y"]):
-                    return False
-        return True
-
-    def _on_another_path(self, answered: Answered, probe: Probe, extended: list[Candidate]) -> list[Candidate]:
-        """Return the candidates that explain an answer if what depends on the path has another value there."""
-        for name in _BY_PATH:
-            for value in fields.values(name):
-                left = [c for c in extended if _explains(answered, probe, c | {name: value})]
-                if left:
-                    self.paths[probe.name] = {name: value}
-                    return left
-        return []
-
-    def found(self, places: tuple[Place, ...]) -> Found:
-        """Return what is left, fields that mean nothing here as if nothing was said of them."""
-        left = tuple(dict.fromkeys(self._plain(candidate) for candidate in self.candidates))
-        values = {n: tuple(dict.fromkeys(getattr(s, n) for s in left)) for n in fields.NAMES}
-        several = {name: found for name, found in values.items() if len(found) > 1}
-        return Found(places, left, several, tuple(self.unexplained), self.asked, self.paths, tuple(self.taken))
-
-    def _plain(self, candidate: Candidate) -> Semantics:
-        return meant(self.statement, Semantics(**candidate), self.taken)
+def _found(search: Search, places: tuple[Place, ...]) -> Found:
+    """Return what is left, fields that mean nothing here as if nothing was said of them."""
+    meanings = (meant(search.statement, Semantics(**candidate), search.taken) for candidate in search.candidates)
+    left = tuple(dict.fromkeys(meanings))
+    values = {n: tuple(dict.fromkeys(getattr(s, n) for s in left)) for n in fields.NAMES}
+    several = {name: found for name, found in values.items() if len(found) > 1}
+    taken = tuple(search.taken)
+    return Found(places, left, several, search.unexplained, search.asked, search.paths, taken, search.raised)
 
 
 def meant(statement: Statement, semantics: Semantics, taken: Iterable[str]) -> Semantics:
@@ -245,42 +188,3 @@ def _storage(semantics: Semantics, taken: list[str]) -> Any:
         return [stored(dtype, dataclasses.replace(semantics, output_dtype=value)).output for dtype in taken]
 
     return next(v for v in fields.values("output_dtype") if dtypes(v) == dtypes(semantics.output_dtype))
-
-
-def _returning(statement: Statement, reply: Reply) -> Statement:
-    """Return the statement with the outputs that were returned, each stored in the dtype that it came in.
-
-    That an output is missing is no matter of semantics; which dtype is right, `output_dtype` says.
-    """
-    arrays = {n: a for o in reply.outcomes if isinstance(o, Outputs) for n, a in o.tensors.items()}
-    named = {n: a.dtype.name for n, a in arrays.items() if n in OUTPUTS and a.dtype.name in get_args(Stored)}
-    stored_as = [Rule("as returned", {"output": [n]}, numerics={"stored": dtype}) for n, dtype in named.items()]
-    outputs = tuple(name for name in statement.outputs if name in arrays)
-    return msgspec.structs.replace(statement, outputs=outputs, rules=[*statement.rules, *stored_as])
-
-
-def _near(got: Array, wanted: Array) -> bool:
-    if got.shape != wanted.shape or got.dtype.itemsize <= _HALF:
-        return True
-    with np.errstate(invalid="ignore"):
-        off = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
-    return not (off > _CLOSE * np.abs(wanted).max(initial=1)).any()
-
-
-def _explains(answered: Answered, probe: Probe, candidate: Candidate) -> bool:
-    if "output_dtype" in probe.fields:
-        return answered.storage(candidate["output_dtype"]).status != "fails"
-    if answered.declines(candidate.get("mask", "")):
-        return True
-    return answered.fit(candidate).status != "fails"
-
-
-def _key(candidate: Candidate) -> str:
-    return str(sorted(candidate.items()))
-
-
-def _digest(answer: Any) -> str:
-    """Return an answer in words, the same for what is computed the same."""
-    if isinstance(answer, Refusal):
-        return "refused"
-    return str({name: [f"{v:.17g}" for v in np.ravel(np.asarray(a, np.float64))] for name, a in answer.items()})

@@ -116,6 +116,16 @@ def masked(values: str, rank: str) -> Callable[[Place], Case]:
     return make
 
 
+def first(case: Case) -> Case:
+    """Ask each step for the gradients."""
+    steps = tuple(
+        step if step.derivatives else msgspec.structs.replace(step, derivatives=(Derivative(),)) for step in case.steps
+    )
+    inputs = {t: case.x(t) for t in range(len(steps))}
+    along = {f"{t}.dy": _numbers(x.shape, 60 + t, -1, 1).astype(x.dtype) for t, x in inputs.items()}
+    return msgspec.structs.replace(case, steps=steps, tensors=along | case.tensors)
+
+
 def second(case: Case) -> Case:
     """Ask each step for the gradients, and for those of dx."""
     steps = tuple(
@@ -156,3 +166,8 @@ def near_one(place: Place) -> Case:
     case = plain(place, "train train infer", momentum=0.9999)
     zero = np.zeros_like(case.tensors["moving_mean"])
     return _with(case, {"moving_mean": zero, "moving_variance": zero})
+
+
+def sized(place: Place, shape: tuple[int, ...]) -> Case:
+    """Return a plain case whose input has this shape."""
+    return plain(place._replace(shape=shape), "train train infer", seed=80)

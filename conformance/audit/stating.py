@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pprint
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from conformance.audit.identifying import Found
+from conformance.audit.identifying import Found, Identified
 from conformance.audit.making import Place
 from conformance.case import case_id
 from conformance.statement import Statement, channel
@@ -24,23 +24,38 @@ _FEATURES: dict[str, dict[str, list[Any]]] = {
 _HALVES = ("float16", "bfloat16")
 
 
-def as_source(statement: Statement, found: list[Found]) -> str:
-    """Return Python source: the statement with a rule for each path, and what is still open as comments."""
-    ordered = sorted(found, key=lambda one: -len(one.places))
+def proposed(
+    statement: Statement,
+    found: Iterable[Found],
+    refusals: Iterable[dict[str, Any]] = (),
+    numerics: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the statement with a rule for each path, as data.
+
+    refusals: what was found to raise, beside what it says. numerics: how it computes, where that is not as it says.
+    """
+    ordered = sorted(found, key=lambda one: (bool(one.differentiation), -len(one.places)))
     rules = [rule for one in ordered for rule in rules_of(one, ordered[0])]
     kept: dict[str, Any] = msgspec.to_builtins(statement)
     before = [rule | {"semantics": {}} for rule in kept["rules"] if rule["numerics"] or rule["absent"]]
+    if numerics:
+        rules.append({"numerics": dict(numerics), "cite": "identified by its answers: what it says of itself fails"})
     defaults: dict[str, Any] = msgspec.to_builtins(Statement(statement.id, statement.packages, "", {}))
-    written = {name: value for name, value in kept.items() if value != defaults[name] or name in ("id", "packages")}
-    written |= {"rules": [_bare(rule) for rule in [*before, *rules]]}
-    comments = [f"# {line}" for one in found for line in _remarks(one)]
-    return "\n".join([*comments, f"statement = {pprint.pformat(written, width=110, sort_dicts=False)}", ""])
+    kept |= {"rules": [_bare(rule) for rule in [*before, *rules]], "refusals": [*kept["refusals"], *refusals]}
+    return {name: value for name, value in kept.items() if value != defaults[name] or name in ("id", "packages")}
+
+
+def as_source(written: Mapping[str, Any]) -> str:
+    """Return a statement as Python source."""
+    return f"statement = {pprint.pformat(dict(written), width=110, sort_dicts=False)}\n"
 
 
 def rules_of(found: Found, first: Found) -> list[dict[str, Any]]:
     """Return the rules for what was found: those of the `first` path hold everywhere, and others say what differs."""
     alone = found is first
-    whens: list[dict[str, Any]] = [{}] if alone else places_when(found.places)
+    path = {"differentiation": [found.differentiation]} if found.differentiation else {}
+    whens: list[dict[str, Any]] = [{}] if found.places == first.places else places_when(found.places)
+    whens = [when | path for when in whens]
     cases = list(dict.fromkeys(map(case_id, found.asked.values())))
     cite = f"identified by its answers to {len(cases)} cases, {', '.join(cases[:3])} among them"
     told = changed(found.semantics[0]) if alone else _differing(found, first)
@@ -89,11 +104,28 @@ def _bare(rule: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in rule.items() if value or name == "cite"}
 
 
-def _remarks(found: Found) -> list[str]:
+def remarks(identified: Identified) -> list[str]:
+    """Return what was found, in words: what explains the answers, what is open or raised, what nothing explains."""
+    lines = [line for one in identified.found for line in _of_path(one)]
+    outside: dict[tuple[str, ...], list[str]] = {}
+    for one in identified.outside:
+        way = f"; near a known way to be wrong: {one.way}" if one.way else ""
+        said = ("it raised", one.why) if one.raised else ("no semantics explain the plain case", f"{one.why}{way}")
+        outside.setdefault(said, []).append(f"{one.place.name} {one.place.dtype}")
+    return lines + [f"{', '.join(places)}: {what}: {why}" for (what, why), places in outside.items()]
+
+
+def _of_path(found: Found) -> list[str]:
     where = ", ".join(f"{place.name} {place.dtype}" for place in found.places)
+    where += ", where no gradient is taken" if found.differentiation else ""
     lines = [f"{where}: {len(found.semantics)} semantics explain every answer"]
+    if found.differentiation:
+        lines.append("  it answers otherwise where a gradient is taken: its state moves, or not, in the backward pass")
     lines += [
         f"  {n} may be any of {', '.join(map(str, values))}: no case tells them apart"
         for n, values in found.open.items()
     ]
-    return lines + [f"  no semantics explain the answer to: {probe}" for probe in found.unexplained]
+    lines += [f"  it raised in: {probe}: {raised.words}" for probe, raised in found.raised.items()]
+    return lines + [
+        f"  no semantics explain the answer to: {probe}; {words}" for probe, words in found.unexplained.items()
+    ]
