@@ -6,7 +6,8 @@ shows; so the cases of a small run are asked too, and a ladder of sizes, none of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from conformance import strategies
 from conformance.audit import classes, making, raising, stating
 from conformance.audit.identifying import Identified
 from conformance.audit.making import Place
-from conformance.case import Case, case_id
+from conformance.case import Case
 from conformance.judgment import judge
 from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
@@ -57,15 +58,14 @@ class Checked(msgspec.Struct, frozen=True):
 class _Holding:
     """All answers, held to one statement after another."""
 
-    def __init__(self, answers: Iterable[tuple[Case, Reply]]) -> None:
-        self.answers = [(case, Question(case), reply) for case, reply in answers]
+    def __init__(self, answers: Mapping[str, tuple[Case, Reply]]) -> None:
+        self.answers = [(identity, Question(case), reply) for identity, (case, reply) in answers.items()]
 
     def to(self, written: dict[str, Any], only: set[str] | None = None) -> dict[str, list[Result]]:
         """Return the verdicts by case; only: on these cases."""
         statement, found = msgspec.convert(written, Statement), dict[str, list[Result]]()
-        for case, question, reply in self.answers:
-            identity = case_id(case)
-            if (only is None or identity in only) and not statement.unsupported(facts(case)):
+        for identity, question, reply in self.answers:
+            if (only is None or identity in only) and not statement.unsupported(facts(question.case)):
                 found[identity] = judge(identity, question, statement, reply)
         return found
 
@@ -74,20 +74,24 @@ def check(statement: Statement, identified: Identified) -> Checked:
     """Return the statement that was identified, with what the answers to more cases say of it."""
     for case in _more(statement, identified):
         identified.ask(case)
-    holding = _Holding(identified.ask.answers.values())
+    holding = _Holding(identified.ask.answers)
     written = stating.proposed(statement, identified.found)
-    refusals = raising.refusals(*_raised(holding, holding.to(written)))
-    written = stating.proposed(statement, identified.found, refusals)
     results = holding.to(written)
+    refusals = raising.refusals(*_raised(holding, results))
+    if refusals:
+        written = stating.proposed(statement, identified.found, refusals)
+        results = holding.to(written)
     numerics = _fitted(statement, identified, refusals, holding, results)
     if numerics:
         written = stating.proposed(statement, identified.found, refusals, numerics)
         results = holding.to(written)
     verdicts = [result.verdict for found in results.values() for result in found]
-    failures = [_failure(case, found) for case, _, _ in holding.answers if (found := _failing(case, results))]
     failed = sum(verdict in ("FAIL", "ERROR") for verdict in verdicts)
     conformed, undecided = verdicts.count("PASS"), verdicts.count("INCONCLUSIVE")
-    tried = _tried([case for case, _, _ in holding.answers if case_id(case) in results], {f.case for f in failures})
+    judged = {identity: question.case for identity, question, _ in holding.answers if identity in results}
+    wrong = {identity: found for identity in judged if (found := [r for r in results[identity] if r.failed])}
+    failures = [_failure(identity, judged[identity], found) for identity, found in wrong.items()]
+    tried = _tried(judged, set(wrong))
     return Checked(written, numerics, refusals, conformed, undecided, failed, failures, tried)
 
 
@@ -100,7 +104,7 @@ def _more(statement: Statement, identified: Identified) -> Iterator[Case]:
         wanted = [making.first(plain), plain] if "dx" in statement.outputs else [plain]
         yield from [case for case in wanted if not statement.unsupported(facts(case))][:1]
     pooled = list[strategies.Signature]()
-    for recipe, case in strategies.cases(_SEED, strategies.SMOKE):
+    for recipe, case in _of_a_run():
         if statement.unsupported(facts(case)):
             continue
         if recipe.signature not in pooled:
@@ -108,6 +112,12 @@ def _more(statement: Statement, identified: Identified) -> Iterator[Case]:
                 continue
             pooled.append(recipe.signature)
         yield case
+
+
+@functools.cache
+def _of_a_run() -> list[tuple[strategies.Recipe, Case]]:
+    """Return the cases that a small run asks, drawn once."""
+    return list(strategies.cases(_SEED, strategies.SMOKE))
 
 
 def _sizes(statement: Statement, identified: Identified) -> Iterator[Case]:
@@ -147,8 +157,9 @@ def _shape(place: Place, n: int, channels: int) -> tuple[int, ...]:
 def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[tuple[str, Any]], list[Any]]:
     """Return the error and the facts of each step that raised and should not have, and the facts of those answered."""
     raised, answered = list[tuple[str, Any]](), list[Any]()
-    for case, _, reply in holding.answers:
-        failed = {r.step for r in results.get(case_id(case), []) if r.verdict == "FAIL" and r.outcome == "Refused"}
+    for identity, question, reply in holding.answers:
+        case = question.case
+        failed = {r.step for r in results.get(identity, []) if r.verdict == "FAIL" and r.outcome == "Refused"}
         for t, outcome in enumerate(reply.outcomes):
             if isinstance(outcome, Refused) and t in failed:
                 raised.append((outcome.error, step_facts(case, t)))
@@ -191,11 +202,7 @@ def _is_number(found: list[Result]) -> bool:
     return bool(failed) and all(isinstance(r.rho, float) for r in failed)
 
 
-def _failing(case: Case, results: dict[str, list[Result]]) -> list[Result]:
-    return [result for result in results.get(case_id(case), []) if result.failed]
-
-
-def _failure(case: Case, failed: list[Result]) -> Failure:
+def _failure(identity: str, case: Case, failed: list[Result]) -> Failure:
     worst = max(failed, key=lambda r: r.size)
     outputs = ", ".join(dict.fromkeys(result.output for result in failed))
     rho = worst.rho if isinstance(worst.rho, float) else "infinite" if worst.rho == "inf" else ""
@@ -205,7 +212,7 @@ def _failure(case: Case, failed: list[Result]) -> Failure:
     words += [
         f"{name} {about[name]}" for name in ("mask", "start", "resized", "misplaced") if about[name] not in _USUAL
     ]
-    return Failure(case_id(case), ", ".join(words), _values(case), why)
+    return Failure(identity, ", ".join(words), _values(case), why)
 
 
 _USUAL = (False, "given")
@@ -221,39 +228,40 @@ def _values(case: Case) -> int:
     return max(sizes, default=1)
 
 
-def _tried(cases: list[Case], failing: set[str]) -> list[str]:
+def _tried(judged: Mapping[str, Case], wrong: set[str]) -> list[str]:
     """Return what was asked, in words, and up to which sizes it conforms."""
+    cases = list(judged.values())
     about = [facts(case) for case in cases]
 
     def of(fact: str) -> str:
-        return ", ".join(map(str, sorted({str(one[fact]) for one in about})))
+        return ", ".join(sorted({str(one[fact]) for one in about}))
 
-    asked = [
-        f"{len(cases)} cases: dtypes {of('dtype')}; ranks {of('rank')}; kept axis {of('channel')}",
-        f"layouts {of('layout')}",
-    ]
-    asked.append(
-        f"derivatives {of('differentiation')}; masks {of('mask')}; renorm {of('renorm')}; virtual {of('virtual')}"
-    )
     modes = sorted({step.mode for case in cases for step in case.steps})
-    most = max((max(channels(case, t) for t in range(len(case.steps))) for case in cases), default=0)
-    asked.append(
-        f"modes {', '.join(modes)}; up to {max(map(_values, cases), default=0)} values per channel, {most} channels"
-    )
-    return asked + _limit(cases, failing)
+    most = max((channels(case, t) for case in cases for t in range(len(case.steps))), default=0)
+    values = {identity: _values(case) for identity, case in judged.items()}
+    return [
+        f"{len(cases)} cases: dtypes {of('dtype')}; ranks {of('rank')}; kept axis {of('channel')}",
+        f"modes {', '.join(modes)}; start {of('start')}",
+        f"layouts {of('layout')}; derivatives {of('differentiation')}",
+        f"masks {of('mask')}; renorm {of('renorm')}; virtual batches {of('virtual')}",
+        f"up to {max(values.values(), default=0)} values per channel, and {most} channels",
+        *_limit([n for i, n in values.items() if i in wrong], [n for i, n in values.items() if i not in wrong]),
+    ]
 
 
-def _limit(cases: list[Case], failing: set[str]) -> list[str]:
-    """Return from which size on every case fails, where there is one such size."""
-    wrong = [_values(case) for case in cases if case_id(case) in failing]
-    right = [_values(case) for case in cases if case_id(case) not in failing]
-    if not wrong or not right or min(wrong) <= max(right):
-        smallest = min(wrong, default=0)
-        below = max((n for n in right if n < smallest), default=0)
-        return [
-            f"every case of up to {below} values per channel conforms; some with more fail, {smallest} first"
-        ] * bool(below)
-    return [f"every case of up to {max(right)} values per channel conforms, and every one from {min(wrong)} on fails"]
+def _limit(wrong: list[int], right: list[int]) -> list[str]:
+    """Return up to which size every case conforms, and from which on every case fails, where there are such sizes.
+
+    >>> _limit([65, 257], [8, 64])
+    ['with up to 64 values per channel every case conforms, and with 65 or more every one fails']
+    """
+    smallest = min(wrong, default=0)
+    below = max((n for n in right if n < smallest), default=0)
+    if not below:
+        return []
+    clear = max(right) < smallest
+    more = f"and with {smallest} or more every one fails" if clear else f"with {smallest} or more some fail"
+    return [f"with up to {below} values per channel every case conforms, {more}"]
 
 
 def words(checked: Checked, most: int = 6) -> list[str]:
