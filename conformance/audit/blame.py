@@ -98,7 +98,8 @@ class Blame:
     def _fitted(self, left: list[Try]) -> dict[str, Any]:
         """Return the numerics that explain the most of what is left, and say so; nothing where none explain any."""
         best, explained = dict[str, Any](), list[Try]()
-        for numerics in classes.others() if left else ():
+        loosest = [self._amended(t, {}, numerics) for t in left for numerics in classes.loosest()]
+        for numerics in classes.others() if any(one.fit({}).status != "fails" for one in loosest) else ():
             found = [t for t in left if self._amended(t, {}, numerics).fit({}).status != "fails"]
             if len(found) > len(explained):
                 best, explained = numerics, found

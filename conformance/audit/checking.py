@@ -17,11 +17,12 @@ from conformance.audit import classes, making, raising, stating
 from conformance.audit.identifying import Identified
 from conformance.audit.making import Place
 from conformance.case import Case
+from conformance.facts import channels
 from conformance.judgment import judge
 from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
 from conformance.results import Result
-from conformance.statement import Statement, channels, facts, step_facts
+from conformance.statement import Statement, facts, step_facts
 from reference.spec import reduced_axes
 
 _N = (33, 65, 127, 257, 1025, 4099)
@@ -181,18 +182,19 @@ def _fitted(
     """
     near = {case: max(r.size for r in found if r.failed) for case, found in results.items() if _is_number(found)}
     failing = set(sorted(near, key=lambda case: near[case])[:_MOST])
-    best, least = dict[str, Any](), len(failing) // 2 + 1
-    for numerics in classes.others() if failing else ():
+
+    def left(numerics: dict[str, Any]) -> int:
         written = stating.proposed(statement, identified.found, refusals, numerics)
-        left = sum(any(r.failed for r in found) for found in holding.to(written, failing).values())
-        if left < least:
-            best, least = numerics, left
-        if not left:
-            break
-    return best
+        return sum(any(r.failed for r in found) for found in holding.to(written, failing).values())
+
+    most = len(failing) // 2
+    if not failing or min(map(left, classes.loosest())) > most:
+        return {}
+    found = {n: remaining for n, numerics in enumerate(classes.others()) if (remaining := left(numerics)) <= most}
+    return classes.others()[min(found, key=lambda n: found[n])] if found else {}
 
 
-_MOST = 8
+_MOST = 6
 """How many cases numerics are fitted to."""
 
 

@@ -30,6 +30,12 @@ def others() -> list[dict[str, Any]]:
     return sorted(filter(None, found), key=lambda o: ("accumulate" in o, o.get("accumulate") == "input", len(o)))
 
 
+def loosest() -> list[dict[str, Any]]:
+    """Return the classes that hold all others, but for where the shift comes from and what arithmetic is coarse."""
+    held: dict[str, Any] = {"sums": "serial", "variance": "fast", "clamped": False, "affine": "folded"}
+    return [held | {"shift": s, "accumulate": a} for s in _values("shift") for a in ("input", "float32")]
+
+
 def _values(name: str) -> tuple[Any, ...]:
     return get_args(_HINTS[name])
 

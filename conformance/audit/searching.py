@@ -163,7 +163,7 @@ class Search:
         if not left and probe is not PLAIN:
             left = self._on_another_path(answered, probe, extended)
         gave_up = next((o for o in reply.outcomes if not isinstance(o, Outputs)), None)
-        if left:
+        if left and (self.answered or gave_up is None):
             self.candidates = left
         elif gave_up is not None:
             self.raised[probe.name] = Raised(_error(gave_up), case)
