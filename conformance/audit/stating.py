@@ -38,6 +38,8 @@ def proposed(
     rules = [rule for one in ordered for rule in rules_of(one, ordered[0])]
     kept: dict[str, Any] = msgspec.to_builtins(statement)
     before = [rule | {"semantics": {}} for rule in kept["rules"] if rule["numerics"] or rule["absent"]]
+    if "train" not in statement.modes:  # a training step leaves it as it is
+        rules[:0] = [{"semantics": {"average": "none"}, "cite": "identified: it has no training that moves a state"}]
     if numerics:
         rules.append({"numerics": dict(numerics), "cite": "identified by its answers: what it says of itself fails"})
     defaults: dict[str, Any] = msgspec.to_builtins(Statement(statement.id, statement.packages, "", {}))

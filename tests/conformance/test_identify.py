@@ -96,7 +96,7 @@ def test_a_known_way_to_be_wrong_is_named_where_nothing_explains(identified, nam
 def test_what_identify_prints_conforms_in_a_run(identified, adapter, tmp_path, name):
     """The statement that identify prints, put into the adapter, has no FAIL in a run of cases it did not ask."""
     code, listed = identified(name)
-    assert code == 0
+    assert code == 0, [one.get("failures") for one in listed]
     path = tmp_path / "own.py"
     path.write_text(OWN.format(path=adapter("undescribed"), name=name, statement=listed[0]["statement"]))
     out = tmp_path / "run"

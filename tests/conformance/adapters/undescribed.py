@@ -13,7 +13,7 @@ _SPEC.loader.exec_module(calibration)
 
 
 def _statement(name, **more):
-    common = {"packages": ["numpy"], "documentation": "https://example.org/mine"}
+    common = {"packages": ["numpy"], "documentation": "https://example.org/mine", "calibration": True}
     conventions = {"momentum": "kept", "axis": "kept"}
     return dict(common, id="undescribed.%s" % name, conventions=conventions, **more)
 
