@@ -22,7 +22,7 @@ from conformance.judgment import judge
 from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
 from conformance.results import Result
-from conformance.statement import Statement, facts, step_facts
+from conformance.statement import Rule, Statement, facts, step_facts
 from reference.spec import reduced_axes
 
 _N = (33, 65, 127, 257, 1025, 4099)
@@ -78,6 +78,12 @@ def check(statement: Statement, identified: Identified) -> Checked:
     holding = _Holding(identified.ask.answers)
     written = stating.proposed(statement, identified.found)
     results = holding.to(written)
+    if stored := _stored(results, holding):
+        statement = msgspec.structs.replace(
+            statement, rules=[*statement.rules, *(msgspec.convert(rule, Rule) for rule in stored)]
+        )
+        written = stating.proposed(statement, identified.found)
+        results = holding.to(written)
     refusals = raising.refusals(*_raised(holding, results))
     if refusals:
         written = stating.proposed(statement, identified.found, refusals)
@@ -167,6 +173,19 @@ def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[t
             elif isinstance(outcome, Outputs):
                 answered.append(step_facts(case, t))
     return raised, answered
+
+
+def _stored(results: dict[str, list[Result]], holding: _Holding) -> list[dict[str, Any]]:
+    """Return rules for outputs that came in another dtype than the promised one, by the dtype of the input."""
+    outputs: dict[tuple[str, str], list[str]] = {}
+    for identity, question, _ in holding.answers:
+        for result in (r for r in results.get(identity, []) if r.failed and r.reason.startswith("dtype ")):
+            names = outputs.setdefault((question.case.dtypes.x, result.dtype), [])
+            names += [result.output] * (result.output not in names)
+    return [
+        {"when": {"dtype": [dtype], "output": names}, "numerics": {"stored": stored}, "cite": "identified: as it came"}
+        for (dtype, stored), names in outputs.items()
+    ]
 
 
 def _fitted(

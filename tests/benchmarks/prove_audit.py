@@ -75,7 +75,8 @@ def kept(audit: Audit, folder: Path) -> list[str]:
 def identified(audit: Audit, options: Options) -> Any:
     """Yield what identify finds of each implementation, and whether the audit's values are among it."""
     for entry, record, ask in asking.each(options):
-        began, found = time.monotonic(), identifying.identify(entry.statement, ask)
+        began, all_of_it = time.monotonic(), identifying.identify(entry.statement, ask)
+        found = all_of_it.found
         cells = [cell for cell in audit.cells if cell.implementation == entry.id]
         line: dict[str, Any] = {
             "implementation": entry.id,
@@ -86,6 +87,7 @@ def identified(audit: Audit, options: Options) -> Any:
             "contains": bool(found) and all(contains(one, cells, entry) for one in found),
             "open": [one.open for one in found if one.open],
             "unexplained": [name for one in found for name in one.unexplained],
+            "outside": [f"{one.place.name} {one.place.dtype}" for one in all_of_it.outside],
         }
         if not found and known_wrong(entry, record):
             line["contains"] = "nothing: no semantics are what a known divergence makes of its plain answers"

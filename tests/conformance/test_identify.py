@@ -1,4 +1,4 @@
-"""`bnconf identify` says what it knows, and no more: what raised, what fails beyond its probes, what nothing explains."""
+"""`bnconf identify` says what it knows, and no more: what raised, what fails further on, what nothing explains."""
 
 from __future__ import annotations
 
