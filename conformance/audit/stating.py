@@ -21,6 +21,7 @@ _FEATURES: dict[str, dict[str, list[Any]]] = {
     "mask": {"mask": ["full", "spread"]},
     "mask without the last axis": {"mask": ["without_last"]},
 }
+_REQUIRED = ("id", "packages", "documentation", "conventions")
 _HALVES = ("float16", "bfloat16")
 
 
@@ -44,7 +45,7 @@ def proposed(
         rules.append({"numerics": dict(numerics), "cite": "identified by its answers: what it says of itself fails"})
     defaults: dict[str, Any] = msgspec.to_builtins(Statement(statement.id, statement.packages, "", {}))
     kept |= {"rules": [_bare(rule) for rule in [*before, *rules]], "refusals": [*kept["refusals"], *refusals]}
-    return {name: value for name, value in kept.items() if value != defaults[name] or name in ("id", "packages")}
+    return {name: value for name, value in kept.items() if value != defaults[name] or name in _REQUIRED}
 
 
 def as_source(written: Mapping[str, Any]) -> str:
