@@ -179,7 +179,8 @@ def _stored(results: dict[str, list[Result]], holding: _Holding) -> list[dict[st
     """Return rules for outputs that came in another dtype than the promised one, by the dtype of the input."""
     outputs: dict[tuple[str, str], list[str]] = {}
     for identity, question, _ in holding.answers:
-        for result in (r for r in results.get(identity, []) if r.failed and r.reason.startswith("dtype ")):
+        failed = [r for r in results.get(identity, []) if r.failed and r.output != "y"]  # output_dtype says that of y
+        for result in (r for r in failed if r.reason.startswith("dtype ")):
             names = outputs.setdefault((question.case.dtypes.x, result.dtype), [])
             names += [result.output] * (result.output not in names)
     return [

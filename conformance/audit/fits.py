@@ -173,7 +173,15 @@ def supposing(statement: Statement, case: Case, fields: Mapping[str, Any]) -> St
 
 def changed(statement: Statement, fields: Mapping[str, Any]) -> Statement:
     """Return the statement with these fields of its semantics, whatever the case."""
-    return msgspec.structs.replace(statement, rules=[*statement.rules, Rule("supposed", semantics=dict(fields))])
+    kept = [_unstored(rule) if "output_dtype" in fields else rule for rule in statement.rules]
+    return msgspec.structs.replace(statement, rules=[*kept, Rule("supposed", semantics=dict(fields))])
+
+
+def _unstored(rule: Rule) -> Rule:
+    """Return a rule without what y is stored in, where `output_dtype` says that."""
+    if "y" not in rule.when.get("output", ["y"]):
+        return rule
+    return msgspec.structs.replace(rule, numerics={n: v for n, v in rule.numerics.items() if n != "stored"})
 
 
 def _values(wanted: Any) -> dict[str, Array]:

@@ -216,7 +216,7 @@ def _explains(answered: Answered, probe: Probe, candidate: Candidate) -> bool:
         return answered.storage(candidate["output_dtype"]).status != "fails"
     if answered.declines(candidate.get("mask", "")):
         return True
-    return answered.fit(candidate).status != "fails"
+    return answered.fit({name: value for name, value in candidate.items() if name != "output_dtype"}).status != "fails"
 
 
 def _nearest(answered: Answered, extended: list[Candidate]) -> str:
