@@ -116,12 +116,12 @@ def _answer(
     semantics: dict[str, Any] | None = None,
     refused: frozenset[int] = frozenset(),
 ) -> Expected | None:
-    """Return what would be right of the output in step t of another case, by other semantics.
+    """Return what would be right of the output in step t of another case, by other semantics, of one who also trains.
 
     refused: the steps of that case that were refused.
     """
-    rules = [*asked.statement.rules, Rule("predicted", semantics=semantics or {})]
-    plan = Plan(Question(case), msgspec.structs.replace(asked.statement, rules=rules))
+    both = msgspec.structs.replace(_with(asked, semantics or {}), modes=("train", "infer"))
+    plan = Plan(Question(case), both)
     answers = expectation.trajectory(plan, refused)[t]
     return None if isinstance(answers, Refusal) or plan.unjudged else answers.get(asked.output)
 
