@@ -40,7 +40,7 @@ def _trajectory(plan: Plan, refused: frozenset[int]) -> Iterator[Answers | Refus
     for t in range(len(plan.case.steps)):
         try:
             if t not in plan.lacked:
-                _validate(plan.at(t), t, carried.state.mean.shape if carried else None)
+                _validate(plan.at(t), t, carried.state.mean.shape if carried else _given(plan))
         except Refusal as refusal:
             yield refusal
             continue
@@ -51,6 +51,12 @@ def _trajectory(plan: Plan, refused: frozenset[int]) -> Iterator[Answers | Refus
         carried = carried or Carried.exact(initial_state(begins, plan.at(t).semantics, plan.question.dtype))
         answers, carried = ({}, carried) if plan.unjudged else _answers(_step(plan, t), carried)
         yield answers
+
+
+def _given(plan: Plan) -> tuple[int, ...] | None:
+    """Return the kept shape that parameters or statistics are given in, None where the first batch decides."""
+    given = (plan.case.tensor(name) for name in ("gamma", "beta", "moving_mean", "moving_variance"))
+    return next((array.shape for array in given if array is not None), None)
 
 
 def _step(plan: Plan, t: int) -> OneStep:

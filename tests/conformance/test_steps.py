@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance import codec
+from conformance import codec, corpus
 from conformance.case import Case, Derivative, Step, case_id
 from conformance.environment import Environment, Request
 from conformance.errors import InvalidInput
 from conformance.in_process import LocalWorker
 from conformance.judgment import judge
+from conformance.outcome import Outputs, Reply
 from conformance.question import Plan, Question
 from conformance.roster import select
 from conformance.statement import Statement, every_step, stated
@@ -171,3 +172,12 @@ def test_two_dtypes_for_one_output_are_refused():
     both = {"cite": "x", "semantics": {"output_dtype": "float32"}, "numerics": {"stored": "input"}}
     with pytest.raises(InvalidInput, match=r"rules\[0\].semantics.output_dtype: float32 contradicts rules\[0\].*input"):
         stated(MINE | {"rules": [both]}, "it")
+
+
+def test_who_only_infers_must_refuse_a_batch_of_more_channels_than_its_statistics():
+    """No step that it lacks has shown a size, yet statistics that are given have one: to broadcast them fails."""
+    (named,) = [named for named in corpus.read() if named.name == "one-channel-then-two"]
+    only = stated(MINE | {"modes": ("infer",), "outputs": ("y",)}, "mine")
+    batch = named.case.x(1)
+    reply = Reply(0, "mine@cpu", (Outputs({}), Outputs({"y": batch})))
+    assert [(r.step, r.verdict) for r in judge("case", Question(named.case), only, reply)] == [(1, "FAIL")]
