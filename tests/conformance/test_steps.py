@@ -180,4 +180,6 @@ def test_who_only_infers_must_refuse_a_batch_of_more_channels_than_its_statistic
     only = stated(MINE | {"modes": ("infer",), "outputs": ("y",)}, "mine")
     batch = named.case.x(1)
     reply = Reply(0, "mine@cpu", (Outputs({}), Outputs({"y": batch})))
-    assert [(r.step, r.verdict) for r in judge("case", Question(named.case), only, reply)] == [(1, "FAIL")]
+    (found,) = judge("case", Question(named.case), only, reply)
+    assert (found.step, found.verdict) == (1, "FAIL")
+    assert found.reason.startswith("accepted what must be refused")
