@@ -33,7 +33,7 @@ class Panel:
 
     def results(self, item: Item) -> Iterator[Result]:
         """Yield what the judge says of each way's answer to a case."""
-        asked = [identity for identity, stated in self.statements.items() if not stated.unsupported(item.facts)]
+        asked = [identity for identity, stated in self.statements.items() if not stated.unsupported(*item.facts)]
         request = Request(item.index, functools.partial(encode_case, item.case), asked)
         with contextlib.redirect_stderr(io.StringIO()):  # a worker's log
             for reply in self.worker.ask([request] if asked else []):
