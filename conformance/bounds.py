@@ -267,7 +267,7 @@ class Bounds(Sums):
         if self.numerics.affine == "direct":
             e_d = e_m + u * binade(d + e_m) + tiny
             p = g * self.e_product(d, e_d, r, e_r, 2 * u) + flush
-            peak = np.maximum(d * np.maximum(g, r), np.maximum(scale, np.abs(affine.shift)))
+            peak = d * np.maximum(scale, np.maximum(g, r))
         else:
             t = np.abs(affine.shift - used.mean * affine.scale * r) + affine.e_shift + m * affine.e_scale * r
             centre = (m + e_m) * scale
@@ -277,7 +277,9 @@ class Bounds(Sums):
             rounded = rounded + np.fmax(binade(np.abs(x) * scale), g * binade(np.abs(x) * (r + e_r)))
             rounded += 2 * centre if self.numerics.shift == "apart" else 0  # of the scale, and of one more product
             p = d * e_scale + e_m * scale + u * rounded + flush * (1 + m)
-            peak = np.maximum(m, np.abs(x)) * scale
+            peak = np.maximum(m, np.abs(x)) * np.maximum(scale, r + e_r)  # a folded map may be direct, too
+            peak = np.maximum(peak, d * np.maximum(g, r))
+        peak = np.maximum(peak, np.maximum(scale, np.abs(affine.shift)))
         p = p + d * r * affine.e_scale + affine.e_shift
         return self.stored(y, self.vacuous(p + u * binade(np.abs(y) + p), peak))
 

@@ -148,7 +148,7 @@ class GradientBounds:
     def _e_scaled(self, t: Array, e_t: Array, gamma: Array) -> Array:
         b, u, r, e_r, g = self.bounds, self.bounds.units.u, self.used.r, self.used.e_r, np.abs(gamma)
         e = g * b.e_product(r, e_r, np.abs(t), e_t, 3 * u) + b.units.smallest * (2 + g + r + g * r)
-        return b.vacuous(e, np.maximum(g, 1) * (r + e_r) * (np.abs(t) + e_t))
+        return b.vacuous(e, np.maximum(g, 1) * np.maximum(r + e_r, 1) * (np.abs(t) + e_t))
 
     @property
     def _averaging(self) -> int:

@@ -72,6 +72,18 @@ def test_overflow_is_vacuous_not_wrong():
     assert rho(np.array([np.nan]), np.array([1.0]), np.array([np.inf])).tolist() == [0.0]
 
 
+@pytest.mark.parametrize("affine", ["direct", "folded"])
+@pytest.mark.parametrize(("gamma", "r"), [(1e-3, 1e3), (1e3, 1e-3), (0.5, 30.0)])
+def test_a_product_that_overflows_in_any_order_is_vacuous(affine, gamma, r):
+    """Of ((x - m) r) gamma, (gamma (x - m)) r and (x r - m r) gamma one overflows; so may dy gamma."""
+    size, zero = np.full((1, 1), 8e37), np.zeros((1, 1))
+    used, b = Used(zero, zero, np.full((1, 1), r), zero), bounds(1, affine=affine)
+    g = np.full((1, 1), gamma)
+    assert np.isposinf(b.e_y(size, size * gamma * r, Affine(g, zero, zero, zero), used)).all()
+    gradient = GradientBounds(b, batch_of(size), used, size, zero)
+    assert np.isposinf(gradient.e_dx_infer(g)).all()
+
+
 @pytest.mark.parametrize(
     ("got", "expected", "bound", "ratio"),
     [
