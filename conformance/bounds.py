@@ -94,7 +94,7 @@ class Bounds(Sums):
         """
         units = self.units
         if batch.given is not None:
-            return batch.given[0] + units.taken_u * batch.max_abs
+            return batch.given[0] + self.taken(batch.max_abs)
         k, net, times = self.averaging(batch), np.abs(batch.mean) + batch.lost, self.merging()
         e = np.fmin(
             self.signed(k, batch.mean_abs, net, times),
@@ -105,7 +105,7 @@ class Bounds(Sums):
             e = np.fmax(e, self._e_corrected(batch, e))
         if self.numerics.variance == "stable":  # and what underflows when the k-th is merged has the weight k / n
             e = e + 3 * units.u * np.sqrt(2 * batch.variance) + (self.n + 2) * units.smallest
-        e = e + units.taken_u * batch.max_abs  # each value is off by that, and so may be its distance from the mean
+        e = e + self.taken(batch.max_abs)  # each value is off by that, and so may be its distance from the mean
         return self.vacuous(e, self.summands * batch.mean_abs)
 
     def _e_corrected(self, batch: Batch, e: Array) -> Array:
@@ -139,7 +139,7 @@ class Bounds(Sums):
             e = e + 3 * u * batch.mean**2 + grown(2 * np.abs(batch.mean) * e_mean + e_mean**2, 2 * u)
             return self.vacuous(grown(e + 6 * tiny + u * variance, u), np.maximum(self.summands * q, batch.max_abs**2))
         moved = (e_mean + self._e_left(batch, e_mean)) ** 2 + 2 * batch.lost * e_mean
-        moved = moved + 2 * self.units.taken_u * batch.max_abs * batch.mean_deviation
+        moved = moved + 2 * self.taken(batch.max_abs) * batch.mean_deviation
         e = self.g(4 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
         if self.numerics.variance == "stable":
             e_running = self._e_running(batch)
@@ -263,7 +263,7 @@ class Bounds(Sums):
         g = np.abs(affine.scale) + affine.e_scale
         e_scale = g * (e_r + u * (r + e_r))
         scale = g * r + e_scale
-        flush = tiny * (2 + g + r + d + g * r)
+        flush = tiny * (2 + g + r + d + g * r) + self.flushed(g) * r * (d + m)
         if self.numerics.affine == "direct":
             e_d = e_m + u * binade(d + e_m) + tiny
             p = g * self.e_product(d, e_d, r, e_r, 2 * u) + flush
@@ -279,7 +279,7 @@ class Bounds(Sums):
             p = d * e_scale + e_m * scale + u * rounded + flush * (1 + m)
             peak = np.maximum(m, np.abs(x)) * np.maximum(scale, r + e_r)  # a folded map may be direct, too
             peak = np.maximum(peak, d * np.maximum(g, r))
-        peak = np.maximum(peak, np.maximum(scale, np.abs(affine.shift)))
+        peak = np.maximum(peak, np.maximum(np.maximum(scale, g), np.abs(affine.shift)))
         p = p + d * r * affine.e_scale + affine.e_shift
         return self.stored(y, self.vacuous(p + u * binade(np.abs(y) + p), peak))
 

@@ -160,7 +160,7 @@ class _Formulas:
         step, bounds = self.step, self.step.bounds(output, groups)
         if bounds not in self._found:
             reaching, e = _reaching(step, self.before, dy, bounds.units.u)
-            e = e + bounds.units.taken_u * np.abs(reaching)  # arithmetic in less than dy's dtype rounds it first
+            e = e + bounds.taken(reaching)  # arithmetic in less than dy's dtype rounds it first
             self._found[bounds] = GradientBounds(bounds, step.batch, self.used(output), reaching, e)
         return self._found[bounds]
 
@@ -199,8 +199,7 @@ def _e_dgamma(step: OneStep, before: Carried, dy: Array, formulas: _Formulas) ->
 
 def _e_dbeta(step: OneStep, dy: Array, used: Normalizing) -> Array:
     bounds = step.bounds("dbeta", _groups(step))
-    taken = bounds.units.taken_u * np.abs(dy)
-    return _summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, taken).e_mean_dy)
+    return _summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, bounds.taken(dy)).e_mean_dy)
 
 
 def _groups(step: OneStep) -> int:

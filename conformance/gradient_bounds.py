@@ -67,7 +67,7 @@ class GradientBounds:
         e = summed * growth + c2 * e_r / r
         e = e + mean(self.e_dy * (z + r * e_m)) * growth
         if b.units.taken_u:
-            e = e + r * growth * b.units.taken_u * mean((np.abs(dy) + self.e_dy) * np.abs(self.batch.x))
+            e = e + r * growth * mean((np.abs(dy) + self.e_dy) * b.taken(self.batch.x))
         peak = b.summands * np.maximum(t, t / r + e_m * size)
         if self._through_x:
             dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size
@@ -146,9 +146,12 @@ class GradientBounds:
         return self.bounds.stored(gamma * self.used.r * self.dy, self._e_scaled(self.dy, e_t, gamma))
 
     def _e_scaled(self, t: Array, e_t: Array, gamma: Array) -> Array:
+        """Gamma r t, in whatever order: each factor, and each product of two, may underflow, or overflow."""
         b, u, r, e_r, g = self.bounds, self.bounds.units.u, self.used.r, self.used.e_r, np.abs(gamma)
-        e = g * b.e_product(r, e_r, np.abs(t), e_t, 3 * u) + b.units.smallest * (2 + g + r + g * r)
-        return b.vacuous(e, np.maximum(g, 1) * np.maximum(r + e_r, 1) * (np.abs(t) + e_t))
+        size = np.abs(t) + e_t
+        flush = b.units.smallest * (2 + g + r + g * r) + size * (r * b.flushed(g) + b.flushed(g * r))
+        peak = np.maximum(g, 1) * np.maximum(r + e_r, 1) * np.maximum(size, 1)
+        return b.vacuous(g * b.e_product(r, e_r, np.abs(t), e_t, 3 * u) + flush, peak)
 
     @property
     def _averaging(self) -> int:

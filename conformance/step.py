@@ -180,7 +180,7 @@ class OneStep:
             u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
             e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny
             if bounds.units.taken_u:  # not 0 times a NaN, which is one element's own
-                e_mean_taken = e_mean_taken + bounds.units.taken_u * self.batch.max_abs
+                e_mean_taken = e_mean_taken + bounds.taken(self.batch.max_abs)
             e_mean_taken = bounds.vacuous(e_mean_taken, np.abs(mean))  # a state may be wider than what takes it in
             return bounds.used(mean, variance, e_mean_taken, e_variance + u * (np.abs(variance) + e_variance) + tiny)
 

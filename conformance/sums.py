@@ -91,6 +91,15 @@ class Sums:
         """A product of magnitudes, each with its error, and the roundings ku: (a + e_a)(b + e_b)(1 + u)^k - a b."""
         return grown(a * e_b + e_a * (b + e_b), ku) + growth(ku) * (a * b)
 
+    def flushed(self, size: Array) -> Array:
+        """What a magnitude, known to a factor of 2, may lose by underflow: itself or less, if it is small."""
+        return np.where(size < 2 * self.units.smallest, np.fmin(size, self.units.smallest), 0)
+
+    def taken(self, values: Array) -> Array:
+        """The error of an input in coarser arithmetic than its own: it may underflow; what is too large is vacuous."""
+        size, u = np.abs(values), self.units.taken_u
+        return self.vacuous(u * size + np.fmin(size, self.units.smallest), size) if u else u * size
+
     def stored(self, value: Array, e: Array) -> Array:
         """Add the rounding to the dtype that the output is stored in; beyond its largest number is vacuous."""
         size, units = np.abs(value), self.units

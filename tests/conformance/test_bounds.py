@@ -84,6 +84,28 @@ def test_a_product_that_overflows_in_any_order_is_vacuous(affine, gamma, r):
     assert np.isposinf(gradient.e_dx_infer(g)).all()
 
 
+@pytest.mark.parametrize(("gamma", "r"), [(3e-35, 1e-8), (1e-39, 1e4)])
+def test_a_product_that_underflows_before_it_is_multiplied_stays_inside(gamma, r):
+    """Gamma, or gamma r, is below float32's smallest number, and flushed to 0; dy and x - m are large."""
+    size, zero = np.full((1, 1), 1e33), np.zeros((1, 1))
+    used, g = Used(zero, zero, np.full((1, 1), r), zero), np.full((1, 1), gamma)
+    right, b = size * gamma * r, bounds(1)
+    assert rho(0 * right, right, GradientBounds(b, batch_of(size), used, size, zero).e_dx_infer(g)).max() <= 1
+    assert rho(0 * right, right, b.e_y(size, right, Affine(g, zero, zero, zero), used)).max() <= 1
+
+
+@pytest.mark.parametrize("large", ["x", "dy", "gamma"])
+def test_what_is_too_large_for_the_arithmetic_that_takes_it_in_is_vacuous(large):
+    """1e40 of float64 is infinite in float32, also where what it is multiplied with makes it small again."""
+    x, dy, gamma = (np.full((2, 1), 1e40 if name == large else 1e-30) for name in ("x", "dy", "gamma"))
+    b = Bounds(Numerics(accumulate="float32"), Units.of("float32", "float64", "float64", "float64"), 2, 1e-3)
+    zero = np.zeros((1, 1))
+    used = Used(zero, b.taken(np.abs(x).max(0, keepdims=True)), np.full((1, 1), 1e-20), zero)
+    gradient = GradientBounds(b, batch_of(x), used, dy, b.taken(dy))
+    with np.errstate(invalid="ignore"):  # 0 times infinity is vacuous, too
+        assert np.isposinf(gradient.e_mean_dyz if large == "x" else gradient.e_dx_infer(gamma)).all()
+
+
 @pytest.mark.parametrize(
     ("got", "expected", "bound", "ratio"),
     [
