@@ -68,7 +68,11 @@ class GradientBounds:
         e = e + mean(self.e_dy * (z + r * e_m)) * growth
         if b.units.taken_u:
             e = e + r * growth * mean((np.abs(dy) + self.e_dy) * b.taken(self.batch.x))
-        peak = b.summands * np.maximum(t, t / r + e_m * size)
+        d, each = np.abs(self.batch.x - used.mean), np.abs(dy) + self.e_dy  # of which each, or (x - m) r, may underflow
+        e = e + mean(b.flushed(np.abs(dy)) * z + each * (b.flushed(z) + r * b.flushed(d))) * growth
+        peak = np.maximum(
+            b.summands * np.maximum(t, t / r + e_m * size), z.max(self.batch.axes, keepdims=True, initial=0)
+        )
         if self._through_x:
             dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size
             net = c2 / r + np.abs(used.mean) * c1  # of dy x

@@ -94,6 +94,20 @@ def test_a_product_that_underflows_before_it_is_multiplied_stays_inside(gamma, r
     assert rho(0 * right, right, b.e_y(size, right, Affine(g, zero, zero, zero), used)).max() <= 1
 
 
+@pytest.mark.parametrize(("dy", "x", "r"), [(1e-39, 1e20, 1e10), (1e30, 1e-39, 1e5), (1e30, 1e-30, 1e-9)])
+def test_factors_of_dgamma_may_underflow_before_they_are_multiplied(dy, x, r):
+    """Of dy (x - m) r, dy, x - m, or (x - m) r is flushed to 0, and what it is multiplied with is large."""
+    dy, x, r, zero = np.full((2, 1), dy), np.full((2, 1), x), np.full((1, 1), r), np.zeros((1, 1))
+    allowed = GradientBounds(bounds(2), batch_of(x), Used(zero, zero, r, zero), dy, 0 * dy).e_mean_dyz
+    assert rho(zero, (dy * x * r)[:1], allowed).max() <= 1
+
+
+def test_a_distance_times_r_that_overflows_makes_dgamma_vacuous():
+    """In inference (x - m) r may be infinite where dy makes it small again."""
+    dy, x, r, zero = np.full((2, 1), 1e-30), np.full((2, 1), 1e37), np.full((1, 1), 1e3), np.zeros((1, 1))
+    assert np.isposinf(GradientBounds(bounds(2), batch_of(x), Used(zero, zero, r, zero), dy, 0 * dy).e_mean_dyz).all()
+
+
 @pytest.mark.parametrize("large", ["x", "dy", "gamma"])
 def test_what_is_too_large_for_the_arithmetic_that_takes_it_in_is_vacuous(large):
     """1e40 of float64 is infinite in float32, also where what it is multiplied with makes it small again."""
