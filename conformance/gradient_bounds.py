@@ -119,7 +119,14 @@ class GradientBounds:
         if b.numerics.variance == "fast":  # a clamped variance passes no gradient
             clamped = batch.variance - b.e_variance(batch) <= 0
             e_t = e_t + np.where(clamped, reach * (z + e_z) * c2_most, 0)
-        return b.stored(gamma * r * t, self._e_scaled(t, e_t, gamma) + self._e_cubed(gamma, part, c2_most))
+        e = self._e_scaled(t, e_t, gamma) + self._e_cubed(gamma, part, c2_most)
+        return b.stored(gamma * r * t, b.vacuous(e, self._peak_line_by_line(gamma, z, c2_most)))
+
+    def _peak_line_by_line(self, gamma: Array, z: Array, c2_most: Array) -> Array:
+        """The terms of dx, and their sums, each times gamma, r, or both, before they cancel in t."""
+        b, mean, size = self.bounds, self.batch.average, np.abs(self.dy) + self.e_dy
+        terms = np.maximum(size + z * c2_most, b.summands * (mean(size) + mean(z) * c2_most))
+        return np.maximum(np.abs(gamma), 1) * np.maximum(self.used.r + self.used.e_r, 1) * terms
 
     def _e_cubed(self, gamma: Array, part: float, c2_most: Array) -> Array:
         """What differentiating w^(-1/2) loses, d r³ |gamma| mean(dy d) by way of r³: it underflows, or overflows.

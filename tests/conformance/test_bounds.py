@@ -108,6 +108,16 @@ def test_a_distance_times_r_that_overflows_makes_dgamma_vacuous():
     assert np.isposinf(GradientBounds(bounds(2), batch_of(x), Used(zero, zero, r, zero), dy, 0 * dy).e_mean_dyz).all()
 
 
+@pytest.mark.parametrize(("n", "size"), [(1, 1e38), (64, 2e36)])
+def test_terms_of_dx_that_overflow_before_they_cancel_make_it_vacuous(n, size):
+    """Differentiated line by line, dy gamma r, or its sum, is infinite where dy less its mean is 0."""
+    x, one, zero = np.arange(float(n))[:, None], np.ones((1, 1)), np.zeros((1, 1))
+    batch, b = batch_of(x), bounds(n)
+    gradient = GradientBounds(b, batch, Used(batch.mean, zero, one, zero), np.full((n, 1), size), zero)
+    with np.errstate(invalid="ignore"):  # of one value there is no other
+        assert np.isposinf(gradient.e_dx_train(3 * one, 1.0)).all()
+
+
 @pytest.mark.parametrize("large", ["x", "dy", "gamma"])
 def test_what_is_too_large_for_the_arithmetic_that_takes_it_in_is_vacuous(large):
     """1e40 of float64 is infinite in float32, also where what it is multiplied with makes it small again."""
