@@ -98,9 +98,12 @@ class Blame:
     def _fitted(self, left: list[Try]) -> dict[str, Any]:
         """Return the numerics that explain the most of what is left, and say so; nothing where none explain any."""
         best, explained = dict[str, Any](), list[Try]()
-        loosest = [self._amended(t, {}, numerics) for t in left for numerics in classes.loosest()]
-        for numerics in classes.others() if any(one.fit({}).status != "fails" for one in loosest) else ():
-            found = [t for t in left if self._amended(t, {}, numerics).fit({}).status != "fails"]
+
+        def explains(t: Try, numerics: dict[str, Any]) -> bool:
+            return self._amended(t, {}, numerics).fit({}).status != "fails"
+
+        for numerics in classes.that_may(lambda one: any(explains(t, one) for t in left)):
+            found = [t for t in left if explains(t, numerics)]
             if len(found) > len(explained):
                 best, explained = numerics, found
             if len(found) == len(left):

@@ -1,33 +1,23 @@
-"""Whether what was identified is so: the statement is held to every answer, and to cases that no probe asks.
-
-Probes are small. A statement that explains them may fail at sizes that a kernel takes in blocks, or where rounding
-shows; so the cases of a small run are asked too, and a ladder of sizes, none of which a power of two divides.
-"""
+"""Whether what was identified is so: the statement is held to every answer, and to cases that no probe asks."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from conformance import strategies
-from conformance.audit import classes, making, raising, stating
+from conformance.audit import classes, further, raising, stating
 from conformance.audit.identifying import Identified
-from conformance.audit.making import Place
 from conformance.case import Case
 from conformance.facts import channels
 from conformance.judgment import judge
 from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
 from conformance.results import Result
-from conformance.statement import Rule, Statement, facts, step_facts
+from conformance.statement import Rule, Statement, every_step, facts, matches, step_facts
 from reference.spec import reduced_axes
-
-_N = (33, 65, 127, 257, 1025, 4099)
-_FAR, _CHANNELS = 65_539, (65, 257, 1025)
-_SEED = 0
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -42,12 +32,12 @@ class Failure(msgspec.Struct, frozen=True):
 class Checked(msgspec.Struct, frozen=True):
     """A statement, and how the answers conform to it.
 
-    statement: as data. numerics: what it says of itself that had to change. conformed, undecided: arrays and steps.
-    tried: what was asked, in words. largest: N per channel, and channels, of what conforms.
+    statement: as data. computed: the rule of numerics that what it says of itself lacked. conformed, undecided: arrays
+    and steps. tried: what was asked, in words, and up to which sizes it conforms.
     """
 
     statement: dict[str, Any]
-    numerics: dict[str, Any]
+    computed: dict[str, Any]
     refusals: list[dict[str, Any]]
     conformed: int
     undecided: int
@@ -62,100 +52,59 @@ class _Holding:
     def __init__(self, answers: Mapping[str, tuple[Case, Reply]]) -> None:
         self.answers = [(identity, Question(case), reply) for identity, (case, reply) in answers.items()]
 
-    def to(self, written: dict[str, Any], only: set[str] | None = None) -> dict[str, list[Result]]:
+    def to(self, written: dict[str, Any], only: Collection[str] | None = None) -> dict[str, list[Result]]:
         """Return the verdicts by case; only: on these cases."""
         statement, found = msgspec.convert(written, Statement), dict[str, list[Result]]()
         for identity, question, reply in self.answers:
-            if (only is None or identity in only) and not statement.unsupported(facts(question.case)):
+            if (only is None or identity in only) and not statement.unsupported(*question.facts):
                 found[identity] = judge(identity, question, statement, reply)
         return found
+
+    def touched(self, rules: Iterable[dict[str, Any]]) -> set[str]:
+        """Return the cases of which some step is one that a rule or a refusal speaks of: no other verdict changes."""
+        whens = [{n: v for n, v in rule.get("when", {}).items() if n != "output"} for rule in rules]
+        return {i for i, question, _ in self.answers for f in question.facts if any(matches(w, f) for w in whens)}
 
 
 def check(statement: Statement, identified: Identified) -> Checked:
     """Return the statement that was identified, with what the answers to more cases say of it."""
-    for case in _more(statement, identified):
+    for case in further.cases(statement, identified):
         identified.ask(case)
     holding = _Holding(identified.ask.answers)
     written = stating.proposed(statement, identified.found)
     results = holding.to(written)
-    if stored := _stored(results, holding):
-        statement = msgspec.structs.replace(
-            statement, rules=[*statement.rules, *(msgspec.convert(rule, Rule) for rule in stored)]
-        )
+    stored = _stored(results, holding)
+    if stored:
+        rules = [*statement.rules, *(msgspec.convert(rule, Rule) for rule in stored)]
+        statement = msgspec.structs.replace(statement, rules=rules)
         written = stating.proposed(statement, identified.found)
-        results = holding.to(written)
+        results |= holding.to(written, holding.touched(stored))
     refusals = raising.refusals(*_raised(holding, results))
     if refusals:
         written = stating.proposed(statement, identified.found, refusals)
-        results = holding.to(written)
-    numerics = _fitted(statement, identified, refusals, holding, results)
-    if numerics:
-        written = stating.proposed(statement, identified.found, refusals, numerics)
-        results = holding.to(written)
+        results |= holding.to(written, holding.touched(refusals))
+    computed = _fitted(functools.partial(stating.proposed, statement, identified.found, refusals), holding, results)
+    if computed:
+        written = stating.proposed(statement, identified.found, refusals, computed)
+        results |= holding.to(written, holding.touched([computed]))
+    return _checked(written, refusals, computed, holding, results)
+
+
+def _checked(
+    written: dict[str, Any],
+    refusals: list[dict[str, Any]],
+    computed: dict[str, Any],
+    holding: _Holding,
+    results: dict[str, list[Result]],
+) -> Checked:
     verdicts = [result.verdict for found in results.values() for result in found]
     failed = sum(verdict in ("FAIL", "ERROR") for verdict in verdicts)
     conformed, undecided = verdicts.count("PASS"), verdicts.count("INCONCLUSIVE")
     judged = {identity: question.case for identity, question, _ in holding.answers if identity in results}
     wrong = {identity: found for identity in judged if (found := [r for r in results[identity] if r.failed])}
     failures = [_failure(identity, judged[identity], found) for identity, found in wrong.items()]
-    tried = _tried(judged, set(wrong))
-    return Checked(written, numerics, refusals, conformed, undecided, failed, failures, tried)
-
-
-# --- what is asked ----------------------------------------------------------------------------------------------
-
-
-def _more(statement: Statement, identified: Identified) -> Iterator[Case]:
-    """Yield the cases to ask beside the probes: a ladder of sizes, and what a small run asks."""
-    for plain in _sizes(statement, identified):
-        wanted = [making.first(plain), plain] if "dx" in statement.outputs else [plain]
-        yield from [case for case in wanted if not statement.unsupported(facts(case))][:1]
-    pooled = list[strategies.Signature]()
-    for recipe, case in _of_a_run():
-        if statement.unsupported(facts(case)):
-            continue
-        if recipe.signature not in pooled:
-            if statement.compiled and (not recipe.pooled or len(pooled) == statement.signatures):
-                continue
-            pooled.append(recipe.signature)
-        yield case
-
-
-@functools.cache
-def _of_a_run() -> list[tuple[strategies.Recipe, Case]]:
-    """Return the cases that a small run asks, drawn once."""
-    return list(strategies.cases(_SEED, strategies.SMOKE))
-
-
-def _sizes(statement: Statement, identified: Identified) -> Iterator[Case]:
-    """Yield plain cases in which ever more is averaged, and of ever more channels: whole rows, then places in a row."""
-    places = list({_kind(p): p for found in identified.found for p in reversed(found.places)}.values())
-    few = statement.compiled
-    for place in places:
-        for n in (65, 257, 4099) if few else _N:
-            yield making.sized(place, _shape(place, n, 3))
-        for c in (257,) if few else _CHANNELS:
-            yield making.sized(place, _shape(place, 8, c))
-    for place in places[:1]:
-        yield making.sized(place, _shape(place, _FAR, 1))
-        other = {d for found in identified.found for d in found.taken} - {place.dtype}
-        for dtype in sorted(other):
-            for n in (257, 4099):
-                yield making.sized(place._replace(dtype=dtype), _shape(place, n, 3))
-
-
-def _kind(place: Place) -> tuple[int, int, str]:
-    """Return what kernels choose by: the rank, of which 2 is one kind and more another, the kept axis, the dtype."""
-    return min(len(place.shape), 3), place.axis, place.dtype
-
-
-def _shape(place: Place, n: int, channels: int) -> tuple[int, ...]:
-    """Return a shape with n values per channel: n rows for rank 2, else two samples of which one is n - n // 2 long."""
-    rank = len(place.shape)
-    shape = [1] * rank
-    shape[place.axis % rank] = channels
-    shape[0 if rank == 2 else next(a for a in range(1, rank) if a != place.axis % rank)] = n
-    return tuple(shape)
+    tried = _tried(judged, set(wrong), msgspec.convert(written, Statement).modes)
+    return Checked(written, computed, refusals, conformed, undecided, failed, failures, tried)
 
 
 # --- what the answers say ---------------------------------------------------------------------------------------
@@ -189,29 +138,38 @@ def _stored(results: dict[str, list[Result]], holding: _Holding) -> list[dict[st
     ]
 
 
-def _fitted(
-    statement: Statement,
-    identified: Identified,
-    refusals: list[dict[str, Any]],
-    holding: _Holding,
-    results: dict[str, list[Result]],
-) -> dict[str, Any]:
-    """Return the numerics under which most of the failing cases that are nearest to conform do; none where few would.
+def _fitted(proposed: Callable[..., dict[str, Any]], holding: _Holding, results: dict[str, list[Result]]) -> Any:
+    """Return a rule of numerics under which most of the failing cases that are nearest to conform do; else nothing.
 
-    What is far off is no matter of rounding, and neither is another dtype.
+    proposed: makes the statement with a rule. What is far off is no matter of rounding, and neither is another dtype.
     """
     near = {case: max(r.size for r in found if r.failed) for case, found in results.items() if _is_number(found)}
-    failing = set(sorted(near, key=lambda case: near[case])[:_MOST])
+    failing = sorted(near, key=lambda case: near[case])[:_MOST]
+    dtypes = sorted({question.case.dtypes.x for identity, question, _ in holding.answers if identity in near})
+    most, best = len(failing) // 2, dict[str, Any]()
 
-    def left(numerics: dict[str, Any]) -> int:
-        written = stating.proposed(statement, identified.found, refusals, numerics)
-        return sum(any(r.failed for r in found) for found in holding.to(written, failing).values())
+    def left(rule: dict[str, Any], most: int) -> int:
+        """Return how many still fail, counted until they are more than the most."""
+        statement, remaining = proposed(rule), 0
+        for case in failing:
+            remaining += any(r.failed for r in holding.to(statement, [case])[case])
+            if remaining > most:
+                break
+        return remaining
 
-    most = len(failing) // 2
-    if not failing or min(map(left, classes.loosest())) > most:
+    def rule(numerics: dict[str, Any]) -> dict[str, Any]:
+        cite = "identified by its answers: what it says of itself fails"
+        return {"when": {"dtype": dtypes}, "numerics": numerics, "cite": cite}
+
+    if not failing:
         return {}
-    found = {n: remaining for n, numerics in enumerate(classes.others()) if (remaining := left(numerics)) <= most}
-    return classes.others()[min(found, key=lambda n: found[n])] if found else {}
+    for numerics in classes.that_may(lambda one: left(rule(one), len(failing) // 2) <= len(failing) // 2):
+        remaining = left(rule(numerics), most)
+        if remaining <= most:
+            best, most = rule(numerics), remaining - 1
+        if most < 0:
+            break
+    return best
 
 
 _MOST = 6
@@ -250,15 +208,15 @@ def _values(case: Case) -> int:
     return max(sizes, default=1)
 
 
-def _tried(judged: Mapping[str, Case], wrong: set[str]) -> list[str]:
-    """Return what was asked, in words, and up to which sizes it conforms."""
+def _tried(judged: Mapping[str, Case], wrong: set[str], has: Collection[str]) -> list[str]:
+    """Return what was asked, in words, and up to which sizes it conforms; has: the modes that are judged."""
     cases = list(judged.values())
-    about = [facts(case) for case in cases]
+    about = [one for case in cases for one in every_step(case)]
 
     def of(fact: str) -> str:
         return ", ".join(sorted({str(one[fact]) for one in about}))
 
-    modes = sorted({step.mode for case in cases for step in case.steps})
+    modes = sorted({step.mode for case in cases for step in case.steps if step.mode in has})
     most = max((channels(case, t) for case in cases for t in range(len(case.steps))), default=0)
     values = {identity: _values(case) for identity, case in judged.items()}
     return [
@@ -290,8 +248,9 @@ def words(checked: Checked, most: int = 6) -> list[str]:
     """Return how the answers conform to a statement, as lines for people."""
     lines = [f"tried: {checked.tried[0]}", *(f"  {line}" for line in checked.tried[1:])]
     lines += [f"raised {r['error'][0]} where {_facts(r['when'])}: stated as a refusal" for r in checked.refusals]
-    if checked.numerics:
-        lines.append(f"computed with {classes.words(checked.numerics)}: what it says of itself fails")
+    if checked.computed:
+        how, where = classes.words(checked.computed["numerics"]), _facts(checked.computed["when"])
+        lines.append(f"computed with {how} where {where}: what it says of itself fails")
     lines.append(
         f"of {checked.conformed + checked.failed + checked.undecided} arrays and steps {checked.conformed} conform to "
         f"this statement, {checked.failed} fail, and of {checked.undecided} nothing can be said"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -30,10 +30,18 @@ def others() -> list[dict[str, Any]]:
     return sorted(filter(None, found), key=lambda o: ("accumulate" in o, o.get("accumulate") == "input", len(o)))
 
 
-def loosest() -> list[dict[str, Any]]:
-    """Return the classes that hold all others, but for where the shift comes from and what arithmetic is coarse."""
+def that_may(explain: Callable[[dict[str, Any]], bool]) -> Iterator[dict[str, Any]]:
+    """Yield what to change, left out all those of which even the loosest explain nothing."""
+    for accumulate, alike in itertools.groupby(others(), key=lambda one: one.get("accumulate")):
+        if any(explain(one) for one in _loosest(accumulate)):
+            yield from alike
+
+
+def _loosest(accumulate: str | None) -> list[dict[str, Any]]:
+    """Return the classes that hold all others of one arithmetic, but for where the shift comes from."""
     held: dict[str, Any] = {"sums": "serial", "variance": "fast", "clamped": False, "affine": "folded"}
-    return [held | {"shift": s, "accumulate": a} for s in _values("shift") for a in ("input", "float32")]
+    held |= {"accumulate": accumulate} if accumulate else {}
+    return [held | {"shift": s} for s in _values("shift")]
 
 
 def _values(name: str) -> tuple[Any, ...]:

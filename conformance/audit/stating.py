@@ -29,11 +29,12 @@ def proposed(
     statement: Statement,
     found: Iterable[Found],
     refusals: Iterable[dict[str, Any]] = (),
-    numerics: Mapping[str, Any] | None = None,
+    computed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the statement with a rule for each path, as data.
 
-    refusals: what was found to raise, beside what it says. numerics: how it computes, where that is not as it says.
+    refusals: what was found to raise, beside what it says. computed: a rule of how it computes, where that is not as
+    it says.
     """
     ordered = sorted(found, key=lambda one: (bool(one.differentiation), -len(one.places)))
     rules = [rule for one in ordered for rule in rules_of(one, ordered[0])]
@@ -41,8 +42,7 @@ def proposed(
     before = [rule | {"semantics": {}} for rule in kept["rules"] if rule["numerics"] or rule["absent"]]
     if "train" not in statement.modes:  # a training step leaves it as it is
         rules[:0] = [{"semantics": {"average": "none"}, "cite": "identified: it has no training that moves a state"}]
-    if numerics:
-        rules.append({"numerics": dict(numerics), "cite": "identified by its answers: what it says of itself fails"})
+    rules += [dict(computed)] if computed else []
     defaults: dict[str, Any] = msgspec.to_builtins(Statement(statement.id, statement.packages, "", {}))
     kept |= {"rules": [_bare(rule) for rule in [*before, *rules]], "refusals": [*kept["refusals"], *refusals]}
     return {name: value for name, value in kept.items() if value != defaults[name] or name in _REQUIRED}
