@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from conformance import availability
+from conformance import availability, going_on
 from conformance import environment as env
 from conformance.audit.blame import Mismatch, Unexplained
 from conformance.audit.cells import FOLDER, Cell, Inapplicable, Settling
@@ -91,8 +90,9 @@ class Auditor:
             self._questions.setdefault(identity, Question(t.case))
             (self._cases / f"{identity}.safetensors").write_bytes(encode_case(t.case, sealed=True))
         replies: dict[str, dict[str, Reply]] = {subject.id: {} for subject in subjects}
-        order = list(tries)
-        for reply in worker.ask(_requests(order, tries, wanted)):
+        order, statements = list(tries), {subject.id: subject.stated for subject in subjects}
+        asked = (going_on.Asked(number, tries[one].case, wanted[one]) for number, one in enumerate(order))
+        for reply in going_on.ask(worker, asked, statements):
             replies[reply.implementation][order[reply.request]] = reply
         return replies
 
@@ -103,8 +103,3 @@ class Auditor:
             self.found.inapplicable += settling.inapplicable()
             self.found.numerics += settling.blame.mismatches
             self.found.unexplained += settling.blame.unexplained.values()
-
-
-def _requests(order: list[str], tries: dict[str, Try], wanted: dict[str, list[str]]) -> Iterator[env.Request]:
-    for number, identity in enumerate(order):
-        yield env.Request(number, functools.partial(encode_case, tries[identity].case), list(wanted[identity]))

@@ -16,7 +16,7 @@ from conformance.judgment import judge
 from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
 from conformance.results import Result
-from conformance.statement import Rule, Statement, every_step, facts, matches, step_facts
+from conformance.statement import Rule, Statement, every_step, matches, step_facts
 from reference.spec import reduced_axes
 
 
@@ -187,7 +187,7 @@ def _failure(identity: str, case: Case, failed: list[Result]) -> Failure:
     outputs = ", ".join(dict.fromkeys(result.output for result in failed))
     rho = worst.rho if isinstance(worst.rho, float) else "infinite" if worst.rho == "inf" else ""
     why = f"{outputs}: {worst.reason or f'{worst.output} of step {worst.step}'}" + (f", ρ {rho}" if rho else "")
-    about = facts(case)
+    about = step_facts(case, max(worst.step, 0))
     words = [f"shape {'×'.join(map(str, case.shape))}", f"axis {case.spec.axis}", f"{about['dtype']}"]
     words += [
         f"{name} {about[name]}" for name in ("mask", "start", "resized", "misplaced") if about[name] not in _USUAL

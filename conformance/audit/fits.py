@@ -18,7 +18,7 @@ from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Plan, Question
 from conformance.results import Result, Rho
 from conformance.statement import Refusal as StatedRefusal
-from conformance.statement import Rule, Statement, facts, step_facts
+from conformance.statement import Rule, Statement, step_facts
 from reference import Refusal, Semantics
 from reference.dtypes import stored
 from reference.precision import widened
@@ -56,7 +56,7 @@ class Answered(msgspec.Struct, frozen=True):
     @property
     def semantics(self) -> Semantics:
         """What the statement promises for the case."""
-        return self.statement.semantics(facts(self.question.case))
+        return self.statement.semantics(telling(self.question.case))
 
     def fit(self, fields: Mapping[str, Any]) -> Fit:
         """Return what the answer is where these fields have these values, and the others what is promised."""
@@ -155,6 +155,14 @@ class Answered(msgspec.Struct, frozen=True):
                 got, allowed = outcome.tensors[output], mine[output].bound
                 if got.shape == other[output].shape and self.question.case.steps[t].mode in self.statement.modes:
                     yield t, output, float(bounds.rho(got, other[output], allowed).max(initial=0))
+
+
+def telling(case: Case) -> dict[str, Any]:
+    """Return the facts about the step that tells what a case is asked for: the first that trains, else the first.
+
+    Rules may speak of a step's mode; what a field means shows in training, or in inference where there is none.
+    """
+    return step_facts(case, next((t for t, step in enumerate(case.steps) if step.mode == "train"), 0))
 
 
 def documented(statement: Statement, case: Case) -> list[StatedRefusal]:

@@ -16,7 +16,7 @@ from conformance.audit.making import Place
 from conformance.audit.probes import PROBES, Probe
 from conformance.audit.simulation import Values, simulate
 from conformance.case import Case
-from conformance.facts import OUTPUTS, facts
+from conformance.facts import OUTPUTS, every_step
 from conformance.numerics import Stored
 from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
@@ -79,7 +79,8 @@ class Search:
         if case is None or not self.taking:
             return case
         case = making.first(case)
-        return None if self.statement.unsupported(facts(case) | {"weights": False}) else case
+        asked = (about | {"weights": False} for about in every_step(case))
+        return None if self.statement.unsupported(*asked) else case
 
     def alike(self) -> Any:
         """Return what two places have in common that may be the same path: what explains the plain case."""

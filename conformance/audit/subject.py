@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import Any
 
 from conformance.audit import fields
-from conformance.audit.fits import documented
+from conformance.audit.fits import documented, telling
 from conformance.audit.making import PLACES, Place
 from conformance.audit.probes import PROBES, Probe
 from conformance.case import Case, case_id
 from conformance.divergences import Divergence
 from conformance.results import ImplementationRecord
-from conformance.statement import Statement, facts, matches, recorded, step_facts
+from conformance.statement import Statement, matches, recorded, step_facts
 from reference import Semantics
 from reference.dtypes import stored
 
@@ -69,7 +69,7 @@ class Subject:
             return "refused"
         if name == "output_dtype":
             return self._storage()
-        return getattr(self.statement.semantics(facts(case)), name)
+        return getattr(self.statement.semantics(telling(case)), name)
 
     def _storage(self) -> Value:
         """Return the first value of `output_dtype` by which y has the dtype that is promised in each place."""
@@ -80,7 +80,7 @@ class Subject:
 
     def promised_dtype(self, case: Case) -> str:
         """Return the dtype that y is promised in."""
-        numerics = self.statement.numerics(facts(case), "infer", "y")
+        numerics = self.statement.numerics(telling(case), "infer", "y")
         return {"input": case.dtypes.x, "parameters": case.dtypes.parameters}.get(numerics.stored, numerics.stored)
 
     @cached_property
@@ -89,7 +89,7 @@ class Subject:
         reasons = {name: fields.inapplicable(self.stated, name, keeps=self.keeps) for name in fields.NAMES}
         found = {name: why for name, why in reasons.items() if why}
         for name in (name for name in fields.NAMES if name not in found):
-            whys = {fields.meaningless(name, self.statement.semantics(facts(t.case))) for t in self._tries(name)}
+            whys = {fields.meaningless(name, self.statement.semantics(telling(t.case))) for t in self._tries(name)}
             if "" not in whys:
                 found[name] = "; ".join(sorted(whys)) or "every case of it is documented to be refused"
         return found
@@ -101,7 +101,7 @@ class Subject:
         for name in (name for name in fields.NAMES if name not in self.inapplicable):
             by_value = found.setdefault(name, {})
             for t in self._tries(name):
-                semantics = self.statement.semantics(facts(t.case))
+                semantics = self.statement.semantics(telling(t.case))
                 if not fields.meaningless(name, semantics):
                     tries = by_value.setdefault(self.promised(name, t.case), [])
                     if all(other.probe is not t.probe or _differs(name, other, t) for other in tries):
@@ -113,7 +113,7 @@ class Subject:
 
     def rivals(self, name: str, value: Value, case: Case) -> tuple[Any, ...]:
         """Return the other values of a field, those left out that would show nothing here."""
-        semantics = self.statement.semantics(facts(case))
+        semantics = self.statement.semantics(telling(case))
         if name == "output_dtype":
             cases = [t.case for t in self._of(DTYPES)]
             return tuple(v for v in fields.values(name) if any(_stored(c, v) != _stored(c, value) for c in cases))
@@ -130,7 +130,7 @@ class Subject:
 
     def stated_semantics(self, case: Case) -> Semantics:
         """Return what the statement alone promises for a case."""
-        return self.stated.semantics(facts(case))
+        return self.stated.semantics(telling(case))
 
     def where(self, name: str, value: Value) -> tuple[str, ...]:
         """Return the places in which a field is promised a value, empty where it has the same one in all."""
@@ -140,7 +140,7 @@ class Subject:
 
     def cite(self, name: str, case: Case) -> str:
         """Return where the value of a field is documented, the documentation where no rule sets it."""
-        about = facts(case) | {"device": self.stated.device}
+        about = telling(case) | {"device": self.stated.device}
         cites = [rule.cite for rule in self.stated.rules if name in rule.semantics and matches(rule.when, about)]
         return cites[-1] if cites else self.stated.documentation
 

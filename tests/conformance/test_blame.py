@@ -51,3 +51,23 @@ def test_what_nothing_explains_refutes_no_field_and_is_said(audited, name):
     assert not [cell for cell in found["cells"] if cell["status"] == "refuted"]
     assert {"plain", "tiny epsilon"} <= {one["probe"] for one in found["unexplained"]}
     assert f"unexplained: {found['unexplained'][0]['implementation']}, plain in rank 2, axis 1" in printed
+
+
+def test_a_rule_of_training_steps_is_a_promise_of_the_case(audited):
+    """A statement whose rule speaks of training steps alone is read so: what it promises there is proven."""
+    code, found, _ = audited("SaysUnbiasedOfTraining")
+    values = {cell["field"]: (cell["value"], cell["status"]) for cell in found["cells"]}
+    assert code == 0
+    assert values["stored_variance"] == ("unbiased", "proven")
+    assert values["frozen"] == ("train", "proven")
+
+
+@pytest.mark.parametrize("name", ["Exact", "InferenceOnly", "Unasked"])
+def test_who_only_infers_is_proven_by_what_it_infers(audited, name):
+    """Declared by nothing but modes, every field of inference is proven and nothing is unexplained."""
+    code, found, printed = audited(name)
+    assert code == 0, printed
+    assert {"epsilon_placement", "epsilon_floor"} <= {cell["field"] for cell in found["cells"]}
+    assert {cell["status"] for cell in found["cells"]} == {"proven"}
+    assert not found.get("unexplained")
+    assert not found.get("numerics")

@@ -60,6 +60,18 @@ class Unasked(InferenceOnly):
             yield {} if training else out
 
 
+class Exact(calibration.TwoPass):
+    """Infers exactly, returns all that inference has, and is declared by nothing but that: see `modes`."""
+
+    statement = _statement("exact", supports={"dtype": ["float32", "float64"]}, modes=["infer"])
+
+    def run(self, case):
+        """Yield every output of inference, whatever the mode: nothing moves."""
+        for step in case.steps:
+            step.training = False
+        return super(Exact, self).run(case)
+
+
 class HalfToSingle(calibration.TwoPass):
     """Takes float16, and computes and returns float32."""
 
@@ -93,6 +105,15 @@ class StoresUnbiased(calibration.TwoPass):
             case.mean, variance = out["moving_mean"], np.asarray(out["moving_variance"], np.float32)
             out["moving_variance"] = variance
             yield out
+
+
+class SaysUnbiasedOfTraining(StoresUnbiased):
+    """The same, which says so of training steps alone."""
+
+    _rules = [
+        {"cite": "here", "when": {"mode": ["train"]}, "semantics": {"stored_variance": "unbiased", "frozen": "train"}}
+    ]
+    statement = _statement("says_unbiased_of_training", supports=_supports(), rules=_rules)
 
 
 class TrainsUnbiased(calibration.TwoPass):
@@ -174,8 +195,10 @@ IMPLEMENTATIONS = [
     FoldedFast,
     InferenceOnly,
     Unasked,
+    Exact,
     HalfToSingle,
     StoresUnbiased,
+    SaysUnbiasedOfTraining,
     TrainsUnbiased,
     NoRankThree,
 ]
