@@ -145,7 +145,7 @@ def _fitted(proposed: Callable[..., dict[str, Any]], holding: _Holding, results:
     """
     near = {case: max(r.size for r in found if r.failed) for case, found in results.items() if _is_number(found)}
     failing = sorted(near, key=lambda case: near[case])[:_MOST]
-    dtypes = sorted({question.case.dtypes.x for identity, question, _ in holding.answers if identity in near})
+    dtypes = sorted({question.case.dtypes.x for identity, question, _ in holding.answers if identity in failing})
     most, best = len(failing) // 2, dict[str, Any]()
 
     def left(rule: dict[str, Any], most: int) -> int:
