@@ -91,7 +91,8 @@ class _Judge:
             return
         checks = self.checks(t, trajectory, outcome)
         for output in (o for o in self.statement.returns(self.question.facts[t]) if o in trajectory):
-            yield self._array(t, output, outcome.tensors.get(output), checks)
+            if output in outcome.tensors or not self.statement.may_leave_out(output):
+                yield self._array(t, output, outcome.tensors.get(output), checks)
 
     def checks(self, t: int, trajectory: Answers, outcome: Outputs) -> dict[str, Answers]:
         """Return what a step's arrays are compared with, by check."""

@@ -27,6 +27,8 @@ from reference import Semantics
 from reference.dtypes import stored
 
 When = dict[str, list[Any]]
+OUTPUTS_OF_A_LAYER = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
+"""What an implementation returns that says nothing of it; who only infers may leave out all but y."""
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,11 +58,12 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: `framework.entry(+variant)*`, of letters, digits and `._+-`. packages: the modules whose versions identify it.
     conventions: how its native arguments differ from the neutral `Spec`. supports: facts a case must have to be asked
     at all. modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged. outputs: what
-    it returns. compiled: it pays for each new static signature, so it gets the pooled ones only, and of those no more
-    than `signatures`. accepts: where it answers what makes no sense, such as statistics of another size. lacks: why
-    it offers none of a column of the matrix (see `offers`). calibration: it is there to test the suite. returned:
-    batch statistics are returned `as_used` in the output, or may be `rounded` on the way out. device: where it runs,
-    which the host fills in; a `when` may name it beside the facts of the case.
+    it returns; who only infers and says nothing may leave out all but y. compiled: it pays for each new static
+    signature, so it gets the pooled ones only, and of those no more than `signatures`. accepts: where it answers what
+    makes no sense, such as statistics of another size. lacks: why it offers none of a column of the matrix (see
+    `offers`). calibration: it is there to test the suite. returned: batch statistics are returned `as_used` in the
+    output, or may be `rounded` on the way out. device: where it runs, which the host fills in; a `when` may name it
+    beside the facts of the case.
     """
 
     id: str
@@ -69,7 +72,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conventions: dict[str, str]
     supports: When = {}
     modes: tuple[Literal["train", "infer"], ...] = ("train", "infer")
-    outputs: tuple[str, ...] = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
+    outputs: tuple[str, ...] = OUTPUTS_OF_A_LAYER
     rules: list[Rule] = []
     refusals: list[Refusal] = []
     accepts: list[When] = []
@@ -135,6 +138,13 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the outputs promised for a step."""
         absent = {name for rule in self.rules if self.holds(rule.when, facts) for name in rule.absent}
         return [output for output in self.outputs if output not in absent]
+
+    def may_leave_out(self, output: str) -> bool:
+        """Return whether an output is judged only where it is returned: it infers only, and does not say what it gives.
+
+        An inference engine has no gradients and hands out no statistics, which nobody should have to say of it.
+        """
+        return "train" not in self.modes and self.outputs == OUTPUTS_OF_A_LAYER and output != "y"
 
     def offers(self, column: str) -> bool:
         """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""

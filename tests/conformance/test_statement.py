@@ -22,7 +22,7 @@ def test_modes_alone_declare_an_implementation_that_only_infers(run, adapter):
         assert not [r for r in own if r.verdict in ("FAIL", "ERROR")], record.id
         assert {(r.mode, r.output) for r in own if r.verdict == "PASS"} >= {("infer", "y")}
         assert {r.mode for r in own} == {"infer"}
-    assert len(found.implementations) == 4
+    assert len(found.implementations) == 5
 
 
 def test_expensive_implementation_gets_few_signatures(run, adapter):
