@@ -157,12 +157,7 @@ class GradientBounds:
         return self.bounds.stored(gamma * self.used.r * self.dy, self._e_scaled(self.dy, e_t, gamma))
 
     def _e_scaled(self, t: Array, e_t: Array, gamma: Array) -> Array:
-        """Gamma r t, in whatever order: each factor, and each product of two, may underflow, or overflow."""
-        b, u, r, e_r, g = self.bounds, self.bounds.units.u, self.used.r, self.used.e_r, np.abs(gamma)
-        size = np.abs(t) + e_t
-        flush = b.units.smallest * (2 + g + r + g * r) + size * (r * b.flushed(g) + b.flushed(g * r))
-        peak = np.maximum(g, 1) * np.maximum(r + e_r, 1) * np.maximum(size, 1)
-        return b.vacuous(g * b.e_product(r, e_r, np.abs(t), e_t, 3 * u) + flush, peak)
+        return self.bounds.e_scaled(np.abs(gamma), self.used.r, self.used.e_r, np.abs(t), e_t)
 
     @property
     def _averaging(self) -> int:

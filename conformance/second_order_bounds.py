@@ -29,7 +29,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from conformance.bounds import Batch, Bounds, Used
-from conformance.roundings import grown, growth
 from reference.spec import Array
 
 _NESTED = 4  # means of values that hold means: the deepest of reverse over reverse
@@ -149,14 +148,16 @@ def _times(p: _Series, q: _Series) -> _Series:
 
 def e_infer(b: Bounds, used: Used, gamma: Array, tangent: Array) -> Array:
     """y. = gamma r X in inference: the reciprocal root, and three roundings."""
-    u, g, size = b.units.u, np.abs(gamma), np.abs(tangent)
-    e = g * size * (grown(used.e_r, 3 * u) + growth(3 * u) * used.r) + b.units.smallest * (2 + g + size + used.r)
-    return b.stored(gamma * used.r * tangent, b.vacuous(e, g * size * (used.r + used.e_r)))
+    e = b.e_scaled(np.abs(gamma), used.r, used.e_r, np.abs(tangent), np.zeros_like(tangent))
+    return b.stored(gamma * used.r * tangent, e)
 
 
 def e_infer_mean_dgamma(b: Bounds, batch: Batch, used: Used, dy: Array, tangent: Array) -> Array:
-    """dgamma. / n = r mean(dy X) in inference: a sum, whose exact value may be 0."""
-    size = batch.average(np.abs(dy * tangent))
+    """dgamma. / n = r mean(dy X) in inference: a sum, whose exact value may be 0; a factor, or X r, may underflow."""
+    size, each, along = batch.average(np.abs(dy * tangent)), np.abs(dy), np.abs(tangent)
     exact = np.abs(batch.average(dy * tangent))
     e = (used.r + used.e_r) * b.g(6) * size + used.e_r * exact
-    return b.vacuous(e + 3 * b.units.smallest, b.n * size * used.r)
+    lost = used.r * (b.flushed(each) * along + each * b.flushed(along)) + each * b.flushed(along * used.r)
+    e = e + batch.average(lost) + 3 * b.units.smallest * (1 + used.r + used.e_r)
+    most = along.max(batch.axes, keepdims=True, initial=0) * used.r
+    return b.vacuous(e, np.maximum(b.n * size * np.maximum(used.r, 1), most))

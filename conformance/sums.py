@@ -91,6 +91,13 @@ class Sums:
         """A product of magnitudes, each with its error, and the roundings ku: (a + e_a)(b + e_b)(1 + u)^k - a b."""
         return grown(a * e_b + e_a * (b + e_b), ku) + growth(ku) * (a * b)
 
+    def e_scaled(self, g: Array, r: Array, e_r: Array, t: Array, e_t: Array) -> Array:
+        """Magnitudes g r t, in whatever order: each factor, and each product of two, may underflow, or overflow."""
+        size = t + e_t
+        flush = self.units.smallest * (2 + g + r + g * r) + size * (r * self.flushed(g) + self.flushed(g * r))
+        peak = np.maximum(g, 1) * np.maximum(r + e_r, 1) * np.maximum(size, 1)
+        return self.vacuous(g * self.e_product(r, e_r, t, e_t, 3 * self.units.u) + flush, peak)
+
     def flushed(self, size: Array) -> Array:
         """What a magnitude, known to a factor of 2, may lose by underflow: itself or less, if it is small."""
         return np.where(size < 2 * self.units.smallest, np.fmin(size, self.units.smallest), 0)

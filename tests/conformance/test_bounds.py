@@ -11,7 +11,7 @@ from conformance.bounds import Affine, Batch, Bounds, Used, rho
 from conformance.gradient_bounds import GradientBounds
 from conformance.numerics import Numerics, Units, finfo
 from conformance.roundings import binade
-from conformance.second_order_bounds import TangentBounds
+from conformance.second_order_bounds import TangentBounds, e_infer, e_infer_mean_dgamma
 from conformance.step import OWN
 from reference import Semantics, Spec
 from reference.batches import observe
@@ -106,6 +106,24 @@ def test_a_distance_times_r_that_overflows_makes_dgamma_vacuous():
     """In inference (x - m) r may be infinite where dy makes it small again."""
     dy, x, r, zero = np.full((2, 1), 1e-30), np.full((2, 1), 1e37), np.full((1, 1), 1e3), np.zeros((1, 1))
     assert np.isposinf(GradientBounds(bounds(2), batch_of(x), Used(zero, zero, r, zero), dy, 0 * dy).e_mean_dyz).all()
+
+
+def test_tangents_in_inference_may_underflow_and_overflow_as_gradients_do():
+    """Gamma r X and r mean(dy X): what is flushed before a large factor, and what overflows before a small one."""
+    one, zero = np.ones((1, 1)), np.zeros((1, 1))
+    batch, b = batch_of(np.zeros((2, 1))), bounds(2)
+
+    def y(gamma, r, x):
+        return e_infer(b, Used(zero, zero, r * one, zero), gamma * one, x * one)
+
+    def dgamma(dy, r, x):
+        each = np.ones((2, 1))
+        return e_infer_mean_dgamma(b, batch, Used(zero, zero, r * one, zero), dy * each, x * each)
+
+    assert y(3e-35, 1e-8, 1e33) >= 3e-10
+    assert dgamma(1e-39, 1e10, 1e20) >= 1e-9
+    assert np.isposinf(y(1e3, 1e-3, 8e37))
+    assert np.isposinf(dgamma(1e-30, 1e3, 1e37))
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 1e38), (64, 2e36)])
