@@ -41,6 +41,33 @@ def check_request(request):
             raise NotUnderstood("request: %s is missing; add it%s" % (needed, said))
 
 
+def check_statement(whose, said, place="statement"):
+    """Raise `NotUnderstood` for what of a statement JSON cannot say: it names the place, and what was meant."""
+    if place == "statement" and not isinstance(said, dict):
+        raise NotUnderstood(
+            '%s.statement: %r is no statement; give a dict, {"id": "mine.batch_norm", ...}' % (whose, said)
+        )
+    inner = said.items() if isinstance(said, dict) else enumerate(said) if isinstance(said, (list, tuple)) else ()
+    if place.count(".") + place.count("[") > 8:
+        raise NotUnderstood("%s.%s: holds itself, or too much; write it out" % (whose, place))
+    for name, one in inner:
+        check_statement(whose, one, ("%s.%s" if isinstance(said, dict) else "%s[%s]") % (place, name))
+    if not isinstance(said, (dict, list, tuple, str, int, float, type(None))):
+        raise NotUnderstood("%s.%s: %r is no JSON; did you mean %s?" % (whose, place, said, _meant(said)))
+
+
+def _meant(said):
+    """Return how JSON, or a Python literal, says what a value of another type seems to mean."""
+    name = getattr(said, "__name__", None)
+    if isinstance(name, str):
+        return json.dumps(name)
+    if isinstance(said, (bytes, bytearray)):
+        return json.dumps(said.decode("utf-8", "replace"))
+    if isinstance(said, (set, frozenset, range)):
+        return json.dumps(sorted(said, key=str), default=str)
+    return json.dumps(said.tolist() if hasattr(said, "tolist") else str(said), default=str)
+
+
 def misread(request, case, tensors, ready):
     """Return the outcome of a question that is not understood, None where it is."""
     try:

@@ -21,6 +21,7 @@ from reference.spec import Array
 
 _FREE = {"schema", "about", "tensors"}  # beside the fields of `Case`: a version, what a corpus file says of itself
 _OF_A_TENSOR = {"dtype", "data", "shape"}
+_NO_NUMBERS = (str, dict, type(None))
 _DTYPES = (*get_args(Dtype), "bool", "int32", "int64")
 
 
@@ -34,11 +35,15 @@ def fields(text: str) -> dict[str, Any]:
         found: object = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError(
+            "not a case: its lists or objects are nested too deeply; a tensor has no more than 64 axes"
+        ) from error
     if not isinstance(found, dict):
         raise NotACase(f'not a case: it must be an object, {{"spec": …}}, and is {_kind(found)}')
     given = cast("dict[str, Any]", found)
     if (schema := given.pop("schema", SCHEMA)) != SCHEMA:
-        raise ValueError(f"schema {schema}, but this version reads schema {SCHEMA}")
+        raise ValueError(f"schema {json.dumps(schema)}, but this version reads schema {SCHEMA}")
     given.pop("about", None)
     _check(given, Case, "")
     return given
@@ -52,6 +57,12 @@ def tensor(name: str, given: object) -> Array:
     _known(own, _OF_A_TENSOR, ("dtype", "data"), f"tensors: {name}")
     if own["dtype"] not in _DTYPES:
         raise ValueError(f"tensors: {name}: {_none_of(own['dtype'], _DTYPES, 'dtype')}")
+    if (wrong := _no_number(own["data"])) is not None:
+        raise ValueError(
+            f"tensors: {name}: data must be numbers in lists, and holds {json.dumps(wrong[0])}; write a number"
+        )
+    if own["dtype"] != "bool" and _no_number(own["data"], bool):
+        raise ValueError(f"tensors: {name}: data holds true or false; write 1 or 0, or the dtype bool")
     try:
         with np.errstate(all="ignore"):
             array = np.array(own["data"], numpy_dtype(own["dtype"]))
@@ -61,6 +72,14 @@ def tensor(name: str, given: object) -> Array:
     if (lost := _lost(own["data"], array)) is not None:
         raise ValueError(f"tensors: {name}: {lost} is too large for {own['dtype']}; write Infinity, or another dtype")
     return _shaped(name, array, own.get("shape"))
+
+
+def _no_number(data: object, kinds: Any = _NO_NUMBERS) -> tuple[object] | None:
+    """Return the first thing among nested lists that is of a kind which is no number, None where there is none."""
+    if isinstance(data, list):
+        inner = (_no_number(one, kinds) for one in cast("list[object]", data))
+        return next((found for found in inner if found), None)
+    return (data,) if isinstance(data, kinds) else None
 
 
 def _shaped(name: str, array: Array, shape: object) -> Array:
@@ -128,13 +147,16 @@ def _known(given: dict[str, Any], known: Iterable[str], required: tuple[str, ...
 
 def _none_of(value: object, known: tuple[Any, ...], what: str) -> str:
     shown = json.dumps(value)
-    return f"{shown} is no {what} here; {_nearest(str(value), [str(k) for k in known])}"
+    return (
+        f"{shown} is no {what} here; {_nearest(str(value), [str(k) for k in known], quote=isinstance(known[0], str))}"
+    )
 
 
-def _nearest(word: str, known: list[str]) -> str:
+def _nearest(word: str, known: list[str], quote: bool = True) -> str:
     near = difflib.get_close_matches(word, known, n=1)
     listed = f"use one of {', '.join(known)}"
-    return f'did you mean "{near[0]}"? Or {listed}' if near else listed
+    meant = near and (f'"{near[0]}"' if quote else near[0])
+    return f"did you mean {meant}? Or {listed}" if near else listed
 
 
 def unknown(word: str, known: list[str]) -> str:

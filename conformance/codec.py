@@ -148,6 +148,7 @@ def check(case: Case) -> None:
     for t in range(len(case.steps)):
         if f"{t}.x" not in case.tensors:
             raise ValueError(f"step {t} has no input; add a tensor named {t}.x")
+    _check_numbers(case)
     _check_names(case)
     plain = dataclasses.replace(case.spec, virtual_batch_size=None)  # whether a batch divides is for the judge to say
     wanted: dict[str, tuple[int, ...]] = {}
@@ -161,6 +162,22 @@ def check(case: Case) -> None:
         dtype = case.dtypes.of(name)
         if dtype and array.dtype.name != dtype:
             raise ValueError(f"{name} is {array.dtype.name}, but dtypes says {dtype}; change one of them")
+
+
+def _check_numbers(case: Case) -> None:
+    """Raise ValueError for a number of batches, of sites or of an axis that there cannot be."""
+    if case.batches < 0:
+        raise ValueError(f"batches is {case.batches}; no fewer than 0 can have entered")
+    if case.actions.sites < 1:
+        raise ValueError(f"actions.sites is {case.actions.sites}; at least 1 makes the calls")
+    for t, step in enumerate(case.steps):
+        if not 0 <= step.site < case.actions.sites:
+            raise ValueError(
+                f"steps[{t}].site is {step.site}, but actions.sites is {case.actions.sites}; sites count from 0"
+            )
+    for axis in case.actions.unknown_sizes:
+        if not 0 <= axis < len(case.shape):
+            raise ValueError(f"actions.unknown_sizes names axis {axis}, but the input has shape {case.shape}")
 
 
 def _check_names(case: Case) -> None:

@@ -13,14 +13,17 @@ from conformance import bounds, expectation, not_finite, observed
 from conformance.case import initial_state, without
 from conformance.expectation import Answers, Expected
 from conformance.expected import digits
+from conformance.facts import OUTPUTS
 from conformance.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
 from conformance.question import Plan, Question
 from conformance.results import Deviation, Result, Rho
+from conformance.spelling import nearest
 from conformance.statement import Statement
 from reference import Refusal, Renorm, State
 from reference.precision import widened
 from reference.spec import Array, kept_shape
 
+MISSING = "the output is missing"
 _RENORM = ("renorm_mean", "renorm_stddev", "moving_stddev")
 
 
@@ -43,6 +46,10 @@ class _Judge:
     def results(self) -> Any:
         """Yield the results of every step; nobody knows what is right after a training step that made no sense."""
         lost = False
+        if len(self.reply.outcomes) > len(self.case.steps):
+            said = f"it gave {len(self.reply.outcomes)} outcomes for {len(self.case.steps)} steps; give one for each"
+            yield self._result(len(self.case.steps) - 1, "FAIL", said)
+            return
         for t, expected in enumerate(expectation.trajectory(self.plan, self.reply.refused)):
             outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
             if t in self.plan.lacked and not isinstance(outcome, Crashed | TimedOut):
@@ -93,6 +100,14 @@ class _Judge:
         for output in (o for o in self.statement.returns(self.question.facts[t]) if o in trajectory):
             if output in outcome.tensors or not self.statement.may_leave_out(output):
                 yield self._array(t, output, outcome.tensors.get(output), checks)
+
+    def _missing(self, t: int, output: str) -> str:
+        """Return what to say where an output is not there; something that is no output may have been meant for it."""
+        outcome = self.reply.outcomes[t]
+        given = outcome.tensors if isinstance(outcome, Outputs) else {}
+        strays = [name for name in given if name not in OUTPUTS]
+        meant = [name for name in strays if nearest(name, OUTPUTS) == output]
+        return f'the output is missing; "{meant[0]}" is no output; did you mean {output}?' if meant else MISSING
 
     def checks(self, t: int, trajectory: Answers, outcome: Outputs) -> dict[str, Answers]:
         """Return what a step's arrays are compared with, by check."""
@@ -151,7 +166,7 @@ class _Judge:
         wanted = checks["trajectory"][output]
         numerics = self.plan.label(t, output)
         if got is None:
-            return self._result(t, "FAIL", "the output is missing", output, rho="inf", numerics=numerics)
+            return self._result(t, "FAIL", self._missing(t, output), output, rho="inf", numerics=numerics)
         problem = _shape_or_dtype(got, wanted)
         if problem:
             return self._result(t, "FAIL", problem, output, rho="inf", numerics=numerics, dtype=got.dtype.name)

@@ -31,6 +31,13 @@ _MEANT = {
     "no": "false",
     "on": "true",
     "off": "false",
+    "channels_first": "second",
+    "channels_last": "last",
+    "nchw": "second",
+    "nhwc": "last",
+    "welford": "stable",
+    "chan": "stable",
+    "gradient": "dx",
 }
 """Words of others, and what they are called here."""
 
@@ -60,7 +67,7 @@ def nearest(value: Any, known: Iterable[Any]) -> Any:
     """
     words = {_word(one).lower(): one for one in known}
     said = _word(value).lower()
-    meant = _MEANT.get(said, said)
+    meant = said if said in words else _MEANT.get(said, said)
     return words[difflib.get_close_matches(meant, words, n=1, cutoff=0.0)[0]]
 
 
@@ -116,8 +123,15 @@ def _faults(info: inspect.Type, value: Any, place: str) -> Iterator[str]:
         yield from _of_dict(info, value, place)
     elif isinstance(info, (inspect.ListType, inspect.VarTupleType)):
         yield from _of_list(info, value, place)
+    elif isinstance(value, str) and not value.isprintable() and (bad := _no_utf8(value)):
+        yield f"{place}: {value!a} holds {bad}, which is no character; leave it out"
     elif type(info) in _KINDS and not _is(info, value):
         yield _wrong(place, value, _KINDS[type(info)], _as(info, value))
+
+
+def _no_utf8(text: str) -> str:
+    """Return the first half of a surrogate pair that a text holds, which no file could; empty where there is none."""
+    return next((ascii(one) for one in text if "\ud800" <= one <= "\udfff"), "")
 
 
 def _of_union(info: inspect.UnionType, value: Any, place: str) -> Iterator[str]:
@@ -163,7 +177,7 @@ def _of_dict(info: inspect.DictType, value: Any, place: str) -> Iterator[str]:
 
 def _of_list(info: inspect.ListType | inspect.VarTupleType, value: Any, place: str) -> Iterator[str]:
     if not isinstance(value, (list, tuple)):
-        yield _wrong(place, value, "a list", [value])
+        yield _wrong(place, value, "a list", None if value is None else [value])
         return
     for n, one in enumerate(cast("list[Any]", value)):
         yield from _faults(info.item_type, one, f"{place}[{n}]")
@@ -186,7 +200,7 @@ def _is(info: inspect.Type, value: Any) -> bool:
 def _as(info: inspect.Type, value: Any) -> Any:
     """Return a value as the type wants it, None where it cannot be read so."""
     if isinstance(info, inspect.StrType):
-        return None if isinstance(value, (dict, list)) else str(value)
+        return None if value is None or isinstance(value, (dict, list)) else str(value)
     meant = _MEANT.get(str(value).lower(), value)
     kinds: dict[type[inspect.Type], Any] = {inspect.IntType: int, inspect.FloatType: float, inspect.BoolType: bool}
     try:

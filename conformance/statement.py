@@ -246,13 +246,16 @@ def recorded(record: ImplementationRecord) -> Statement:
 
 
 def _check_names(statement: Statement) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9._+-]+", statement.id):
-        meant = re.sub(r"[^A-Za-z0-9._+-]+", "_", statement.id) or "mine.batch_norm"
-        raise Misspelt(f'id: "{statement.id}" is not of letters, digits and ._+-; did you mean {meant}?')
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", statement.id):
+        meant = re.sub(r"[^A-Za-z0-9._+-]+", "_", statement.id).lstrip(".+-") or "mine.batch_norm"
+        rule = "begins with no letter or digit" if meant != statement.id and re.match(r"[.+-]", statement.id) else ""
+        raise Misspelt(f'id: "{statement.id}" {rule or "is not of letters, digits and ._+-"}; did you mean {meant}?')
     vocabulary.check_conventions(statement.conventions)
     vocabulary.check_outputs("outputs", statement.outputs)
     vocabulary.check_words("lacks", "column of the matrix", statement.lacks, COLUMNS)
     vocabulary.check_words("device", "device", [statement.device], DEVICES)
+    if not statement.outputs:
+        raise Misspelt("outputs: names none, and nothing could be judged; name y at least")
     if not statement.modes:
         raise Misspelt("modes: names none, and nothing could be asked; name train, infer, or both")
     if statement.signatures < 1:
@@ -291,6 +294,10 @@ def _check_refusal(place: str, refusal: Refusal) -> None:
     vocabulary.check_when(f"{place}.when", refusal.when, besides=("output",))
     if not [name for name in refusal.error if name.strip()]:
         raise Misspelt(f"{place}.error: names no error; name the types it raises there, such as ValueError")
+    for name in refusal.error:
+        if not re.fullmatch(r"[\w.$:]+", name):
+            meant = re.sub(r"[^\w.$:]+", "", name)
+            raise Misspelt(f'{place}.error: "{name}" is no name of a type, and none would match; did you mean {meant}?')
 
 
 def matches(when: When, facts: dict[str, Any]) -> bool:

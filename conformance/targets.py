@@ -74,6 +74,8 @@ def introduced(target: str, device: str = "cpu", python: str = sys.executable, s
     entries = [_entry(target, listing, device) for listing in hello.implementations]
     if target.startswith(EXEC):  # a worker of its own
         entries = [msgspec.structs.replace(e, environment=f"exec-{entries[0].statement.id}") for e in entries]
+    if twice := [entry.id for n, entry in enumerate(entries) if entry.id in [other.id for other in entries[:n]]]:
+        raise InvalidInput(f"-i {target}: announces {twice[0]} twice; give each implementation an id of its own")
     here = [entry for entry in entries if entry.device == device]
     if not here:
         said = ", ".join(entry.id for entry in entries) or "none at all"

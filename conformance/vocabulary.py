@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from typing import Any, cast
@@ -35,16 +36,22 @@ def check_when(place: str, when: dict[str, list[Any]], *, besides: Iterable[str]
 def _check_value(place: str, fact: str, value: Any) -> None:
     if fact in WHOLE:
         if not _is_number(fact, value):
-            meant = f"; did you mean {int(value)}?" if isinstance(value, str) and value.isdecimal() else ""
-            raise Misspelt(f'{place}: "{value}" is not {WHOLE[fact]}{meant}')
+            raise Misspelt(f"{place}: {json.dumps(value)} is not {WHOLE[fact]}{_whole(fact, value)}")
     elif not any(value == one and type(value) is type(one) for one in VALUES[fact]):
         raise Misspelt(stray(place, f"value of {fact}", value, VALUES[fact]))
+
+
+def _whole(fact: str, value: Any) -> str:
+    """Return which number was meant, in words; empty where none can be read."""
+    text = str(value).removesuffix(".0")
+    meant = int(text) if text.removeprefix("-").isdecimal() else None
+    return f"; did you mean {meant}?" if meant is not None and _is_number(fact, meant) else ""
 
 
 def _is_number(fact: str, value: Any) -> bool:
     several = cast("list[Any]", value) if fact == "axis" and isinstance(value, list) else [value]
     least = {"rank": 0, "sites": 1}.get(fact, -math.inf)
-    return all(isinstance(one, int) and not isinstance(one, bool) and one >= least for one in several)
+    return bool(several) and all(isinstance(one, int) and not isinstance(one, bool) and one >= least for one in several)
 
 
 def check_semantics(place: str, fields: dict[str, Any]) -> None:

@@ -313,6 +313,7 @@ def instantiate(targets, device, only=()):
     ready, listing = {}, []
     for target in targets:
         for cls in load(target):
+            asked.check_statement(cls.__name__, getattr(cls, "statement", None))
             identity, reason, about = "%s@%s" % (cls.statement.get("id", cls.__name__), device), "", {}
             if only and identity not in only:
                 continue

@@ -109,6 +109,19 @@ FAULTS = {
 }
 
 
+FAULTS |= {
+    "nested": ("[" * 100_000, "nested too deeply"),
+    "text": (changed("tensors", "0.x", "data", to=[["1", 2], [3, 4]]), 'holds "1"; write a number'),
+    "null": (changed("tensors", "0.x", "data", to=[[None, 2], [3, 4]]), "holds null; write a number"),
+    "flag": (changed("tensors", "0.x", "data", to=[[True, 2], [3, 4]]), "true or false; write 1 or 0"),
+    "batches": (changed("batches", to=-1), "batches is -1"),
+    "sites": (changed("actions", to={"sites": 0}), "actions.sites is 0"),
+    "site": (changed("steps", 0, "site", to=2), "steps[0].site is 2, but actions.sites is 1"),
+    "sizes": (changed("actions", to={"unknown_sizes": [7]}), "names axis 7, but the input has shape (2, 2)"),
+    "order": (changed("steps", 0, "derivatives", to=[{"order": "1"}]), '"1" is no value here; did you mean 1?'),
+}
+
+
 @pytest.mark.parametrize(("text", "says"), FAULTS.values(), ids=FAULTS)
 def test_each_mistake_in_a_case_written_by_hand_has_its_own_error(tmp_path, text, says):
     """The file, the place, what is wrong and the nearest right word; and exit code 2 from a replay."""

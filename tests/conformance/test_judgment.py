@@ -341,3 +341,22 @@ def test_a_negative_variance_is_rounded_too():
     f = np.float32
     y = x.astype(f) * (f(1) / np.sqrt(variance.astype(f) + f(0.1)))
     assert verdicts(case, [Outputs({"y": y.astype(np.float64)})], statement)[0, "y"].verdict == "PASS"
+
+
+def test_an_output_by_a_wrong_name_is_told_the_right_one(small_case):
+    """What is missing under its name is there under another that means nothing."""
+    case = small_case(modes="train")
+    given = dict(exact(case)[0].tensors)
+    given["moving_var"] = given.pop("moving_variance")
+    found = verdicts(case, [Outputs(given)])[0, "moving_variance"]
+    assert (found.verdict, found.reason) == (
+        "FAIL",
+        'the output is missing; "moving_var" is no output; did you mean moving_variance?',
+    )
+
+
+def test_more_outcomes_than_steps_are_no_answer(small_case):
+    """One outcome for each step is the protocol; which of them belongs to which step nobody knows otherwise."""
+    case = small_case(modes="train")
+    (found,) = verdicts(case, [*exact(case), *exact(case)]).values()
+    assert (found.verdict, found.reason) == ("FAIL", "it gave 2 outcomes for 1 steps; give one for each")

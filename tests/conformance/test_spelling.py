@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
 from pathlib import Path
@@ -47,6 +48,19 @@ STATEMENTS: list[tuple[dict[str, Any], str, str]] = [
     ({"accept": []}, '"accept" is no field', "accepts"),
     ({"modes": ["inference"]}, 'modes[0]: "inference"', "infer"),
     ({"modes": ["trian"]}, 'modes[0]: "trian"', "train"),
+    ({"outputs": []}, "outputs: names none", "y at least"),
+    ({"outputs": ["gradient"]}, '"gradient" is no output', "dx"),
+    ({"id": "."}, 'id: "." begins with no letter or digit', "mine.batch_norm"),
+    ({"documentation": None}, "documentation: null is not a text", "give a text"),
+    ({"documentation": "a\ud800"}, "documentation: 'a\\ud800'", "leave it out"),
+    ({"modes": None}, "modes: null is not a list", "give a list"),
+    ({"supports": {"rank": [2.0]}}, "supports.rank: 2.0 is not a whole number", "2"),
+    ({"supports": {"axis": ["-1"]}}, 'supports.axis: "-1" is not an axis', "-1"),
+    ({"supports": {"axis": [[]]}}, "supports.axis: [] is not an axis", "a list of them"),
+    ({"supports": {"channel": ["channels_first"]}}, 'channel: "channels_first"', "second"),
+    ({"supports": {"channel": ["NHWC"]}}, 'channel: "NHWC"', "last"),
+    (rule(numerics={"variance": "welford"}), 'numerics.variance: "welford"', "stable"),
+    (refusal(error=["Value Error"]), 'refusals[0].error: "Value Error"', "ValueError"),
     ({"modes": "infer"}, 'modes: "infer" is not a list', '["infer"]'),
     ({"signatures": "16"}, 'signatures: "16" is not a whole number', "16"),
     ({"signatures": 0}, "signatures: 0", "≥ 1"),
@@ -196,6 +210,34 @@ def test_a_worker_refuses_a_question_that_it_half_understands(place, value, says
     assert isinstance(said, outcome.Crashed)
     assert says in said.reason
     assert near in said.reason.partition(says)[2], said.reason
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (None, "Mine.statement: None is no statement; give a dict"),
+        ({"modes": {"infer"}}, "Mine.statement.modes: {'infer'} is no JSON; did you mean [\"infer\"]?"),
+        ({"rank": {"rank": np.arange(2)}}, "is no JSON; did you mean [0, 1]?"),
+        (
+            {"refusals": [{"error": [ValueError]}]},
+            "refusals[0].error[0]: <class 'ValueError'> is no JSON; did you mean \"V",
+        ),
+        ({"id": b"mine"}, 'did you mean "mine"?'),
+    ],
+)
+def test_a_statement_that_json_cannot_say_names_the_place_and_what_was_meant(statement, says):
+    """A set, an array, a class, bytes, or nothing: not whatever Python happened to trip over."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        worker.asked.check_statement("Mine", statement)
+
+
+def test_an_implementation_that_is_announced_twice_is_refused(misspelt):
+    """Whose answers would be whose, nobody could say."""
+    path = Path(misspelt().partition(":")[0])
+    path.write_text(path.read_text() + "IMPLEMENTATIONS = [Mine, Mine]\n")
+    result = CliRunner().invoke(main, ["run", "-i", str(path)])
+    assert result.exit_code == 2, result.output
+    assert "announces mine.batch_norm@cpu twice" in result.output
 
 
 def test_a_request_that_nobody_could_answer_ends_the_worker():
