@@ -60,6 +60,8 @@ def canonical(semantics: Semantics, *, keeps: bool = True) -> Semantics:
         plain["single_value"] = "factor_1"
     if s.empty_batch in ("keep", "zero") and not keeps:
         plain["empty_batch"] = "nan"
+    if s.frozen == "train" and not keeps:
+        plain["frozen"] = "batch"  # there is nothing that would move
     if s.frozen == "batch" and s.training_statistics == "moving":
         plain["frozen"] = "infer"  # the moving statistics stay, and normalize
     plain |= {name: getattr(Semantics(), name) for name in NAMES if meaningless(name, s)}
@@ -125,6 +127,12 @@ def inapplicable(statement: Statement, name: str, *, keeps: bool) -> str:
         (name == "indivisible_inference" and "infer" not in statement.modes, "it only trains"),
     ]
     return next((why for found, why in reasons if found), "") or _unoffered(statement, name)
+
+
+def hidden(statement: Statement, name: str, *, keeps: bool) -> str:
+    """Return why no answer shows a field; statistics that nothing moves are still what inference normalizes by."""
+    seen = "infer" in statement.modes and name in ("frozen", "initial_mean", "initial_variance")
+    return inapplicable(statement, name, keeps=keeps or seen)
 
 
 def _unoffered(statement: Statement, name: str) -> str:

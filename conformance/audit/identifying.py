@@ -28,8 +28,6 @@ from reference.dtypes import stored
 
 _LOOSEST = Rule("supposed", numerics={"variance": "fast", "affine": "folded", "sums": "serial"})
 _WIDE = ("float32", "float64")
-_BY_WHAT_IS_GIVEN = ("frozen", "moving_spread", "initial_mean", "initial_variance")
-"""Fields that inference shows of statistics that nothing moves."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -176,9 +174,7 @@ def _found(search: Search, places: tuple[Place, ...]) -> Found:
 def meant(statement: Statement, semantics: Semantics, taken: Iterable[str]) -> Semantics:
     """Return the semantics, fields that show in no answer as if nothing was said of them; taken: dtypes that answer."""
     keeps = semantics.average != "none"
-    given = "infer" in statement.modes  # who never moves its statistics infers by them, and so does one that is frozen
-    means = {n: keeps or (given and n in _BY_WHAT_IS_GIVEN) for n in fields.NAMES}
-    silent = {n: getattr(Semantics(), n) for n in fields.NAMES if fields.inapplicable(statement, n, keeps=means[n])}
+    silent = {n: getattr(Semantics(), n) for n in fields.NAMES if fields.hidden(statement, n, keeps=keeps)}
     if "float64" not in taken:  # float32 rounds any fraction
         silent |= {name: getattr(Semantics(), name) for name in ("fraction_dtype", "fraction_rounded")}
     silent.setdefault("output_dtype", _storage(semantics, list(taken)))

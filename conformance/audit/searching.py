@@ -113,7 +113,7 @@ class Search:
 
     def _fields(self, probe: Probe) -> tuple[str, ...]:
         wanted = _TOGETHER if set(probe.fields) & set(_TOGETHER) else probe.fields
-        return tuple(name for name in wanted if not fields.inapplicable(self.statement, name, keeps=self.keeps))
+        return tuple(name for name in wanted if not fields.hidden(self.statement, name, keeps=self.keeps))
 
     @property
     def keeps(self) -> bool:
