@@ -93,6 +93,7 @@ prove-gate: $(RUN_READY) ## gate ten seeds drawn afresh (CASES; GATE_ARGS such a
 
 prove-audit: $(RUN_READY) ## the audit over everything: cells proven, identify, translations
 	@$(BIN)/python tests/benchmarks/prove_audit.py
+	@AUDIT_SEEDS=10 $(BIN)/python -m pytest -q tests/conformance/test_audit.py -k random
 	@$(BIN)/python tests/benchmarks/prove_translate.py
 
 prove-hunt: $(DEV_READY) ## hunt thirty named faults down to at most twelve elements

@@ -22,6 +22,7 @@ from conformance.outcome import Outputs, Refused, Reply
 from conformance.question import Question
 from conformance.statement import Rule, Statement
 from reference import Refusal, Semantics
+from reference.precision import widened
 from reference.spec import Array
 
 Candidate = dict[str, Any]
@@ -30,6 +31,7 @@ _TOGETHER = ("mask", "mask_rank", "mask_offset", "all_masked")
 _BY_PATH = ("stored_variance",)
 """What another path, of virtual batches or of a mask, may do differently."""
 _CLOSE, _HALF = 1e-3, 2  # of the largest value; bytes of a half
+_FEW = 10  # candidates whose bounds are computed where none explains an answer
 _GRADIENTS = ("dx", "dgamma", "dbeta")
 PLAIN = PROBES[0]
 
@@ -169,7 +171,9 @@ class Search:
         elif gave_up is not None:
             self.raised[probe.name] = Raised(_error(gave_up), case)
         else:
-            self.unexplained[probe.name] = _nearest(answered, extended)
+            apart = {n: _distance(reply, self._answers[probe.name, _key(c)]) for n, c in classes.items()}
+            ordered = [classes[name] for name in sorted(apart, key=lambda name: apart[name])]
+            self.unexplained[probe.name] = _nearest(answered, ordered)
 
     def _is_near(self, case: Case, reply: Reply, answers: list[Values | Refusal]) -> bool:
         """Return whether an answer is within a thousandth of what semantics give; bounds are far below."""
@@ -220,9 +224,21 @@ def _explains(answered: Answered, probe: Probe, candidate: Candidate) -> bool:
     return answered.fit({name: value for name, value in candidate.items() if name != "output_dtype"}).status != "fails"
 
 
-def _nearest(answered: Answered, extended: list[Candidate]) -> str:
-    """Return which candidate is the nearest to an answer that none explains, and what is off; of some hundred."""
-    fits = [(answered.fit(candidate), candidate) for candidate in extended[:100]]
+def _distance(reply: Reply, answers: list[Values | Refusal]) -> float:
+    """Return how far y is from what semantics give, in its own unit; what is not answered alike is infinitely far."""
+    worst = 0.0
+    for outcome, wanted in zip(reply.outcomes, answers, strict=False):
+        got = outcome.tensors.get("y") if isinstance(outcome, Outputs) else None
+        if got is None or isinstance(wanted, Refusal) or got.shape != wanted["y"].shape:
+            return float("inf")
+        off = np.abs(widened(got, np.float64) - widened(wanted["y"], np.float64)).max(initial=0)
+        worst = max(worst, float(off) if np.isfinite(off) else float("inf"))
+    return worst
+
+
+def _nearest(answered: Answered, ordered: list[Candidate]) -> str:
+    """Return which candidate is the nearest to an answer that none explains, and what is off; of the first few."""
+    fits = [(answered.fit(candidate), candidate) for candidate in ordered[:_FEW]]
     fit, candidate = min(fits, key=lambda one: float(one[0].rho) if one[0].rho is not None else 0.0)
     defaults = Semantics()
     said = [f"{name} {value}" for name, value in candidate.items() if getattr(defaults, name) != value]
