@@ -78,7 +78,8 @@ def meaningless(name: str, semantics: Semantics) -> str:
     renorm, virtual = _undefined(semantics, renorm=True), _undefined(semantics, virtual_batch_size=2)
     reasons = {
         **dict.fromkeys(("renorm", "reversed_clipping"), renorm),
-        **dict.fromkeys(("virtual_batches", "indivisible_inference"), virtual),
+        "virtual_batches": virtual,
+        "indivisible_inference": virtual or (semantics.virtual_batches == "ignored" and "all rows are one batch"),
         "fraction_rounded": semantics.fraction_dtype == "float64" and "the update fraction is not rounded",
         "all_masked": ignored or (semantics.mask_offset and "with an offset the denominator is never 0"),
         "mask_offset": ignored,
