@@ -30,7 +30,7 @@ from conformance.case import Case, Derivative, case_id
 from conformance.codec import encode_case
 from conformance.environment import Environment, Limits, Request, Worker, WorkerDied
 from conformance.outcome import Outputs, Reply
-from conformance.statement import facts
+from conformance.statement import every_step
 from conformance.targets import Entry
 
 AFRESH = Path(__file__).with_name("afresh.py")
@@ -180,7 +180,7 @@ def pool(entry: Entry, rng: np.random.Generator, seed: int, bases: int, most: in
 
 def _supported(entry: Entry, case: Case) -> bool:
     try:
-        return not entry.statement.unsupported(facts(case))
+        return not entry.statement.unsupported(*every_step(case))
     except (KeyError, IndexError, ValueError):
         return False
 
