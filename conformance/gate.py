@@ -17,7 +17,7 @@ from conformance.divergences import Divergence
 from conformance.errors import InvalidInput
 from conformance.explanation import Explanation, explain
 from conformance.results import NOTHING, CaseRecord, ImplementationRecord, Result, Run, why_nothing
-from conformance.strategies import CELLS
+from conformance.strategies import CELLS, DEFAULT
 
 Kind = Literal[
     "unexplained",
@@ -179,7 +179,7 @@ def _says(kind: Kind, implementation: str, output: str, failures: tuple[Result, 
 
 
 def _incomplete(run: Run, chosen: Run) -> Iterator[Finding]:
-    """Yield what is missing; a filtered run may leave cells empty, and a shard does."""
+    """Yield what is missing; a filtered run may leave cells empty, and so may a shard, or one case of each cell."""
     ids, wanted = ([record.id for record in part.implementations] for part in (run, chosen))
     for reason in run.reasons if not run.complete else ():
         about = next((identity for identity in ids if reason.startswith(f"{identity} ")), "")
@@ -187,7 +187,7 @@ def _incomplete(run: Run, chosen: Run) -> Iterator[Finding]:
             yield Finding("incomplete", reason, about)
     if not any(result.verdict in ("PASS", "FAIL") for result in chosen.results):
         yield Finding("incomplete", NOTHING + why_nothing(chosen.results))
-    if run.header.cases >= len(CELLS) and run.header.shard == "1/1" and not run.header.selected:
+    if run.header.cases >= DEFAULT and run.header.shard == "1/1" and not run.header.selected:
         for cell in unreached(run):
             yield Finding("incomplete", f"mandatory cell not reached: {cell}")
 

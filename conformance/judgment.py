@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import bounds, expectation, not_finite, observed
+from conformance import bounds, expectation, not_finite, observed, unbounded
 from conformance.case import initial_state, without
 from conformance.expectation import Answers, Expected
 from conformance.expected import digits
@@ -174,7 +174,8 @@ class _Judge:
         worst = max(compared.values(), key=lambda c: -1.0 if c[0] is None else float(c[0]))
         verdict, reason = "PASS", ""
         if worst[0] is None:
-            verdict, reason = "INCONCLUSIVE", "every bound is infinite"
+            verdict = "INCONCLUSIVE"
+            reason = f"every bound is infinite: {unbounded.reason(self.plan, t, output, self.reply.refused)}"
         elif float(worst[0]) > 1:
             verdict, reason = "FAIL", (worst[1] and _promise(checks[worst[1].check][output], worst[1])) or ""
         return self._result(

@@ -150,6 +150,7 @@ class Plan:
 
     def __init__(self, question: Question, statement: Statement) -> None:
         self.question, self.case, self.spec = question, question.case, question.spec
+        self._limitless = False
         self._steps = self._promised(statement)
         self.semantics, self._numerics = self._steps[0]
         modes = [self.mode(t) for t in range(len(self.case.steps))]
@@ -244,7 +245,8 @@ class Plan:
         x = self.case.dtypes.x
         wide = "float64" if x == "float64" else "float32"
         arithmetic = {"wide": wide, "input": x, "float32": "float32"}[numerics.accumulate]
-        return Units.of(arithmetic, self.dtype(numerics), x, self.case.dtypes.parameters)
+        units = Units.of(arithmetic, self.dtype(numerics), x, self.case.dtypes.parameters)
+        return dataclasses.replace(units, largest=np.inf, stored_largest=np.inf) if self._limitless else units
 
     def dtype(self, numerics: Numerics) -> str:
         """Return the dtype that an output is promised in."""
@@ -254,4 +256,15 @@ class Plan:
         """Return the plan with a training step's y held to other numerics."""
         plan = object.__new__(Plan)
         vars(plan).update(vars(self), _numerics=self._numerics | {("train", "y"): numerics}, _steps=())
+        return plan
+
+    def supposing(self, *, limitless: bool = False, clamped: bool = False) -> Plan:
+        """Return the plan as it would be if no dtype had a largest number, or every variance were kept above 0."""
+
+        def changed(promised: dict[tuple[str, str], Numerics]) -> dict[tuple[str, str], Numerics]:
+            return {of: msgspec.structs.replace(n, clamped=clamped or n.clamped) for of, n in promised.items()}
+
+        plan = object.__new__(Plan)
+        steps = tuple((semantics, changed(numerics)) for semantics, numerics in self._steps)
+        vars(plan).update(vars(self), _limitless=limitless, _steps=steps, _numerics=changed(self._numerics))
         return plan

@@ -17,7 +17,7 @@ from conformance.gate import decide
 from conformance.judgment import judge
 from conformance.outcome import Outputs, Reply
 from conformance.question import Question
-from conformance.strategies import SMOKE
+from conformance.strategies import DEFAULT, SMOKE
 
 BIASED = "wrong:BiasedForUnbiased"
 WRONG = '{ wrong = true, no_formula = "it reads memory that nobody wrote" }'
@@ -136,7 +136,7 @@ def test_drill_missing_framework(run, missing, gate):
 
 def test_drill_unreached_mandatory_cell(run, gate):
     """A run over everything that leaves a cell unjudged exits 3 and names it; a run of some implementations may."""
-    run("numpy.two_pass", cases=SMOKE, requested=False)
+    run("numpy.two_pass", cases=DEFAULT, requested=False)
     result = gate()
     assert result.exit_code == 3
     assert re.search(r"INCOMPLETE mandatory cell not reached: rank \d, axis", result.stdout)

@@ -151,7 +151,8 @@ def test_what_may_overflow_is_no_promise():
     case.tensors["0.x"][...] *= np.float32(1e30)
     for value in (np.inf, np.nan, 1e30):
         found = answered(case, promising(), 0, "moving_variance", 0, value)
-        assert (found.verdict, found.reason) == ("INCONCLUSIVE", "every bound is infinite")
+        assert found.verdict == "INCONCLUSIVE"
+        assert found.reason.startswith("every bound is infinite: an intermediate")
 
 
 @pytest.mark.parametrize("step", [TRAIN, INFER])
