@@ -204,7 +204,7 @@ def _returning(statement: Statement, reply: Reply) -> Statement:
     arrays = {n: a for o in reply.outcomes if isinstance(o, Outputs) for n, a in o.tensors.items()}
     named = {n: a.dtype.name for n, a in arrays.items() if n in OUTPUTS and a.dtype.name in get_args(Stored)}
     stored_as = [Rule("as returned", {"output": [n]}, numerics={"stored": dtype}) for n, dtype in named.items()]
-    outputs = tuple(name for name in statement.outputs if name in arrays)
+    outputs = tuple(name for name in statement.outputs if name in arrays) or statement.outputs  # where it raised
     return msgspec.structs.replace(statement, outputs=outputs, rules=[*statement.rules, *stored_as])
 
 

@@ -116,3 +116,28 @@ def test_what_identify_prints_conforms_in_a_run(identified, adapter, tmp_path, n
     assert result.exit_code == 0, result.output[-2000:]
     assert '"verdict":"PASS"' in (out / "run.jsonl").read_text()
     assert '"verdict":"FAIL"' not in (out / "run.jsonl").read_text()
+
+
+def test_who_raises_in_the_plain_case_is_identified_elsewhere(tmp_path):
+    """No output at all is returned there: that is said, and is no fault of the suite."""
+    path = tmp_path / "raising.py"
+    path.write_text(RAISING)
+    result = invoke("identify", "-i", f"{path}:Raising")
+    assert result.exit_code != 5, result.output
+    assert "TypeError" in result.output
+
+
+RAISING = """
+class Raising:
+    statement = {
+        "id": "own.raising", "packages": ["numpy"], "documentation": "https://example.org",
+        "conventions": {"momentum": "kept", "axis": "kept"}, "rules": [], "supports": {"rank": [3]},
+    }
+
+    def __init__(self, device):
+        pass
+
+    def run(self, case):
+        raise TypeError("rank 3")
+        yield
+"""
