@@ -121,7 +121,7 @@ class TwoPass(object):
     def mean(self, array):
         """Return the mean over the averaged axes."""
         total = self.total(array)
-        return total / array.dtype.type(array.size / total.size)
+        return total / array.dtype.type(array.size / max(total.size, 1))
 
     def moments(self, x):
         """Return mean and variance."""
@@ -141,7 +141,7 @@ class TwoPass(object):
         dgamma, dbeta = self.total(dy * z), self.total(dy)
         if not step.training:
             return gamma * r * dy, dgamma, dbeta
-        n = dy.dtype.type(dy.size / dbeta.size)
+        n = dy.dtype.type(dy.size / max(dbeta.size, 1))
         return gamma * r * (dy - dbeta / n - z * (dgamma / n)), dgamma, dbeta
 
 
@@ -236,7 +236,8 @@ class Pairwise(TwoPass):
     def rows(self, array):
         """Return the array as rows, one for each value that is averaged over."""
         inner = [size for i, size in enumerate(array.shape) if i not in self.axes]
-        return np.moveaxis(array, self.axes, range(len(self.axes))).reshape([-1] + inner)
+        rows = int(np.prod([array.shape[i] for i in self.axes]))
+        return np.moveaxis(array, self.axes, range(len(self.axes))).reshape([rows] + inner)
 
     def kept(self, row, array):
         """Return a row with the averaged axes of the array, of size 1, in it again."""

@@ -183,3 +183,12 @@ def test_who_only_infers_must_refuse_a_batch_of_more_channels_than_its_statistic
     (found,) = judge("case", Question(named.case), only, reply)
     assert (found.step, found.verdict) == (1, "FAIL")
     assert found.reason.startswith("accepted what must be refused")
+
+
+def test_a_layer_of_no_channels_conforms_in_numpy():
+    """Empty arrays have a shape and a dtype, and no value of theirs is divided by how many channels there are."""
+    step = (Step("train", derivatives=(Derivative(),)), Step("infer", derivatives=(Derivative(),)))
+    empty = np.zeros((5, 0), np.float32)
+    case = Case(Spec(axis=1), step, tensors={f"{t}.{name}": empty for t in (0, 1) for name in ("x", "dy")})
+    for name in ("two_pass", "folded", "fast", "pairwise", "welford", "welford+lanes"):
+        assert {r.verdict for r in judged(case, f"numpy.{name}")} == {"PASS"}, name
