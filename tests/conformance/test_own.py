@@ -194,6 +194,18 @@ def test_an_installed_package_adds_to_the_roster(package, point):
     assert listed.available
 
 
+def test_an_installed_package_that_is_misspelt_is_refused_when_it_is_asked_for(package, tmp_path):
+    """Asked for by its name it is refused with the nearest right word; the rest of the roster is there."""
+    layers = tmp_path / "site" / "minepackage" / "layers.py"
+    text = "class Wrong:\n    statement = dict(MyBatchNorm.statement, modez=['infer'])\n"
+    layers.write_text(layers.read_text() + text)
+    package("wrong.thing = minepackage.layers:Wrong")
+    with pytest.raises(InvalidInput, match=r'"modez" is no field; did you mean modes\?'):
+        roster.select(("wrong.thing",))
+    (entry,) = [e for e in roster.select(()) if e.id.startswith("wrong.")]
+    assert "modez" in entry.fault
+
+
 def test_an_installed_package_that_is_broken_says_so_and_breaks_nothing(package, run):
     """What cannot be loaded is listed as not available, with the reason; others are judged as ever."""
     package("broken.thing = minepackage.nowhere:Nothing", "fine = minepackage.layers:MyBatchNorm")

@@ -192,3 +192,15 @@ def test_a_layer_of_no_channels_conforms_in_numpy():
     case = Case(Spec(axis=1), step, tensors={f"{t}.{name}": empty for t in (0, 1) for name in ("x", "dy")})
     for name in ("two_pass", "folded", "fast", "pairwise", "welford", "welford+lanes"):
         assert {r.verdict for r in judged(case, f"numpy.{name}")} == {"PASS"}, name
+
+
+def test_who_only_trains_is_judged_by_training_alone(ranks):
+    """Its inference steps leave no result, whatever it answers to them, and training is judged as ever."""
+    (entry,) = select(("numpy.two_pass",))
+    only = msgspec.structs.replace(entry.statement, modes=("train",))
+    worker = LocalWorker(Environment("here", (entry.target,), (entry.id,)))
+    (reply,) = worker.ask([Request(0, lambda extra: codec.encode_case(ranks, extra), [entry.id])])
+    said = (*reply.outcomes[:3], Outputs({"y": np.zeros(7)}))
+    found = judge("case", Question(ranks), only, msgspec.structs.replace(reply, outcomes=said))
+    assert {r.step for r in found} == {0, 1, 2}
+    assert {r.verdict for r in found} == {"PASS"}
