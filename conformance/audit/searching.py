@@ -53,7 +53,7 @@ class Search:
     def __init__(self, statement: Statement, ask: Ask, place: Place, *, taking: bool = False) -> None:
         if taking:  # whether gradients are right is no matter of where the state moves
             outputs = tuple(name for name in statement.outputs if name not in _GRADIENTS)
-            statement = msgspec.structs.replace(statement, outputs=outputs)
+            statement = msgspec.structs.replace(statement, outputs=outputs or statement.outputs)
         self.statement, self.ask, self.place, self.taking = statement, ask, place, taking
         self.taken = [place.dtype]
         seen = "infer" in statement.modes or "moving_mean" in statement.outputs
