@@ -90,9 +90,9 @@ class Auditor:
             self._questions.setdefault(identity, Question(t.case))
             (self._cases / f"{identity}.safetensors").write_bytes(encode_case(t.case, sealed=True))
         replies: dict[str, dict[str, Reply]] = {subject.id: {} for subject in subjects}
-        order, statements = list(tries), {subject.id: subject.stated for subject in subjects}
-        asked = (going_on.Asked(number, tries[one].case, wanted[one]) for number, one in enumerate(order))
-        for reply in going_on.ask(worker, asked, statements):
+        order = list(tries)  # an answer ends where a step is refused: what a mask means to the next is another field
+        asked = (going_on.Asked(number, tries[one].case, wanted[one]).request() for number, one in enumerate(order))
+        for reply in worker.ask(asked):
             replies[reply.implementation][order[reply.request]] = reply
         return replies
 
