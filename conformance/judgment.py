@@ -60,7 +60,8 @@ class _Judge:
             facts = self.question.facts[t]
             documented = self.statement.refusal(facts)
             keeps = expectation.keeps(self.plan, t)
-            free = self.statement.answers(facts) or not keeps
+            unseen = bool(self.plan.lacked) and not self._answered(t)  # it has been shown no size that it could hold to
+            free = self.statement.answers(facts) or not keeps or unseen
             if lost and isinstance(outcome, Outputs):
                 yield self._result(t, "INCONCLUSIVE", "an earlier step was answered that made no sense")
             elif isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
