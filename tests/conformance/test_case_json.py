@@ -60,8 +60,8 @@ FAULTS = {
         'spec.renorm_clipping: no field is called "rmix"; did you mean "rmin"?',
     ),
     "wrong mode": (
-        changed("steps", 0, "mode", to="trian"),
-        'steps[0].mode: "trian" is no value here; did you mean "train"?',
+        changed("steps", 0, "mode", to="trainn"),
+        'steps[0].mode: "trainn" is no value here; did you mean "train"?',
     ),
     "no mode": (changed("steps", to=[{}]), 'steps[0]: missing required field "mode"'),
     "wrong layout": (changed("layout", to="NHWC"), 'layout: "NHWC" is no value here; use one of C, F, strided'),
