@@ -123,8 +123,8 @@ def _hello(target: str, device: str, python: str, limits: Limits) -> Hello:
 def elsewhere(reason: str) -> str:
     """Return the reason with what to do about it, where an adapter needs a module that its Python does not have.
 
-    >>> elsewhere("ModuleNotFoundError: No module named 'mylib'")[45:]
-    "; where another Python has it, add --env user=/path/to/python: one with numpy and mylib, and no need of bnconf"
+    >>> elsewhere("ModuleNotFoundError: No module named 'mylib'")[44:]
+    '; where another Python has it, add --env user=/path/to/python: one with numpy and mylib, and no need of bnconf'
     >>> elsewhere("ValueError: no")
     'ValueError: no'
     """

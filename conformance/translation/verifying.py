@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from conformance import predicted
 from conformance.campaign import Options
 from conformance.case import Case
 from conformance.divergences import Divergence
@@ -119,6 +120,13 @@ class Told:
         about = step_facts(self.case, t) | {"output": output}
         return [d for d in divergences if self.answer and d.concerns(self.answer.record) and d.covers(about)]
 
+    def is_wrong(self, t: int, output: str, about: Divergence) -> bool:
+        """Return whether an output is wrong as a known divergence has it: by its formula, or where it has none."""
+        formula, reply = about.predicts.formula, self.answer.reply if self.answer else None
+        if not formula or reply is None:
+            return about.predicts.wrong
+        return predicted.explains(formula, predicted.Asked(Question(self.case), self.statement, reply, t, output))
+
     def as_diverging(self, t: int, output: str, about: list[Divergence]) -> Expected | None:
         """Return what is expected under known divergences."""
         key = tuple(d.id for d in about)
@@ -213,7 +221,7 @@ def _explained(
 ) -> Compared:
     about = [told.known(at[1], output, known) for told, _ in (a, b)]
     ids = tuple(dict.fromkeys(d.id for part in about for d in part))
-    if any(d.predicts.wrong for part in about for d in part):
+    if any(told.is_wrong(at[1], output, d) for (told, _), part in zip((a, b), about, strict=True) for d in part):
         return msgspec.structs.replace(found, verdict="known divergence", known=ids)
     changed = [told.as_diverging(at[1], output, part) for (told, _), part in zip((a, b), about, strict=True)]
     one, two = changed
