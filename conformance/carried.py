@@ -8,7 +8,7 @@ import numpy as np
 
 from conformance import not_finite, renorm_bounds
 from conformance.bounds import Batch, Bounds
-from conformance.not_finite import Kinds
+from conformance.not_finite import NOTHING, Kinds
 from conformance.renorm_bounds import Near
 from reference import Semantics, Spec, State, batches
 from reference.averages import published, shared, shares_of, stored_factor, update_fraction
@@ -21,11 +21,13 @@ class Carried:
     """A state, and how far each of its arrays may be off (a `State` too; its renorm None where that has not begun).
 
     kinds: where its mean and variance must not be finite; None: nowhere.
+    doubtful: where they may be NaN instead, as what entered with fraction 0 was (BN-23); None: nowhere.
     """
 
     state: State
     errors: State
     kinds: Kinds | None = None
+    doubtful: Array | None = None
 
     @classmethod
     def exact(cls, state: State) -> Carried:
@@ -57,10 +59,15 @@ def moved(b: Bounds, batch: Batch, before: Carried, spec: Spec, semantics: Seman
     """Return the state after the batch entered it, with the error allowed in it."""
     fast, fraction = b.numerics.variance == "fast", float(update_fraction(before.state.updates + 1, spec, semantics))
     entered = not_finite.entering(not_finite.of_batch(batch), batch, spec, semantics, fast=fast)
-    kinds = not_finite.moved(before.kinds, entered, fraction)
-    for mean, stored in _entering(b, batch, spec, semantics):
+    kinds, doubtful = not_finite.moved(before.kinds, entered, fraction), before.doubtful
+    pairs = _entering(b, batch, spec, semantics)
+    if fraction == 0 and entered is not None and not spec.renorm:
+        missing = (entered.mean != NOTHING) | (entered.variance != NOTHING)
+        doubtful = missing if doubtful is None else missing | doubtful
+        pairs = [(mean.without(missing), stored.without(missing)) for mean, stored in pairs]
+    for mean, stored in pairs:
         before = _moved_by(b, mean, stored, before, spec, semantics)
-    return replace(before, kinds=kinds)
+    return replace(before, kinds=kinds, doubtful=doubtful)
 
 
 def _moved_by(b: Bounds, mean: Near, stored: Near, before: Carried, spec: Spec, semantics: Semantics) -> Carried:

@@ -91,7 +91,7 @@ def _answers(step: OneStep, before: Carried) -> tuple[Answers, Carried]:
     """Return every output of a step with its bound, and the state after it."""
     after, used = step.after(before), step.normalizing(before)
     out = {"y": step.y(before, used), **step.batch_statistics(), **derivatives(step, before, used)}
-    return out | step.moving(before, after), after
+    return step.doubted(out, before) | step.moving(before, after), after
 
 
 def after(plan: Plan, t: int, state: State) -> Answers:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from conformance.not_finite import NOTHING
+from conformance.not_finite import NAN_TOO, NOTHING
 from conformance.numerics import finfo
 from reference.precision import widened
 from reference.spec import Array
@@ -43,12 +43,21 @@ class Expected:
         """Return whether an element must not be finite, and how, as `not_finite` has it."""
         return NOTHING if self.kinds is None else int(self.kinds[index])
 
+    def or_nan(self, where: Array) -> Expected:
+        """Return this where an element may be NaN instead of its value, unless it must be something else."""
+        kinds = np.zeros(self.value.shape, np.int8) if self.kinds is None else self.kinds
+        free = where & np.isfinite(self.value) & (kinds == NOTHING)
+        return replace(self, kinds=np.where(free, NAN_TOO, kinds)) if free.any() else self
+
     def strange(self, got: Array) -> int:
         """Return how many elements are not finite where the exact value is, and its dtype has room for it."""
         finite = np.isfinite(widened(got, np.float64))
         if finite.all():
             return 0
-        return int((~finite & (np.abs(self.value) <= float(finfo(self.dtype).max))).sum())
+        ordinary = np.abs(self.value) <= float(finfo(self.dtype).max)
+        if self.kinds is not None:
+            ordinary &= self.kinds != NAN_TOO
+        return int((~finite & ordinary).sum())
 
     @cached_property
     def size(self) -> Array:

@@ -232,7 +232,7 @@ def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation
         return None, None
     index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     value, found, bound = (_number(a[index]) for a in (expected.value, got, expected.bound))
-    bound = 0.0 if expected.kind(index) else bound
+    bound = bound if expected.kind(index) in (not_finite.NOTHING, not_finite.NAN_TOO) else 0.0
     return _rho(ratio[index]), Deviation(check, [int(i) for i in index], value, found, bound)
 
 

@@ -24,7 +24,7 @@ from reference.spec import Array, kept_shape
 
 NOTHING, SOME, PLUS, MINUS, NAN, NAN_TOO = range(6)
 NONE = np.zeros((), np.int8)
-WORDS = {SOME: "not be finite", PLUS: "be inf", MINUS: "be -inf", NAN: "be NaN", NAN_TOO: "be 0 or NaN"}
+WORDS = {SOME: "not be finite", PLUS: "be inf", MINUS: "be -inf", NAN: "be NaN", NAN_TOO: "be that or NaN"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def entering(kinds: Kinds | None, batch: Batch, spec: Spec, semantics: Semantics
 def moved(old: Kinds | None, new: Kinds | None, fraction: float) -> Kinds | None:
     """Return the kinds of moving statistics after a batch; one that enters with fraction 1 replaces them.
 
-    With fraction 0 none enters: 0 times NaN is NaN, but who leaves that product out, as compilers do, is right too.
+    With fraction 0 none enters: 0 times NaN is NaN, but who leaves that product out, as compilers do, is right too
+    (`Carried.doubtful`).
     """
     if fraction == 0:
         return old and Kinds(either(old.mean), either(old.variance))

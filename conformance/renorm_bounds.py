@@ -23,6 +23,10 @@ class Near:
     value: Array
     error: Array
 
+    def without(self, where: Array) -> Near:
+        """Return 0 where it is said: what enters with fraction 0 and is left out (BN-23)."""
+        return Near(np.where(where, 0, self.value), np.where(where, 0, self.error))
+
     def times(self, other: Near, u: float) -> Near:
         """Return the product: |a b - â b̂| ≤ |a| e_b + |b| e_a + e_a e_b, rounded."""
         e = np.abs(self.value) * other.error + (np.abs(other.value) + other.error) * self.error

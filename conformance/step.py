@@ -27,7 +27,7 @@ OWN = 1e-3
 """The part of a bound that the reference's own error stays below."""
 
 _RENORM = {"moving_stddev": "moving_stddev", "renorm_mean": "mean", "renorm_stddev": "stddev"}
-
+_WITHOUT_STATE = ("mean", "variance", "dbeta")
 
 Answers = dict[str, Expected]
 Normalizing = Callable[[str], Used]
@@ -63,6 +63,10 @@ class OneStep:
 
     def moving(self, before: Carried, after: Carried) -> Answers:
         """Return the state after the step as outputs; none where nothing is kept."""
+        found = self._moving(before, after)
+        return found if after.doubtful is None else {name: e.or_nan(after.doubtful) for name, e in found.items()}
+
+    def _moving(self, before: Carried, after: Carried) -> Answers:
         if self.semantics.average == "none":
             return {}
         state, errors = after.state, after.errors
@@ -214,6 +218,16 @@ class OneStep:
         """Gamma, 1 where the spec asks for none, broadcasting against the batch."""
         gamma = self.question.parameters.gamma
         return np.ones((), self.question.dtype) if gamma is None else self.align(gamma)
+
+    def doubted(self, answers: Answers, before: Carried) -> Answers:
+        """Return what follows from statistics that may be NaN as what may be NaN too."""
+        batch = self.training and self.semantics.training_statistics == "batch" and not self.spec.renorm
+        if before.doubtful is None or batch:
+            return answers
+        channels = before.doubtful
+        elements = self.joined(np.broadcast_to(self.align(channels), self.batch.x.shape))
+        follows = {name: e for name, e in answers.items() if name not in _WITHOUT_STATE}
+        return answers | {n: e.or_nan(channels if e.value.shape == self.kept else elements) for n, e in follows.items()}
 
     def affine(self, before: Carried) -> Affine:
         """Return the map from z to y: gamma and beta, after what renorm and adjustment do."""

@@ -9,6 +9,7 @@ import pytest
 from conformance.case import Case, Derivative, Step, case_id
 from conformance.expectation import trajectory
 from conformance.judgment import judge
+from conformance.not_finite import NAN_TOO
 from conformance.outcome import Outputs, Reply
 from conformance.question import Plan, Question
 from conformance.roster import ADAPTERS, from_target
@@ -179,15 +180,57 @@ def test_gradients_of_no_rows_are_exactly_0(output, empty_batch):
         assert answered(case, statement, 0, output, 0, value).verdict == verdict
 
 
-def test_a_batch_that_enters_with_fraction_0_promises_no_nan():
-    """With momentum 1 an empty batch may leave the state alone or make it NaN, since 0 times NaN may be left out."""
-    nothing, nan = np.zeros((0, 2), np.float32), promising(empty_batch="nan")
-    for momentum, failing in ((1.0, set()), (0.5, {"moving_mean", "moving_variance"})):
-        case = asked([TRAIN, INFER], spec=Spec(momentum=momentum), **{"0_x": nothing})
-        case = msgspec.structs.replace(case, tensors=case.tensors | {"0.dy": nothing})
-        kept = verdicts(case, exact(case, promising(empty_batch="keep")), nan)
-        assert {output for (t, output), r in kept.items() if t == 0 and r.failed} == failing
-        assert not any(r.failed for r in verdicts(case, exact(case, nan), nan).values())
+NOTHING = np.zeros((0, 2), np.float32)
+TWICE = (Derivative(), Derivative(2))
+OF_THE_STATE = [(0, "moving_mean"), (0, "moving_variance"), (1, "y"), (1, "dx"), (1, "dgamma"), (1, "moving_mean")]
+
+
+def after_no_rows(momentum, **tensors):
+    """Return a case of inference after a training step of no rows."""
+    case = asked([TRAIN, INFER], spec=Spec(momentum=momentum), **{"0_x": NOTHING})
+    return msgspec.structs.replace(case, tensors=case.tensors | {"0.dy": NOTHING} | tensors)
+
+
+@pytest.mark.parametrize(("t", "output"), OF_THE_STATE)
+def test_a_batch_that_enters_with_fraction_0_leaves_the_state_or_nan(t, output):
+    """0 times NaN is NaN, or is left out: both are right after an empty batch under momentum 1, and nothing else."""
+    case, nan = after_no_rows(1.0), promising(empty_batch="nan")
+    left = exact(case, promising(empty_batch="keep"))
+    assert {r.verdict for r in verdicts(case, left, nan).values()} == {"PASS"}
+    right = left[t].tensors[output].flat[0]
+    for value, verdict in ((np.nan, "PASS"), (right + 1, "FAIL"), (np.inf, "FAIL")):
+        outcomes = exact(case, nan)
+        for step, name in OF_THE_STATE[: OF_THE_STATE.index((t, output))]:
+            outcomes[step].tensors[name][...] = np.nan
+        outcomes[t].tensors[output].flat[0] = value
+        found = verdicts(case, outcomes, nan)[t, output]
+        assert found.verdict == verdict, value
+        assert not found.not_finite or value == np.inf
+
+
+def test_who_leaves_the_state_alone_has_no_nan_later():
+    """What may be NaN must be what follows from the state that was returned."""
+    case, nan = after_no_rows(1.0), promising(empty_batch="nan")
+    assert answered(case, nan, 1, "y", (0, 0), np.nan).failed
+
+
+def test_a_derivative_along_a_tangent_may_be_nan_as_the_state_may_be():
+    """What no state enters, dbeta, must be a number all the same."""
+    case = after_no_rows(1.0)
+    steps = (case.steps[0], msgspec.structs.replace(case.steps[1], derivatives=(Derivative(mode="forward"), *TWICE)))
+    case = msgspec.structs.replace(case, steps=steps, tensors=case.tensors | {"1.tangent": case.tensors["1.x"]})
+    answers = trajectory(Plan(Question(case), promising(empty_batch="nan")))[1]
+    for output in ("y_tangent", "dx_tangent", "dgamma_tangent"):
+        assert (answers[output].kinds == NAN_TOO).all()
+    assert answers["dbeta"].kinds is None
+
+
+def test_a_batch_that_enters_promises_nan():
+    """With any other momentum an empty batch makes the state NaN, and who keeps it is wrong."""
+    case, nan = after_no_rows(0.5), promising(empty_batch="nan")
+    kept = verdicts(case, exact(case, promising(empty_batch="keep")), nan)
+    assert {output for (t, output), r in kept.items() if t == 0 and r.failed} == {"moving_mean", "moving_variance"}
+    assert not any(r.failed for r in verdicts(case, exact(case, nan), nan).values())
 
 
 def test_a_sum_of_fractional_weights_near_1_may_be_rounded():
