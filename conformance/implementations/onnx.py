@@ -126,7 +126,7 @@ class _Convolved(_Runtime):
     def before(self, case, step, constants):
         """Return the convolution."""
         channels = case.kept[0]
-        constants["identity"] = np.ones((channels,) + (1,) * (case.rank - 1), step.x.dtype)
+        constants["identity"] = np.ones((channels,) + (1,) * (step.x.ndim - 1), step.x.dtype)
         return [self.onnx.helper.make_node("Conv", ["x", "identity"], ["convolved"], group=channels)]
 
     def node(self, case, step):

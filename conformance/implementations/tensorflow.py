@@ -78,8 +78,8 @@ class FusedBatchNormV3(object):
         absent += [] if case.spec["center"] else ["dbeta"]
         asked = [name for name in self.statement["outputs"] if name not in absent]
         attributes = {"epsilon": case.native["epsilon"], "exponential_avg_factor": case.native["momentum"]}
-        attributes["data_format"] = _FORMATS[case.rank, case.axis]
         for step in case.steps:
+            attributes["data_format"] = _FORMATS[step.x.ndim, case.axis]
             x, derivatives = self.tf.constant(step.x), _COMMON.asked(self.tf, step)
             out = self.call(derivatives, x, scale, offset, mean, variance, training=step.training, **attributes)
             if step.training:
