@@ -10,7 +10,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := reports/latest
-WORKER_SIDE := conformance/worker.py conformance/asked.py conformance/implementations
+WORKER_SIDE := conformance/hosts/worker.py conformance/hosts/asked.py conformance/implementations
 COMMA := ,
 
 # The first Python that is new enough; constraints.txt is for 3.11, so that comes first.
@@ -93,7 +93,7 @@ prove-gate: $(RUN_READY) ## gate ten seeds drawn afresh (CASES; GATE_ARGS such a
 
 prove-audit: $(RUN_READY) ## the audit over everything: cells proven, identify, translations
 	@$(BIN)/python tests/benchmarks/prove_audit.py
-	@AUDIT_SEEDS=10 $(BIN)/python -m pytest -q tests/conformance/test_audit.py -k random
+	@AUDIT_SEEDS=10 $(BIN)/python -m pytest -q tests/conformance/studies/test_audit.py -k random
 	@$(BIN)/python tests/benchmarks/prove_translate.py
 
 prove-hunt: $(DEV_READY) ## hunt thirty named faults down to at most twelve elements

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from conformance.gate_outputs.checks import Check as Decided
-    from conformance.results import Run
-    from conformance.targets import Entry
+    from conformance.gate.outputs.checks import Check as Decided
+    from conformance.hosts.targets import Entry
+    from conformance.model.results import Run
 
 _RUNS = pytest.StashKey[dict[tuple[str, int, int], tuple["Run", Path]]]()
 _DECIDED = pytest.StashKey[dict[tuple[str, int, int, str], list["Decided"]]]()
@@ -74,7 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("bnconf")
     if mark is None or "bnconf_check" not in metafunc.fixturenames:
         return
-    from conformance.strategies import DEFAULT  # when it is needed: pytest loads this module in every run
+    from conformance.cases.strategies import DEFAULT  # when it is needed: pytest loads this module in every run
 
     defaults = {"seed": 0, "cases": DEFAULT}
     seed, cases = (_number(metafunc.config, mark, name, default) for name, default in defaults.items())
@@ -88,8 +88,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _entries(mark: pytest.Mark) -> list[Entry]:
-    from conformance.errors import Incomplete, InvalidInput
-    from conformance.roster import select
+    from conformance.hosts.roster import select
+    from conformance.model.errors import Incomplete, InvalidInput
 
     if not mark.args or not all(isinstance(name, str) for name in mark.args):
         raise pytest.Collector.CollectError(
@@ -119,8 +119,8 @@ def _known(config: pytest.Config, mark: pytest.Mark) -> str:
     found = _option(config, mark, "divergences", "")
     if not found:
         return ""
-    from conformance import divergences
-    from conformance.errors import InvalidInput
+    from conformance.gate import divergences
+    from conformance.model.errors import InvalidInput
 
     folder = divergences.FOLDER if found == "suite" else config.rootpath / found
     if not folder.is_dir():
@@ -134,7 +134,7 @@ def _known(config: pytest.Config, mark: pytest.Mark) -> str:
 
 def _groups(entry: Entry, *, decided: bool) -> list[str]:
     """Return the groups of checks that an implementation's statement has outputs for, and one of what is known."""
-    from conformance.gate_outputs.checks import DIVERGENCES, OUTCOMES, OUTPUTS
+    from conformance.gate.outputs.checks import DIVERGENCES, OUTCOMES, OUTPUTS
 
     promised = entry.statement
     y = [f"y_{mode}" for mode in promised.modes if "y" in promised.outputs]
@@ -165,9 +165,9 @@ def bnconf_check(request: pytest.FixtureRequest) -> Callable[[], None]:
 
 def _decided(config: pytest.Config, run: Run, folder: Path, check: Check) -> list[Decided]:
     """Return what the gate decided of a group of checks, given what is known."""
-    from conformance import divergences
-    from conformance.gate import decide
-    from conformance.gate_outputs.checks import table
+    from conformance.gate import divergences
+    from conformance.gate.decision import decide
+    from conformance.gate.outputs.checks import table
 
     key, known = (check.entry.id, check.seed, check.cases, check.known), config.stash[_DECIDED]
     if key not in known:
@@ -177,7 +177,7 @@ def _decided(config: pytest.Config, run: Run, folder: Path, check: Check) -> lis
 
 def _run(config: pytest.Config, check: Check) -> tuple[Run, Path]:
     """Return the run of an implementation and its folder; its cases are asked once in a session."""
-    from conformance import results
+    from conformance.model import results
 
     key, known = (check.entry.id, check.seed, check.cases), config.stash[_RUNS]
     if key not in known:
@@ -202,7 +202,7 @@ def _alone(folder: Path) -> Generator[None]:
 
 
 def _ask(check: Check, folder: Path) -> None:
-    from conformance.campaign import Campaign, Options, Progress
+    from conformance.runs.campaign import Campaign, Options, Progress
 
     options = Options([check.entry], folder, seed=check.seed, cases=check.cases, requested=True)
     end = Campaign(options, Progress()).run()
@@ -222,8 +222,8 @@ def _folder(config: pytest.Config) -> Path:
 
 def _problem(run: Run, folder: Path, group: str) -> str:
     """Return what is wrong in one group of checks, empty where nothing is."""
-    from conformance import commands, console, summary
-    from conformance.gate_outputs import checks
+    from conformance.gate.outputs import checks
+    from conformance.runs import commands, summary, wording
 
     if not run.complete:
         return "; ".join(run.reasons)
@@ -239,4 +239,4 @@ def _problem(run: Run, folder: Path, group: str) -> str:
     count = (
         f"{group}: {len(failed)} of {len(found)} judgments fail, in {len({r.case for r in failed})} cases; the worst:"
     )
-    return "\n".join([count, console.describe(worst), commands.replay(run, worst, folder)])
+    return "\n".join([count, wording.describe(worst), commands.replay(run, worst, folder)])

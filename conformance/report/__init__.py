@@ -14,12 +14,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from conformance import summary
-from conformance.errors import InvalidInput
+from conformance.model.errors import InvalidInput
 from conformance.report import history
 from conformance.report.material import Material as Material
 from conformance.report.material import gather as gather
 from conformance.report.view import view
+from conformance.runs import summary
 
 SCRIPTS = ("data.js", "query.js", "state.js", "filters.js", "results.js", "heat.js", "case.js", "page.js")
 LARGE = 10_000_000

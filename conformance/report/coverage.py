@@ -6,10 +6,10 @@ from collections import Counter
 
 import msgspec
 
-from conformance import counts, matrix
-from conformance.results import Run
-from conformance.statement import COLUMNS
-from conformance.strategies import CELLS
+from conformance.cases.strategies import CELLS
+from conformance.model.results import Run
+from conformance.model.statement import COLUMNS
+from conformance.runs import counts, matrix
 
 
 class Cells(msgspec.Struct):

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import numpy as np
 
-from conformance import commands, summary
+from conformance.model.results import CaseRecord, ImplementationRecord, Result, Run
 from conformance.report.drill import Sample
 from conformance.report.entries import Entry
 from conformance.report.groups import Group
 from conformance.report.pack import pack
 from conformance.report.tally import Count, Kind
-from conformance.results import CaseRecord, ImplementationRecord, Result, Run
+from conformance.runs import commands, summary
 from reference.spec import Array
 
 LONGEST = 400

@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import bounds
-from conformance.case import Case
-from conformance.codec import read_case
-from conformance.errors import InvalidInput
-from conformance.judgment import compared
-from conformance.outcome import Outputs, Reply, decode_reply
-from conformance.question import Question
+from conformance.judging.bounds import bounds
+from conformance.judging.judgment import compared
+from conformance.judging.question import Question
+from conformance.model.case import Case
+from conformance.model.codec import read_case
+from conformance.model.errors import InvalidInput
+from conformance.model.outcome import Outputs, Reply, decode_reply
+from conformance.model.results import Result, Run, answer_file
+from conformance.model.statement import Statement, recorded
 from conformance.report.tally import Count
-from conformance.results import Result, Run, answer_file
-from conformance.statement import Statement, recorded
 from reference.precision import widened
 from reference.spec import Array, kept_axes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.results import CaseRecord
+from conformance.model.results import CaseRecord
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from conformance import summary
-from conformance.explanation import Explanation
-from conformance.gate_outputs.checks import group
-from conformance.results import Result, Run
+from conformance.gate.explanation import Explanation
+from conformance.gate.outputs.checks import group
+from conformance.model.results import Result, Run
+from conformance.runs import summary
 
 Change = Literal["", "new", "regressed", "still failing", "fixed", "vanished"]
 Identity = tuple[str, str, int, str]

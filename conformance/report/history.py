@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from conformance import counts, results, summary
-from conformance.errors import InvalidInput
-from conformance.results import Rho, Run
+from conformance.model import results
+from conformance.model.errors import InvalidInput
+from conformance.model.results import Rho, Run
+from conformance.runs import counts, summary
 
 FILE = "summary.json"
 """What a run's folder keeps of it."""

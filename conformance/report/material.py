@@ -7,13 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from conformance import baseline, divergences, results
-from conformance.divergences import Divergence
-from conformance.errors import InvalidInput
-from conformance.explanation import Explanation, Kind
-from conformance.gate import GateDecision, decide
+from conformance.gate import baseline, divergences
+from conformance.gate.decision import GateDecision, decide
+from conformance.gate.divergences import Divergence
+from conformance.gate.explanation import Explanation, Kind
+from conformance.model import results
+from conformance.model.errors import InvalidInput
+from conformance.model.results import Run
 from conformance.report import history, promises, score
-from conformance.results import Run
 
 _KINDS: dict[str, Kind] = {
     "unexplained": "unexplained",

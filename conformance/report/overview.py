@@ -7,11 +7,11 @@ from typing import Literal
 
 import msgspec
 
-from conformance import summary
-from conformance.gate_outputs.checks import OUTCOMES, OUTPUTS
+from conformance.gate.outputs.checks import OUTCOMES, OUTPUTS
+from conformance.model.results import ImplementationRecord, Run
 from conformance.report.groups import Group
 from conformance.report.tally import Count
-from conformance.results import ImplementationRecord, Run
+from conformance.runs import summary
 
 CHECKS = [name.replace("_", " ") for name in ("y_train", "y_infer", *OUTPUTS, OUTCOMES)]
 State = Literal["conforms", "explained", "departs", "nothing compared", "not judged"]

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 from markupsafe import Markup
 
+from conformance.model.results import Result, Run
 from conformance.report.svg import SHAPES, Chart, decades
-from conformance.results import Result, Run
 from reference.spec import Array
 
 SMALLEST = 1e-6

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from conformance import summary
-from conformance.audit import written
-from conformance.audit.cells import Cell
-from conformance.audit.documents import Contradiction
-from conformance.results import ImplementationRecord, Run
-from conformance.statement import recorded
+from conformance.model.results import ImplementationRecord, Run
+from conformance.model.statement import recorded
+from conformance.runs import summary
+from conformance.studies.audit import written
+from conformance.studies.audit.cells import Cell
+from conformance.studies.audit.documents import Contradiction
 from reference import Semantics
 
 AUDIT = "audit.json"

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from conformance.errors import InvalidInput
+from conformance.model.errors import InvalidInput
 
 FOLDER = "score"
 """The folder beside runs that holds the scores."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from conformance import results
+from conformance.model import results
 from conformance.report import render
 from conformance.report.material import Material
 

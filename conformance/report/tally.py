@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from conformance.model.results import Result
 from conformance.report.entries import Entry
-from conformance.results import Result
 
 KEPT_FAILURES = 12_000
 """How many failures are kept as rows at most; the worst of each kind first."""

@@ -9,17 +9,17 @@ from typing import Any
 
 import msgspec
 
-from conformance import commands, counts, summary
-from conformance.codec import read_case
-from conformance.divergences import Divergence
-from conformance.errors import InvalidInput
+from conformance.gate.divergences import Divergence
+from conformance.model.codec import read_case
+from conformance.model.errors import InvalidInput
+from conformance.model.results import Run
 from conformance.report import coverage, data, drill, groups, history, overview, plots, promises
 from conformance.report.dtypes import dtype_of
 from conformance.report.entries import CHANGES, STANDINGS, Entry, entries
 from conformance.report.material import Material
 from conformance.report.svg import SHAPES, sparkline
 from conformance.report.tally import Count, tally
-from conformance.results import Run
+from conformance.runs import commands, counts, summary
 
 
 def view(material: Material) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A worker whose implementations can be asked afresh: `python afresh.py ADAPTER.py…`, like `conformance/worker.py`.
+"""A worker whose implementations can be asked afresh: `python afresh.py ADAPTER.py…`, like that of the host.
 
 To `fresh:ID` a new instance answers, made for that one question, after what frameworks keep beside the adapter was
 forgotten; to `ID` the one instance that has answered all questions before.
@@ -8,7 +8,7 @@ import importlib.util
 import pathlib
 import sys
 
-_WORKER = pathlib.Path(__file__).resolve().parents[2] / "conformance" / "worker.py"
+_WORKER = pathlib.Path(__file__).resolve().parents[2] / "conformance" / "hosts" / "worker.py"
 
 
 def _worker():

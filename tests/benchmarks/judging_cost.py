@@ -16,10 +16,12 @@ from types import ModuleType
 
 import numpy as np
 
-from conformance import derivatives, expectation, roster, strategies
-from conformance.campaign import Campaign, Options, Progress
-from conformance.question import Plan, Question
-from conformance.step import OneStep
+from conformance.cases import strategies
+from conformance.hosts import roster
+from conformance.judging import derivatives, expectation
+from conformance.judging.question import Plan, Question
+from conformance.judging.step import OneStep
+from conformance.runs.campaign import Campaign, Options, Progress
 
 ELEMENTS = 10_000
 REFERENCE = [f"{mode}_{what}" for mode in ("train", "infer") for what in ("gradients", "second_order", "tangents")]

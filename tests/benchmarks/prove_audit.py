@@ -18,16 +18,18 @@ from typing import Any
 
 import msgspec
 
-from conformance import divergences, roster
-from conformance.audit import asking, fields, identifying, making, probes
-from conformance.audit.auditing import Audit, Auditor
-from conformance.audit.cells import Cell
-from conformance.audit.identifying import Found, meant
-from conformance.campaign import Options
-from conformance.case import case_id
-from conformance.codec import read_case
-from conformance.results import ImplementationRecord
-from conformance.statement import step_facts
+from conformance.gate import divergences
+from conformance.hosts import roster
+from conformance.model.case import case_id
+from conformance.model.codec import read_case
+from conformance.model.results import ImplementationRecord
+from conformance.model.statement import step_facts
+from conformance.runs import asking
+from conformance.runs.campaign import Options
+from conformance.studies.audit import fields, identifying, making, probes
+from conformance.studies.audit.auditing import Audit, Auditor
+from conformance.studies.audit.cells import Cell
+from conformance.studies.audit.identifying import Found, meant
 from reference import Semantics
 
 

@@ -26,11 +26,11 @@ sys.path[:0] = [str(CALIBRATION)]
 
 from panel import WAYS, Panel  # noqa: E402 - found by the path above
 
-from conformance import strategies  # noqa: E402
-from conformance.case import Case  # noqa: E402
-from conformance.codec import encode_case  # noqa: E402
-from conformance.item import Item  # noqa: E402
-from conformance.results import Result  # noqa: E402
+from conformance.cases import strategies  # noqa: E402
+from conformance.model.case import Case  # noqa: E402
+from conformance.model.codec import encode_case  # noqa: E402
+from conformance.model.results import Result  # noqa: E402
+from conformance.runs.run_case import Item  # noqa: E402
 
 PART = 3  # cases that one task asks
 

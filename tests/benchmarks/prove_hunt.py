@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "mutants" / "faults"))
 from layer import Layer, Subject
 from named_faults import FAULTS, Fault
 
-from conformance import worker
-from conformance.case import Case, question
-from conformance.hunting import Caught, Hunt
-from conformance.outcome import Outputs, Refused, Reply
-from conformance.results import ImplementationRecord
+from conformance.hosts import worker
+from conformance.model.case import Case, question
+from conformance.model.outcome import Outputs, Refused, Reply
+from conformance.model.results import ImplementationRecord
+from conformance.studies.hunt.hunting import Caught, Hunt
 
 MOST = 12
 SUBJECT = Subject()

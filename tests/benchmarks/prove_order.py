@@ -25,13 +25,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import corpus, roster, strategies
-from conformance.case import Case, Derivative, case_id
-from conformance.codec import encode_case
-from conformance.environment import Environment, Limits, Request, Worker, WorkerDied
-from conformance.outcome import Outputs, Reply
-from conformance.statement import every_step
-from conformance.targets import Entry
+from conformance.cases import corpus, strategies
+from conformance.hosts import roster
+from conformance.hosts.environment import Environment, Limits, Request, Worker, WorkerDied
+from conformance.hosts.targets import Entry
+from conformance.model.case import Case, Derivative, case_id
+from conformance.model.codec import encode_case
+from conformance.model.outcome import Outputs, Reply
+from conformance.model.statement import every_step
 
 AFRESH = Path(__file__).with_name("afresh.py")
 LARGEST = 4_000

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from conformance import divergences
-from conformance.campaign import Options
-from conformance.translation import natives, showing, translating
-from conformance.translation.translating import Job, Translation
-from conformance.translation.verifying import Inquiry
+from conformance.gate import divergences
+from conformance.runs.campaign import Options
+from conformance.studies.translation import natives, showing, translating
+from conformance.studies.translation.translating import Job, Translation
+from conformance.studies.translation.verifying import Inquiry
 
 LAYERS = ("torch", "tf_keras", "keras", "flax", "haiku", "equinox", "tf.layers")
 

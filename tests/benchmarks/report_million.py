@@ -22,10 +22,12 @@ from pathlib import Path
 
 import msgspec
 
-from conformance import results, roster, strategies
+from conformance.cases import strategies
+from conformance.hosts import roster
+from conformance.model import results
+from conformance.model.results import CaseRecord, Deviation, EndRecord, ImplementationRecord, Result, RunRecord
 from conformance.report import LARGE, gather, write
 from conformance.report.pdf import browser
-from conformance.results import CaseRecord, Deviation, EndRecord, ImplementationRecord, Result, RunRecord
 
 IMPLEMENTATIONS = 100
 OUTPUTS = (("y", "train"), ("y", "infer"), ("dx", "train"), ("moving_mean", "train"), ("moving_variance", "train"))

@@ -14,17 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from conformance import divergences, recall, results
-from conformance.divergences import Divergence
-from conformance.results import Result, Run
+from conformance.gate import divergences
+from conformance.gate.divergences import Divergence
+from conformance.model import results
+from conformance.model.results import Result, Run
+from conformance.studies import recall
 
 HEAD = """# Suspected defects that are on no recall list
 
-Found by this suite in the versions of `constraints.txt`, each by a case of `conformance/corpus/scenarios` that is as
-small as a person would write it: `bnconf replay conformance/corpus/scenarios/WITNESS.json` asks everybody. "Agree" are
-implementations of other frameworks (of the same, where no other is asked) that give the same output of the same step
-within their bounds of the reference, which is computed in higher precision with its own error certified; derivatives
-are also held to finite differences and to automatic differentiation in `tests/reference`. Made by
+Found by this suite in the versions of `constraints.txt`, each by a case of `conformance/cases/corpus/scenarios` that is
+as small as a person would write it: `bnconf replay conformance/cases/corpus/scenarios/WITNESS.json` asks everybody.
+"Agree" are implementations of other frameworks (of the same, where no other is asked) that give the same output of the
+same step within their bounds of the reference, which is computed in higher precision with its own error certified;
+derivatives are also held to finite differences and to automatic differentiation in `tests/reference`. Made by
 `tests/benchmarks/second_opinions.py` from a default run.
 
 | witness | kind | what | off by (error / allowed) | agree with the reference | public reference |

@@ -14,13 +14,13 @@ import time
 import msgspec
 import numpy as np
 
-from conformance import worker
-from conformance.bounds import rho
-from conformance.case import Case, Step, question
-from conformance.expectation import Carried, OneStep, after, trajectory
-from conformance.question import Plan, Question
-from conformance.roster import ADAPTERS
-from conformance.statement import Statement
+from conformance.hosts import worker
+from conformance.hosts.roster import ADAPTERS
+from conformance.judging.bounds.bounds import rho
+from conformance.judging.expectation import Carried, OneStep, after, trajectory
+from conformance.judging.question import Plan, Question
+from conformance.model.case import Case, Step, question
+from conformance.model.statement import Statement
 from reference import Spec, State
 
 STEPS = 8

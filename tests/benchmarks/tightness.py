@@ -19,19 +19,20 @@ from typing import Any
 
 import numpy as np
 
-from conformance import roster, strategies
-from conformance.bounds import Bounds, Used
-from conformance.codec import encode_case
-from conformance.environment import Request
-from conformance.gradient_bounds import GradientBounds
-from conformance.in_process import LocalWorker
-from conformance.item import Item
-from conformance.judgment import judge
-from conformance.question import ALIAS, Plan
-from conformance.results import Result
-from conformance.second_order_bounds import TangentBounds
-from conformance.step import OneStep
-from conformance.summary import as_number, key
+from conformance.cases import strategies
+from conformance.hosts import roster
+from conformance.hosts.environment import Request
+from conformance.hosts.in_process import LocalWorker
+from conformance.judging.bounds.bounds import Bounds, Used
+from conformance.judging.bounds.gradients import GradientBounds
+from conformance.judging.bounds.tangents import TangentBounds
+from conformance.judging.judgment import judge
+from conformance.judging.question import ALIAS, Plan
+from conformance.judging.step import OneStep
+from conformance.model.codec import encode_case
+from conformance.model.results import Result
+from conformance.runs.run_case import Item
+from conformance.runs.summary import as_number, key
 
 NEEDED = 0.3
 HELD = {"y train", "y infer", "mean", "variance", *(name for name, alias in ALIAS.items() if alias == "moving_mean")}

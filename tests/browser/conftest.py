@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance.campaign import Campaign, Options, Progress
-from conformance.environment import Limits
+from conformance.hosts.environment import Limits
+from conformance.hosts.roster import select
 from conformance.report import gather, write
 from conformance.report.pdf import BROWSERS
-from conformance.roster import select
+from conformance.runs.campaign import Campaign, Options, Progress
 
 ADAPTERS = Path(__file__).parents[1] / "conformance" / "adapters"
 

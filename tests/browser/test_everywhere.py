@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from conformance import results
+from conformance.model import results
 from conformance.report import gather, index, write
 from conformance.report.server import Pages, server
 

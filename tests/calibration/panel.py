@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.codec import encode_case
-from conformance.environment import Environment, Request
-from conformance.in_process import LocalWorker
-from conformance.item import Item
-from conformance.judgment import judge
-from conformance.results import Result
-from conformance.statement import Statement
+from conformance.hosts.environment import Environment, Request
+from conformance.hosts.in_process import LocalWorker
+from conformance.judging.judgment import judge
+from conformance.model.codec import encode_case
+from conformance.model.results import Result
+from conformance.model.statement import Statement
+from conformance.runs.run_case import Item
 
 WAYS = str(Path(__file__).resolve().parent / "ways.py")
 

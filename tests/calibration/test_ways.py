@@ -11,8 +11,8 @@ import pytest
 import ways
 from panel import Panel
 
-from conformance import strategies
-from conformance.item import Item
+from conformance.cases import strategies
+from conformance.runs.run_case import Item
 
 FAULTY = str(Path(__file__).parent / "faulty.py")
 NAMES = (

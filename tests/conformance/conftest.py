@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance import results
-from conformance.campaign import Campaign, Options, Progress
-from conformance.case import Case, Derivative, Step
-from conformance.environment import Limits
-from conformance.roster import select
+from conformance.hosts.environment import Limits
+from conformance.hosts.roster import select
+from conformance.model import results
+from conformance.model.case import Case, Derivative, Step
+from conformance.runs.campaign import Campaign, Options, Progress
 from reference import Spec
 
 ADAPTERS = Path(__file__).with_name("adapters")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,9 +13,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance import bounds, case, environment, outcome, statement, summary, worker
-from conformance.codec import case_from_json, check
-from conformance.strategies import SMOKE
+from conformance.cases.strategies import SMOKE
+from conformance.hosts import environment, worker
+from conformance.judging.bounds import bounds
+from conformance.model import case, outcome, statement
+from conformance.model.codec import case_from_json, check
+from conformance.runs import summary
 from reference import Spec
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +36,7 @@ def test_the_example_implementation_runs_and_conforms(run, tmp_path):
 
 def test_the_hex_of_the_protocol_is_a_frame():
     """The worked example decodes to what the page says, byte by byte."""
-    text = (ROOT / "conformance" / "PROTOCOL.md").read_text()
+    text = (ROOT / "conformance" / "hosts" / "PROTOCOL.md").read_text()
     block = re.search(r"A frame in hex.*?```\n(.*?)```", text, re.DOTALL)[1]
     frame = bytes.fromhex("".join(line[:48].strip() for line in block.splitlines()))
     assert int.from_bytes(frame[:8], "little") == len(frame) - 8
@@ -42,7 +47,7 @@ def test_the_hex_of_the_protocol_is_a_frame():
 
 def test_the_conversation_of_the_protocol_is_one():
     """The example hello, case and reply are read by the host as it reads a worker's, the request is as it is sent."""
-    text = (ROOT / "conformance" / "PROTOCOL.md").read_text()
+    text = (ROOT / "conformance" / "hosts" / "PROTOCOL.md").read_text()
     hello, request, asked, reply = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
     said = environment._hello(worker.encode({"hello": json.dumps(hello)}, {}))
     promised = msgspec.convert(said.implementations[0].statement, statement.Statement)
@@ -59,14 +64,14 @@ def test_the_conversation_of_the_protocol_is_one():
 
 def test_both_sides_and_the_page_agree_on_the_version():
     """The host, worker.py and PROTOCOL.md are of one version."""
-    text = (ROOT / "conformance" / "PROTOCOL.md").read_text()
+    text = (ROOT / "conformance" / "hosts" / "PROTOCOL.md").read_text()
     assert text.startswith(f"# The worker protocol, version {environment.PROTOCOL}\n")
     assert worker.PROTOCOL == environment.PROTOCOL
 
 
 def test_the_protocol_names_every_field():
     """No field of what host and worker send each other goes without a word on it."""
-    text = (ROOT / "conformance" / "PROTOCOL.md").read_text()
+    text = (ROOT / "conformance" / "hosts" / "PROTOCOL.md").read_text()
     sent = (environment.Hello, environment.Listing, statement.Statement, statement.Rule, statement.Refusal)
     asked = (case.Case, case.Step, case.Dtypes, case.Actions, case.Derivative)
     answered = (outcome.Reply, bounds.Numerics)
@@ -83,8 +88,31 @@ def test_relative_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
-def test_every_module_is_named_on_the_architecture_page():
-    """conformance/README.md leaves no module out."""
+def test_every_module_is_in_the_tree_of_the_architecture_page():
+    """conformance/README.md names every module in its room."""
     text = (ROOT / "conformance" / "README.md").read_text()
-    modules = {p.stem for p in (ROOT / "conformance").glob("*.py")} - {"__init__", "__main__", "errors"}
-    assert {m for m in modules if f"`{m}`" not in text} == set()
+    tree = re.search(r"```\nconformance/\n(.*?)```", text, re.DOTALL)[1]
+    files = [p.relative_to(ROOT / "conformance") for p in (ROOT / "conformance").rglob("*.py")]
+    theirs = {Path("implementations"), Path("studies/translation/tutorial")}
+    for path in files:
+        if not theirs & {*path.parents} and path.stem not in ("__init__", "__main__"):
+            assert re.search(rf"\b{path.stem}\b", _under(tree, path.parent)), path
+
+
+def test_every_room_begins_with_its_charter():
+    """The first sentence of a room says what it is for."""
+    for room in (p for p in (ROOT / "conformance").iterdir() if p.is_dir() and any(p.glob("*.py"))):
+        charter = ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
+        assert charter, room
+        assert charter.endswith("."), room
+
+
+def _under(tree, folder):
+    """Return the lines of a tree that stand below a folder."""
+    for name in folder.parts:
+        lines = tree.splitlines()
+        start = next(i for i, line in enumerate(lines) if re.search(rf"(^|\s){name}/", line))
+        depth = len(lines[start]) - len(lines[start].lstrip())
+        rest = itertools.takewhile(lambda line, d=depth: len(line) - len(line.lstrip()) > d, lines[start + 1 :])
+        tree = "\n".join([lines[start].partition(f"{name}/")[2], *rest])
+    return tree

@@ -56,7 +56,7 @@ def test_wheel_has_the_command_and_the_licence(wheel: zipfile.ZipFile):
     """The wheel installs `bnconf` and the pytest plugin, and carries the Apache licence."""
     info = f"batchnorm_conformance-{VERSION}.dist-info"
     points = wheel.read(f"{info}/entry_points.txt").decode()
-    assert "[console_scripts]\nbnconf = conformance.cli:main" in points
+    assert "[console_scripts]\nbnconf = conformance.cli.main:main" in points
     assert "[pytest11]\nbnconf = conformance.pytest_plugin" in points
     assert "Apache License" in wheel.read(f"{info}/licenses/LICENSE").decode()
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conformance import corpus, results, summary
-from conformance.cli import main
+from conformance.cases import corpus
+from conformance.cli.main import main
+from conformance.model import results
+from conformance.runs import summary
 
 pytest_plugins = ["pytester"]
 

@@ -14,10 +14,14 @@ from typing import Any
 import msgspec
 from framework_sites import HOOK, Mutant
 
-from conformance import campaign, corpus, divergences, explanation, gate, results, roster, strategies
-from conformance.codec import encode_case
-from conformance.environment import Limits
-from conformance.item import Item
+from conformance.cases import corpus, strategies
+from conformance.gate import decision, divergences, explanation
+from conformance.hosts import roster
+from conformance.hosts.environment import Limits
+from conformance.model import results
+from conformance.model.codec import encode_case
+from conformance.runs import campaign
+from conformance.runs.run_case import Item
 
 SMOKE, DEFAULT = strategies.SMOKE, strategies.DEFAULT  # the first is the start of the other, with the corpus in both
 PATIENT = Limits(start=1800, case=1800)  # a busy machine kills no mutant; one that never ends takes half an hour
@@ -124,7 +128,7 @@ class Attempt(msgspec.Struct, frozen=True):
     """A run, what the gate decided on it, when each case first failed, and what the workers said."""
 
     run: results.Run
-    decision: gate.GateDecision
+    decision: decision.GateDecision
     failed: dict[str, tuple[float, float]]
     said: str
 
@@ -144,7 +148,7 @@ def attempt(implementation: str, cases: int, variables: dict[str, str]) -> Attem
         timed.run()
         run = results.read(folder)
         said = "".join(log.read_text(errors="replace") for log in folder.glob("*.log"))
-        return Attempt(run, gate.decide(folder, run, divergences.read(divergences.FOLDER)), timed.failed, said)
+        return Attempt(run, decision.decide(folder, run, divergences.read(divergences.FOLDER)), timed.failed, said)
 
 
 @functools.cache

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from conformance.case import Case, Derivative, Dtypes, Step
-from conformance.outcome import Outputs, Reply
+from conformance.model.case import Case, Derivative, Dtypes, Step
+from conformance.model.outcome import Outputs, Reply
 from reference import Adjustment, Gradients, Parameters, Spec, State, infer, infer_gradients, train, train_gradients
 from reference.paths import TF_1_15
 from reference.renorm import started

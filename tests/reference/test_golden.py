@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance import roster
-from conformance.judgment import judge
-from conformance.question import Question
+from conformance.hosts import roster
+from conformance.judging.judgment import judge
+from conformance.judging.question import Question
 from reference import Refusal
 
 

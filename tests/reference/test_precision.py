@@ -10,8 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from conformance.bounds import Affine, Batch, Bounds
-from conformance.numerics import Numerics, Units
+from conformance.judging.bounds.bounds import Affine, Batch, Bounds
+from conformance.model.numerics import Numerics, Units
 from reference import Parameters, Refusal, Semantics, Spec, State, train
 from reference.batch_norm import moments
 from reference.batches import observe

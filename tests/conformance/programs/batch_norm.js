@@ -1,4 +1,4 @@
-// Batch normalization in JavaScript, behind the worker protocol of conformance/PROTOCOL.md:
+// Batch normalization in JavaScript, behind the worker protocol of conformance/hosts/PROTOCOL.md:
 //
 //     bnconf run -i 'exec:node batch_norm.js'
 //

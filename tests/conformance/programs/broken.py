@@ -22,7 +22,7 @@ def module(path):
     return made
 
 
-worker, calibration = module(ROOT / "worker.py"), module(ROOT / "implementations" / "numpy.py")
+worker, calibration = module(ROOT / "hosts" / "worker.py"), module(ROOT / "implementations" / "numpy.py")
 FAULT = sys.argv[1] if __name__ == "__main__" else "fine"
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance import worker
-from conformance.roster import ADAPTERS
-from conformance.statement import Statement
+from conformance.hosts import worker
+from conformance.hosts.roster import ADAPTERS
+from conformance.model.statement import Statement
 
 TwoPass, Folded, Fast, Pairwise = worker.load(str(ADAPTERS / "numpy.py"))[:4]
 

@@ -14,7 +14,7 @@ from rules import DTYPES, RULES, TOLERANCES
 from study import Alarm, Row, apply, by, by_fault, by_rule, detection
 from trial import BOUNDS, WITHOUT_RESIDUAL, leaning, moderate_trials, trials
 
-from conformance import worker
+from conformance.hosts import worker
 
 
 @pytest.fixture(scope="module")

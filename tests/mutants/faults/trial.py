@@ -15,13 +15,14 @@ from layer import CLASSES, Layer, Replace, Subject
 from named_faults import Fault
 from rules import DTYPES, HALVES, RULES
 
-from conformance import strategies, worker
-from conformance.case import Dtypes, question
-from conformance.expectation import trajectory
-from conformance.item import Item
-from conformance.judgment import judge
-from conformance.outcome import Outputs, Reply
-from conformance.question import Plan
+from conformance.cases import strategies
+from conformance.hosts import worker
+from conformance.judging.expectation import trajectory
+from conformance.judging.judgment import judge
+from conformance.judging.question import Plan
+from conformance.model.case import Dtypes, question
+from conformance.model.outcome import Outputs, Reply
+from conformance.runs.run_case import Item
 from reference.precision import widened
 from reference.spec import reduced_axes
 

@@ -1,0 +1,1 @@
+"""The command line: what `bnconf` is asked, and what a terminal shows."""

@@ -1,0 +1,230 @@
+"""What a person watching a terminal sees; plain lines where nobody watches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from conformance.cases.strategies import DEFAULT
+from conformance.hosts.doctor import Part
+from conformance.model.results import ImplementationRecord, Run
+from conformance.runs import commands, summary, wording
+from conformance.runs.campaign import Progress
+from conformance.runs.explaining import Off, Place
+from conformance.studies.soaking import Round
+
+_SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
+
+
+class _Bars(Progress):
+    """A bar per environment."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def started(self, environment: str, questions: int) -> None:
+        self._tasks[environment] = self._bars.add_task(environment, total=questions)
+
+    def advanced(self, environment: str) -> None:
+        self._bars.advance(self._tasks[environment])
+
+    def note(self, message: str) -> None:
+        self._bars.console.print(f"note: {message}", highlight=False, markup=False)
+
+
+class _Lines(Progress):
+    """A line per environment at its start and at each quarter."""
+
+    def __init__(self) -> None:
+        self._total: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+
+    def started(self, environment: str, questions: int) -> None:
+        self._total[environment], self._done[environment] = questions, 0
+        click.echo(f"{environment}: {questions} questions", err=True)
+
+    def advanced(self, environment: str) -> None:
+        self._done[environment] += 1
+        done, total = self._done[environment], self._total[environment]
+        if done * 4 // total > (done - 1) * 4 // total:
+            click.echo(f"{environment}: {done} of {total}", err=True)
+
+    def note(self, message: str) -> None:
+        click.echo(f"note: {message}", err=True)
+
+
+@contextlib.contextmanager
+def watching(*, quiet: bool) -> Generator[Progress]:
+    """Yield what shows a run's progress."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Progress()
+    elif console.is_terminal:
+        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bars(*columns, console=console) as bars:
+            yield _Bars(bars)
+    else:
+        yield _Lines()
+
+
+def print_run(run: Run, folder: Path) -> None:
+    """Print the final table, the failures in brief, and the verdict."""
+    console, rows = Console(width=None if Console().is_terminal else 200), summary.rows(run)
+    console.print(_table(rows))
+    _print_first([*_looser(rows), *_unjudged(rows)], commands.line("report", commands.file(folder)))
+    failed = [result for result in run.results if result.failed]
+    found = [f"{wording.describe(result)}\n    {commands.replay(run, result, folder)}" for result in failed]
+    _print_first(found, commands.line("report", commands.file(folder)))
+    if run.header.cases < DEFAULT:
+        console.print(
+            f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {DEFAULT}"
+        )
+    console.print(wording.headline(run), highlight=False, markup=False)
+
+
+def _print_first(lines: list[str], all_of_them: str) -> None:
+    for line in lines[:5]:
+        click.echo(line)  # never wrapped: a command would no longer be one
+    if len(lines) > 5:
+        click.echo(f"… and {len(lines) - 5} more; all of them: {all_of_them}")
+
+
+def _looser(rows: list[summary.Row]) -> list[str]:
+    """Return a line for each implementation that declares less of y than all that this run observed."""
+    return [
+        f"{row.id}: y declared {o.declared}, observed {o.observed} in {o.arrays} arrays: looser than observed"
+        for row in rows
+        for o in row.observed
+        if o.looser
+    ]
+
+
+def _unjudged(rows: list[summary.Row]) -> list[str]:
+    """Return a line for each implementation of which some output was asked for and never judged."""
+    return [f"{row.id}: never judged: {', '.join(row.unjudged)}" for row in rows if row.unjudged]
+
+
+def _table(rows: list[summary.Row]) -> Table:
+    table = Table(title="worst ρ = error / bound (1 or less conforms)")
+    table.add_column("implementation", no_wrap=True)
+    for column in summary.MAIN:
+        table.add_column(_SHORT.get(column, column), justify="right")
+    for verdict in ("PASS", "FAIL", "other"):
+        table.add_column(verdict, justify="right")
+    for row in rows:
+        cells = [summary.show(row.outputs[c].rho) if c in row.outputs else "" for c in summary.MAIN]
+        passed, failed = row.verdicts.get("PASS", 0), row.verdicts.get("FAIL", 0)
+        other = sum(row.verdicts.values()) - passed - failed
+        style = "red" if failed else ("dim" if not row.available else None)
+        table.add_row(row.id, *cells, str(passed), str(failed), str(other), style=style)
+    return table
+
+
+def as_json(run: Run) -> str:
+    """Return the final table as JSON."""
+    rows = [
+        {
+            "id": row.id,
+            "available": row.available,
+            "reason": row.reason,
+            "verdicts": row.verdicts,
+            "cases": row.cases,
+            "rho": {column: worst.rho for column, worst in row.outputs.items()},
+            "vacuous": {column: round(w.vacuous_share, 4) for column, w in row.outputs.items() if w.vacuous},
+            "resolution": {column: w.resolution for column, w in row.outputs.items() if w.resolution is not None},
+            "depth": {column: w.depth for column, w in row.outputs.items() if w.depth},
+            "observed": row.observed,
+        }
+        for row in summary.rows(run)
+    ]
+    return msgspec.json.encode(
+        {"complete": run.complete, "reasons": run.reasons if not run.complete else [], "implementations": rows}
+    ).decode()
+
+
+def told(one: Round, progress: Progress) -> Round:
+    """Tell what a round of a soak found, and return it."""
+    progress.note(f"seed {one.seed}: {one.judged} judged arrays, {len(one.unexplained)} unexplained findings")
+    for says in one.unexplained:
+        progress.note(f"  {says}")
+    return one
+
+
+def print_rounds(found: list[Round]) -> None:
+    """Print what a soak found, and which runs to look at."""
+    red = [one for one in found if one.unexplained]
+    judged, last = sum(one.judged for one in found), found[-1].seed
+    click.echo(f"{len(found)} runs, seeds {found[0].seed} to {last}: {judged} judged arrays, {len(red)} with findings")
+    for one in red:
+        click.echo(f"  {commands.line('gate', commands.file(Path(one.folder)))}")
+
+
+def print_places(name: str, places: list[Place]) -> None:
+    """Print what happened in a case, output by output; outputs in which nobody fails in a line."""
+    click.echo(f"case {name}")
+    for place in places:
+        failing = [off for off in place.deviations if off.failed]
+        click.echo(f"step {place.step} {place.mode} {place.output}: {_counted(place.deviations, len(failing))}")
+        for off in place.deviations:
+            if off.failed or off.not_finite:
+                said = [_off(off) if off.failed else "", off.not_finite]
+                click.echo(f"  {off.implementation}: {'; '.join(filter(None, said))}")
+        if failing:
+            for n, camp in enumerate(place.camps, 1):
+                click.echo(f"  camp {n}: {', '.join(camp)}")
+
+
+def _counted(offs: list[Off], failing: int) -> str:
+    """Return how many of those who were judged fail, and why others were not judged."""
+    without = [off for off in offs if off.verdict == "INCONCLUSIVE"]
+    reasons = ", ".join(dict.fromkeys(off.reason for off in without))
+    if without and len(without) == len(offs):
+        return f"not judged: {reasons}"
+    more = f"; {len(without)} not judged: {reasons}" if without else ""
+    return f"{failing} of {len(offs) - len(without)} fail{more}"
+
+
+def _off(off: Off) -> str:
+    """Return how far off an implementation is, in words."""
+    if off.worst is None:
+        return off.reason
+    worst, channel = off.worst, off.channel
+    said = (
+        f"ρ = {summary.show(off.rho)} at {worst.index} ({worst.check}): expected {worst.expected}, got {worst.got}, "
+        f"bound {worst.bound}" + (f", {worst.ulps:g} ulps of the terms' size" if worst.ulps else "")
+    )
+    if channel is None:
+        return said
+    conditioning = "constant" if channel.conditioning is None else f"mean/deviation {channel.conditioning:.4g}"
+    return f"{said}; channel of {channel.n} values, mean {channel.mean:.6g}, {conditioning}"
+
+
+def print_implementations(found: list[ImplementationRecord], console: Console) -> None:
+    """Print the roster."""
+    table = Table()
+    for column in ("id", "framework", "device", "available", "reason or versions"):
+        table.add_column(column, overflow="fold")
+    for r in found:
+        runs_on = r.versions | r.about
+        versions = ", ".join(f"{k} {v}" for k, v in runs_on.items() if k not in ("python", "numpy"))
+        table.add_row(r.id, r.framework, r.device, "yes" if r.available else "no", r.reason or versions)
+    console.print(table)
+
+
+def print_parts(found: list[Part]) -> None:
+    """Print what a doctor found, a line or two for each part."""
+    for part in found:
+        click.echo(f"{'ok     ' if part.there else 'MISSING' if part.needed else 'no     '}  {part.part}: {part.found}")
+        for name in ("command", "without"):
+            if said := getattr(part, name):
+                click.echo(f"{'':9}{'add it' if name == 'command' else 'without it'}: {said}")

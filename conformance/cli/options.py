@@ -1,0 +1,108 @@
+"""Options that several commands have: which implementations, where they run, and within which limits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import msgspec
+
+from conformance.gate import divergences
+from conformance.hosts import roster, targets
+from conformance.hosts.environment import Limits
+from conformance.model.errors import InvalidInput
+from conformance.runs import campaign, commands
+
+
+def implementations_and_limits(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose implementations and say where they run."""
+    for option in (
+        click.option("-i", "--implementation", "patterns", multiple=True, metavar="ID",
+                     help="Id or pattern (torch.*, torch.*@cuda), or one of your own: PATH.py[:Class], "
+                     "package.module:Class, 'exec:PROGRAM ARGUMENTS'. Repeatable. Default: all."),
+        click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", show_default=True,
+                     help="Where an id that names no device runs."),
+        click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",
+                     help="Host an environment in another interpreter: torch=/opt/mine/bin/python judges your own "
+                     "build, user=/path/to/python hosts what -i names of your own. It needs Python 3.6 or later, numpy "
+                     "and what is judged, not bnconf. Repeatable."),
+        click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
+        click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
+                     help="Seconds for one case and implementation."),
+        click.option("--memory", type=click.FloatRange(min=0.1), default=8.0, show_default=True,
+                     help="GiB that one worker may allocate."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def what_the_gate_reads(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what a decision is held to: `manifests`, `baseline` and `today`."""
+    for option in (
+        click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The day that review dates are held to."),
+        click.option(
+            "--baseline",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Baseline that the gate compares with, a JSON lines file.",
+        ),
+        click.option(
+            "--divergences",
+            "manifests",
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            default=divergences.FOLDER,
+            help="Folder of manifests. Default: the one that comes with the suite.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen(
+    out: Path,
+    patterns: tuple[str, ...],
+    device: str,
+    interpreters: tuple[str, ...],
+    in_process: bool,
+    timeout: float,
+    memory: float,
+) -> campaign.Options:
+    """Return what the options choose, as a run takes it; raise `InvalidInput` where they name nothing known."""
+    pythons = dict(assignment(text) for text in interpreters)
+    entries = roster.select(patterns, device, pythons.get("user", sys.executable))
+    if in_process and (apart := [entry.target for entry in entries if targets.program(entry.target)]):
+        raise InvalidInput(f"--in-process -i {apart[0]}: an executable is a process of its own; leave one of them out")
+    limits = Limits(case=timeout, memory=memory)
+    shared = (*_limits(limits), *(["--in-process"] if in_process else []))
+    return campaign.Options(
+        [msgspec.structs.replace(entry, options=(*_where(entry, pythons), *shared)) for entry in entries],
+        out,
+        requested=bool(patterns),
+        in_process=in_process,
+        interpreters=pythons,
+        limits=limits,
+        command=["bnconf", *sys.argv[1:]],
+    )
+
+
+def _where(entry: roster.Entry, pythons: dict[str, str]) -> list[str]:
+    """Return the options that host an implementation where these do: those that its `-i` does not say."""
+    theirs = "user" if entry.environment.startswith("user") else entry.environment
+    found = commands.kept((name, python) for name, python in pythons.items() if name == theirs)
+    away = targets.is_target(entry.named) and entry.device != "cpu"
+    return [*found, *(["--device", entry.device] if away else [])]
+
+
+def _limits(limits: Limits) -> list[str]:
+    usual = Limits()
+    found = [("--timeout", limits.case, usual.case), ("--memory", limits.memory, usual.memory)]
+    return [word for name, value, default in found if value != default for word in (name, f"{value:g}")]
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """Return the two sides of NAME=PYTHON."""
+    name, found, python = text.partition("=")
+    if not found or not python:
+        raise InvalidInput(f"--env {text}: must be NAME=PYTHON, for example torch=/opt/mine/bin/python")
+    return name, python

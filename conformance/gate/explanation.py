@@ -1,0 +1,138 @@
+"""Which failures of a run are explained: the same answers, judged again under what known divergences predict."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from conformance.gate import predicted
+from conformance.gate.divergences import Divergence
+from conformance.gate.predicted.asked import Asked
+from conformance.judging.judgment import judge
+from conformance.judging.question import Question
+from conformance.model.case import Case
+from conformance.model.codec import read_case
+from conformance.model.errors import InvalidInput
+from conformance.model.outcome import Reply, decode_reply
+from conformance.model.results import ImplementationRecord, Result, Run, answer_file
+from conformance.model.statement import Statement, recorded, step_facts
+
+Kind = Literal["explained", "changed", "spread", "unexplained"]
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A failure, and what known divergences say of it.
+
+    `explained`: predicted, and it passes as predicted. `changed`: predicted, but it behaves otherwise. `spread`: it
+    behaves as predicted where that was not predicted. `unexplained`: nothing is known of it.
+    no_formula: it is explained by a prediction alone that has no formula for the wrong value.
+    """
+
+    result: Result
+    kind: Kind
+    divergences: tuple[str, ...] = ()
+    no_formula: bool = False
+
+
+def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation]:
+    """Return every failure of a run with what the known divergences say of it."""
+    records = {record.id: record for record in run.implementations}
+    failures: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in run.results:
+        if result.failed:
+            failures[result.case, result.implementation].append(result)
+    found: list[Explanation] = []
+    questions: dict[str, Question] = {}
+    for (case, implementation), results in sorted(failures.items()):
+        record = records.get(implementation)  # an interrupted run may have lost it
+        if not record or not any(divergence.concerns(record) for divergence in known):
+            found += [Explanation(result, "unexplained") for result in results]
+            continue
+        if case not in questions:
+            questions = {case: Question(read_case(folder / run.cases[case].file)[0])}
+        reply = _reply(folder / answer_file(results[0].case, record.id))
+        found += Answered(record, questions[case], reply).explained(results, known)
+    return found
+
+
+class Answered:
+    """One implementation's answer to one case."""
+
+    def __init__(self, record: ImplementationRecord, question: Question, reply: Reply) -> None:
+        self.record, self.question, self.reply = record, question, reply
+        self.statement = recorded(record)
+
+    def explained(self, failures: list[Result], known: list[Divergence]) -> list[Explanation]:
+        """Return what divergences say of each failure in it: as predicted, then each one wherever it would explain."""
+        about = [divergence for divergence in known if divergence.concerns(self.record)]
+        verdicts = self._verdicts(about)
+        return [self._explanation(result, about, verdicts) for result in failures]
+
+    def _explanation(self, result: Result, about: list[Divergence], verdicts: dict[Any, str]) -> Explanation:
+        covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
+        if covering:
+            here = [d for d in about if d.id in covering]
+            died = result.outcome == "Crashed" and any(d.predicts.crashes for d in here)
+            told = any(self._told(result, d.predicts.formula, about) for d in here if d.predicts.formula)
+            if died or told or _passes(verdicts, result) or _passes(self._verdicts(here), result):
+                return Explanation(result, "explained", covering)
+            compared = isinstance(result.rho, float) or self._spread_of_nan(result) or _misshapen(result)
+            compared = compared or result.reason.startswith("it must ")  # be NaN, or infinite
+            off = compared and any(d.predicts.wrong for d in here)
+            return Explanation(result, "explained" if off else "changed", covering, no_formula=off)
+        spread = tuple(d.id for d in about if _passes(self._verdicts([d], everywhere=True), result))
+        return Explanation(result, "spread" if spread else "unexplained", spread)
+
+    def _told(self, result: Result, formula: str, about: list[Divergence]) -> bool:
+        """Return whether an array is what a formula makes of it, beside whatever else is predicted."""
+        statement = self._changed(about)
+        return predicted.explains(formula, Asked(self.question, statement, self.reply, result.step, result.output))
+
+    def _spread_of_nan(self, result: Result) -> bool:
+        """Return whether an array, not a refusal or a crash, is not finite where something went in that was not.
+
+        A number whose square overflows counts too: what takes a variance of it is not finite.
+        """
+        if result.rho != "inf" or not result.elements:
+            return False
+        return self.question.poisoned(result.step) is not None or self.question.overflows(result.step)
+
+    def _verdicts(self, about: list[Divergence], *, everywhere: bool = False) -> dict[Any, str]:
+        statement = self._changed(about, everywhere=everywhere)
+        question = Question(self.question.case) if everywhere else self.question
+        return {(r.step, r.output): r.verdict for r in judge("", question, statement, self.reply)}
+
+    def _changed(self, about: list[Divergence], *, everywhere: bool = False) -> Statement:
+        statement = self.statement
+        for divergence in about:
+            statement = divergence.changed(statement, everywhere=everywhere)
+        return statement
+
+
+def _passes(verdicts: dict[Any, str], result: Result) -> bool:
+    """Return whether a result no longer fails.
+
+    A step that now conforms by being refused is one `outcome`; one that was to be refused, and now is not, its arrays.
+    """
+    found = verdicts.get((result.step, result.output)) or verdicts.get((result.step, "outcome"))
+    arrays = [verdict for (step, _), verdict in verdicts.items() if step == result.step]
+    wanted = [found] if found else arrays if result.output == "outcome" else []
+    return bool(wanted) and set(wanted) <= {"PASS", "INCONCLUSIVE"}
+
+
+def _misshapen(result: Result) -> bool:
+    return result.reason.startswith("shape ")
+
+
+def _facts(case: Case, result: Result) -> dict[str, Any]:
+    return (step_facts(case, result.step) if result.step >= 0 else {}) | {"output": result.output}
+
+
+def _reply(path: Path) -> Reply:
+    try:
+        return decode_reply(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: the answer that failed cannot be read ({error}); run again") from error

@@ -1,0 +1,50 @@
+"""The decision in plain lines, and what every other format shares: one safe line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from conformance.gate.decision import Finding, GateDecision
+from conformance.model.results import Result, Run
+from conformance.runs import commands
+
+SHOWN = 3
+"""How many failures of a finding are shown with their commands."""
+
+_LONGEST = 2000
+
+
+def as_text(decision: GateDecision, run: Run, folder: Path, *, first: bool = False) -> str:
+    """Return the decision, the verdict last; each failure ends with the command that replays it. first: no more."""
+    red = [finding for finding in decision.findings if finding.status]
+    shown = red[:1] if first else decision.findings
+    lines = [line for finding in shown for line in _lines(finding, run, folder)]
+    found = Counter(explanation.divergences for explanation in decision.explained)  # each failure once
+    explained = [f"explained: {one_line(' and '.join(ids))} ({n} failures)" for ids, n in sorted(found.items())]
+    return "\n".join([*lines, *explained, decision.verdict])
+
+
+def _lines(finding: Finding, run: Run, folder: Path) -> list[str]:
+    lines = [f"{finding.kind.upper()} {one_line(finding.says)}"]
+    lines += [f"    step {r.step} {r.mode}: {command(run, r, folder)}" for r in finding.failures[:SHOWN]]
+    more = len(finding.failures) - SHOWN
+    return [*lines, f"    and {more} more"] if more > 0 else lines
+
+
+def command(run: Run, failure: Result, folder: Path) -> str:
+    """Return what a shell takes to ask the case of a failure again, as one safe line."""
+    return commands.replay(run, failure, folder)
+
+
+def one_line(text: str) -> str:
+    r"""Return text as one line that no terminal, parser or build server takes for more than text.
+
+    A framework's message may hold anything: control characters are shown as escapes, a build server's commands are
+    broken up, what is very long is cut.
+
+    >>> one_line("no\n::error::\x1b[31m ##[add-mask]a")
+    'no\\n::error::\\x1b[31m # #[add-mask]a'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: _LONGEST + 1])
+    return (shown if len(text) <= _LONGEST else f"{shown[:_LONGEST]}…").replace("##[", "# #[")

@@ -1,0 +1,240 @@
+"""What known departures answer instead: wrong values that have a formula, with the error allowed in them.
+
+Each formula gives for one output of one step of an answer what the implementation is known to compute there, by the
+same bounds as what is right, and from the state that it itself returned before. Another wrong value stays unexplained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from conformance.gate.predicted.asked import Asked, Formula
+from conformance.gate.predicted.derivatives import forward_over_forward, of_squared_weights, third
+from conformance.judging import carried, expectation
+from conformance.judging.bounds import bounds
+from conformance.judging.bounds.bounds import Affine
+from conformance.judging.carried import Carried
+from conformance.judging.expectation import OneStep
+from conformance.judging.expected import Expected
+from conformance.judging.judgment import state_before
+from conformance.judging.question import Plan, Question
+from conformance.model.case import Case, initial_state
+from conformance.model.outcome import Outputs
+from conformance.model.statement import Rule
+from reference import Refusal
+from reference.precision import widened
+from reference.spec import Array
+
+
+def explains(formula: str, asked: Asked) -> bool:
+    """Return whether an output is as a formula has it: of that shape, within its bound, not finite only where it is."""
+    outcome = asked.reply.outcomes[asked.t] if asked.t < len(asked.reply.outcomes) else None
+    got = outcome.tensors.get(asked.output) if isinstance(outcome, Outputs) else None
+    with asked.question.lock, np.errstate(all="ignore"):
+        wanted = FORMULAS[formula](asked) if got is not None else None
+        return got is not None and wanted is not None and _is(got, wanted)
+
+
+def _is(got: Array, wanted: Expected) -> bool:
+    if got.shape != wanted.value.shape or got.dtype.name != wanted.dtype:
+        return False
+    near, lost = bounds.rho(got, wanted.value, wanted.bound) <= 1, ~np.isfinite(widened(got, np.float64))
+    return bool(np.where(np.isfinite(wanted.value), near, lost).all())
+
+
+# --- other statistics than the right ones --------------------------------------------------------------------------
+
+
+def _of_what_init_saw(asked: Asked) -> Expected | None:
+    """Inference before the first step by the statistics that a training step on the first input leaves behind."""
+    case, begun = asked.question.case, [t for t in range(asked.t + 1) if t not in asked.reply.refused]
+    trained = any(case.steps[t].mode == "train" for t in begun)
+    if not begun or trained or {"moving_mean", "moving_variance"} & set(case.tensors):
+        return None
+    first, tensors = msgspec.structs.replace(case.steps[begun[0]], mode="train", derivatives=()), _without_steps(case)
+    tensors |= {"0.x": case.x(begun[0])} | _of_step(case, asked.t, 1)
+    return _answer(msgspec.structs.replace(case, steps=(first, case.steps[asked.t]), tensors=tensors), asked, 1)
+
+
+def _blended(asked: Asked) -> Expected | None:
+    """Inference by the moving statistics after its own batch has entered them, which are then forgotten."""
+    case, t = asked.question.case, asked.t
+    step = msgspec.structs.replace(case.steps[t], mode="train")
+    changed = msgspec.structs.replace(case, steps=(step,), tensors=_without_steps(case) | _of_step(case, t, 0))
+    moving = {"training_statistics": "moving", "average": "exponential", "stored_variance": "biased"}
+    return _answer(changed, asked, 0, moving)
+
+
+def _of_all_channels(asked: Asked) -> Expected | None:
+    """One mean and one variance of all that a vector holds, in place of each channel's own.
+
+    That is the same as to give every channel all of the vector; its own value and gradient are on the diagonal.
+    """
+    case = asked.question.case
+    if len(case.shape) != 1 or any(name.endswith((".mask", ".tangent")) for name in case.tensors):
+        return None
+    spec, tensors = dataclasses.replace(case.spec, axis=1), _without_steps(case)
+    for t in range(len(case.steps)):
+        tensors[f"{t}.x"] = np.repeat(case.x(t)[:, None], case.x(t).size, axis=1)
+        if (dy := case.tensor(f"{t}.dy")) is not None:
+            tensors[f"{t}.dy"] = np.where(np.eye(dy.size, dtype=bool), dy, 0).astype(dy.dtype)
+    found = _answer(
+        msgspec.structs.replace(case, spec=spec, tensors=tensors, layout="C"), asked, asked.t, None, asked.reply.refused
+    )
+    if found is None:
+        return None
+    return Expected(_own(asked.output, found.value), _own(asked.output, found.bound), found.dtype)
+
+
+def _own(output: str, array: Array) -> Array:
+    """Return what an output has of one in which every channel holds the whole vector."""
+    if output == "y":
+        return np.diagonal(array)
+    if output == "dx":
+        return np.add.reduce(array, 1)
+    return array[:1] if output in ("mean", "variance") else array
+
+
+def _trained_on_no_rows(asked: Asked) -> Expected | None:
+    """Inference on no rows as a training step on them, which makes the moving statistics NaN."""
+    case = asked.question.case
+    empty = [step.mode == "infer" and not case.x(t).size for t, step in enumerate(case.steps)]
+    if not any(empty[: asked.t + 1]):
+        return None
+    steps = zip(case.steps, empty, strict=True)
+    trained = tuple(msgspec.structs.replace(step, mode="train") if it_is else step for step, it_is in steps)
+    return _answer(msgspec.structs.replace(case, steps=trained), asked, asked.t, None, asked.reply.refused)
+
+
+def _answer(
+    case: Case,
+    asked: Asked,
+    t: int,
+    semantics: dict[str, Any] | None = None,
+    refused: frozenset[int] = frozenset(),
+) -> Expected | None:
+    """Return what would be right of the output in step t of another case, by other semantics, of one who also trains.
+
+    refused: the steps of that case that were refused.
+    """
+    both = msgspec.structs.replace(_with(asked, semantics or {}), modes=("train", "infer"))
+    plan = Plan(Question(case), both)
+    answers = expectation.trajectory(plan, refused)[t]
+    return None if isinstance(answers, Refusal) or plan.unjudged else answers.get(asked.output)
+
+
+def _without_steps(case: Case) -> dict[str, Any]:
+    return {name: array for name, array in case.tensors.items() if "." not in name}
+
+
+def _of_step(case: Case, t: int, to: int) -> dict[str, Any]:
+    """Return the tensors of step t, named as those of another."""
+    found = {name.partition(".")[2]: a for name, a in case.tensors.items() if name.startswith(f"{t}.")}
+    return {f"{to}.{name}": array for name, array in found.items()}
+
+
+# --- overwritten, or multiplied by zero ------------------------------------------------------------------------------
+
+
+def _overwritten_constants(asked: Asked) -> Expected | None:
+    """Training by the new moving statistics in place of gamma and beta, where those equal the old ones.
+
+    Equal constants of a model are merged, and the operator writes its moving statistics where its inputs are: mean
+    first, then variance, both into one where they are equal.
+    """
+    case = asked.question.case
+    plan = Plan(
+        asked.question, _with(asked, {"average": "exponential", "stored_variance": "biased", "initial_variance": 1.0})
+    )
+    if plan.mode(asked.t) != "train" or plan.unjudged:
+        return None
+    step, before = OneStep(plan, asked.t), Carried.exact(initial_state(case, plan.semantics, asked.question.dtype))
+    new, constants = step.after(before), _constants(asked, before)
+    mean, variance = (new.state.mean, new.errors.mean), (new.state.variance, new.errors.variance)
+    if _equal(constants["mean"], constants["variance"]):
+        twice = Carried(_with_variance(before.state, mean[0]), _with_variance(before.errors, mean[1]))
+        moved = carried.moved(step.bounds("moving_mean"), step.batch, twice, step.spec, step.semantics)
+        mean = variance = moved.state.variance, moved.errors.variance
+    parts: list[Array] = []
+    for name, plain in (("gamma", step.gamma), ("beta", step.affine(before).shift)):
+        into = next((n for n in ("mean", "variance") if _equal(constants[name], constants[n])), "")
+        value, e = {"mean": mean, "variance": variance}.get(into, (None, None))
+        parts += [plain, np.zeros_like(plain)] if value is None or e is None else [step.align(value), step.align(e)]
+    affine, used = Affine(parts[0], parts[2], parts[1], parts[3]), step.normalizing(before)("y")
+    y = affine.scale * (step.batch.x - used.mean) * used.r + affine.shift
+    return step.expected("y", y, step.bounds("y").e_y(step.batch.x, y, affine, used))
+
+
+def _constants(asked: Asked, before: Carried) -> dict[str, tuple[Array, str]]:
+    """Return the constants of the model, each with its dtype."""
+    question, dtypes = asked.question, asked.question.case.dtypes
+    given, one = question.parameters, np.ones_like(before.state.mean)
+    gamma, beta = (one if given.gamma is None else given.gamma), (0 * one if given.beta is None else given.beta)
+    return {
+        "gamma": (gamma, dtypes.parameters),
+        "beta": (beta, dtypes.parameters),
+        "mean": (before.state.mean, dtypes.statistics),
+        "variance": (before.state.variance, dtypes.statistics),
+    }
+
+
+def _equal(one: tuple[Array, str], other: tuple[Array, str]) -> bool:
+    return one[1] == other[1] and bool((one[0] == other[0]).all())
+
+
+def _with_variance(state: Any, variance: Array) -> Any:
+    return dataclasses.replace(state, variance=variance)
+
+
+def _times_zero(asked: Asked) -> Expected | None:
+    """The right gradient of inference plus 0 times one through the batch's variance: NaN where that is not finite.
+
+    It may be finite where only the batch's variance overflows, as no difference from the mean is multiplied then.
+    """
+    plan, t = Plan(asked.question, asked.statement), asked.t
+    answers = expectation.trajectory(plan, asked.reply.refused)[t]
+    right = None if isinstance(answers, Refusal) else answers.get(asked.output)
+    outcome = asked.reply.outcomes[t]
+    if right is None or not isinstance(outcome, Outputs):
+        return None
+    batch, most = asked.question.whole(t), plan.bounds("infer", "dx", 1).units.largest
+    off = ~(np.isfinite(batch.variance) & (batch.variance + batch.mean**2 <= most))
+    missing = np.isnan(widened(outcome.tensors[asked.output], np.float64)) & np.broadcast_to(off, right.value.shape)
+    return dataclasses.replace(right, value=np.where(missing, np.nan, right.value))
+
+
+# --- in a mask's weights ---------------------------------------------------------------------------------------------
+
+
+def _squared_weights(asked: Asked) -> Expected | None:
+    """Training by sum(w x) / sum(w) and sum((w x)²) / sum(w) - mean², and what follows from it in later steps."""
+    plan, t = Plan(asked.question, asked.statement), asked.t
+    before = state_before(asked.question, asked.statement, asked.reply, t)
+    if before is None or plan.unjudged:
+        return None
+    if plan.mode(t) == "infer":
+        return expectation.after(plan, t, before).get(asked.output)
+    return of_squared_weights(asked, plan, before)
+
+
+def _with(asked: Asked, semantics: dict[str, Any]) -> Any:
+    rules = [*asked.statement.rules, Rule("predicted", semantics=semantics)]
+    return msgspec.structs.replace(asked.statement, rules=rules)
+
+
+FORMULAS: dict[str, Formula] = {
+    "of what init saw": _of_what_init_saw,
+    "blended with its own batch": _blended,
+    "of all channels": _of_all_channels,
+    "inference trains on no rows": _trained_on_no_rows,
+    "overwritten constants": _overwritten_constants,
+    "NaN times zero": _times_zero,
+    "squared weights": _squared_weights,
+    "third with constant statistics": third,
+    "forward over forward with constant statistics": forward_over_forward,
+}
+"""Every formula by the name that a divergence gives it."""

@@ -1,0 +1,107 @@
+"""Whether implementations can run here, asked of the workers that would host them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
+
+from conformance.hosts.environment import Environment, Limits, Listing, Worker, WorkerDied
+from conformance.hosts.in_process import LocalWorker
+from conformance.hosts.roster import EXTRAS, Entry, environments
+from conformance.hosts.targets import elsewhere, is_target
+from conformance.model.results import ImplementationRecord
+
+
+@contextlib.contextmanager
+def hosting(
+    host: Environment, entries: list[Entry], limits: Limits, log: Path, *, in_process: bool = False
+) -> Generator[tuple[Worker | LocalWorker | None, list[ImplementationRecord]]]:
+    """Start an environment and yield its worker, None where it died, with what can be said of its implementations."""
+    try:
+        worker = LocalWorker(host) if in_process else Worker(host, limits, log)
+    except WorkerDied as error:
+        yield None, [record(entry, str(error), {}) for entry in entries]
+        return
+    announced = {listing.id: listing for listing in worker.hello.implementations}
+    try:
+        yield (
+            worker,
+            [
+                record(e, announced.get(e.id, e.fault or "its worker does not know it"), worker.hello.versions)
+                for e in entries
+            ],
+        )
+    finally:
+        worker.close()
+
+
+def missing(entries: list[Entry], records: list[ImplementationRecord], *, requested: bool) -> dict[str, str]:
+    """Return why implementations cannot be asked that were asked for, or should be there, by id."""
+    packages = {entry.id: entry.statement.packages for entry in entries}
+    return {
+        one.id: one.reason
+        for one in records
+        if not one.available and (requested or not is_optional(one.reason, packages[one.id]))
+    }
+
+
+def record(entry: Entry, listing: Listing | str, versions: dict[str, str]) -> ImplementationRecord:
+    """Return what a run says of an implementation; `listing` is a worker's word on it, or why there is none."""
+    statement = entry.statement
+    reason, about = (listing, {}) if isinstance(listing, str) else (listing.reason, listing.about)
+    packages = ("python", "numpy", *statement.packages)
+    return ImplementationRecord(
+        entry.id,
+        statement.framework,
+        entry.device,
+        not reason,
+        advice(reason, entry.environment),
+        {name: found for name, found in versions.items() if name in packages},
+        statement.documentation,
+        statement.calibration,
+        statement=msgspec.to_builtins(statement),
+        named=entry.named,
+        about=about,
+        options=list(entry.options),
+        directory=str(Path.cwd()) if is_target(entry.named) else "",
+    )
+
+
+def advice(reason: str, environment: str) -> str:
+    """Return the reason with what to do about it, where a package is missing.
+
+    >>> advice("ModuleNotFoundError: No module named 'torch'", "torch")
+    "ModuleNotFoundError: No module named 'torch'; pip install 'batchnorm-conformance[torch]'"
+    """
+    if "ModuleNotFoundError" in reason and environment in EXTRAS:
+        return f"{reason}; pip install 'batchnorm-conformance[{EXTRAS[environment]}]'"
+    return elsewhere(reason) if environment.startswith("user") else reason
+
+
+def is_optional(reason: str, packages: list[str]) -> bool:
+    """Return whether a run is complete without what is missing for this reason, unless it was asked for.
+
+    What is not installed is optional; what is there and does not work is not.
+
+    >>> is_optional("ModuleNotFoundError: No module named 'torch'; pip install …", ["torch"])
+    True
+    >>> is_optional("ModuleNotFoundError: No module named 'torch._C'", ["torch"])
+    False
+    """
+    absent = (f"ModuleNotFoundError: No module named '{package}'" for package in packages)
+    return reason.startswith(("not created", *absent))
+
+
+def check(entries: list[Entry], interpreters: dict[str, str]) -> list[ImplementationRecord]:
+    """Start each environment's worker once and return what it says of its implementations."""
+    found: list[ImplementationRecord] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for host in environments(entries, interpreters):
+            hosted = [entry for entry in entries if entry.host == host.name]
+            with hosting(host, hosted, Limits(), Path(folder) / f"{host.name}.log") as (_, records):
+                found += records
+    return found

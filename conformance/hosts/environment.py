@@ -1,0 +1,329 @@
+"""Environments and their worker processes: started, asked, timed, and replaced when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import msgspec
+
+from conformance.hosts.machine import PINNED
+from conformance.hosts.worker import MARK
+from conformance.model.codec import decode
+from conformance.model.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
+from conformance.model.spelling import Misspelt, converted, stray
+
+WORKER = Path(__file__).with_name("worker.py")
+PROTOCOL = 1  # of PROTOCOL.md; worker.py, which imports nothing of ours, has it too
+WINDOW = 3  # requests in flight: judging overlaps with the worker
+LARGEST_FRAME = 1 << 32
+_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # workers share one GPU
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Seconds to start up and to answer one case, and GiB a worker may allocate."""
+
+    start: float = 180.0
+    case: float = 120.0
+    memory: float = 8.0
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """An interpreter, the adapters it hosts and the ids wanted of them, the device, and the variables it starts with.
+
+    python: empty where the interpreter is yet to be made by `bnconf env create`.
+    program: the command line of an executable that speaks the protocol itself; nothing is hosted for it.
+    """
+
+    name: str
+    adapters: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    python: str = sys.executable
+    variables: dict[str, str] = {}
+    device: str = "cpu"
+    program: tuple[str, ...] = ()
+
+    def command(self, limits: Limits) -> list[str]:
+        """Return the command line that starts its worker."""
+        if self.program:
+            return list(self.program)
+        if not self.python:
+            raise WorkerDied(f"not created; bnconf env create {self.name}")
+        options = ["--device", self.device, "--memory", str(limits.memory)]
+        options += [argument for identity in self.only for argument in ("--only", identity)]
+        return [self.python, str(WORKER), *options, *self.adapters]
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """One implementation as its worker announced it. about: what it runs on, beyond versions, such as the GPU."""
+
+    id: str
+    statement: dict[str, Any]
+    available: bool = True
+    reason: str = ""
+    about: dict[str, str] = {}
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """A worker's first frame."""
+
+    protocol: int
+    implementations: list[Listing]
+    versions: dict[str, str] = {}
+    pid: int = 0
+
+
+class WorkerDied(Exception):
+    """The process ended, or wrote what is no frame."""
+
+
+class Unreadable(WorkerDied):
+    """The worker said hello in words that mean nothing: the message names the nearest right one."""
+
+
+class WorkerSilent(Exception):
+    """No frame came in time."""
+
+
+class Process:
+    """One worker process: frames in, frames out, neither side ever blocking the host."""
+
+    def __init__(self, environment: Environment, limits: Limits, log: Path) -> None:
+        command, device = environment.command(limits), environment.device
+        self._path, self._log = log, log.open("ab")
+        self._begins = self._log.tell()
+        variables = os.environ | PINNED | {"BNCONF_DEVICE": device}
+        variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else _SHARED
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=variables | environment.variables,
+                start_new_session=True,  # Ctrl-C is the host's to handle
+            )
+        except OSError as error:
+            self._log.close()
+            raise WorkerDied(f"{command[0]} cannot be started: {error.strerror}") from error
+        if environment.program:
+            _limit_memory(self._process.pid, limits.memory)  # worker.py limits itself
+        self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._in: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._write, self._read)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def send(self, body: bytes) -> None:
+        """Queue a frame."""
+        self._out.put(body)
+
+    def receive(self, timeout: float) -> bytes:
+        """Return the next frame's body."""
+        try:
+            frame = self._in.get(timeout=timeout)
+        except queue.Empty:
+            raise WorkerSilent from None
+        if isinstance(frame, Exception):
+            raise frame
+        return frame
+
+    def kill(self) -> None:
+        """End the process and all that it started; the worker leads a session of its own."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the process, now, and wait for it."""
+        self._out.put(None)
+        self.kill()
+        self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(OSError):  # a pipe whose other end is gone
+                if stream:
+                    stream.close()
+
+    def _write(self) -> None:
+        assert self._process.stdin
+        with contextlib.suppress(OSError):  # the reader notices that the process is gone
+            while (body := self._out.get()) is not None:
+                self._process.stdin.write(struct.pack("<Q", len(body)) + body)
+                self._process.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        try:
+            while True:
+                self._in.put(_read_frame(self._process.stdout))
+        except (WorkerDied, OSError, ValueError) as error:
+            self._in.put(WorkerDied(str(error) or self._epitaph()))
+
+    def _epitaph(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(timeout=5)
+            if code < 0:
+                return f"the worker died: {signal.strsignal(-code) or 'signal'} ({-code})"
+            return f"the worker ended with exit code {code}: {self._last_words()}"
+        return "the worker closed its output"
+
+    def _last_words(self) -> str:
+        """Return the last line that it wrote on the question in hand; what it said of others explains nothing."""
+        written = self._path.read_bytes()[self._begins :].decode(errors="replace").splitlines()
+        marks = [n for n, line in enumerate(written, 1) if line.startswith(MARK)]
+        lines = [line.strip() for line in written[marks[-1] if marks else 0 :] if line.strip()]
+        return lines[-1][:200] if lines else "it said nothing"
+
+
+def _limit_memory(pid: int, gib: float) -> None:
+    """Make allocations beyond the limit fail in a process of somebody else's, where the system can."""
+    if sys.platform == "linux":
+        size = int(gib * 2**30)
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended already
+            resource.prlimit(pid, resource.RLIMIT_DATA, (size, size))
+
+
+def _read_frame(stream: IO[bytes]) -> bytes:
+    head = stream.read(8)
+    if not head:
+        raise WorkerDied
+    (length,) = struct.unpack("<Q", head.ljust(8, b"\0"))
+    if length > LARGEST_FRAME:
+        raise WorkerDied(f"the worker wrote garbage: {head!r} is no frame length")
+    body = stream.read(length)
+    if len(body) < length:
+        raise WorkerDied
+    return body
+
+
+class Request(msgspec.Struct):
+    """A request in flight: a case's bytes, and the implementations that still owe an answer."""
+
+    number: int
+    encode: Callable[[dict[str, str]], bytes]
+    implementations: list[str]
+
+    def body(self) -> bytes:
+        """Return the request as a frame's body."""
+        asked = {"id": self.number, "implementations": self.implementations}
+        return self.encode({"request": json.dumps(asked)})
+
+
+def _hello(body: bytes) -> Hello:
+    """Return a worker's first frame; raise ValueError where it is none, or of another version of the protocol."""
+    metadata, _ = decode(body)
+    try:
+        if "hello" not in metadata:
+            raise Misspelt(stray("metadata", "name of a first frame", next(iter(sorted(metadata)), ""), ["hello"]))
+        said = json.loads(metadata["hello"])
+        spoken = cast("dict[str, Any]", said).get("protocol") if isinstance(said, dict) else None
+        if isinstance(spoken, bool) or not isinstance(spoken, int) or spoken == PROTOCOL:
+            return converted(said, Hello)
+    except (json.JSONDecodeError, Misspelt) as error:
+        raise Misspelt(f"the worker's first frame is no hello: {error}") from error
+    raise ValueError(f"the worker speaks protocol {spoken}, this bnconf speaks {PROTOCOL}; update the older of the two")
+
+
+class Worker:
+    """An environment's worker, whichever process that is at the moment."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        limits: Limits,
+        log: Path,
+        started: Callable[[str, int], None] = lambda _name, _pid: None,
+    ) -> None:
+        self.environment, self.limits, self.log, self._started = environment, limits, log, started
+        self._broken = False
+        self.hello = self._start()
+
+    def kill(self) -> None:
+        """End the process at once, without waiting."""
+        self._process.kill()
+
+    def _start(self) -> Hello:
+        self._process = Process(self.environment, self.limits, self.log)
+        self._started(self.environment.name, self._process.pid)
+        try:
+            return _hello(self._process.receive(self.limits.start))
+        except WorkerSilent:
+            reason = f"the worker did not say hello within {self.limits.start:g} s"
+        except Misspelt as error:
+            self._process.close()
+            raise Unreadable(f"{error}; see {self.log}") from error
+        except (WorkerDied, ValueError) as error:
+            reason = f"{error}, before it said hello"
+        self._process.close()
+        raise WorkerDied(f"{reason}; see {self.log}")
+
+    def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield one reply per request and implementation; a crash or a hang costs one, and becomes its outcome."""
+        pending: deque[Request] = deque()
+        for request in requests:
+            pending.append(request)
+            if not self._broken:
+                self._process.send(request.body())
+            while len(pending) >= WINDOW:
+                yield from self._settle(pending)
+        while pending:
+            yield from self._settle(pending)
+
+    def _settle(self, pending: deque[Request]) -> Iterator[Reply]:
+        """Yield every reply to the oldest request."""
+        request = pending[0]
+        while request.implementations:
+            yield self._next(request, pending)
+        pending.popleft()
+
+    def _next(self, request: Request, pending: deque[Request]) -> Reply:
+        if self._broken:
+            self._restart(pending)
+        owed, started = request.implementations[0], time.monotonic()
+        try:
+            reply = decode_reply(self._process.receive(self.limits.case))
+            if (reply.request, reply.implementation) != (request.number, owed):
+                raise ValueError(f"it answered {reply.implementation} of request {reply.request}")
+            request.implementations.pop(0)
+            return reply
+        except WorkerSilent:
+            outcome: Outcome = TimedOut(self.limits.case)
+        except WorkerDied as error:
+            outcome = Crashed(str(error))
+        except ValueError as error:
+            outcome = Crashed(f"the worker wrote garbage: {error}")
+        request.implementations.pop(0)
+        self._broken = True  # the next question starts a new process; this answer must not wait for one
+        return Reply(request.number, owed, (outcome,), cpu=time.monotonic() - started)
+
+    def _restart(self, pending: deque[Request]) -> None:
+        """Start a new process and ask it what the old one still owed."""
+        self._process.close()
+        self._start()
+        self._broken = False
+        for request in pending:
+            if request.implementations:
+                self._process.send(request.body())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.close()

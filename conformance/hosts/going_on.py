@@ -1,0 +1,93 @@
+"""Going on after a refusal: the rest of a case is asked again without the step that was refused.
+
+A refused call leaves the layer as it was (BN-32), so what comes after it follows from what came before. A worker ends
+its answer where it refuses; the host asks the case again without that step, and puts what is answered into the place
+it has in the whole case. Recordings keep the whole answer, and it is judged as one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from conformance.hosts.environment import Request
+from conformance.model.case import Case, without
+from conformance.model.codec import encode_case
+from conformance.model.outcome import Outcome, Outputs, Refused, Reply
+from conformance.model.statement import Statement, every_step
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A question: its number, the case, and whom it is for."""
+
+    number: int
+    case: Case
+    implementations: list[str]
+
+    def request(self) -> Request:
+        """Return it as a worker takes it."""
+        return Request(self.number, functools.partial(encode_case, self.case), list(self.implementations))
+
+
+class Answers(Protocol):
+    """Who answers requests: a worker, or one in this process."""
+
+    def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield one reply per request and implementation."""
+        ...
+
+
+def ask(worker: Answers, questions: Iterable[Asked], statements: Mapping[str, Statement]) -> Iterator[Reply]:
+    """Yield one reply per question and implementation, gone on with after each refusal.
+
+    statements: by id; who does not support what is left of a case is not asked it.
+    """
+    cases: dict[int, Case] = {}
+    begun: dict[tuple[int, str], Reply] = {}
+    again: deque[Request] = deque()
+
+    def requests() -> Iterator[Request]:
+        for question in questions:
+            cases[question.number] = question.case
+            yield question.request()
+            while again:
+                yield again.popleft()
+
+    pending = requests()
+    while True:
+        for reply in worker.ask(pending):
+            key = reply.request, reply.implementation
+            before = begun.pop(key, None)
+            whole = reply if before is None else joined(before, reply)
+            stuck = before is not None and len(before.outcomes) == len(whole.outcomes)
+            rest = None if stuck else left(cases[reply.request], whole)
+            if rest is not None and not statements[reply.implementation].unsupported(*every_step(rest)):
+                begun[key] = whole
+                again.append(Asked(reply.request, rest, [reply.implementation]).request())
+            else:
+                yield whole
+        if not again:
+            return
+        pending = iter([again.popleft() for _ in range(len(again))])
+
+
+def left(case: Case, reply: Reply) -> Case | None:
+    """Return the case without what was refused, None where it is no refusal that ended the answer."""
+    answered = reply.outcomes
+    if not answered or not isinstance(answered[-1], Refused) or len(answered) >= len(case.steps):
+        return None
+    return without(case, reply.refused)
+
+
+def joined(whole: Reply, rest: Reply) -> Reply:
+    """Return an answer with what was answered of its case without the refused steps; what is there already stays."""
+    before = sum(t not in whole.refused for t in range(len(whole.outcomes)))
+    new: tuple[Outcome, ...] = rest.outcomes[before:]
+    died = rest.outcomes[-1:]
+    if not new and died and not isinstance(died[0], Outputs | Refused):
+        new = died  # a worker that dies says of no step which it was
+    return msgspec.structs.replace(whole, outcomes=whole.outcomes + new, cpu=whole.cpu + rest.cpu)

@@ -1,0 +1,34 @@
+"""A worker without a process, for debugging: the same adapters, called directly, in the host's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+import msgspec
+
+from conformance.hosts import worker as _worker
+from conformance.hosts.environment import Environment, Hello, Request
+from conformance.model.outcome import Reply, decode_reply
+
+worker = cast("Any", _worker)  # Python 3.6 style, unannotated
+
+
+class LocalWorker:
+    """Answers like `conformance.hosts.environment.Worker`; a crash or a hang is the host's own."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self._ready, listing = worker.instantiate(environment.adapters, environment.device, environment.only)
+        self.hello = msgspec.convert(worker.greeting(listing), Hello)
+
+    def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield one reply per request and implementation."""
+        for request in requests:
+            yield from map(decode_reply, worker.replies(request.body(), self._ready))
+
+    def kill(self) -> None:
+        """Nothing to end: what hangs is the host itself."""
+
+    def close(self) -> None:
+        """Nothing to end."""

@@ -1,0 +1,150 @@
+"""Which implementations there are: their statements, read without importing a framework."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from conformance.hosts import venvs
+from conformance.hosts.environment import Environment
+from conformance.hosts.targets import Entry as Entry
+from conformance.hosts.targets import installed, introduced, is_target, program
+from conformance.model.errors import InvalidInput
+from conformance.model.facts import DEVICES as DEVICES
+from conformance.model.statement import Statement, stated
+
+ADAPTERS = Path(__file__).parents[1] / "implementations"
+EXTRAS = {
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+    "onnx": "onnx",
+    "keras-torch": "tensorflow,torch",
+    "keras-jax": "tensorflow,jax",
+    "keras-numpy": "tensorflow",
+}
+_TF1 = {"TF2_BEHAVIOR": "0"}  # TensorFlow 2 sets it to 1 for whoever starts a worker, and TensorFlow 1.15 obeys
+_BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "numpy": (("numpy.py",), {}),
+    "torch": (("torch.py", "torch_compiled.py", "torch_modules.py"), {}),
+    "tensorflow": (
+        ("tensorflow.py", "tf_keras.py", "tf_layers.py", "sonnet.py", "keras.py"),
+        {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "1"},
+    ),
+    "jax": (("flax.py", "haiku.py", "equinox.py", "jax_functions.py"), {}),
+    "onnx": (("onnx.py",), {}),
+    "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
+    "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),
+    "keras-numpy": (("keras.py:NumPy", "keras.py:NumPyFunctions"), {"KERAS_BACKEND": "numpy"}),
+    "tf-1.15": (("tf1.py",), _TF1),
+    "tf-1.7": (("tf1.py:Version17",), _TF1),
+}
+_CPU_ONLY = ("numpy", "keras-numpy", "tf-1.15", "tf-1.7")
+
+
+def built_in(device: str = "cpu") -> list[Entry]:
+    """Return the implementations that come with the suite and may run on a device."""
+    hosts = [name for name in _BUILT_IN if device == "cpu" or name not in _CPU_ONLY]
+    return [
+        entry
+        for name in hosts
+        for file in _BUILT_IN[name][0]
+        for entry in from_target(str(ADAPTERS / file), name, device)
+    ]
+
+
+def from_target(target: str, environment: str = "user", device: str = "cpu") -> list[Entry]:
+    """Return the implementations of an adapter that imports no framework, PATH.py or PATH.py:Class."""
+    path, _, name = target.partition(":")
+    module = _load(Path(path))
+    classes = [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
+    read = [stated(cls.statement, f"{path}: the statement of {cls.__name__}") for cls in classes]
+    return [_entry(statement, target, environment, device) for statement in read]
+
+
+def _entry(statement: Statement, target: str, environment: str, device: str) -> Entry:
+    identity = f"{statement.id}@{device}"
+    return Entry(identity, statement.on(device), environment, target, identity)
+
+
+def _load(path: Path) -> ModuleType:
+    """Import an adapter by path; adapters import their framework only when they are instantiated."""
+    spec = importlib.util.spec_from_file_location(f"_adapter_{path.stem}", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.executable) -> list[Entry]:
+    """Return the implementations that the patterns name; the whole roster where there is none.
+
+    A pattern is an id, with or without its device, and may hold * and ?; or it names a user's own (see `targets`),
+    which `python` hosts. A pattern with no device means `device`.
+    """
+    known = _Roster(device, python)
+    chosen: dict[str, Entry] = {}
+    for pattern in patterns or ("*",):
+        found = introduced(pattern, device, python) if is_target(pattern) else known.named(pattern)
+        for entry in found:
+            _add(chosen, entry)
+    return list(chosen.values())
+
+
+def _add(chosen: dict[str, Entry], entry: Entry) -> None:
+    there = chosen.setdefault(entry.id, entry)
+    if there.target != entry.target:
+        raise InvalidInput(f"{entry.target}: calls itself {entry.id}, as {there.target} does; give one another id")
+
+
+class _Roster:
+    """What comes with the suite and what installed packages add, read once for each device."""
+
+    def __init__(self, device: str, python: str) -> None:
+        self._device, self._python = device, python
+
+    @functools.cache  # noqa: B019 - a command makes one
+    def on(self, device: str) -> list[Entry]:
+        """Return what may run on a device."""
+        return [*built_in(device), *installed(device, self._python)]
+
+    def named(self, pattern: str) -> list[Entry]:
+        """Return what a pattern names; raise `InvalidInput` where that is nothing."""
+        name, at, place = pattern.partition("@")
+        devices = fnmatch.filter(DEVICES, place) if at else [self._device]
+        found = [e for d in devices for e in self.on(d) if fnmatch.fnmatchcase(e.statement.id, name)]
+        if not found:
+            raise InvalidInput(_unknown(pattern, [e.id for e in self.on(self._device)]))
+        if len(found) == 1 and found[0].fault:
+            raise InvalidInput(found[0].fault)
+        return found
+
+
+def _unknown(pattern: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(pattern, known + [i.split("@")[0] for i in known], n=1, cutoff=0.0)
+    return f"-i {pattern}: no such implementation; did you mean {near[0]}? all of them: bnconf implementations"
+
+
+def environments(entries: list[Entry], interpreters: dict[str, str]) -> list[Environment]:
+    """Return the environments that host these implementations; `interpreters` overrides their Python."""
+    unknown = set(interpreters) - {*_BUILT_IN, "user"}
+    if unknown:
+        raise InvalidInput(f"--env {min(unknown)}: no such environment; use one of {[*_BUILT_IN, 'user']}")
+    names = dict.fromkeys(entry.host for entry in entries)
+    return [_environment(name, [e for e in entries if e.host == name], interpreters) for name in names]
+
+
+def _environment(host: str, hosted: list[Entry], interpreters: dict[str, str]) -> Environment:
+    name, device = hosted[0].environment, hosted[0].device
+    targets, ids = tuple(dict.fromkeys(entry.target for entry in hosted)), tuple(entry.id for entry in hosted)
+    if command := program(targets[0]):
+        return Environment(host, program=command, device=device)
+    variables = _BUILT_IN[name][1] if name in _BUILT_IN else {}
+    python = venvs.python(name) if name in venvs.RECIPES else sys.executable
+    return Environment(host, targets, ids, interpreters.get(name, python), variables, device)

@@ -1,0 +1,160 @@
+"""A user's own implementations: an adapter's path, a class's dotted name, an executable, an installed package.
+
+Nothing of theirs is imported here: a worker hosts them, and its hello says what they promise.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import msgspec
+
+from conformance.hosts.environment import Environment, Hello, Limits, Listing, Unreadable, Worker, WorkerDied
+from conformance.model.errors import Incomplete, InvalidInput
+from conformance.model.facts import DEVICES
+from conformance.model.spelling import Misspelt, stray
+from conformance.model.statement import Statement, stated
+
+GROUP = "bnconf.implementations"  # the entry points of installed packages
+EXEC = "exec:"
+START = Limits().start
+_ABSENT = re.compile(r"No module named '([^']+)'")
+_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One implementation on one device, the environment that hosts it, its target there, and what `-i` names it by.
+
+    options: what else it is asked with, as a command takes it (`commands`).
+    fault: what is misspelt in its statement, so that it cannot be asked.
+    """
+
+    id: str
+    statement: Statement
+    environment: str
+    target: str
+    named: str
+    options: tuple[str, ...] = ()
+    fault: str = ""
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self.id.rpartition("@")[2]
+
+    @property
+    def host(self) -> str:
+        """The name of the worker that hosts it: the environment, and the device where that is not the CPU."""
+        return self.environment if self.device == "cpu" else f"{self.environment}@{self.device}"
+
+
+def is_target(pattern: str) -> bool:
+    """Return whether this names something of a user's own rather than an id.
+
+    >>> [is_target(p) for p in ("mine.py", "mine.py:Mine", "pkg.mod:Mine", "exec:./mine --fast", "torch.*@cuda")]
+    [True, True, True, True, False]
+    """
+    is_file = pattern.partition(":")[0].endswith(".py")
+    return is_file or pattern.startswith(EXEC) or bool(_CLASS.fullmatch(pattern))
+
+
+def introduced(target: str, device: str = "cpu", python: str = sys.executable, start: float = START) -> list[Entry]:
+    """Start the worker that hosts a target, within seconds, and return the implementations that its hello announces."""
+    path = Path(target.partition(":")[0])
+    if path.suffix == ".py" and not path.is_file():
+        raise InvalidInput(f"-i {target}: {path}: no such adapter; give the path of a Python file")
+    hello = _hello(target, device, python, Limits(start=start))
+    entries = [_entry(target, listing, device) for listing in hello.implementations]
+    if target.startswith(EXEC):  # a worker of its own
+        entries = [msgspec.structs.replace(e, environment=f"exec-{entries[0].statement.id}") for e in entries]
+    if twice := [entry.id for n, entry in enumerate(entries) if entry.id in [other.id for other in entries[:n]]]:
+        raise InvalidInput(f"-i {target}: announces {twice[0]} twice; give each implementation an id of its own")
+    here = [entry for entry in entries if entry.device == device]
+    if not here:
+        said = ", ".join(entry.id for entry in entries) or "none at all"
+        raise Incomplete(f"-i {target}: announces no implementation on {device}, but {said}")
+    return here
+
+
+def program(target: str) -> tuple[str, ...]:
+    """Return the command line that an `exec:` target names, nothing for another; check that it can be started."""
+    if not target.startswith(EXEC):
+        return ()
+    try:
+        words = shlex.split(target.removeprefix(EXEC))
+    except ValueError as error:
+        raise InvalidInput(f"-i {target}: {error}; quote it as a shell would have it") from error
+    if not words:
+        raise InvalidInput(f"-i {target}: names no program; give one, such as exec:./mine or 'exec:node mine.js'")
+    if shutil.which(words[0]) is None:
+        there = Path(words[0]).exists()
+        fix = f"is not executable; chmod +x {words[0]}" if there else "no such program; give its path"
+        raise InvalidInput(f"-i {target}: {words[0]}: {fix}")
+    return tuple(words)
+
+
+def _hello(target: str, device: str, python: str, limits: Limits) -> Hello:
+    command = program(target)
+    host = Environment("user", () if command else (target,), python=python, device=device, program=command)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        try:
+            worker = Worker(host, limits, log)
+        except WorkerDied as error:
+            reason = str(error).removesuffix(f"; see {log}")  # which is gone in a moment
+            if isinstance(error, Unreadable):
+                raise InvalidInput(f"-i {target}: {reason}; conformance/hosts/PROTOCOL.md has its words") from error
+            if command:
+                raise Incomplete(f"-i {target}: {reason}") from error
+            reason = elsewhere(reason)
+            rule = "give PATH.py[:Class] or package.module:Class, a class with a `statement`"
+            raise InvalidInput(f"-i {target}: names no implementation: {reason}; {rule}") from error
+        worker.close()
+    return worker.hello
+
+
+def elsewhere(reason: str) -> str:
+    """Return the reason with what to do about it, where an adapter needs a module that its Python does not have.
+
+    >>> elsewhere("ModuleNotFoundError: No module named 'mylib'")[44:]
+    '; where another Python has it, add --env user=/path/to/python: one with numpy and mylib, and no need of bnconf'
+    >>> elsewhere("ValueError: no")
+    'ValueError: no'
+    """
+    found = _ABSENT.search(reason)
+    if not found:
+        return reason
+    needs = " and ".join(dict.fromkeys(("numpy", found[1].partition(".")[0])))
+    fix = f"where another Python has it, add --env user=/path/to/python: one with {needs}, and no need of bnconf"
+    return f"{reason}; {fix}"
+
+
+def _entry(target: str, listing: Listing, device: str) -> Entry:
+    statement = stated(listing.statement, f"-i {target}: the statement of {listing.id}")
+    base, _, place = listing.id.rpartition("@")
+    if place not in DEVICES:
+        raise InvalidInput(f"-i {target}: " + stray(f"the id {listing.id}", "device", place, DEVICES))
+    if base != statement.id:
+        raise InvalidInput(f"-i {target}: announces {listing.id}; its statement says {statement.id}@{device}")
+    return Entry(listing.id, statement.on(place), "user", target, target)
+
+
+def installed(device: str, python: str = sys.executable) -> Iterator[Entry]:
+    """Yield what installed packages add to the roster; one that cannot be loaded stays in it, and is not available."""
+    for point in entry_points(group=GROUP):
+        try:
+            found = introduced(point.value, device, python)
+        except (InvalidInput, Incomplete) as error:  # if not here, its worker will say why
+            fault = str(error) if isinstance(error.__cause__, Misspelt) else ""
+            name = re.sub(r"[^\w.+-]", "-", point.name)
+            stated = Statement(id=name, packages=[], documentation="", conventions={})
+            found = [Entry(f"{name}@{device}", stated.on(device), f"user-{name}", point.value, "", fault=fault)]
+        for entry in found:
+            yield msgspec.structs.replace(entry, named=entry.id)

@@ -1,0 +1,108 @@
+"""Environments that `bnconf env create` makes: an older Python, with the packages of its time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from conformance.model.errors import Incomplete, InvalidInput
+
+ADAPTERS = Path(__file__).parents[1] / "implementations"
+PIP = "pip==21.3.1"  # the last that runs on Python 3.6; the one that comes with it takes no current wheel
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """What an environment is made of: a Python version, and a file of exact requirements."""
+
+    name: str
+    version: str
+
+    @property
+    def requirements(self) -> Path:
+        """The file with one exact version per line."""
+        return ADAPTERS / f"{self.name}.txt"
+
+
+RECIPES = {recipe.name: recipe for recipe in (Recipe("tf-1.15", "3.7"), Recipe("tf-1.7", "3.6"))}
+
+
+def folder(name: str) -> Path:
+    """Return where an environment is made, and looked for."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "bnconf" / "envs" / name
+
+
+def python_in(place: Path) -> Path:
+    """Return the interpreter of an environment in a folder."""
+    return place / "bin" / "python"
+
+
+def python(name: str) -> str:
+    """Return the interpreter of an environment by name, empty where it was not created."""
+    found = python_in(folder(name))
+    return str(found) if found.exists() else ""
+
+
+def create(name: str, asked: str | None, into: Path | None, say: Callable[[str], None]) -> Path:
+    """Make an environment, or complete one that is there; return its interpreter."""
+    recipe, place = RECIPES[name], into or folder(name)
+    if place.exists() and any(place.iterdir()) and not (place / "pyvenv.cfg").exists():
+        raise InvalidInput(f"--into {place}: holds something that is no environment; name a new or an empty folder")
+    made = python_in(place)
+    if version(str(made)) != recipe.version:
+        found = interpreter(recipe, asked)
+        say(f"Making {place} with {found}, Python {recipe.version}")
+        _run("make the environment", [found, "-m", "venv", "--clear", str(place)])
+    say(f"Installing what {recipe.requirements.name} lists, about 500 MB the first time")
+    _run("install pip", [str(made), "-m", "pip", "install", PIP])
+    _run("install the packages", [str(made), "-m", "pip", "install", "-r", str(recipe.requirements)])
+    return made
+
+
+def interpreter(recipe: Recipe, asked: str | None = None) -> str:
+    """Return an interpreter of the version that a recipe needs: the one asked for, or the first that is found."""
+    if asked is not None:
+        found = version(asked)
+        if found != recipe.version:
+            is_ = f"is Python {found}" if found else "does not run"
+            raise InvalidInput(f"--python {asked}: {is_}; {recipe.name} needs Python {recipe.version}")
+        return asked
+    for candidate in _candidates(recipe.version):
+        if version(candidate) == recipe.version:
+            return candidate
+    raise Incomplete(
+        f"{recipe.name} needs Python {recipe.version}, and none was found on PATH or in pyenv; install one, such as by "
+        f"`pyenv install {recipe.version}`, or name one: bnconf env create {recipe.name} --python /path/to/python"
+    )
+
+
+def _candidates(wanted: str) -> Iterator[str]:
+    """Yield interpreters that may be of this version: on PATH, then pyenv's, whose shims run the active ones only."""
+    on_path = shutil.which(f"python{wanted}")
+    if on_path:
+        yield on_path
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    yield from (str(path) for path in sorted(root.glob(f"versions/{wanted}.*/bin/python{wanted}"), reverse=True))
+
+
+def version(program: str) -> str:
+    """Return the version of a Python, such as 3.7; empty where it does not run."""
+    command = [program, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+def _run(what: str, command: list[str]) -> None:
+    """Run a command; where it fails, say what it said last."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        last = " ".join(line.strip() for line in done.stdout.splitlines()[-5:])
+        raise Incomplete(f"could not {what}: `{' '.join(command)}` ended with {done.returncode}: {last[-600:]}")

@@ -1,0 +1,169 @@
+"""How much error is allowed in gradients: dx, dgamma and dbeta, in training and in inference.
+
+With y = gamma p + beta and p = f z + h (f, h: 1 and 0, but for renorm and adjustment), write e = f dy for what reaches
+z: dx_i = gamma r t_i, t_i = e_i - mean(e) - z̃_i mean(e z), z̃ = (x - batch mean) r. Means of gradients are sums over all
+values, divided by how many count; where a value does not count (`Batch.inside` = 0), t = e.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from conformance.judging.bounds.bounds import Batch, Bounds, Used
+from reference.spec import Array
+
+
+@dataclass(frozen=True)
+class GradientBounds:
+    """The formulas for the gradient of one step; dy is what reaches z, e_dy its error, laid out as the batch."""
+
+    bounds: Bounds
+    batch: Batch
+    used: Used
+    dy: Array
+    e_dy: Array
+
+    @cached_property
+    def z(self) -> Array:
+        """The distance from the mean that normalizes, times r."""
+        return (self.batch.x - self.used.mean) * self.used.r
+
+    @cached_property
+    def c1(self) -> Array:
+        """The mean of dy."""
+        return self.batch.average(self.dy)
+
+    @cached_property
+    def c2(self) -> Array:
+        """The mean of dy·z."""
+        return self.batch.average(self.dy * self.z)
+
+    @cached_property
+    def e_mean_dy(self) -> Array:
+        """The mean of dy; n times it bounds dbeta."""
+        b, off, tiny = self.bounds, self.batch.average(self.e_dy), 3 * self.bounds.units.smallest
+        magnitude = self.batch.average(np.abs(self.dy)) + off
+        summed = b.signed(self._averaging, magnitude, np.abs(self.c1) + off)
+        return b.vacuous(summed + off + tiny, b.summands * magnitude)
+
+    @cached_property
+    def e_mean_dyz(self) -> Array:
+        """The mean of dy·z, z = (x - m) r; n times it bounds dgamma.
+
+        With m̂ and r̂: mean(dy (x - m̂) r̂) = (r̂/r) (mean(dy z) - r (m̂ - m) mean(dy)), then the roundings of the sum. What
+        each x is rounded by when coarser arithmetic takes it in is no shift of all: dy's mean does not take it away.
+        The sum may be taken before r is multiplied in, and overflow where r is small.
+        """
+        b, dy, used, mean = self.bounds, self.dy, self.used, self.batch.average
+        r, e_r, e_m, tiny = used.r, used.e_r, used.e_mean, b.units.smallest
+        z, c1, c2 = np.abs(self.z), np.abs(self.c1), np.abs(self.c2)
+        size, t = mean(np.abs(dy) + self.e_dy), mean((np.abs(dy) + self.e_dy) * z)
+        growth = 1 + e_r / r
+        off = r * e_m * size
+        summed = b.signed(3 + self._averaging, t + off, c2 + off) + r * e_m * (c1 + b.g(1 + self._averaging) * size)
+        e = summed * growth + c2 * e_r / r
+        e = e + mean(self.e_dy * (z + r * e_m)) * growth
+        if b.units.taken_u:
+            e = e + r * growth * mean((np.abs(dy) + self.e_dy) * b.taken(self.batch.x))
+        d, each = np.abs(self.batch.x - used.mean), np.abs(dy) + self.e_dy  # of which each, or (x - m) r, may underflow
+        e = e + mean(b.flushed(np.abs(dy)) * z + each * (b.flushed(z) + r * b.flushed(d))) * growth
+        peak = np.maximum(
+            b.summands * np.maximum(t, t / r + e_m * size), z.max(self.batch.axes, keepdims=True, initial=0)
+        )
+        if self._through_x:
+            dyx = mean(np.abs(dy * self.batch.x)) + (np.abs(used.mean) + e_m) * size
+            net = c2 / r + np.abs(used.mean) * c1  # of dy x
+            e = e + r * growth * b.signed(2 + self._averaging, dyx, net + e_m * size)
+            peak = np.maximum(peak, b.summands * dyx)
+        return b.vacuous(e + 3 * tiny * (1 + r + e_r), peak)
+
+    def t_train(self, part: float) -> Array:
+        """Return t: what gamma r is multiplied with; part: as for its error."""
+        c2 = self.c2 if self.used.steepness is None else self.c2 * self.used.steepness[0]
+        return self.dy - part * self.batch.inside * (self.c1 + (self.batch.x - self.batch.mean) * self.used.r * c2)
+
+    def e_dx_train(self, gamma: Array, part: float) -> Array:
+        """dx = gamma r t with t = dy - a mean(dy) - a z̃ mean(dy z); part: a, the batch's share in what normalizes.
+
+        Differentiated line by line, the gradient of the mean is the mean of gamma r dy - d mean(…), each of whose terms
+        has been multiplied by gamma and r, and added, before it is summed: three roundings of dy, and two of the other.
+        The derivative of 1 / sqrt(w) is -r³/2, which overflows in half precision where r is above 40 (`_e_cubed`).
+        """
+        b, batch, dy, used = self.bounds, self.batch, self.dy, self.used
+        u, tiny, reach = b.units.u, b.units.smallest, part * batch.inside
+        r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
+        d, x, m = np.abs(batch.x - batch.mean), np.abs(batch.x), np.abs(batch.mean)
+        c1, c2, e1, e2 = self.c1, self.c2, self.e_mean_dy, self.e_mean_dyz
+        t = self.t_train(part)
+        if used.steepness is not None:  # two products more, of which each rounds
+            steep, e_steep = used.steepness
+            e2 = e2 * (steep + e_steep) + np.abs(c2) * (e_steep + 2 * u * (steep + e_steep))
+            c2 = c2 * steep
+        z = d * r
+        e_z = b.e_product(d, e_m + u * (d + e_m) + tiny, r, e_r, u)
+        c2_most = np.abs(c2) + e2
+        e_product = b.e_product(z, e_z, np.abs(c2), e2, 2 * u)
+        centred = b.signed(
+            1 + self._averaging, batch.mean_deviation + e_m, e_m + batch.lost
+        )  # of x - m, which adds to 0
+        e_t = reach * (e1 + e_product + r * (e_m + batch.lost + centred) * c2_most)
+        each = 3 * batch.average(np.abs(dy) + self.e_dy) + 2 * batch.average(z) * c2_most  # of the mean of what dx adds
+        e_t = e_t + self.e_dy + 4 * u * (np.abs(dy) + reach * (z * np.abs(c2) + e1)) + reach * u * (np.abs(c1) + each)
+        if part != 1:  # the part is 1 - fl(momentum), with an absolute error of u
+            e_t = e_t + u * batch.inside * (np.abs(c1) + z * np.abs(c2))
+        if self._through_x:
+            e_t = e_t + reach * (6 * u * r * (x + m + e_m) * c2_most + 4 * u * r * m * np.abs(c2))
+        if b.numerics.variance == "fast":  # a clamped variance passes no gradient
+            clamped = batch.variance - b.e_variance(batch) <= 0
+            e_t = e_t + np.where(clamped, reach * (z + e_z) * c2_most, 0)
+        e = self._e_scaled(t, e_t, gamma) + self._e_cubed(gamma, part, c2_most)
+        return b.stored(gamma * r * t, b.vacuous(e, self._peak_line_by_line(gamma, z, c2_most)))
+
+    def _peak_line_by_line(self, gamma: Array, z: Array, c2_most: Array) -> Array:
+        """The terms of dx, and their sums, each times gamma, r, or both, before they cancel in t."""
+        b, mean, size = self.bounds, self.batch.average, np.abs(self.dy) + self.e_dy
+        terms = np.maximum(size + z * c2_most, b.summands * (mean(size) + mean(z) * c2_most))
+        return np.maximum(np.abs(gamma), 1) * np.maximum(self.used.r + self.used.e_r, 1) * terms
+
+    def _e_cubed(self, gamma: Array, part: float, c2_most: Array) -> Array:
+        """What differentiating w^(-1/2) loses, d r³ |gamma| mean(dy d) by way of r³: it underflows, or overflows.
+
+        What underflows is off by itself or the smallest normal number, whichever is less: r³, that times the sum, d / n
+        and the terms gamma dy d, each times what it is multiplied by. With epsilon outside it is r² that underflows,
+        over the root. Sums that r³ multiplies may overflow before it does.
+        """
+        b, batch, n, g, most = self.bounds, self.batch, self.bounds.n, np.abs(gamma), self.used.r + self.used.e_r
+        m, tiny, reach = np.abs(batch.mean), b.units.smallest, part * batch.inside
+        d = (np.abs(batch.x) + m if self._through_x else np.abs(batch.x - batch.mean)) + b.e_mean(batch)
+        lost, cube, mean = np.minimum(tiny, most**3), most**3, batch.average
+        if self.used.steepness is not None:
+            steep = self.used.steepness[0] + self.used.steepness[1]
+            lost, cube = lost + np.minimum(tiny, most**2) * most * steep, cube * steep
+        e = lost * d * g * c2_most / self.used.r
+        e = e + np.maximum(g, 1) * d * np.minimum(tiny, n * c2_most * most**2)
+        e = e + g * c2_most * most**2 * np.minimum(n * tiny, d)
+        size = np.abs(self.dy) + self.e_dy
+        terms = 2 * np.minimum(tiny, g * mean(size * d)) + np.minimum(tiny, g * mean(size)) * mean(d)
+        e = e + cube * d * terms
+        summed = n * np.maximum(g, 1) * mean(size * d)
+        return b.vacuous(2 * reach * (e + tiny * (1 + g)), np.maximum(most**3, summed * np.maximum(most**3, 1)))
+
+    def e_dx_infer(self, gamma: Array) -> Array:
+        """dx = gamma r dy: the statistics are constants."""
+        e_t = self.e_dy + 2 * self.bounds.units.u * np.abs(self.dy)
+        return self.bounds.stored(gamma * self.used.r * self.dy, self._e_scaled(self.dy, e_t, gamma))
+
+    def _e_scaled(self, t: Array, e_t: Array, gamma: Array) -> Array:
+        return self.bounds.e_scaled(np.abs(gamma), self.used.r, self.used.e_r, np.abs(t), e_t)
+
+    @property
+    def _averaging(self) -> int:
+        return self.bounds.averaging(self.batch)
+
+    @property
+    def _through_x(self) -> bool:
+        """Whether the gradient sums dy·x and subtracts: the folded map, and the fast variance."""
+        return self.bounds.numerics.affine == "folded" or self.bounds.numerics.variance == "fast"

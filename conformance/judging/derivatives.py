@@ -1,0 +1,296 @@
+"""What the reference expects of a step's derivatives: gradients, and derivatives along a tangent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from conformance.judging import not_finite
+from conformance.judging.bounds import tangents
+from conformance.judging.bounds.bounds import Bounds
+from conformance.judging.bounds.gradients import GradientBounds
+from conformance.judging.bounds.tangents import TangentBounds
+from conformance.judging.carried import Carried
+from conformance.judging.step import Answers, Expected, Normalizing, OneStep
+from conformance.model.case import Derivative
+from reference import (
+    Curvatures,
+    Tangent,
+    infer_gradients,
+    infer_second_order,
+    infer_tangents,
+    train_gradients,
+    train_second_order,
+    train_tangents,
+    train_third_order,
+)
+from reference.averages import update_fraction
+from reference.spec import Array
+
+
+def derivatives(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    """Return every derivative that the step asks for, as outputs."""
+    out: Answers = {}
+    for wanted in step.plan.case.steps[step.t].derivatives:
+        out |= {name: one for name, one in _of(wanted, step, before, used).items() if _is_asked(wanted, name)}
+    return out
+
+
+def _is_asked(wanted: Derivative, output: str) -> bool:
+    """Return whether an output is with respect to what a derivative is to be taken with respect to."""
+    return output.startswith("y") or output.partition("_")[0].removeprefix("d") in wanted.wrt
+
+
+def _of(wanted: Derivative, step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    if wanted.order == 1:
+        return (_gradients if wanted.mode == "reverse" else _forward)(step, before, used)
+    if wanted.order == 2:
+        return (_forward_twice if wanted.mode == "forward" else _second)(step, before, used)
+    return _third(step, before, used)
+
+
+# --- gradients ----------------------------------------------------------------------------------------------------
+
+
+def _gradients(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    q, t = step.question, step.t
+    x, dy = q.array(t, "x"), q.dy(t)
+    if x is None or dy is None:
+        return {}
+    common = (x, dy, q.parameters, before.state, step.spec, step.semantics)
+    if step.training:
+        updating = step.plan.case.steps[t].update
+        exact = train_gradients(*common, mask=q.mask(t), adjustment=q.adjustment(t), updating=updating)
+    else:
+        exact = infer_gradients(*common)
+    dy, formulas = step.laid_out(dy), _Formulas(step, before, used)
+    of_dx, size = formulas("dx", dy), np.abs(dy)
+    kinds, terms = partial(_kinds_dx, step, before, of_dx, exact.dx), partial(_terms_dx, step, of_dx)
+    out = {"dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, of_dx)), terms, kinds=kinds)}
+    if step.spec.scale:
+        e, terms = _e_dgamma(step, before, dy, formulas), partial(_terms, step, lambda: size * np.abs(of_dx.z))
+        kinds = partial(_kinds_dgamma, step, before, dy)
+        out["dgamma"] = _of_no_rows(step, before, _sum(step, "dgamma", exact.dgamma, e, terms, kinds=kinds))
+    if step.spec.center:
+        e, terms = _e_dbeta(step, dy, used), partial(_terms, step, lambda: size)
+        out["dbeta"] = _sum(step, "dbeta", exact.dbeta, e, terms, kinds=partial(_kinds_dbeta, step, dy))
+    return out
+
+
+def _sum(step: OneStep, output: str, value: Array, bound: Array, *terms: Callable[[], Array], **more: Any) -> Expected:
+    """Return what to expect of a gradient that is a sum: of no rows exactly 0."""
+    return step.stored(output, value, bound if step.batch.count else np.zeros_like(value), *terms, **more)
+
+
+def _of_no_rows(step: OneStep, before: Carried, dgamma: Expected) -> Expected:
+    """Return dgamma of no rows: r sum(dy (x - m)), of statistics that are NaN, is 0 times NaN, which Keras returns."""
+    if step.batch.count or step.kinds(before) is None:
+        return dgamma
+    return replace(dgamma, kinds=np.full(step.kept, not_finite.NAN_TOO, np.int8))
+
+
+def _kinds_dx(step: OneStep, before: Carried, formulas: GradientBounds, dx: Array) -> Array:
+    kinds, dy, gamma, bounds = step.kinds(before), formulas.dy, step.gamma, formulas.bounds
+    part = _part(step, before) if step.training else 0
+    if not part:
+        return step.joined(not_finite.of_dx_infer(dy, step.laid_out(dx), gamma, formulas.used, kinds, bounds))
+    return step.joined(not_finite.of_dx_train(dy, gamma, kinds, step.batch, part))
+
+
+def _kinds_dgamma(step: OneStep, before: Carried, dy: Array) -> Array:
+    return _over_all(step, not_finite.of_dgamma(dy, step.batch.x, step.kinds(before), _axes(step)))
+
+
+def _kinds_dbeta(step: OneStep, dy: Array) -> Array:
+    return _over_all(step, not_finite.of_dbeta(dy, _axes(step), step.bounds("dbeta").units.largest))
+
+
+def _axes(step: OneStep) -> tuple[int, ...]:
+    return (*step.batch.axes, 1) if step.batch.observed.virtual else step.batch.axes
+
+
+def _over_all(step: OneStep, kinds: Array) -> Array:
+    return kinds.reshape(step.kept) if kinds.ndim else kinds
+
+
+def following(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    """Return dx and dgamma of a training step as they follow from the step's statistics, whatever those are."""
+    q, t = step.question, step.t
+    dy, inner = q.dy(t), step.inner(before)
+    if q.array(t, "x") is None or dy is None:
+        return {}
+    formulas = _Formulas(step, before, used)
+    of_dx, of_dgamma = (formulas(name, dy) for name in ("dx", "dgamma"))
+    gamma, r = step.gamma, of_dx.used.r
+    dx = gamma * r * of_dx.t_train(1.0)
+    kinds = partial(_kinds_dx, step, before, of_dx, dx)
+    out = {"dx": step.expected("dx", dx, of_dx.e_dx_train(gamma, 1.0), kinds=kinds)}
+    if step.spec.scale:
+        mean = of_dgamma.c2 if inner is None else of_dgamma.c2 + step.batch.average(dy * inner[1].value)
+        value = (mean * step.batch.divisor).reshape(step.kept)
+        e, kinds = _e_dgamma(step, before, dy, formulas), partial(_kinds_dgamma, step, before, dy)
+        out["dgamma"] = _sum(step, "dgamma", value, e, kinds=kinds)
+    return out
+
+
+def _terms_dx(step: OneStep, formulas: GradientBounds) -> Array:
+    """The magnitudes of gamma r dy, gamma r mean(dy) and gamma r z mean(dy z)."""
+    f, terms = formulas, np.abs(formulas.dy)
+    if step.training:
+        terms = terms + (np.abs(f.c1) + np.abs(f.z * f.c2)) * f.batch.inside
+    return step.joined(np.abs(step.gamma) * f.used.r * terms)
+
+
+def _terms(step: OneStep, values: Callable[[], Array]) -> Array:
+    return _summed(step, step.batch.average(values()))
+
+
+class _Formulas:
+    """The formulas for the gradient of a step, which outputs that are promised alike share."""
+
+    def __init__(self, step: OneStep, before: Carried, used: Normalizing) -> None:
+        self.step, self.before, self.used = step, before, used
+        self._found: dict[Bounds, GradientBounds] = {}
+
+    def __call__(self, output: str, dy: Array, groups: int = 1) -> GradientBounds:
+        """Return those for one output; dy: laid out as the batch."""
+        step, bounds = self.step, self.step.bounds(output, groups)
+        if bounds not in self._found:
+            reaching, e = _reaching(step, self.before, dy, bounds.units.u)
+            e = e + bounds.taken(reaching)  # arithmetic in less than dy's dtype rounds it first
+            self._found[bounds] = GradientBounds(bounds, step.batch, self.used(output), reaching, e)
+        return self._found[bounds]
+
+
+def _e_dx(step: OneStep, before: Carried, formulas: GradientBounds) -> Array:
+    if not step.training:
+        return formulas.e_dx_infer(step.gamma)
+    return formulas.e_dx_train(step.gamma, _part(step, before))
+
+
+def _part(step: OneStep, before: Carried) -> float:
+    """Return how much of what normalizes a training step is this batch's."""
+    if step.semantics.training_statistics == "batch":
+        return 1.0
+    return float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * step.plan.updates(step.t)
+
+
+def _reaching(step: OneStep, before: Carried, dy: Array, u: float) -> tuple[Array, Array]:
+    """Return what of dy reaches z, and its error."""
+    inner = step.inner(before)
+    if inner is None:
+        return dy, np.zeros((), dy.dtype)
+    f = inner[0]
+    return f.value * dy, (f.error + 2 * u * np.abs(f.value)) * np.abs(dy)
+
+
+def _e_dgamma(step: OneStep, before: Carried, dy: Array, formulas: _Formulas) -> Array:
+    """dgamma = sum(dy p), p = f z + h: over all virtual batches, in any order."""
+    found = formulas("dgamma", dy, _groups(step))
+    mean, inner = found.e_mean_dyz, step.inner(before)
+    if inner is not None:
+        h, size = inner[1], np.abs(dy)
+        mean = mean + step.batch.average(size * (found.bounds.g(6) * (np.abs(h.value) + h.error) + h.error))
+    return _summed(step, mean)
+
+
+def _e_dbeta(step: OneStep, dy: Array, used: Normalizing) -> Array:
+    bounds = step.bounds("dbeta", _groups(step))
+    return _summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, bounds.taken(dy)).e_mean_dy)
+
+
+def _groups(step: OneStep) -> int:
+    return step.batch.x.shape[1] if step.batch.observed.virtual else 1
+
+
+def _summed(step: OneStep, mean: Array) -> Array:
+    """Return the bound of a sum, of the kept shape, from that of the mean of each virtual batch."""
+    e = mean * step.batch.divisor
+    e = np.broadcast_to(e, np.broadcast_shapes(e.shape, step.batch.mean.shape))
+    return (e.sum(1) if step.batch.observed.virtual else e).reshape(step.kept)
+
+
+# --- along a tangent ----------------------------------------------------------------------------------------------
+
+
+def _forward(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    q, t = step.question, step.t
+    x, tangent = q.array(t, "x"), q.array(t, "tangent")
+    assert x is not None
+    assert tangent is not None
+    ask = train_tangents if step.training else infer_tangents
+    value = ask(x, Tangent(tangent), q.parameters, before.state, step.spec, step.semantics).y
+    bounds, u = step.bounds("y_tangent"), used("y_tangent")
+    if step.training:
+        e = TangentBounds(bounds, step.batch, u, np.zeros((), x.dtype), tangent).e_y(step.gamma, value)
+    else:
+        e = tangents.e_infer(bounds, u, step.gamma, tangent)
+    kinds = partial(not_finite.of_dx_infer, tangent, value, step.gamma, u, step.kinds(before), bounds)
+    return {"y_tangent": step.expected("y_tangent", value, e, kinds=None if step.training else kinds)}
+
+
+def _second(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    q, t = step.question, step.t
+    x, dy, tangent = (q.array(t, name) for name in ("x", "dy", "tangent"))
+    assert x is not None
+    assert dy is not None
+    assert tangent is not None
+    ask = train_second_order if step.training else infer_second_order
+    exact = ask(x, dy, Tangent(tangent), q.parameters, before.state, step.spec, step.semantics)
+    e_dx, e_dgamma = (_e_second_train if step.training else _e_second_infer)(step, exact.dx, dy, tangent, used)
+    out = {"dx_tangent": step.expected("dx_tangent", exact.dx, e_dx)}
+    if step.spec.scale:
+        out["dgamma_tangent"] = step.stored("dgamma_tangent", exact.dgamma, _summed(step, e_dgamma))
+    return out
+
+
+def _e_second_train(step: OneStep, value: Array, dy: Array, tangent: Array, used: Normalizing) -> tuple[Array, Array]:
+    dx, dgamma = (
+        TangentBounds(step.bounds(name), step.batch, used(name), dy, tangent)
+        for name in ("dx_tangent", "dgamma_tangent")
+    )
+    return dx.e_dx(step.gamma, value), dgamma.e_mean_dgamma()
+
+
+def _e_second_infer(step: OneStep, value: Array, dy: Array, tangent: Array, used: Normalizing) -> tuple[Array, Array]:
+    """The gradient of x does not depend on x, so that its derivative is 0."""
+    bounds, u = step.bounds("dgamma_tangent"), used("dgamma_tangent")
+    return np.zeros_like(value), tangents.e_infer_mean_dgamma(bounds, step.batch, u, dy, tangent)
+
+
+# --- twice along it -----------------------------------------------------------------------------------------------
+
+
+def _forward_twice(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    exact, bounds = _twice_along(step, before, used)
+    e = bounds("y_tangent2").e_y_twice(step.gamma, exact.y) if step.training else np.zeros_like(exact.y)
+    return {"y_tangent2": step.expected("y_tangent2", exact.y, e)}
+
+
+def _third(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+    exact, bounds = _twice_along(step, before, used)
+    e = bounds("dx_tangent2").e_dx_twice(step.gamma, exact.dx) if step.training else np.zeros_like(exact.dx)
+    out = {"dx_tangent2": step.expected("dx_tangent2", exact.dx, e)}
+    if step.spec.scale:
+        e = bounds("dgamma_tangent2").e_mean_dgamma_twice() if step.training else np.zeros(step.batch.mean.shape)
+        out["dgamma_tangent2"] = step.stored("dgamma_tangent2", exact.dgamma, _summed(step, e))
+    return out
+
+
+def _twice_along(
+    step: OneStep, before: Carried, used: Normalizing
+) -> tuple[Curvatures, Callable[[str], TangentBounds]]:
+    """Return the exact values, and the formulas for an output; in inference y is linear in x, and all are 0."""
+    q, t = step.question, step.t
+    x, dy, tangent = (q.array(t, name) for name in ("x", "dy", "tangent"))
+    assert x is not None
+    assert tangent is not None
+    dy = np.zeros_like(x) if dy is None else dy  # where only y's are asked for
+    exact = Curvatures(np.zeros_like(x), np.zeros_like(x), np.zeros(step.kept, x.dtype))
+    if step.training:
+        exact = train_third_order(x, dy, tangent, q.parameters, before.state, step.spec, step.semantics)
+    return exact, lambda output: TangentBounds(step.bounds(output), step.batch, used(output), dy, tangent)

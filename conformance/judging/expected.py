@@ -1,0 +1,117 @@
+"""What is expected of one output, with the error allowed, and the figures that are reported of it beside ρ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from conformance.judging.not_finite import NAN_TOO, NOTHING
+from conformance.model.numerics import finfo
+from reference.precision import widened
+from reference.spec import Array
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The exact value of one output, the allowed error per element, and the dtype it is promised in.
+
+    For the figures beside ρ, worked out when they are asked for: terms, the magnitudes of what adds up to the value;
+    gain, |gamma| of y; sums, what one rounding of a sum of absolute values is worth in it, and what rounds besides.
+    kinds: where it must not be finite (`not_finite`), None where nothing is promised but the value.
+    """
+
+    value: Array
+    bound: Array
+    dtype: str
+    terms: Callable[[], Array] | None = None
+    gain: Array | None = None
+    sums: Callable[[], tuple[Array, Array]] | None = None
+    kinds: Array | None = None
+
+    @property
+    def vacuous(self) -> int:
+        """How many elements nothing is promised of."""
+        without = np.isposinf(self.bound)
+        return int((without if self.kinds is None else without & (self.kinds == NOTHING)).sum())
+
+    def kind(self, index: tuple[Any, ...]) -> int:
+        """Return whether an element must not be finite, and how, as `not_finite` has it."""
+        return NOTHING if self.kinds is None else int(self.kinds[index])
+
+    def or_nan(self, where: Array) -> Expected:
+        """Return this where an element may be NaN instead of its value, unless it must be something else."""
+        kinds = np.zeros(self.value.shape, np.int8) if self.kinds is None else self.kinds
+        free = where & np.isfinite(self.value) & (kinds == NOTHING)
+        return replace(self, kinds=np.where(free, NAN_TOO, kinds)) if free.any() else self
+
+    def strange(self, got: Array) -> int:
+        """Return how many elements are not finite where the exact value is, and its dtype has room for it."""
+        finite = np.isfinite(widened(got, np.float64))
+        if finite.all():
+            return 0
+        ordinary = np.abs(self.value) <= float(finfo(self.dtype).max)
+        if self.kinds is not None:
+            ordinary &= self.kinds != NAN_TOO
+        return int((~finite & ordinary).sum())
+
+    @cached_property
+    def size(self) -> Array:
+        """The value's magnitude, or that of its terms where they cancel."""
+        size = np.abs(self.value)
+        return size if self.terms is None else np.maximum(size, self.terms())
+
+    @cached_property
+    def resolution(self) -> float | None:
+        """The median of bound / |gamma|: the smallest change of the normalized values that is always seen."""
+        if self.gain is None:
+            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = self.bound / self.gain
+        found = found[np.isfinite(found)]
+        return float(np.median(found)) if found.size else None
+
+    def ulps(self, got: Array, index: tuple[Any, ...]) -> float:
+        """Return the error of one element in condition-scaled ulps: units in the last place of its dtype.
+
+        Of the place that the exact value has, or the magnitudes of the terms that add up to it where that is more: an
+        error of few such ulps is the rounding that the terms' size makes unavoidable, however small their sum. The unit
+        is eps times the largest power of 2 below (Goldberg, ACM Computing Surveys 23 (1991), 1.2), never below the
+        smallest normal's. 0 where the error or the size is not finite.
+        """
+        error, size = abs(float(got[index]) - float(self.value[index])), float(self.size[index])
+        if not (math.isfinite(error) and math.isfinite(size)):
+            return 0.0
+        info = finfo(self.dtype)
+        place = math.frexp(max(size, float(info.smallest_normal)))[1] - 1
+        return error / math.ldexp(float(info.eps), place)
+
+    def depth(self, got: Array) -> float:
+        """Return the effective depth of the sums behind a mean, the largest of all channels; 0 where none shows.
+
+        That many roundings of mean|x| must have gone the same way, |error| / (u mean|x|), after what else may have been
+        rounded is taken off. Of a million values a serial sum may show 73,358, and a tree 13.
+        """
+        if self.sums is None:
+            return 0.0
+        unit, besides = self.sums()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = (np.abs(widened(got, self.value.dtype.type) - self.value) - besides) / unit
+        found = found[np.isfinite(found)]
+        return max(float(found.max()), 0.0) if found.size else 0.0
+
+
+_MOST = 1e308
+
+
+def digits(value: float) -> float:
+    """Return a figure as a run file keeps it, to three digits; JSON has no infinity, so 1e308 is the most there is.
+
+    >>> digits(0.00123456), digits(math.inf)
+    (0.00123, 1e+308)
+    """
+    return float(f"{value:.3g}") if value < _MOST else _MOST

@@ -1,0 +1,283 @@
+"""Compare outcomes with expectations. Never raises, and knows no exceptions to the rule."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from conformance.judging import expectation, not_finite, observed, unbounded
+from conformance.judging.bounds import bounds
+from conformance.judging.expectation import Answers, Expected
+from conformance.judging.expected import digits
+from conformance.judging.question import Plan, Question
+from conformance.model.case import initial_state, without
+from conformance.model.facts import OUTPUTS
+from conformance.model.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
+from conformance.model.results import Deviation, Result, Rho
+from conformance.model.spelling import nearest
+from conformance.model.statement import Statement
+from reference import Refusal, Renorm, State
+from reference.precision import widened
+from reference.spec import Array, kept_shape
+
+MISSING = "the output is missing"
+_RENORM = ("renorm_mean", "renorm_stddev", "moving_stddev")
+
+
+def judge(case_id: str, question: Question, statement: Statement, reply: Reply) -> list[Result]:
+    """Return a result for each output of each step."""
+    try:
+        with question.lock, np.errstate(all="ignore"):  # overflow and 0/0 are values here: they make a bound vacuous
+            return list(_Judge(case_id, question, statement, reply).results())
+    except Exception as error:  # the judge must never take a run down with it
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"the judge failed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+        return [Result(case_id, reply.implementation, "ERROR", reason=reason)]
+
+
+class _Judge:
+    def __init__(self, case_id: str, question: Question, statement: Statement, reply: Reply) -> None:
+        self.case_id, self.question, self.statement, self.reply = case_id, question, statement, reply
+        self.case, self.plan = question.case, Plan(question, statement)
+
+    def results(self) -> Any:
+        """Yield the results of every step; nobody knows what is right after a training step that made no sense."""
+        lost = False
+        if len(self.reply.outcomes) > len(self.case.steps):
+            said = f"it gave {len(self.reply.outcomes)} outcomes for {len(self.case.steps)} steps; give one for each"
+            yield self._result(len(self.case.steps) - 1, "FAIL", said)
+            return
+        for t, expected in enumerate(expectation.trajectory(self.plan, self.reply.refused)):
+            outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
+            if t in self.plan.lacked and not isinstance(outcome, Crashed | TimedOut):
+                continue  # it has no such mode, and whatever it says there is judged by nothing
+            if outcome is None and all(isinstance(o, Outputs) for o in self.reply.outcomes):
+                yield self._result(t, "FAIL", "it stopped answering, and said nothing")
+                continue
+            facts = self.question.facts[t]
+            documented = self.statement.refusal(facts)
+            keeps = expectation.keeps(self.plan, t)
+            unseen = bool(self.plan.lacked) and not self._answered(t)  # it has been shown no size that it could hold to
+            free = self.statement.answers(facts) or not keeps or unseen
+            if lost and isinstance(outcome, Outputs):
+                yield self._result(t, "INCONCLUSIVE", "an earlier step was answered that made no sense")
+            elif isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
+                lost = keeps and self.plan.mode(t) == "train"
+                yield self._result(t, "INCONCLUSIVE", f"answered, and nothing says what is right: {expected}")
+            elif isinstance(expected, Refusal):
+                yield self._step(t, outcome, str(expected))
+            elif documented or not isinstance(outcome, Outputs):
+                promised = f"{' or '.join(documented.error)}, {documented.cite}" if documented else ""
+                yield self._step(t, outcome, promised, documented.error if documented else ())
+            else:
+                yield from self._arrays(t, expected, outcome)
+
+    def _step(self, t: int, outcome: Outcome | None, promised: str, errors: Collection[str] | None = None) -> Result:
+        """Judge a step that gave no arrays, or should have given none. errors: the types to refuse with; None: any."""
+        match outcome:
+            case None:
+                return self._result(t, "INCONCLUSIVE", "the step was not reached")
+            case Crashed(reason):
+                return self._result(t, "FAIL", reason, outcome="Crashed")
+            case TimedOut(seconds):
+                return self._result(t, "FAIL", f"no answer within {seconds:g} s", outcome="TimedOut")
+            case Refused(error, message, by_adapter=True):
+                return self._result(t, "ERROR", f"the adapter failed, not what it calls: {error}: {message}")
+            case Refused(error, message):
+                right = errors is None or error in errors
+                reason = f"{error}: {message}" + (f"; promised {promised}" if promised and not right else "")
+                return self._result(t, "PASS" if right else "FAIL", reason, outcome="Refused")
+            case Outputs():
+                return self._result(t, "FAIL", f"accepted what must be refused: {promised}", outcome="Outputs")
+
+    def _arrays(self, t: int, trajectory: Answers, outcome: Outputs) -> Any:
+        if self.plan.unjudged:
+            yield self._result(t, "INCONCLUSIVE", self.plan.unjudged, outcome="Outputs")
+            return
+        checks = self.checks(t, trajectory, outcome)
+        for output in (o for o in self.statement.returns(self.question.facts[t]) if o in trajectory):
+            if output in outcome.tensors or not self.statement.may_leave_out(output):
+                yield self._array(t, output, outcome.tensors.get(output), checks)
+
+    def _missing(self, t: int, output: str) -> str:
+        """Return what to say where an output is not there; something that is no output may have been meant for it."""
+        outcome = self.reply.outcomes[t]
+        given = outcome.tensors if isinstance(outcome, Outputs) else {}
+        strays = [name for name in given if name not in OUTPUTS]
+        meant = [name for name in strays if nearest(name, OUTPUTS) == output]
+        return f'the output is missing; "{meant[0]}" is no output; did you mean {output}?' if meant else MISSING
+
+    def checks(self, t: int, trajectory: Answers, outcome: Outputs) -> dict[str, Answers]:
+        """Return what a step's arrays are compared with, by check."""
+        return {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
+
+    def _after(self, t: int) -> Answers:
+        """Return what should follow from the implementation's own state before this step."""
+        before = self.before(t) if self._answered(t) else None
+        return {} if before is None else expectation.after(self.plan, t, before)
+
+    def before(self, t: int) -> State | None:
+        """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
+        answered = self._answered(t)
+        if not answered:
+            begins = without(self.case, self.reply.refused | self.plan.lacked)
+            return initial_state(begins, self.plan.at(t).semantics, self.question.dtype)
+        before = self.reply.outcomes[answered[-1]]
+        if self.plan.spec.renorm and self.plan.semantics.renorm == "tf_1_7":
+            return None  # its weights are returned by nobody
+        names = ("moving_mean", "moving_variance", *(_RENORM if self.plan.spec.renorm else ()))
+        returned = self._statistics(before, *names) if isinstance(before, Outputs) else None
+        if returned is None:
+            return None
+        updates = self.case.batches + sum(self.plan.updates(s) for s in answered)
+        arrays = dict(zip(names, (widened(array, self.question.dtype) for array in returned), strict=True))
+        one = np.ones_like(arrays["moving_mean"])
+        renorm = None
+        if self.plan.spec.renorm:
+            renorm = Renorm(arrays["renorm_mean"], arrays["renorm_stddev"], arrays["moving_stddev"], one, one)
+        return State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
+
+    def _answered(self, t: int) -> list[int]:
+        """Return the steps before t, not refused and of modes that it has: the others left the layer as it was."""
+        return [s for s in range(t) if s not in self.reply.refused | self.plan.lacked]
+
+    def _residual(self, t: int, outcome: Outputs) -> Answers:
+        """Return what follows from the batch statistics which the implementation returned, where they normalize."""
+        normalize = self.plan.mode(t) == "train" and self.plan.at(t).semantics.training_statistics == "batch"
+        averaged = self.plan.spec.virtual_batch_size is not None or not self.case.x(t).size  # those of no one batch
+        returned = self._statistics(outcome, "mean", "variance") if normalize and not averaged else None
+        if returned is None or (returned[1] < 0).any():
+            return {}
+        before = self.before(t)
+        if self.plan.spec.renorm and before is None:
+            return {}
+        (mean, variance), rounded = returned, self.statement.returned == "rounded"
+        return expectation.residual(self.plan, t, mean, variance, before, rounded=rounded)
+
+    def _statistics(self, outcome: Outputs, *names: str) -> list[Array] | None:
+        """Return arrays of the kept shape that an implementation returned, None where nothing can follow from them."""
+        kept, found = kept_shape(self.case.spec, self.case.shape), [outcome.tensors.get(name) for name in names]
+        arrays = [array for array in found if array is not None and array.shape == kept and _finite(array)]
+        return arrays if len(arrays) == len(names) else None
+
+    def _array(self, t: int, output: str, got: Array | None, checks: dict[str, Answers]) -> Result:
+        wanted = checks["trajectory"][output]
+        numerics = self.plan.label(t, output)
+        if got is None:
+            return self._result(t, "FAIL", self._missing(t, output), output, rho="inf", numerics=numerics)
+        problem = _shape_or_dtype(got, wanted)
+        if problem:
+            return self._result(t, "FAIL", problem, output, rho="inf", numerics=numerics, dtype=got.dtype.name)
+        compared = {name: _compare(name, got, c[output]) for name, c in checks.items() if output in c}
+        worst = max(compared.values(), key=lambda c: -1.0 if c[0] is None else float(c[0]))
+        verdict, reason = "PASS", ""
+        if worst[0] is None:
+            verdict = "INCONCLUSIVE"
+            reason = f"every bound is infinite: {unbounded.reason(self.plan, t, output, self.reply.refused)}"
+        elif float(worst[0]) > 1:
+            verdict, reason = "FAIL", (worst[1] and _promise(checks[worst[1].check][output], worst[1])) or ""
+        return self._result(
+            t,
+            verdict,
+            reason,
+            output,
+            rho=worst[0],
+            checks={name: c[0] for name, c in compared.items()},
+            deviation=worst[1] and _with_ulps(worst[1], got, checks[worst[1].check][output]),
+            numerics=numerics,
+            dtype=got.dtype.name,
+            elements=int(got.size),
+            vacuous=wanted.vacuous,
+            not_finite=wanted.strange(got),
+            depth=_figure(wanted.depth(got)),
+            resolution=_figure(wanted.resolution),
+            **self._class(t, output, got),
+        )
+
+    def _class(self, t: int, output: str, got: Array) -> dict[str, Any]:
+        """Return which classes a training step's y is outside of, and ρ under A where less is promised."""
+        found = observed.outside(self.plan, t, got) if output == "y" else None
+        if found is None:
+            return {}
+        promised = self.plan.at(t).numerics("train", "y")
+        less = (promised.variance, promised.affine) != ("two_pass", "direct")
+        grade = "T" if promised.sums == "tree" else "S"
+        ratio = _rho(found.get(f"A·{grade}", 0.0))
+        return {"outside": list(found), "class_a": ratio if less else msgspec.UNSET}
+
+    def _result(self, t: int, verdict: Any, reason: str, output: str = "outcome", **fields: Any) -> Result:
+        mode = self.case.steps[t].mode
+        return Result(
+            self.case_id, self.reply.implementation, verdict, step=t, mode=mode, output=output, reason=reason, **fields
+        )
+
+
+def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation | None]:
+    """Return the largest ρ of one check, and where it is; None where every bound is infinite.
+
+    What must not be finite is infinitely wrong where it is, or is not as it must be. An array of no elements has its
+    shape and its dtype, which are right.
+    """
+    if not got.size:
+        return 0.0, None
+    ratio = bounds.rho(got, expected.value, expected.bound)
+    if expected.kinds is not None:
+        found = widened(got, np.float64)
+        ratio = np.where(not_finite.contradicts(expected.kinds, found), np.inf, ratio)
+        ratio = np.where((expected.kinds == not_finite.NAN_TOO) & np.isnan(found), 0.0, ratio)
+    if expected.vacuous == got.size and not np.isposinf(ratio).any():
+        return None, None
+    index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    value, found, bound = (_number(a[index]) for a in (expected.value, got, expected.bound))
+    bound = bound if expected.kind(index) in (not_finite.NOTHING, not_finite.NAN_TOO) else 0.0
+    return _rho(ratio[index]), Deviation(check, [int(i) for i in index], value, found, bound)
+
+
+def _promise(expected: Expected, worst: Deviation) -> str:
+    kind = expected.kind(tuple(worst.index))
+    return f"it must {not_finite.WORDS[kind]}" if kind else ""
+
+
+def _figure(value: float | None) -> float | msgspec.UnsetType:
+    return digits(value) if value else msgspec.UNSET
+
+
+def _with_ulps(worst: Deviation, got: Array, wanted: Expected) -> Deviation:
+    return msgspec.structs.replace(worst, ulps=digits(wanted.ulps(got, tuple(worst.index))))
+
+
+def _shape_or_dtype(got: Array, wanted: Expected) -> str:
+    if got.shape != wanted.value.shape:
+        return f"shape {got.shape}, expected {wanted.value.shape}"
+    return "" if got.dtype.name == wanted.dtype else f"dtype {got.dtype.name}, promised {wanted.dtype}"
+
+
+def _finite(array: Array) -> bool:
+    return bool(np.isfinite(array.astype(np.float64)).all())
+
+
+def _rho(value: Any) -> Rho:
+    return float(f"{float(value):.6g}") if np.isfinite(value) else "inf"
+
+
+def _number(value: Any) -> float | str:
+    return float(value) if np.isfinite(value) else str(float(value))
+
+
+def compared(question: Question, statement: Statement, reply: Reply, t: int) -> dict[str, Answers]:
+    """Return what step t's arrays are compared with, by check; for those who show a judgment, element by element."""
+    with question.lock, np.errstate(all="ignore"):
+        judging, outcome = _Judge("", question, statement, reply), reply.outcomes[t]
+        trajectory = expectation.trajectory(judging.plan, reply.refused)[t]
+        if judging.plan.unjudged or isinstance(trajectory, Refusal) or not isinstance(outcome, Outputs):
+            return {}
+        return judging.checks(t, trajectory, outcome)
+
+
+def state_before(question: Question, statement: Statement, reply: Reply, t: int) -> State | None:
+    """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
+    return _Judge("", question, statement, reply).before(t)

@@ -1,0 +1,55 @@
+"""What the reference answers to a whole case under any semantics, those included that no bound is derived for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.judging.question import Question
+from conformance.model.case import initial_state
+from reference import Refusal, Semantics, State, infer, train, validate
+from reference.spec import Array
+
+Values = dict[str, Array]
+
+
+def simulate(question: Question, semantics: Semantics) -> list[Values | Refusal]:
+    """Return y and the moving statistics of each step, or the refusal that it meets with; no derivatives."""
+    return list(_steps(question, semantics))
+
+
+def _steps(question: Question, semantics: Semantics) -> Iterator[Values | Refusal]:
+    case, state = question.case, None
+    for t, step in enumerate(case.steps):
+        mask, adjustment = question.mask(t), question.adjustment(t)
+        shapes = None if adjustment is None else (adjustment.scale.shape, adjustment.bias.shape)
+        try:
+            validate(
+                case.spec,
+                case.x(t).shape,
+                None if state is None else state.mean.shape,
+                semantics,
+                training=step.mode == "train",
+                mask=None if mask is None else mask.shape,
+                adjustment=shapes,
+            )
+        except Refusal as refusal:
+            yield refusal
+            continue
+        state = state or initial_state(case, semantics, question.dtype)
+        y, state = _answer(question, t, state, semantics)
+        yield {"y": y, "moving_mean": state.mean, "moving_variance": state.variance}
+
+
+def _answer(question: Question, t: int, state: State, semantics: Semantics) -> tuple[Array, State]:
+    x, spec, step = question.array(t, "x"), question.spec, question.case.steps[t]
+    assert x is not None
+    with np.errstate(all="ignore"):
+        if step.mode == "infer":
+            return infer(x, question.parameters, state, spec, semantics), state
+        mask, adjustment = question.mask(t), question.adjustment(t)
+        done = train(
+            x, question.parameters, state, spec, semantics, updating=step.update, mask=mask, adjustment=adjustment
+        )
+        return done.y, done.state

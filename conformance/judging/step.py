@@ -1,0 +1,332 @@
+"""One step of a case: what the reference expects of its output and its state, with the error allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from conformance.judging import carried, not_finite
+from conformance.judging.bounds import renorm
+from conformance.judging.bounds.batch import Batch
+from conformance.judging.bounds.bounds import Affine, Bounds, Used
+from conformance.judging.bounds.renorm import Near, exact
+from conformance.judging.carried import Carried
+from conformance.judging.expected import Expected as Expected
+from conformance.judging.not_finite import Kinds
+from conformance.judging.question import Plan
+from conformance.model.numerics import finfo
+from reference.averages import update_fraction
+from reference.batch_norm import spread
+from reference.batches import join, split
+from reference.spec import Array, kept_shape
+
+OWN = 1e-3
+"""The part of a bound that the reference's own error stays below."""
+
+_RENORM = {"moving_stddev": "moving_stddev", "renorm_mean": "mean", "renorm_stddev": "stddev"}
+_WITHOUT_STATE = ("mean", "variance", "dbeta")
+
+Answers = dict[str, Expected]
+Normalizing = Callable[[str], Used]
+"""What normalizes, with its error as a given output is promised to be computed."""
+
+
+class OneStep:
+    """One step of a plan: reference values beside their bounds, laid out as the batch's statistics are taken.
+
+    batch: with other statistics than its own.
+    """
+
+    def __init__(self, plan: Plan, t: int, batch: Batch | None = None) -> None:
+        self.plan, self.question, self.t = plan, plan.question, t
+        self.spec, self.semantics = plan.asked(t), plan.semantics
+        self.mode = plan.mode(t)
+        self.training = self.mode == "train"
+        if batch is None:
+            batch = self.question.batch(t, self.semantics) if self.training else self.question.whole(t)
+        self.batch = batch
+        self.kept = kept_shape(self.spec, self.batch.shape)
+        self._bounds: dict[tuple[str, int], Bounds] = {}
+        self._sizes: dict[str, Array] = {}
+        self._inner: tuple[Carried, tuple[Near, Near] | None] | None = None
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    def after(self, before: Carried) -> Carried:
+        """Return the state after the step."""
+        if not self.plan.updates(self.t):
+            return before
+        return carried.moved(self.bounds("moving_mean"), self.batch, before, self.spec, self.semantics)
+
+    def moving(self, before: Carried, after: Carried) -> Answers:
+        """Return the state after the step as outputs; none where nothing is kept."""
+        found = self._moving(before, after)
+        return found if after.doubtful is None else {name: e.or_nan(after.doubtful) for name, e in found.items()}
+
+    def _moving(self, before: Carried, after: Carried) -> Answers:
+        if self.semantics.average == "none":
+            return {}
+        state, errors = after.state, after.errors
+        found = {"moving_mean": (state.mean, errors.mean), "moving_variance": (state.variance, errors.variance)}
+        if self.spec.renorm:
+            u = self.bounds("moving_mean").units.u
+            begun, e = renorm.begun(state, errors, self.spec, self.semantics, u)
+            found |= {name: (getattr(begun, field), getattr(e, field)) for name, field in _RENORM.items()}
+            return {
+                name: self.expected(name, value, bound, kinds=partial(self._kinds_moving, name, after))
+                for name, (value, bound) in found.items()
+            }
+        terms = {name: partial(self._terms_moving, name, before) for name in found}
+        sums = (
+            partial(self._sums_moving, before, after)
+            if self.plan.updates(self.t) and not before.state.updates
+            else None
+        )
+        return {
+            name: self.expected(
+                name,
+                value,
+                bound,
+                terms[name],
+                kinds=partial(self._kinds_moving, name, after),
+                sums=sums if name == "moving_mean" else None,
+            )
+            for name, (value, bound) in found.items()
+        }
+
+    def _kinds_moving(self, name: str, after: Carried) -> Array:
+        kinds = after.kinds
+        if self.spec.renorm and name in ("renorm_mean", "renorm_stddev") and self.spec.renorm_momentum == 0:
+            kinds = not_finite.of_batch(self.batch)  # they are the batch's
+            kinds = not_finite.entering(kinds, self.batch, self.spec, self.semantics, fast=False)
+        if kinds is None:
+            return not_finite.NONE
+        return kinds.mean if name in ("moving_mean", "renorm_mean") else kinds.variance
+
+    def _terms_moving(self, name: str, before: Carried) -> Array:
+        old = before.state.mean if name == "moving_mean" else before.state.variance
+        a = self._fraction(before)
+        return (1 - a) * np.abs(old) + a * self.overall_size(name)
+
+    def _sums_moving(self, before: Carried, after: Carried) -> tuple[Array, Array]:
+        b, a, none = self.bounds("moving_mean"), self._fraction(before), np.zeros((), self.question.dtype)
+        mean = carried.overall(b, self.batch, self.spec)[0].value
+        rounded = b.e_moving(before.state.mean, mean, after.state.mean, before.errors.mean, none, a)
+        return a * b.units.u * self.overall_size("mean"), rounded
+
+    def _fraction(self, before: Carried) -> float:
+        moves = self.plan.updates(self.t)
+        return float(update_fraction(before.state.updates + 1, self.spec, self.semantics)) * moves
+
+    def batch_statistics(self) -> Answers:
+        """Return the mean and the variance of a training batch, as those return them who do."""
+        if not self.training:
+            return {}
+        b = self.bounds("mean")
+        found = zip(("mean", "variance"), carried.overall(b, self.batch, self.spec), strict=True)
+        out = {
+            n: self.stored(n, near.value, near.error, partial(self.overall_size, n), kinds=partial(self._kinds_of, n))
+            for n, near in found
+        }
+        mean = out["mean"]
+        return out | {"mean": replace(mean, sums=lambda: (b.units.u * mean.size, b.stored(mean.value, 0 * mean.size)))}
+
+    def _kinds_of(self, name: str) -> Array:
+        biased = replace(self.semantics, stored_variance="biased")
+        kinds = not_finite.entering(not_finite.of_batch(self.batch), self.batch, self.spec, biased, fast=False)
+        return not_finite.NONE if kinds is None else kinds.mean if name == "mean" else kinds.variance
+
+    def overall_size(self, name: str) -> Array:
+        """Return the mean of |x|, or that of x² and the square of the mean, for a mean or a variance of this name."""
+        batch, of = self.batch, name.removeprefix("moving_")
+        if of not in self._sizes:
+            size = batch.mean_abs if of == "mean" else batch.variance + batch.mean**2
+            self._sizes[of] = carried.flat(self.bounds("mean"), batch, self.spec, size, np.zeros_like(size)).value
+        return self._sizes[of]
+
+    # --- what normalizes -----------------------------------------------------------------------------------------
+
+    def normalizing(self, before: Carried) -> Normalizing:
+        """Return what normalizes this step: the batch's statistics, or the moving ones."""
+        if self.training and self.semantics.training_statistics == "batch":
+            return self._of_batch
+        state, bounds = self.after(before) if self.training else before, self.bounds("moving_mean")
+        kept = finfo(self.plan.dtype(bounds.numerics))
+        return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
+
+    def kinds(self, before: Carried) -> Kinds | None:
+        """Return where what normalizes must not be finite, laid out against the batch; None: nowhere."""
+        if self.training and self.semantics.training_statistics == "batch":
+            return not_finite.of_batch(self.batch)
+        kinds = (self.after(before) if self.training else before).kinds
+        return None if kinds is None else Kinds(self.align(kinds.mean), self.align(kinds.variance))
+
+    def _of_batch(self, output: str) -> Used:
+        return self.bounds(output).used_of(self.batch)
+
+    def used(self, state: Carried, kept: float = 1.0) -> Normalizing:
+        """Return what normalizes when statistics of this state do; arithmetic coarser than their unit rounds them."""
+        arrays = (state.state.mean, state.state.variance, state.errors.mean, state.errors.variance)
+        mean, variance, e_mean, e_variance = (self.align(a) for a in arrays)
+
+        known: dict[Bounds, Used] = {}
+
+        def rounded(output: str) -> Used:
+            bounds = self.bounds(output)
+            if bounds not in known:
+                known[bounds] = taken(bounds)
+            return known[bounds]
+
+        def taken(bounds: Bounds) -> Used:
+            u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
+            e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny
+            if bounds.units.taken_u:  # not 0 times a NaN, which is one element's own
+                e_mean_taken = e_mean_taken + bounds.taken(self.batch.max_abs)
+            e_mean_taken = bounds.vacuous(e_mean_taken, np.abs(mean))  # a state may be wider than what takes it in
+            return bounds.used(mean, variance, e_mean_taken, e_variance + u * (np.abs(variance) + e_variance) + tiny)
+
+        return rounded
+
+    # --- the output ----------------------------------------------------------------------------------------------
+
+    def y(self, before: Carried, used: Normalizing) -> Expected:
+        """Return the output: the affine map of z."""
+        bounds, u, affine = self.bounds("y"), used("y"), self.affine(before)
+        z = (self.batch.x - u.mean) * u.r
+        y = affine.scale * z + affine.shift
+
+        def terms() -> Array:
+            factor = np.abs(affine.scale) * u.r
+            return self.joined(factor * np.abs(self.batch.x) + (factor * np.abs(u.mean) + np.abs(affine.shift)))
+
+        bound = self.joined(bounds.e_y(self.batch.x, y, affine, u))
+        gain = self.joined(np.abs(self.gamma))
+        return self.expected("y", self.joined(y), bound, terms, kinds=lambda: self._kinds_y(before, y, u), gain=gain)
+
+    def _kinds_y(self, before: Carried, y: Array, used: Used) -> Array:
+        plain, affine = self.inner(before) is None, self.affine(before)
+        kinds = not_finite.of_y(self.batch.x, y, used, self.kinds(before), affine, self.bounds("y"), plain=plain)
+        if self.training and self.spec.renorm and before.kinds is not None:  # what r and d are made of
+            kinds = not_finite.either(kinds, *map(self.align, (before.kinds.mean, before.kinds.variance)))
+        return self.joined(kinds)
+
+    @property
+    def gamma(self) -> Array:
+        """Gamma, 1 where the spec asks for none, broadcasting against the batch."""
+        gamma = self.question.parameters.gamma
+        return np.ones((), self.question.dtype) if gamma is None else self.align(gamma)
+
+    def doubted(self, answers: Answers, before: Carried) -> Answers:
+        """Return what follows from statistics that may be NaN as what may be NaN too."""
+        batch = self.training and self.semantics.training_statistics == "batch" and not self.spec.renorm
+        if before.doubtful is None or batch:
+            return answers
+        channels = before.doubtful
+        elements = self.joined(np.broadcast_to(self.align(channels), self.batch.x.shape))
+        follows = {name: e for name, e in answers.items() if name not in _WITHOUT_STATE}
+        return answers | {n: e.or_nan(channels if e.value.shape == self.kept else elements) for n, e in follows.items()}
+
+    def affine(self, before: Carried) -> Affine:
+        """Return the map from z to y: gamma and beta, after what renorm and adjustment do."""
+        beta, zero, units = self.question.parameters.beta, np.zeros((), self.question.dtype), self.bounds("y").units
+        shift = zero if beta is None else self.align(beta)
+        gamma, beta = (Near(value, units.parameters_u * np.abs(value)) for value in (self.gamma, shift))
+        inner = self.inner(before)
+        if inner is None:
+            return Affine(gamma.value, beta.value, gamma.error, beta.error)
+        scale, moved = gamma.times(inner[0], units.u), gamma.times(inner[1], units.u).plus(beta, units.u)
+        return Affine(scale.value, moved.value, scale.error, moved.error)
+
+    def inner(self, before: Carried) -> tuple[Near, Near] | None:
+        """Return f and h of p = f z + h, what gamma multiplies: renorm's r and d, then the adjustment; None: p = z."""
+        kept = self._inner
+        if kept is None or kept[0] is not before:
+            kept = self._inner = before, self._of_inner(before)
+        return kept[1]  # of this state, whatever other state has been asked about meanwhile
+
+    def _of_inner(self, before: Carried) -> tuple[Near, Near] | None:
+        adjustment = self.question.adjustment(self.t) if self.training else None
+        if not self.training or not (self.spec.renorm or adjustment):
+            return None
+        f, h = self._renorm(before) if self.spec.renorm else (exact(np.ones(())), exact(np.zeros(())))
+        if adjustment is not None:
+            scale, bias, u = exact(adjustment.scale), exact(adjustment.bias), self.bounds("y").units.u
+            f, h = scale.times(f, u), scale.times(h, u).plus(bias, u)
+        return f, h
+
+    def _renorm(self, before: Carried) -> tuple[Near, Near]:
+        bounds, spec, semantics = self.bounds("y"), self.spec, self.semantics
+        u = bounds.units.u
+        mean, variance = carried.overall(bounds, self.batch, spec)
+        s = Near(spread(variance.value, spec, semantics), bounds.e_spread(variance.value, variance.error))
+        state, errors = renorm.begun(before.state, before.errors, spec, semantics, u)
+        found = renorm.correction(mean, s, state, errors, spec, semantics, u)
+        r, d = (Near(self.align(near.value), self.align(near.error)) for near in found)
+        return r, d
+
+    # --- common --------------------------------------------------------------------------------------------------
+
+    def bounds(self, output: str, groups: int = 1) -> Bounds:
+        """Return the formulas for one output of this step; groups: how many virtual batches its sums go over."""
+        if (output, groups) not in self._bounds:
+            self._bounds[output, groups] = self.plan.bounds(self.mode, output, self.batch.count * groups)
+        return self._bounds[output, groups]
+
+    def align(self, values: Array) -> Array:
+        """Return values of the kept shape, broadcasting against the batch."""
+        return self.batch.observed.align(values, self.spec)
+
+    def laid_out(self, array: Array) -> Array:
+        """Return an array of the input's shape as the batch is laid out."""
+        return split(array, self.spec, self.semantics) if self.batch.observed.virtual else array
+
+    def joined(self, parts: Array) -> Array:
+        """Return an array laid out as the batch in the input's shape."""
+        if not self.batch.observed.virtual:
+            return parts
+        return join(np.broadcast_to(parts, self.batch.x.shape), self.batch.shape, self.spec, self.semantics)
+
+    def stored(
+        self, output: str, value: Array, bound: Array, terms: Callable[[], Array] | None = None, **more: Any
+    ) -> Expected:
+        """Return what to expect of an output whose bound lacks the rounding to its dtype."""
+        return self.expected(output, value, self.bounds(output).stored(value, bound), terms, **more)
+
+    def expected(
+        self,
+        output: str,
+        value: Array,
+        bound: Array,
+        terms: Callable[[], Array] | None = None,
+        kinds: Callable[[], Array] | None = None,
+        **more: Any,
+    ) -> Expected:
+        """Return what to expect of an output, the reference's own error added; what is not finite has no bound.
+
+        kinds: what must not be finite; without it whatever an input of the channel made so.
+        """
+        formulas, unbounded = self.bounds(output), np.isnan(bound) | ~np.isfinite(value)
+        own = formulas.certainty(self.batch)
+        assert own < OWN, f"the reference may be off by {own:.2g} of the bound"
+        bound = np.where(unbounded, np.inf, bound * (1 + own))
+        promised = (
+            None if np.isfinite(value).all() else not_finite.held(kinds() if kinds else self._poisoned(value), value)
+        )
+        return Expected(value, bound, self.plan.dtype(formulas.numerics), terms, kinds=promised, **more)
+
+    def _poisoned(self, value: Array) -> Array:
+        """Return the kinds of a derivative along a tangent, where an input of its channel is not finite in training."""
+        channels = self.question.poisoned(self.t)
+        if channels is None or not self.training:
+            return not_finite.NONE
+        kinds, own = np.where(channels, not_finite.SOME, not_finite.NOTHING), not_finite.of_batch(self.batch)
+        if value.shape == self.kept:
+            return kinds
+        found = self.align(kinds)
+        if own is not None:
+            found = not_finite.either(found, not_finite.of_nan(own.variance))
+        return self.joined(np.broadcast_to(found, self.batch.x.shape))

@@ -1,0 +1,1 @@
+"""The model: the nouns of the suite as data, which every other room shares."""

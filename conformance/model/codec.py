@@ -1,0 +1,237 @@
+"""Cases and outcomes as safetensors buffers: the same bytes on the wire and on disk.
+
+The format is an 8-byte length, a JSON header and a buffer (https://huggingface.co/docs/safetensors). The metadata
+holds the `case` as JSON, its schema inside; a request adds a key of its own, which is no part of the case. A file may
+hold answers too, tensors named `reply.…`, and is sealed with a checksum of all that is in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from pathlib import Path
+from typing import Any, cast
+
+import ml_dtypes
+import msgspec
+import numpy as np
+import safetensors
+from safetensors.numpy import save
+
+from conformance.model import case_json
+from conformance.model.case import OF_LAYER, OF_STEP, SCHEMA, Case, digest, question
+from conformance.model.errors import InvalidInput
+from reference import validate
+from reference.spec import Array, kept_shape
+
+REPLY = "reply."
+_SEAL = "sha256"
+_NAMES = {
+    "BOOL": np.dtype(bool),
+    "I32": np.dtype(np.int32),
+    "I64": np.dtype(np.int64),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F32": np.dtype(np.float32),
+    "F64": np.dtype(np.float64),
+}
+
+
+def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
+    """Return a safetensors buffer with this metadata and these tensors."""
+    return save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
+
+
+def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return metadata and tensors of a safetensors buffer; raise ValueError where it is none."""
+    try:
+        views: list[tuple[str, Any]] = cast("Any", safetensors).deserialize(body)
+        tensors = {name: np.frombuffer(v["data"], _NAMES[v["dtype"]]).reshape(v["shape"]) for name, v in views}
+        (length,) = struct.unpack_from("<Q", body)
+        metadata = json.loads(body[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"not a safetensors buffer: {error}") from error
+    return metadata, tensors
+
+
+def encode_case(
+    case: Case, extra: dict[str, str] | None = None, replies: dict[str, Array] | None = None, *, sealed: bool = False
+) -> bytes:
+    """Return a case as bytes, always the same; `extra` metadata and `replies` are carried along.
+
+    sealed: with a checksum, so that a file that was altered is noticed.
+    """
+    text = json.dumps({"schema": SCHEMA} | question(case), sort_keys=True)
+    metadata, tensors = {"case": text} | (extra or {}), case.tensors | (replies or {})
+    return (
+        _sorted(encode(metadata | {_SEAL: _digest(metadata, tensors)}, tensors))
+        if sealed
+        else encode(metadata, tensors)
+    )
+
+
+def _sorted(body: bytes) -> bytes:
+    """Return a buffer with its metadata in order: safetensors writes it in another one in each process."""
+    (length,) = struct.unpack_from("<Q", body)
+    header = json.loads(body[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + body[8 + length :]
+
+
+Recorded = tuple[Case, dict[str, str], dict[str, Array]]
+"""A case, and what is no part of it: metadata, and the tensors of replies without the `reply.` of their names."""
+
+
+def decode_case(body: bytes) -> tuple[Case, dict[str, str]]:
+    """Return a case and its other metadata; raise ValueError where it is none, or was altered."""
+    return decode_recorded(body)[:2]
+
+
+def decode_recorded(body: bytes) -> Recorded:
+    """Return a case with what is recorded with it; raise ValueError where it is none, or was altered."""
+    metadata, tensors = decode(body)
+    seal = metadata.pop(_SEAL, None)
+    if seal not in (None, _digest(metadata, tensors)):
+        raise ValueError("its contents do not match its checksum: it was altered or damaged")
+    own = {name: array for name, array in tensors.items() if not name.startswith(REPLY)}
+    replies = {name.removeprefix(REPLY): array for name, array in tensors.items() if name.startswith(REPLY)}
+    return case_from_json(metadata.pop("case", "{}"), own), metadata, replies
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, Array]) -> str:
+    return digest(json.dumps(metadata, sort_keys=True), tensors)
+
+
+def case_from_json(text: str, tensors: dict[str, Array] | None = None) -> Case:
+    """Return a case written as JSON, its tensors given apart or, when written by hand, inline.
+
+    An inline tensor is `{"dtype": "float32", "data": [[1, 2], [3, 4]]}`; with `"shape": [0, 3]` where it holds nothing.
+    """
+    fields = case_json.fields(text)
+    inline: object = fields.pop("tensors", {})
+    if not isinstance(inline, dict):
+        raise case_json.NotACase('tensors must be an object, {"0.x": {"dtype": …, "data": …}}')
+    arrays = {name: case_json.tensor(name, given) for name, given in cast("dict[str, Any]", inline).items()}
+    try:
+        case = msgspec.convert(fields, Case)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"not a case: {error}") from error
+    return msgspec.structs.replace(case, tensors=arrays if tensors is None else tensors)
+
+
+def case_to_json(case: Case, about: dict[str, str] | None = None) -> str:
+    """Return a case as JSON that people read and edit, its tensors inline; about: what a corpus file says of itself.
+
+    >>> from reference import Spec
+    >>> from conformance.model.case import Step
+    >>> case = Case(Spec(axis=-1), (Step("train"),), tensors={"0.x": np.ones((2, 1), np.float32)})
+    >>> case_from_json(case_to_json(case)).tensors["0.x"].tolist()
+    [[1.0], [1.0]]
+    """
+    fields = msgspec.to_builtins(msgspec.structs.replace(case, tensors={}))
+    tensors = {name: _written(array) for name, array in case.tensors.items()}
+    return json.dumps({"about": about or {}, **fields, "tensors": tensors}, indent=1) + "\n"
+
+
+def _written(array: Array) -> dict[str, Any]:
+    data = array.astype(np.float64).tolist() if array.dtype != bool else array.tolist()
+    return {"dtype": array.dtype.name, "data": data} | ({} if array.size else {"shape": list(array.shape)})
+
+
+def check(case: Case) -> None:
+    """Raise ValueError where the tensors do not belong to the question: missing, of another dtype, of a wrong shape."""
+    if not case.steps:
+        raise ValueError('it has no steps; give at least one, such as {"mode": "train"}')
+    for t in range(len(case.steps)):
+        if f"{t}.x" not in case.tensors:
+            raise ValueError(f"step {t} has no input; add a tensor named {t}.x")
+    _check_numbers(case)
+    _check_names(case)
+    plain = dataclasses.replace(case.spec, virtual_batch_size=None)  # whether a batch divides is for the judge to say
+    wanted: dict[str, tuple[int, ...]] = {}
+    if given := {"gamma", "beta", "moving_mean", "moving_variance"} & case.tensors.keys():
+        validate(plain, case.shape)  # where none is given, the axis too is for the judge
+        wanted = dict.fromkeys(given, kept_shape(case.spec, case.shape))
+    wanted |= {f"{t}.{name}": case.x(t).shape for t in range(len(case.steps)) for name in ("dy", "tangent")}
+    for name, array in sorted(case.tensors.items()):
+        if array.shape != wanted.get(name, array.shape):
+            raise ValueError(f"{name} has shape {array.shape}, but axis={case.spec.axis} needs {wanted[name]}")
+        dtype = case.dtypes.of(name)
+        if dtype and array.dtype.name != dtype:
+            raise ValueError(f"{name} is {array.dtype.name}, but dtypes says {dtype}; change one of them")
+
+
+def _check_numbers(case: Case) -> None:
+    """Raise ValueError for a number of batches, of sites or of an axis that there cannot be."""
+    if case.batches < 0:
+        raise ValueError(f"batches is {case.batches}; no fewer than 0 can have entered")
+    if case.actions.sites < 1:
+        raise ValueError(f"actions.sites is {case.actions.sites}; at least 1 makes the calls")
+    for t, step in enumerate(case.steps):
+        if not 0 <= step.site < case.actions.sites:
+            raise ValueError(
+                f"steps[{t}].site is {step.site}, but actions.sites is {case.actions.sites}; sites count from 0"
+            )
+    for axis in case.actions.unknown_sizes:
+        if not 0 <= axis < len(case.shape):
+            raise ValueError(f"actions.unknown_sizes names axis {axis}, but the input has shape {case.shape}")
+
+
+def _check_names(case: Case) -> None:
+    """Raise ValueError for a tensor that nothing reads, and for one that a derivative needs and that is not there."""
+    steps = range(len(case.steps))
+    known = [*OF_LAYER, *(f"{t}.{name}" for t in steps for name in OF_STEP)]
+    for name in sorted(case.tensors):
+        number, _, rest = name.partition(".")
+        if number.isdecimal() and rest in OF_STEP and int(number) not in steps:
+            raise ValueError(f"{name} is of step {number}, and there are {len(steps)} steps, the first of them 0")
+        if name not in known:
+            raise ValueError(case_json.unknown(name, known))
+    for t in steps:
+        for derivative in case.steps[t].derivatives:
+            if derivative.of != ("y",):
+                raise ValueError(
+                    f"step {t} asks for a derivative of {', '.join(derivative.of)}; only y has any: of=[y]"
+                )
+            if not derivative.wrt:
+                raise ValueError(f"step {t} asks for a derivative with respect to nothing; name x, gamma or beta")
+            needs = {
+                "dy": derivative.mode != "forward",
+                "tangent": derivative.mode == "forward" or derivative.order > 1,
+            }
+            if gone := [f"{t}.{n}" for n, needed in needs.items() if needed and f"{t}.{n}" not in case.tensors]:
+                asked = f"order {derivative.order} in mode {derivative.mode}"
+                raise ValueError(f"step {t} asks for a derivative of {asked}; add a tensor named {gone[0]}")
+
+
+def read_case(path: Path) -> tuple[Case, dict[str, str]]:
+    """Return the case in a file, safetensors or hand-written JSON, and its other metadata."""
+    return read_recorded(path)[:2]
+
+
+def read_recorded(path: Path) -> Recorded:
+    """Return the case in a file with what is recorded with it."""
+    try:
+        body = path.read_bytes()
+        found: Recorded = (case_from_json(body.decode()), {}, {}) if path.suffix == ".json" else decode_recorded(body)
+        check(found[0])
+        return found
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read as a case ({error.strerror}); give a case file that can") from error
+    except ValueError as error:
+        raise InvalidInput(f"{path}: cannot be read as a case: {_said(error)}; {_fix(path)}") from error
+
+
+def _said(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} ({error.object[error.start]:#04x}) is no UTF-8"
+    return str(error)
+
+
+def _fix(path: Path) -> str:
+    if path.suffix == ".json":
+        return "conformance/cases/CASES.md says how a case is written"
+    return "give a .safetensors case file that this version wrote, or one written by hand whose name ends in .json"

@@ -1,0 +1,99 @@
+"""What an implementation answered, step by step: an `Outcome` is one of the four below."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from conformance.model.codec import decode, encode
+from conformance.model.spelling import Misspelt, converted, stray
+from reference.spec import Array
+
+
+class Outputs(msgspec.Struct, frozen=True, tag="outputs"):
+    """The arrays that a step returned: y, dx, dgamma, dbeta, moving_mean, moving_variance, mean, variance."""
+
+    tensors: dict[str, Any] = {}
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused", omit_defaults=True):
+    """The implementation raised; by_adapter: an adapter of the suite did, and not what it calls."""
+
+    error: str
+    message: str
+    by_adapter: bool = False
+
+
+class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
+    """The process died, ran out of memory, or wrote garbage; every later step is lost with it."""
+
+    reason: str
+
+
+class TimedOut(msgspec.Struct, frozen=True, tag="timed_out"):
+    """No answer within the time limit, in seconds."""
+
+    seconds: float
+
+
+Outcome = Outputs | Refused | Crashed | TimedOut
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One implementation's answer to one case; fewer outcomes than steps where it stopped early."""
+
+    request: int
+    implementation: str
+    outcomes: tuple[Outcome, ...]
+    cpu: float = 0.0
+
+    @property
+    def refused(self) -> frozenset[int]:
+        """The steps that were refused: they leave the layer as it was."""
+        return frozenset(t for t, outcome in enumerate(self.outcomes) if isinstance(outcome, Refused))
+
+
+def split_reply(reply: Reply) -> tuple[Reply, dict[str, Array]]:
+    """Return a reply without its arrays, and these by step and name: `0.y`."""
+    tensors = {
+        f"{t}.{name}": array
+        for t, outcome in enumerate(reply.outcomes)
+        if isinstance(outcome, Outputs)
+        for name, array in outcome.tensors.items()
+    }
+    bare = tuple(Outputs() if isinstance(outcome, Outputs) else outcome for outcome in reply.outcomes)
+    return msgspec.structs.replace(reply, outcomes=bare), tensors
+
+
+def join_reply(bare: Reply, tensors: dict[str, Array]) -> Reply:
+    """Return a reply with its arrays; the reverse of `split_reply`."""
+    outcomes = tuple(
+        Outputs(_of_step(tensors, t)) if isinstance(outcome, Outputs) else outcome
+        for t, outcome in enumerate(bare.outcomes)
+    )
+    return msgspec.structs.replace(bare, outcomes=outcomes)
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return a reply as a frame's body: what `decode_reply` reads."""
+    bare, tensors = split_reply(reply)
+    return encode({"reply": msgspec.json.encode(bare).decode()}, tensors)
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Return the reply in a frame's body; raise ValueError where it is none."""
+    metadata, tensors = decode(body)
+    try:
+        if "reply" not in metadata:
+            raise Misspelt(stray("metadata", "name of a reply", next(iter(sorted(metadata)), ""), ["reply"]))
+        bare = converted(json.loads(metadata["reply"]), Reply)
+    except (json.JSONDecodeError, Misspelt) as error:
+        raise ValueError(f"not a reply: {error}") from error
+    return join_reply(bare, tensors)
+
+
+def _of_step(tensors: dict[str, Array], t: int) -> dict[str, Array]:
+    prefix = f"{t}."
+    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}

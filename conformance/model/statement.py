@@ -1,0 +1,309 @@
+"""Implementation conformance statements: what an implementation promises, as data that needs no framework to read.
+
+A statement is a function of `facts` about a case (see `facts`): rules whose `when` holds override the defaults, later
+ones win. A `when` maps a fact to the values it may have: `{"rank": [4], "mode": ["train"]}`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from conformance.model import vocabulary
+from conformance.model.errors import InvalidInput
+from conformance.model.facts import DEVICES
+from conformance.model.facts import channel as channel
+from conformance.model.facts import differentiation as differentiation
+from conformance.model.facts import every_step as every_step
+from conformance.model.facts import facts as facts
+from conformance.model.facts import mask as mask
+from conformance.model.facts import step_facts as step_facts
+from conformance.model.numerics import Numerics
+from conformance.model.results import ImplementationRecord
+from conformance.model.spelling import Misspelt, converted
+from reference import Semantics
+from reference.dtypes import stored
+
+When = dict[str, list[Any]]
+OUTPUTS_OF_A_LAYER = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
+"""What an implementation returns that says nothing of it; who only infers may leave out all but y."""
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured.
+
+    absent: outputs that it does not return there, such as gradients of a frozen layer's parameters.
+    """
+
+    cite: str
+    when: When = {}
+    semantics: dict[str, Any] = {}
+    numerics: dict[str, Any] = {}
+    absent: tuple[str, ...] = ()
+
+
+class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `when` holds, the implementation raises one of these exception types, as documented."""
+
+    cite: str
+    when: When
+    error: list[str]
+
+
+class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one implementation promises.
+
+    id: `framework.entry(+variant)*`, of letters, digits and `._+-`. packages: the modules whose versions identify it.
+    conventions: how its native arguments differ from the neutral `Spec`. supports: facts a case must have to be asked
+    at all. modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged. outputs: what
+    it returns; who only infers and says nothing may leave out all but y. compiled: it pays for each new static
+    signature, so it gets the pooled ones only, and of those no more than `signatures`. accepts: where it answers what
+    makes no sense, such as statistics of another size. lacks: why it offers none of a column of the matrix (see
+    `offers`). calibration: it is there to test the suite. returned: batch statistics are returned `as_used` in the
+    output, or may be `rounded` on the way out. device: where it runs, which the host fills in; a `when` may name it
+    beside the facts of the case.
+    """
+
+    id: str
+    packages: list[str]
+    documentation: str
+    conventions: dict[str, str]
+    supports: When = {}
+    modes: tuple[Literal["train", "infer"], ...] = ("train", "infer")
+    outputs: tuple[str, ...] = OUTPUTS_OF_A_LAYER
+    rules: list[Rule] = []
+    refusals: list[Refusal] = []
+    accepts: list[When] = []
+    lacks: dict[str, str] = {}
+    compiled: bool = False
+    signatures: int = 16
+    calibration: bool = False
+    returned: Literal["rounded", "as_used"] = "rounded"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Raise `Misspelt` for a promise that means nothing: it would never hold, and nobody would know."""
+        _check_names(self)
+        vocabulary.check_when("supports", self.supports, besides=("output",))
+        for n, rule in enumerate(self.rules):
+            _check_rule(f"rules[{n}]", rule)
+        _check_stored(self.rules)
+        for n, refusal in enumerate(self.refusals):
+            _check_refusal(f"refusals[{n}]", refusal)
+        for n, when in enumerate(self.accepts):
+            vocabulary.check_when(f"accepts[{n}]", when, besides=("output",))
+
+    def on(self, device: str) -> Statement:
+        """Return what is promised on a device."""
+        return msgspec.structs.replace(self, device=device)
+
+    def holds(self, when: When, facts: dict[str, Any]) -> bool:
+        """Return whether a rule or a refusal applies here."""
+        return matches(when, self._here(facts))
+
+    def _here(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Return the facts with the device; who does not train was never trained."""
+        untrained = {} if "train" in self.modes else {"trained": False}
+        return facts | {"device": self.device} | untrained
+
+    @property
+    def framework(self) -> str:
+        """The first part of the id."""
+        return self.id.split(".")[0]
+
+    def semantics(self, facts: dict[str, Any]) -> Semantics:
+        """Return the semantics promised for a step."""
+        fields = [rule.semantics for rule in self.rules if self.holds(rule.when, facts)]
+        return msgspec.convert({k: v for f in fields for k, v in f.items()}, Semantics)
+
+    def numerics(self, facts: dict[str, Any], mode: str, output: str) -> Numerics:
+        """Return the numerical class promised for one output of a step in this mode."""
+        asked = facts | {"mode": mode, "output": output}
+        fields: dict[str, Any] = {"stored": self._stored(facts, output)}
+        for rule in self.rules:
+            if self.holds(rule.when, asked):
+                fields |= rule.numerics
+        return msgspec.convert(fields, Numerics)
+
+    def _stored(self, facts: dict[str, Any], output: str) -> str:
+        """Return what an output is stored in where no rule for numerics says: y as `output_dtype` has it (BN-26)."""
+        if output not in ("y", "y_tangent", "y_tangent2"):
+            return _STORED.get(output, "input")
+        promised = self.semantics(facts)
+        return "input" if promised.output_dtype == "input" else stored(facts["dtype"], promised).output
+
+    def returns(self, facts: dict[str, Any]) -> list[str]:
+        """Return the outputs promised for a step."""
+        absent = {name for rule in self.rules if self.holds(rule.when, facts) for name in rule.absent}
+        return [output for output in self.outputs if output not in absent]
+
+    def may_leave_out(self, output: str) -> bool:
+        """Return whether an output is judged only where it is returned: it infers only, and does not say what it gives.
+
+        An inference engine has no gradients and hands out no statistics, which nobody should have to say of it.
+        """
+        return "train" not in self.modes and self.outputs == OUTPUTS_OF_A_LAYER and output != "y"
+
+    def offers(self, column: str) -> bool:
+        """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""
+        fact, wanted = COLUMNS[column]
+        if fact == "modes":
+            return column in self.modes
+        if fact == "outputs":
+            return bool(set(wanted) & set(self.outputs))
+        allowed = (_ORDINARY | self.supports).get(fact)
+        return allowed is None or bool(set(wanted) & set(allowed))
+
+    def unsupported(self, *steps: dict[str, Any]) -> str:
+        """Return why a case cannot be asked, empty where it can; steps: the facts about each (`every_step`)."""
+        for t, about in enumerate(steps):
+            here, of = self._here(about), f" in step {t}" if t else ""
+            for fact, allowed in (_ORDINARY | self.supports).items():
+                if here.get(fact) not in allowed:
+                    return f"{fact} is {here.get(fact)}{of}; supported: {', '.join(str(value) for value in allowed)}"
+        return ""
+
+    def takes(self, fact: str, value: Any) -> bool:
+        """Return whether a case with this value of a fact may be asked, as far as that fact goes."""
+        return value in (_ORDINARY | self.supports).get(fact, [value])
+
+    def answers(self, facts: dict[str, Any]) -> bool:
+        """Return whether a step that makes no sense may be answered: where it says so."""
+        return any(self.holds(when, facts) for when in self.accepts)
+
+    def refusal(self, facts: dict[str, Any]) -> Refusal | None:
+        """Return the documented refusal that a step runs into."""
+        return next((r for r in self.refusals if self.holds(r.when, facts)), None)
+
+
+# What a case may ask beyond this, a statement must say that it supports.
+_ORDINARY: When = {
+    "start": ["given"],
+    "begun": [False],
+    "differentiation": ["none", "reverse"],
+    "sites": [1],
+    "init_mode": ["train"],
+    "round_trip": ["none"],
+    "flag": ["bool"],
+    "toggled": [False],
+    "unknown_sizes": [False],
+    "updates": [True],
+    "cumulative": [False],
+    "virtual": [False],
+    "renorm": [False],
+    "mask": [False],
+    "weights": [False],
+    "misplaced": [False],
+    "mixed": [False],
+    "adjustment": [False],
+}
+
+# What the matrix counts: the fact of a case that asks for it, and its values.
+COLUMNS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "train": ("modes", ()),
+    "infer": ("modes", ()),
+    "gradient": ("outputs", ("dx",)),
+    "forward": ("differentiation", ("forward",)),
+    "second order": ("differentiation", ("reverse_over_reverse", "forward_over_reverse", "forward_over_forward")),
+    "mask": ("mask", ("full", "spread", "without_last")),
+    "renorm": ("renorm", (True,)),
+    "virtual batch": ("virtual", (True,)),
+    "adjustment": ("adjustment", (True,)),
+}
+
+_DTYPE = "output_dtype"
+_STORED = {
+    "dgamma": "parameters",
+    "dbeta": "parameters",
+    "dgamma_tangent": "parameters",
+    "dgamma_tangent2": "parameters",
+    "moving_mean": "statistics",
+    "moving_variance": "statistics",
+    "moving_stddev": "statistics",
+    "renorm_mean": "statistics",
+    "renorm_stddev": "statistics",
+    "mean": "statistics",
+    "variance": "statistics",
+}
+
+
+def stated(fields: Any, whose: str) -> Statement:
+    """Return a statement that was read as data; raise `InvalidInput` for what in it means nothing.
+
+    whose: what the message calls it, such as `-i mine.py: the statement of mine.batch_norm@cpu`.
+    """
+    try:
+        return converted(fields, Statement)
+    except Misspelt as error:
+        raise InvalidInput(f"{whose} is not valid: {error}") from error
+
+
+def recorded(record: ImplementationRecord) -> Statement:
+    """Return the statement that a run was judged by; raise `InvalidInput` where the file was altered."""
+    return stated(record.statement, f"the recorded statement of {record.id}")
+
+
+def _check_names(statement: Statement) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", statement.id):
+        meant = re.sub(r"[^A-Za-z0-9._+-]+", "_", statement.id).lstrip(".+-") or "mine.batch_norm"
+        rule = "begins with no letter or digit" if meant != statement.id and re.match(r"[.+-]", statement.id) else ""
+        raise Misspelt(f'id: "{statement.id}" {rule or "is not of letters, digits and ._+-"}; did you mean {meant}?')
+    vocabulary.check_conventions(statement.conventions)
+    vocabulary.check_outputs("outputs", statement.outputs)
+    vocabulary.check_words("lacks", "column of the matrix", statement.lacks, COLUMNS)
+    vocabulary.check_words("device", "device", [statement.device], DEVICES)
+    if not statement.outputs:
+        raise Misspelt("outputs: names none, and nothing could be judged; name y at least")
+    if not statement.modes:
+        raise Misspelt("modes: names none, and nothing could be asked; name train, infer, or both")
+    if statement.signatures < 1:
+        raise Misspelt(f"signatures: {statement.signatures} is not a whole number ≥ 1")
+
+
+def _check_rule(place: str, rule: Rule) -> None:
+    """Raise `Misspelt` for a rule that means nothing, or that can never hold."""
+    vocabulary.check_when(f"{place}.when", rule.when)
+    vocabulary.check_semantics(f"{place}.semantics", rule.semantics)
+    vocabulary.check_numerics(f"{place}.numerics", rule.numerics)
+    vocabulary.check_outputs(f"{place}.absent", rule.absent)
+    if not rule.cite.strip():
+        raise Misspelt(f"{place}.cite: is empty; say where that is documented or was measured")
+    if "output" in rule.when and (rule.semantics or rule.absent):
+        wrong = "semantics" if rule.semantics else "absent"
+        raise Misspelt(f"{place}.when.output: {wrong} depend on no output; put numerics into a rule of their own")
+
+
+def _check_stored(rules: list[Rule]) -> None:
+    """Raise `Misspelt` where the same places promise y in two dtypes, by `output_dtype` and by `stored`."""
+    said = [(n, rule.when, rule.semantics["output_dtype"]) for n, rule in enumerate(rules) if _DTYPE in rule.semantics]
+    for m, rule in enumerate(rules):
+        of_y, when = "y" in rule.when.get("output", ["y"]), {f: v for f, v in rule.when.items() if f != "output"}
+        for n, where, dtype in said if of_y and "stored" in rule.numerics else ():
+            kept = rule.numerics["stored"]
+            if when == where and kept != dtype and (dtype, kept) != ("at_least_float32", "float32"):
+                place = f"rules[{n}].semantics.output_dtype"
+                raise Misspelt(
+                    f"{place}: {dtype} contradicts rules[{m}].numerics.stored, {kept}; leave one of them out"
+                )
+
+
+def _check_refusal(place: str, refusal: Refusal) -> None:
+    """Raise `Misspelt` for a refusal that means nothing."""
+    vocabulary.check_when(f"{place}.when", refusal.when, besides=("output",))
+    if not [name for name in refusal.error if name.strip()]:
+        raise Misspelt(f"{place}.error: names no error; name the types it raises there, such as ValueError")
+    for name in refusal.error:
+        if not re.fullmatch(r"[\w.$:]+", name):
+            meant = re.sub(r"[^\w.$:]+", "", name)
+            raise Misspelt(f'{place}.error: "{name}" is no name of a type, and none would match; did you mean {meant}?')
+
+
+def matches(when: When, facts: dict[str, Any]) -> bool:
+    """Return whether every fact that `when` names has one of the values it allows.
+
+    >>> matches({"rank": [4, 5]}, {"rank": 4, "channel": "last"}), matches({"rank": [4]}, {"rank": 2})
+    (True, False)
+    """
+    return all(facts.get(fact) in allowed for fact, allowed in when.items())

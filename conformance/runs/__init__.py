@@ -1,0 +1,1 @@
+"""Runs: made, kept, read again, and counted."""

@@ -1,0 +1,151 @@
+"""What happened in one case, output by output: the worst element, its conditioning, and who agrees with whom."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from conformance.judging import expectation
+from conformance.judging.bounds.batch import Batch
+from conformance.judging.question import Plan, Question
+from conformance.model.outcome import Outputs
+from conformance.model.results import Deviation, Result, Rho
+from conformance.model.statement import recorded
+from conformance.runs import summary
+from conformance.runs.recording import Answer, Recording
+from reference.precision import widened
+from reference.spec import Array
+
+_LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One output of one step: how far each implementation is off, and the camps that their answers form.
+
+    camps: implementations whose arrays differ by no more than both may be off; the reference leads the one it is in.
+    """
+
+    step: int
+    mode: str
+    output: str
+    deviations: list[Off]
+    camps: list[list[str]]
+
+
+class Off(msgspec.Struct, frozen=True):
+    """How far one implementation is off: ρ, and its worst element with the channel's n, mean and deviation.
+
+    not_finite: how many answers are not finite where the exact values are, in words; empty where none is.
+    """
+
+    implementation: str
+    verdict: str
+    rho: Rho
+    worst: Deviation | None
+    channel: Channel | None
+    reason: str = ""
+    not_finite: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """As `Result.failed`."""
+        return self.verdict in ("FAIL", "ERROR")
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """What an element's channel is like in this step. conditioning: |mean| / standard deviation, null if constant."""
+
+    n: int
+    mean: float
+    deviation: float
+    conditioning: float | None
+
+
+def explain(recording: Recording) -> list[Place]:
+    """Return every output of every step that somebody was judged in, those with failures first."""
+    question = Question(recording.case)
+    by_place: dict[tuple[int, str], list[tuple[Answer, Result]]] = {}
+    for answer in recording.answers:
+        for result in answer.results:
+            by_place.setdefault((result.step, result.output), []).append((answer, result))
+    places = [_place(question, step, output, found) for (step, output), found in sorted(by_place.items()) if step >= 0]
+    return sorted(places, key=lambda place: not any(off.failed for off in place.deviations))
+
+
+def _place(question: Question, step: int, output: str, found: list[tuple[Answer, Result]]) -> Place:
+    offs = [
+        Off(
+            result.implementation,
+            result.verdict,
+            None if result.rho is msgspec.UNSET else result.rho,
+            result.deviation,
+            _channel(question, step, output, result.deviation),
+            result.reason,
+            summary.not_finite(result),
+        )
+        for _, result in found
+    ]
+    offs.sort(key=lambda off: (not off.failed, -summary.as_number(off.rho), off.implementation))
+    return Place(step, found[0][1].mode, output, offs, _camps(question, step, output, found))
+
+
+def _channel(question: Question, step: int, output: str, worst: Deviation | None) -> Channel | None:
+    """Return the channel that the worst element belongs to; None where there is no such element."""
+    if worst is None:
+        return None
+    batch = question.whole(step)
+    index = tuple(worst.index) if output in _LIKE_X else _aligned(batch, worst.index)
+    here = tuple(0 if size == 1 else i for i, size in zip(index, batch.mean.shape, strict=True))
+    mean, deviation = float(batch.mean[here]), float(np.sqrt(max(float(batch.variance[here]), 0.0)))
+    return Channel(batch.count, mean, deviation, abs(mean) / deviation if deviation else None)
+
+
+def _aligned(batch: Batch, index: list[int]) -> tuple[int, ...]:
+    """Return the index of a kept statistic as one of the batch."""
+    kept = [axis for axis in range(len(batch.shape)) if axis not in batch.axes]
+    aligned = [0] * len(batch.shape)
+    for axis, i in zip(kept, index, strict=False):
+        aligned[axis] = i
+    return tuple(aligned)
+
+
+def _camps(question: Question, step: int, output: str, found: list[tuple[Answer, Result]]) -> list[list[str]]:
+    """Group the answers: one joins the first camp whose first array it is within both bounds of."""
+    right = [result.implementation for _, result in found if result.verdict == "PASS"]
+    camps: list[tuple[Array | None, list[str]]] = [(None, ["the reference", *right])]
+    for answer, result in found:
+        if result.verdict != "FAIL":
+            continue
+        array = _array(answer, step, output)
+        bound = _allowed(question, answer, step, output)
+        home = next((c for c in camps[1:] if _agree(c[0], array, bound)), None)
+        if home:
+            home[1].append(result.implementation)
+        else:
+            camps.append((array, [result.implementation]))
+    return [names for _, names in camps]
+
+
+def _array(answer: Answer, step: int, output: str) -> Array | None:
+    """Return what was answered, None where no array was, or it was not kept."""
+    outcome = answer.reply.outcomes[step] if answer.reply and step < len(answer.reply.outcomes) else None
+    found = outcome.tensors.get(output) if isinstance(outcome, Outputs) else None
+    return None if found is None else widened(found, np.float64)
+
+
+def _allowed(question: Question, answer: Answer, step: int, output: str) -> Array | None:
+    """Return the error that was allowed, per element."""
+    plan = Plan(question, recorded(answer.record))
+    with np.errstate(all="ignore"):
+        expected = expectation.trajectory(plan, answer.reply.refused if answer.reply else frozenset())[step]
+    return None if not isinstance(expected, dict) or output not in expected else expected[output].bound
+
+
+def _agree(one: Array | None, other: Array | None, bound: Array | None) -> bool:
+    """Return whether two arrays could be the same result, each off by what is allowed; two missing ones agree."""
+    if one is None or other is None or one.shape != other.shape:
+        return one is None and other is None
+    both_nan = np.isnan(one) & np.isnan(other)
+    allowed = np.asarray(0.0 if bound is None else 2 * bound, np.float64)
+    with np.errstate(invalid="ignore"):
+        return bool((both_nan | (one == other) | (np.abs(one - other) <= allowed)).all())

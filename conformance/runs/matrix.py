@@ -1,0 +1,132 @@
+"""What each implementation was asked in a run, counted: the table of `conformance/implementations/README.md`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import msgspec
+
+from conformance.model.results import CaseRecord, Result, Run
+from conformance.model.statement import COLUMNS, Statement, recorded
+from conformance.runs.counts import is_judged
+
+_GRADIENTS = ("dx", "dgamma", "dbeta")
+_TANGENTS = {"y_tangent": "forward"} | dict.fromkeys(
+    ("dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"), "second order"
+)
+_FEATURES = {
+    "mask": ("mask",),
+    "mask without last": ("mask",),
+    "renorm": ("renorm",),
+    "virtual": ("virtual batch",),
+    "virtual renorm": ("renorm", "virtual batch"),
+    "adjustment": ("adjustment",),
+}
+
+
+class Line(msgspec.Struct):
+    """One implementation: judged arrays per column, dtype and rank, those that failed, and why a column is empty."""
+
+    id: str
+    judged: dict[str, int]
+    failed: dict[str, int]
+    dtypes: dict[str, int]
+    ranks: dict[str, int]
+    empty: dict[str, str]
+
+
+def lines(run: Run) -> list[Line]:
+    """Return a line for each implementation that the run judged, in its order."""
+    counts: defaultdict[str, dict[str, Counter[str]]] = defaultdict(
+        lambda: {name: Counter() for name in ("judged", "failed", "dtypes", "ranks")}
+    )
+    for result in run.results:
+        generated = result.case in run.cases and run.cases[result.case].recipe
+        if generated and is_judged(result):
+            _count(counts[result.implementation], result, run.cases[result.case])
+    known = {record.id: recorded(record) for record in run.implementations}
+    return [_line(identity, counts[identity], known[identity]) for identity in known if identity in counts]
+
+
+def _count(counts: dict[str, Counter[str]], result: Result, case: CaseRecord) -> None:
+    signature: dict[str, Any] = case.recipe["signature"]
+    for column in _columns(result, signature):
+        counts["judged"][column] += 1
+        counts["failed"][column] += result.verdict == "FAIL"
+    counts["dtypes"][signature["dtypes"].get("x", "float32")] += 1
+    counts["ranks"][str(len(signature["shape"]))] += 1
+
+
+def _columns(result: Result, signature: dict[str, Any]) -> list[str]:
+    """Return the columns that a judged array belongs to: what it is, and what its case asks for."""
+    plain = "gradient" if result.output in _GRADIENTS else result.mode
+    return [_TANGENTS.get(result.output, plain), *_FEATURES.get(signature.get("feature", ""), ())]
+
+
+def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) -> Line:
+    judged = dict(counts["judged"])
+    empty = {column: _reason(column, statement) for column in COLUMNS if not judged.get(column)}
+    failed, dtypes, ranks = (dict(sorted(counts[name].items())) for name in ("failed", "dtypes", "ranks"))
+    return Line(identity, judged, failed, dtypes, ranks, empty)
+
+
+def _reason(column: str, statement: Statement) -> str:
+    """Return why nothing was judged; empty where nothing says so, which is a gap of the run or of the statement."""
+    return "" if statement.offers(column) else statement.lacks.get(column, "")
+
+
+def gaps(table: list[Line]) -> list[str]:
+    """Return a line for each empty cell without a stated reason."""
+    return [
+        f"{line.id}: nothing judged for {column}, and its statement does not say why"
+        for line in table
+        for column, reason in line.empty.items()
+        if not reason
+    ]
+
+
+def as_markdown(table: list[Line], run: Run) -> str:
+    """Return the table with its counts, the reasons as numbered notes."""
+    notes = {reason: n for n, reason in enumerate(sorted({r for line in table for r in line.empty.values() if r}), 1)}
+    head = ["implementation", *COLUMNS, "dtypes", "ranks"]
+    rows = [_row(line, notes) for line in table]
+    body = "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+    said = "\n".join(f"{number}. {reason}" for reason, number in notes.items())
+    versions: defaultdict[str, set[str]] = defaultdict(set)  # environments may have different ones
+    for record in run.implementations:
+        for name, found in record.versions.items():
+            versions[name].add(found)
+    listed = ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items()))
+    return _PAGE.format(body=body, notes=said, seed=run.header.seed, cases=run.header.cases, versions=listed)
+
+
+def _row(line: Line, notes: dict[str, int]) -> list[str]:
+    cells = [_cell(line, column, notes) for column in COLUMNS]
+    short = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
+    dtypes = ", ".join(f"{short[name]} {count}" for name, count in line.dtypes.items())
+    return [f"`{line.id}`", *cells, dtypes, ", ".join(f"{rank}: {count}" for rank, count in line.ranks.items())]
+
+
+def _cell(line: Line, column: str, notes: dict[str, int]) -> str:
+    if column in line.empty:
+        return f"[{notes[line.empty[column]]}](#why-a-cell-is-empty)" if line.empty[column] else "**none**"
+    failed = line.failed.get(column)
+    return f"{line.judged[column]}" + (f" ({failed} FAIL)" if failed else "")
+
+
+_PAGE = """# The roster
+
+Generated by `bnconf matrix RUN --out conformance/implementations/README.md`; do not edit. Each cell counts the arrays
+that a run with seed {seed} and {cases} generated cases judged, and those of them that failed; a number in brackets
+leads to why there is none. An array belongs to what it is (train, infer, gradient, …) and to each feature that its
+case asks for.
+
+{body}
+
+## Why a cell is empty
+
+{notes}
+
+Versions: {versions}.
+"""

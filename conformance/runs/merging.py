@@ -1,0 +1,153 @@
+"""The shards of a run, put together again: the same records as the unsharded run's, but for times and processes."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from conformance.model import results
+from conformance.model.errors import InvalidInput
+from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run, answer_file
+from conformance.runs.run_file import RunFile
+
+_SAME = ("version", "seed", "cases", "selected")
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """One shard: its number and how many there are, its folder and what it holds."""
+
+    number: int
+    shards: int
+    folder: Path
+    run: Run
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.folder} (shard {self.number}/{self.shards})"
+
+
+def merge(folders: list[Path], out: Path, command: list[str]) -> EndRecord:
+    """Write the run that shards make together; one that lacks a shard, or part of one, is incomplete and says so."""
+    shards = sorted((_shard(folder) for folder in folders), key=lambda shard: shard.number)
+    if out.resolve() in {shard.folder.resolve() for shard in shards}:
+        raise InvalidInput(f"--out {out}: is one of the shards; name another folder")
+    _check(shards)
+    first = shards[0].run
+    implementations = _implementations(shards)
+    cases = [record for shard in shards for record in shard.run.cases.values()]
+    reasons = sorted({*_missing(shards, cases), *_elsewhere(shards), *_said(shards)})
+    end = _end(shards, reasons)
+    started = min(shard.run.header.started for shard in shards)
+    header = msgspec.structs.replace(first.header, command=command, started=started, shard="1/1")
+    found = [result for shard in shards for result in shard.run.results]
+    records: list[Record] = [header, *implementations.values(), *cases, *found, end]
+    with RunFile(out) as file:
+        _copy(shards, out)
+        file.finish(results.ordered(records, list(implementations)))
+    return end
+
+
+def _shard(folder: Path) -> Shard:
+    run = results.read(folder)
+    number, _, shards = run.header.shard.partition("/")
+    return Shard(int(number), int(shards), folder if folder.is_dir() else folder.parent, run)
+
+
+def _check(shards: list[Shard]) -> None:
+    """Raise unless these are different shards of one run."""
+    first = shards[0]
+    for shard in shards[1:]:
+        one, other = first.run.header, shard.run.header
+        if differ := [name for name in _SAME if getattr(one, name) != getattr(other, name)]:
+            name = differ[0]
+            raise InvalidInput(
+                f"{shard.name}: has {name} {getattr(other, name)}, {first.name} has {getattr(one, name)}; "
+                "merge shards of one run only"
+            )
+        if shard.shards != first.shards:
+            raise InvalidInput(f"{shard.name}: is of another number of shards than {first.name}; run them all as K/N")
+    for before, shard in itertools.pairwise(shards):
+        if before.number == shard.number:
+            raise InvalidInput(f"{shard.name}: is the same shard as {before.name}; name each shard once")
+
+
+def _implementations(shards: list[Shard]) -> dict[str, ImplementationRecord]:
+    """Return what the shards say of each implementation; raise where two judged different versions of one."""
+    found: dict[str, ImplementationRecord] = {}
+    for shard in shards:
+        for record in shard.run.implementations:
+            other = found.setdefault(record.id, record)
+            if record.available and other.available and _bare(record) != _bare(other):
+                raise InvalidInput(
+                    f"{shard.name}: {record.id} is another than in the shards before it "
+                    f"({_versions(record)}; {_versions(other)}); run all shards with the same versions"
+                )
+            if record.available:
+                found[record.id] = record
+    return found
+
+
+def _bare(record: ImplementationRecord) -> ImplementationRecord:
+    """Return a record without where it was asked from, which may differ from machine to machine."""
+    return msgspec.structs.replace(record, options=[], directory="")
+
+
+def _versions(record: ImplementationRecord) -> str:
+    return ", ".join(f"{package} {version}" for package, version in sorted(record.versions.items()))
+
+
+def _missing(shards: list[Shard], cases: list[CaseRecord]) -> Iterator[str]:
+    """Yield what a shard or case that is not there makes incomplete."""
+    numbers = {shard.number for shard in shards}
+    gone = [n for n in range(1, shards[0].shards + 1) if n not in numbers]
+    yield from (f"shard {n}/{shards[0].shards} is missing" for n in gone)
+    indices = sorted(record.index for record in cases)
+    if not gone and indices != list(range(len(indices))):
+        yield "the shards do not hold every case: were some run without the corpus, or cut off early?"
+
+
+def _elsewhere(shards: list[Shard]) -> Iterator[str]:
+    """Yield the implementations that some shards judged and others could not, or were not asked for."""
+    listed = Counter(record.id for shard in shards for record in shard.run.implementations if record.available)
+    for identity, count in listed.items():
+        if count < len(shards):
+            yield f"{identity} is available in {count} of {len(shards)} shards; run all shards on equal machines"
+
+
+def _said(shards: list[Shard]) -> Iterator[str]:
+    """Yield why shards are incomplete; a shard may compare nothing as long as another does."""
+    compared = any(result.verdict in ("PASS", "FAIL") for shard in shards for result in shard.run.results)
+    for shard in shards:
+        if shard.run.end is None:
+            yield f"shard {shard.number}/{shard.shards}: {shard.run.reasons[0]}"
+        elif not shard.run.complete:
+            yield from (reason for reason in shard.run.reasons if not (compared and reason.startswith(results.NOTHING)))
+
+
+def _end(shards: list[Shard], reasons: list[str]) -> EndRecord:
+    """Return how the whole ended: as long as its longest shard, with the work of all."""
+    ends = [shard.run.end for shard in shards if shard.run.end]
+    cpu, verdicts = dict[str, float](), Counter[str](r.verdict for shard in shards for r in shard.run.results)
+    for name, seconds in (item for end in ends for item in end.cpu.items()):
+        cpu[name] = round(cpu.get(name, 0.0) + seconds, 3)
+    longest = max((end.seconds for end in ends), default=0.0)
+    return EndRecord(not reasons, reasons, longest, dict(sorted(cpu.items())), dict(sorted(verdicts.items())))
+
+
+def _copy(shards: list[Shard], out: Path) -> None:
+    """Copy the cases and the answers that failed."""
+    for shard in shards:
+        answers = {answer_file(r.case, r.implementation) for r in shard.run.results if r.failed}
+        for file in sorted({*(record.file for record in shard.run.cases.values()), *answers}):
+            try:
+                shutil.copyfile(shard.folder / file, out / file)
+            except OSError as error:
+                raise InvalidInput(
+                    f"{shard.folder / file}: cannot be copied ({error.strerror}); copy the whole folder of the shard"
+                ) from error

@@ -1,0 +1,103 @@
+"""Ask saved cases again, and say what became of each answer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from conformance.hosts import availability, going_on
+from conformance.hosts.roster import environments
+from conformance.judging.judgment import judge
+from conformance.judging.question import Question
+from conformance.model.case import Case, case_id
+from conformance.model.outcome import Reply
+from conformance.model.results import ImplementationRecord, Result
+from conformance.model.statement import every_step, recorded
+from conformance.runs.campaign import Options
+from conformance.runs.recording import Answer, Recording
+
+Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A case asked again: the answers, and for each implementation that could not be asked a line that says why.
+
+    unsupported: why it was not asked, by id: which fact, which value, what is supported.
+    """
+
+    answers: list[Answer]
+    missing: dict[str, str]
+    unsupported: dict[str, str]
+
+
+def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = None) -> list[Asked]:
+    """Ask implementations the cases that they support, each environment started once.
+
+    wanted: the ids to ask, for each case; without it all that the options name.
+    """
+    everybody = [{entry.id for entry in options.entries}] * len(cases)
+    about = [(every_step(case), only) for case, only in zip(cases, wanted or everybody, strict=True)]
+    why = [{e.id: e.statement.unsupported(*known) for e in options.entries if e.id in only} for known, only in about]
+    asked = [{identity for identity, reason in of_case.items() if not reason} for of_case in why]
+    entries = [entry for entry in options.entries if any(entry.id in ids for ids in asked)]
+    questions, found = [Question(case) for case in cases], [_unasked(of_case) for of_case in why]
+    with tempfile.TemporaryDirectory() as folder:
+        for host in environments(entries, options.interpreters):
+            hosted, log = [e for e in entries if e.host == host.name], Path(folder) / f"{host.name}.log"
+            started = availability.hosting(host, hosted, options.limits, log, in_process=options.in_process)
+            with started as (worker, records):
+                gone = availability.missing(hosted, records, requested=options.requested)
+                for one, ids in zip(found, asked, strict=True):
+                    one.missing.update({n: f"{n} is not available: {why}" for n, why in gone.items() if n in ids})
+                ready = {record.id: record for record in records if record.available}
+                asking, promised = _questions(cases, asked, list(ready)), {e.id: e.statement for e in hosted}
+                for reply in going_on.ask(worker, asking, promised) if worker else ():
+                    found[reply.request].answers.append(_answer(questions[reply.request], ready, reply))
+    return found
+
+
+def _unasked(why: dict[str, str]) -> Asked:
+    return Asked([], {}, {identity: reason for identity, reason in why.items() if reason})
+
+
+def _questions(cases: list[Case], asked: list[set[str]], ready: list[str]) -> Iterator[going_on.Asked]:
+    for number, (case, ids) in enumerate(zip(cases, asked, strict=True)):
+        if names := [name for name in ready if name in ids]:
+            yield going_on.Asked(number, case, names)
+
+
+def _answer(question: Question, records: dict[str, ImplementationRecord], reply: Reply) -> Answer:
+    record = records[reply.implementation]
+    statement = recorded(record)
+    return Answer(record, tuple(judge(case_id(question.case), question, statement, reply)), reply)
+
+
+def judged_again(recording: Recording) -> list[Answer]:
+    """Return the recorded answers judged anew: by today's bounds, and without any framework."""
+    question = Question(recording.case)
+    return [_answer(question, {a.record.id: a.record}, a.reply) for a in recording.answers if a.reply]
+
+
+def word(now: tuple[Result, ...], before: tuple[Result, ...] | None) -> Word:
+    """Return what became of an answer; before: what was recorded of it, None where nothing was.
+
+    `INCONCLUSIVE`: nothing fails, and some output was never judged, or none at all; then neither CONFORMS nor FIXED may
+    be said. `FIXED`: it failed, and conforms. `STILL FAILING`: in the same outputs of the same steps. `CHANGED`: it
+    fails elsewhere than it did, or failed nowhere.
+    """
+    fails, failed_before = _places(now), None if before is None else _places(before)
+    if not fails and (not now or any(result.verdict == "INCONCLUSIVE" for result in now)):
+        return "INCONCLUSIVE"
+    if failed_before is None:
+        return "FAILS" if fails else "CONFORMS"
+    if not fails:
+        return "FIXED" if failed_before else "CONFORMS"
+    return "STILL FAILING" if fails == failed_before else "CHANGED"
+
+
+def _places(judged: tuple[Result, ...]) -> set[tuple[int, str, str]]:
+    return {(result.step, result.output, result.outcome) for result in judged if result.failed}

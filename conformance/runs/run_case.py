@@ -1,0 +1,62 @@
+"""A case of a run, with what its implementations share in being judged."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from conformance.cases.corpus import Named
+from conformance.cases.strategies import Recipe, Signature
+from conformance.judging.question import Question
+from conformance.model.case import Case, case_id
+from conformance.model.results import CaseRecord
+from conformance.model.statement import every_step
+
+WELL_POSED_CONDITIONING = 1e3
+
+
+class Item:
+    """A case of this run, its id and recipe, and what all implementations share in judging it."""
+
+    def __init__(self, index: int, origin: Recipe | Named, case: Case) -> None:
+        self.index, self.origin, self.case, self.id = index, origin, case, case_id(case)
+        self.facts = every_step(case)
+
+    @property
+    def signature(self) -> Signature | None:
+        """The pooled static signature that a compiled implementation compiles for, None where it is not pooled."""
+        return self.origin.signature if isinstance(self.origin, Recipe) and self.origin.pooled else None
+
+    @functools.cached_property
+    def question(self) -> Question:
+        """The case at the reference's precision."""
+        return Question(self.case)
+
+    def record(self) -> CaseRecord:
+        """Return what the run file says of the case."""
+        with np.errstate(all="ignore"):  # of no value there is no mean, and a constant has no conditioning
+            case, conditioning, n = self.case, self._conditioning(), self.question.whole(0).count
+        well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
+        modes = " ".join(step.mode for step in case.steps)
+        finite = conditioning if math.isfinite(conditioning) else None
+        file = f"cases/{self.id}.safetensors"
+        where = f"{case.shape} axis={case.spec.axis} {case.dtypes.x}"
+        if isinstance(self.origin, Named):
+            about = f"{where}: {self.origin.about.title}"
+            return CaseRecord(self.id, self.index, "corpus", file, about, {}, well_posed, finite, self.origin.name)
+        recipe: dict[str, Any] = msgspec.to_builtins(self.origin)
+        summary = f"{where} {self.origin.pattern}: {modes}"
+        return CaseRecord(self.id, self.index, self.origin.cell, file, summary, recipe, well_posed, finite)
+
+    def _conditioning(self) -> float:
+        """Return the largest |mean| / standard deviation of any channel of any batch."""
+        largest = 0.0
+        for t in range(len(self.case.steps)):
+            batch = self.question.whole(t)
+            ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
+            largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max(initial=0)))
+        return largest

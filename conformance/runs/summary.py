@@ -1,0 +1,184 @@
+"""A run in numbers: per implementation and output, the worst ρ, the verdicts, and what the bounds could see."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from typing import Any, cast
+
+import msgspec
+
+from conformance.model.numerics import holds, smallest
+from conformance.model.results import Result, Rho, Run
+from conformance.runs.counts import is_judged
+
+
+class Worst(msgspec.Struct):
+    """The worst ρ of one output in one mode, where it was, and how many arrays and elements were judged.
+
+    vacuous: how many elements had an infinite bound. depth: the largest effective depth of a sum, 0 where none showed.
+    resolutions: of y in each array, the median of bound / |gamma|.
+    """
+
+    rho: Rho = None
+    result: Result | None = None
+    judged: int = 0
+    failed: int = 0
+    elements: int = 0
+    vacuous: int = 0
+    depth: float = 0.0
+    resolutions: list[float] = []
+
+    def add(self, result: Result) -> None:
+        """Take one result in."""
+        self.judged += is_judged(result)
+        self.failed += result.verdict == "FAIL"
+        self.elements, self.vacuous = self.elements + result.elements, self.vacuous + result.vacuous
+        if result.depth is not msgspec.UNSET:
+            self.depth = max(self.depth, result.depth)
+        if result.resolution is not msgspec.UNSET:
+            self.resolutions.append(result.resolution)
+        if self.result is None or as_number(result.rho) > as_number(self.rho):
+            self.rho = None if result.rho is msgspec.UNSET else result.rho
+            self.result = result
+
+    @property
+    def vacuous_share(self) -> float:
+        """The share of elements that nothing was promised for."""
+        return self.vacuous / self.elements if self.elements else 0.0
+
+    @property
+    def resolution(self) -> float | None:
+        """The median resolution of the arrays, None where the output has none."""
+        return statistics.median(self.resolutions) if self.resolutions else None
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """The class and grade declared of training y, and the strictest that held in all arrays so declared, or none.
+
+    Of what a run saw, and no promise: other data, sizes or machines may show more.
+    """
+
+    declared: str
+    observed: str
+    arrays: int
+
+    @property
+    def looser(self) -> bool:
+        """Whether the declaration is looser than all that was observed."""
+        return self.observed not in ("", self.declared) and holds(self.declared, self.observed)
+
+
+class Row(msgspec.Struct):
+    """One implementation."""
+
+    id: str
+    framework: str
+    versions: dict[str, str]
+    available: bool
+    reason: str
+    classes: list[str]
+    outputs: dict[str, Worst]
+    verdicts: dict[str, int]
+    cases: int
+    class_a: Rho = None
+    observed: list[Observed] = []
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything was compared."""
+        return any(self.verdicts.get(verdict) for verdict in ("PASS", "FAIL", "ERROR"))
+
+    @property
+    def conforms(self) -> bool:
+        """Whether something was judged of all that was asked for, and nothing failed."""
+        red = self.verdicts.get("FAIL") or self.verdicts.get("ERROR")
+        return bool(self.verdicts.get("PASS")) and not red and not self.unjudged
+
+    @property
+    def unjudged(self) -> list[str]:
+        """The outputs that were asked for and never judged: every bound was infinite."""
+        return [column for column, worst in self.outputs.items() if worst.rho is None]
+
+
+def as_number(rho: Any) -> float:
+    """Return ρ for comparing: -1 where there is none.
+
+    >>> as_number("inf"), as_number(None), as_number(0.5)
+    (inf, -1.0, 0.5)
+    """
+    return -1.0 if rho is None or rho is msgspec.UNSET else float(rho)
+
+
+def rows(run: Run) -> list[Row]:
+    """Return one row per implementation, in the run's order."""
+    table = {
+        r.id: Row(r.id, r.framework, r.versions, r.available, r.reason, [], {}, {}, 0) for r in run.implementations
+    }
+    counts: dict[str, Counter[str]] = {identity: Counter() for identity in table}
+    cases: dict[str, set[str]] = {identity: set() for identity in table}
+    classes: dict[str, set[str]] = {identity: set() for identity in table}
+    outside: dict[str, dict[str, list[list[str]]]] = {identity: {} for identity in table}
+    for result in run.results:
+        if result.implementation not in table:
+            continue  # an interrupted run may hold results of a worker whose record was lost
+        counts[result.implementation][result.verdict] += 1
+        if result.verdict != "UNSUPPORTED":
+            cases[result.implementation].add(result.case)
+        if as_number(result.class_a) > as_number(table[result.implementation].class_a):
+            table[result.implementation].class_a = cast("Rho", result.class_a)
+        if result.rho is not msgspec.UNSET:
+            worst = table[result.implementation].outputs.setdefault(key(result), Worst())
+            worst.add(result)
+            classes[result.implementation].add(result.numerics)
+        if result.outside is not msgspec.UNSET:
+            outside[result.implementation].setdefault(result.numerics, []).append(result.outside)
+    for identity, row in table.items():
+        row.verdicts, row.cases = dict(sorted(counts[identity].items())), len(cases[identity])
+        row.classes = sorted(classes[identity])
+        row.observed = [
+            Observed(declared, smallest({label for found in arrays for label in found}), len(arrays))
+            for declared, arrays in sorted(outside[identity].items())
+        ]
+    return list(table.values())
+
+
+def key(result: Result) -> str:
+    """Return the column of a result: y is told apart by mode.
+
+    >>> key(Result("c", "i", "PASS", output="dx", mode="train"))
+    'dx train'
+    """
+    return f"{result.output} {result.mode}" if result.output in _BOTH else result.output
+
+
+_BOTH = ("y", "dx", "dgamma", "dbeta")
+MAIN = (
+    *(f"{output} {mode}" for output in _BOTH for mode in ("train", "infer")),
+    "moving_mean",
+    "moving_variance",
+    "mean",
+    "variance",
+)
+_ALONG = tuple(f"{name}_tangent{often}" for often in ("", "2") for name in ("y", "dx", "dgamma"))
+COLUMNS = (*MAIN, *_ALONG, "moving_stddev", "renorm_mean", "renorm_stddev")
+"""The columns of a table of implementations: what nearly all have, then what some cases ask for."""
+
+
+def show(rho: Any) -> str:
+    """Return ρ as people read it.
+
+    >>> show(0.123456), show("inf"), show(None), show(12345.6)
+    ('0.123', '∞', '–', '1.23e+04')
+    """
+    if rho is None or rho is msgspec.UNSET:
+        return "–"
+    return "∞" if rho == "inf" else f"{rho:.3g}"
+
+
+def not_finite(result: Result) -> str:
+    """Return how many answers are not finite that should be, whether or not a bound says so; empty where none is."""
+    if not result.not_finite:
+        return ""
+    of = f"{result.not_finite} of {result.elements} answers"
+    return f"{of} are not finite where the exact values are"

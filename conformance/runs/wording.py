@@ -1,0 +1,41 @@
+"""A run and a result in a line, for a terminal, a log, and somebody's own tests."""
+
+from __future__ import annotations
+
+import msgspec
+
+from conformance.model.results import Result, Run
+from conformance.runs import counts, summary
+
+
+def headline(run: Run) -> str:
+    """Return a run in one line."""
+    state = "complete" if run.complete else "INCOMPLETE"
+    whole = f"{len(run.cases)} cases, {len(run.implementations)} implementations"
+    return f"{state}: {whole}; {counts.of(run.results).words}"
+
+
+def describe(result: Result) -> str:
+    """Return one result in a line."""
+    where = (
+        f"{result.verdict} {result.implementation} case {result.case} step {result.step} {result.mode} {result.output}"
+    )
+    d, strange = result.deviation, summary.not_finite(result)
+    if d is None:
+        return f"{where}: {result.reason}" + (f"; {strange}" if strange else "")
+    found = f"got {d.got}, expected {d.expected} ± {d.bound} at {d.index}" + (f"; {strange}" if strange else "")
+    return f"{where}: ρ = {summary.show(result.rho)} ({d.check}; {result.numerics}): {found}{_figures(result)}"
+
+
+def _figures(result: Result) -> str:
+    """Return what helps to read a deviation: its size in condition-scaled ulps, and what the bounds could see."""
+    d, said = result.deviation, list[str]()
+    if d and d.ulps:
+        said.append(f"{d.ulps:g} ulps of the terms' size")
+    if result.depth is not msgspec.UNSET:
+        said.append(f"effective depth {result.depth:g}")
+    if result.resolution is not msgspec.UNSET:
+        said.append(f"resolution {result.resolution:g}")
+    if result.vacuous:
+        said.append(f"{result.vacuous} of {result.elements} bounds vacuous")
+    return f" [{', '.join(said)}]" if said else ""

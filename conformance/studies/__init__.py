@@ -1,0 +1,1 @@
+"""Studies: questions beyond one run, as audits, translations, hunts, soaks, recalls and what people ask."""

@@ -1,0 +1,105 @@
+"""An audit: every implementation asked the cases that may settle its fields, each environment started once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from conformance.gate.divergences import Divergence
+from conformance.hosts import availability, going_on
+from conformance.hosts import environment as env
+from conformance.hosts.in_process import LocalWorker
+from conformance.hosts.roster import Entry, environments
+from conformance.judging.question import Question
+from conformance.model.codec import encode_case
+from conformance.model.outcome import Reply
+from conformance.runs.campaign import Options
+from conformance.studies.audit.blame import Mismatch, Unexplained
+from conformance.studies.audit.cells import FOLDER, Cell, Inapplicable, Settling
+from conformance.studies.audit.subject import Subject, Try
+
+SCHEMA = 1
+
+
+class Audit(msgspec.Struct):
+    """What an audit found.
+
+    missing: why implementations could not be asked, by id. numerics, unexplained: what contradicts a statement without
+    being the fault of one field.
+    """
+
+    schema: int = SCHEMA
+    cells: list[Cell] = []
+    inapplicable: list[Inapplicable] = []
+    versions: dict[str, dict[str, str]] = {}
+    missing: dict[str, str] = {}
+    numerics: list[Mismatch] = []
+    unexplained: list[Unexplained] = []
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether an answer contradicts what is promised."""
+        refuted = any(cell.status == "refuted" for cell in self.cells)
+        return refuted or bool(self.numerics) or bool(self.unexplained)
+
+
+class Auditor:
+    """An audit in progress. cases: the folder that keeps each case asked; the questions are shared by all."""
+
+    def __init__(self, options: Options, known: list[Divergence], tell: Callable[[str], None]) -> None:
+        self.options, self.known, self.tell, self.found = options, known, tell, Audit()
+        self._questions: dict[str, Question] = {}
+        self._cases = options.out / FOLDER
+
+    def run(self) -> Audit:
+        """Audit one environment after the other; cells come in the order in which implementations were named."""
+        self._cases.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            for host in environments(self.options.entries, self.options.interpreters):
+                entries = [entry for entry in self.options.entries if entry.host == host.name]
+                self._host(host, entries, Path(folder) / f"{host.name}.log")
+        order = {entry.id: n for n, entry in enumerate(self.options.entries)}
+        self.found.cells.sort(key=lambda cell: order[cell.implementation])
+        self.found.inapplicable.sort(key=lambda one: order[one.implementation])
+        return self.found
+
+    def _host(self, host: env.Environment, entries: list[Entry], log: Path) -> None:
+        options = self.options
+        started = availability.hosting(host, entries, options.limits, log, in_process=options.in_process)
+        with started as (worker, records):
+            self.found.missing |= availability.missing(entries, records, requested=options.requested)
+            if worker:
+                subjects = [Subject.of(record, self.known) for record in records if record.available]
+                self.found.versions |= {record.id: record.versions for record in records if record.available}
+                self._settle(subjects, self._ask(worker, subjects))
+                self.tell(f"{host.name}: {len(subjects)} implementations audited")
+
+    def _ask(self, worker: env.Worker | LocalWorker, subjects: list[Subject]) -> dict[str, dict[str, Reply]]:
+        """Return the replies by implementation and case."""
+        tries: dict[str, Try] = {}
+        wanted: dict[str, list[str]] = {}
+        for subject in subjects:
+            for t in (t for by_value in subject.asked.values() for ts in by_value.values() for t in ts):
+                tries[t.id] = t
+                if subject.id not in wanted.setdefault(t.id, []):
+                    wanted[t.id].append(subject.id)
+        for identity, t in tries.items():
+            self._questions.setdefault(identity, Question(t.case))
+            (self._cases / f"{identity}.safetensors").write_bytes(encode_case(t.case, sealed=True))
+        replies: dict[str, dict[str, Reply]] = {subject.id: {} for subject in subjects}
+        order = list(tries)  # an answer ends where a step is refused: what a mask means to the next is another field
+        asked = (going_on.Asked(number, tries[one].case, wanted[one]).request() for number, one in enumerate(order))
+        for reply in worker.ask(asked):
+            replies[reply.implementation][order[reply.request]] = reply
+        return replies
+
+    def _settle(self, subjects: list[Subject], replies: dict[str, dict[str, Reply]]) -> None:
+        for subject in subjects:
+            settling = Settling(subject, replies[subject.id], self._questions)
+            self.found.cells += settling.cells()
+            self.found.inapplicable += settling.inapplicable()
+            self.found.numerics += settling.blame.mismatches
+            self.found.unexplained += settling.blame.unexplained.values()

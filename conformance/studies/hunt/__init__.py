@@ -1,0 +1,1 @@
+"""The hunt: a search for cases that an implementation fails, each made small."""

@@ -1,0 +1,140 @@
+"""Whether a run sees what is publicly known: the recall list, each entry found, not found, or not applicable here."""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from conformance.gate import divergences
+from conformance.hosts.roster import Entry as Implementation
+from conformance.judging.judgment import judge
+from conformance.model.errors import InvalidInput
+from conformance.model.outcome import Reply
+from conformance.model.results import ImplementationRecord, Result, Rho
+from conformance.model.statement import Rule, Statement, step_facts
+from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs.run_case import Item
+
+FILE = Path(__file__).with_name("recall.toml")
+Status = Literal["found", "not found", "not applicable"]
+
+
+class Instead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What somebody would have expected: other semantics, another numerical class, or an answer (no refusal)."""
+
+    semantics: dict[str, Any] = {}
+    numerics: dict[str, Any] = {}
+    answers: bool = False
+
+    def of(self, statement: Statement) -> Statement:
+        """Return the statement that would have been expected."""
+        rules = [*statement.rules, Rule("the recall list", semantics=self.semantics, numerics=self.numerics)]
+        return msgspec.structs.replace(statement, rules=rules, refusals=[] if self.answers else statement.refusals)
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something publicly known. Fields: see `recall.toml`."""
+
+    id: str
+    title: str
+    reference: str
+    implementations: list[str]
+    case: str
+    instead: Instead | None = None
+    divergence: str = ""
+    outputs: tuple[str, ...] = ()
+    unshown: str = ""
+
+    def names(self, identity: str) -> bool:
+        """Return whether it is about an implementation."""
+        return any(fnmatch.fnmatchcase(identity.partition("@")[0], pattern) for pattern in self.implementations)
+
+
+class Recalled(msgspec.Struct, frozen=True):
+    """An entry and what became of it. case: of the worst failure that shows it, by its name in the corpus or its id."""
+
+    id: str
+    status: Status
+    title: str
+    reference: str
+    case: str = ""
+    implementation: str = ""
+    output: str = ""
+    rho: Rho = None
+    reason: str = ""
+
+
+def read(path: Path = FILE) -> list[Entry]:
+    """Return the recall list."""
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text())["entry"], list[Entry])
+    except (KeyError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InvalidInput(f"{path}: {error}; mend it there") from error
+
+
+class Recall(Campaign):
+    """A run that judges every answer by what somebody would have expected, too."""
+
+    def __init__(self, options: Options, progress: Progress, entries: list[Entry]) -> None:
+        super().__init__(options, progress)
+        self.entries = entries
+        self._known = {divergence.id: divergence for divergence in divergences.read()}
+        self._shown: dict[str, tuple[Item, Result]] = {}
+
+    def judged(self, item: Item, entry: Implementation, reply: Reply) -> list[Result]:
+        """Judge an answer, and note the entries that it shows."""
+        found = super().judged(item, entry, reply)
+        for wanted in (e for e in self.entries if e.names(entry.id)):
+            for result in self._showing(wanted, item, entry.statement, reply, found):
+                with self._lock:  # another environment may show the same entry
+                    before = self._shown.get(wanted.id)
+                    if before is None or result.size > before[1].size:
+                        self._shown[wanted.id] = item, result
+        return found
+
+    def _showing(
+        self, wanted: Entry, item: Item, statement: Statement, reply: Reply, own: list[Result]
+    ) -> list[Result]:
+        """Return the failures that show an entry: of what was expected instead, or of a known divergence."""
+        if wanted.instead is None:
+            known = self._known.get(wanted.divergence)
+            failed = [result for result in own if result.verdict == "FAIL" and result.step >= 0]
+            return [r for r in failed if known and known.covers(step_facts(item.case, r.step) | {"output": r.output})]
+        right = {(result.step, result.output) for result in own if result.verdict == "PASS"}
+        expected = judge(item.id, item.question, wanted.instead.of(statement), reply)
+        return [
+            result
+            for result in expected
+            if result.verdict == "FAIL"
+            and result.output in wanted.outputs
+            and ((result.step, result.output) in right or (result.step, "outcome") in right)
+        ]
+
+    def recalled(self) -> list[Recalled]:
+        """Return every entry with what became of it."""
+        records = [record for record in self.records if isinstance(record, ImplementationRecord)]
+        return [self._recalled(entry, [r for r in records if entry.names(r.id)]) for entry in self.entries]
+
+    def _recalled(self, entry: Entry, records: list[ImplementationRecord]) -> Recalled:
+        about = (entry.title, entry.reference)
+        if entry.id in self._shown:
+            item, result = self._shown[entry.id]
+            rho = None if result.rho is msgspec.UNSET else result.rho
+            name = item.record().name or item.id
+            return Recalled(entry.id, "found", *about, name, result.implementation, result.output, rho, result.reason)
+        if entry.unshown:
+            return Recalled(entry.id, "not applicable", *about, reason=entry.unshown)
+        if not any(record.available for record in records):
+            reasons = "; ".join(sorted({f"{record.id}: {record.reason}" for record in records}))
+            return Recalled(entry.id, "not applicable", *about, reason=reasons or "nobody was asked")
+        asked = {record.id for record in records}
+        if not any(
+            isinstance(r, Result) and r.implementation in asked and r.verdict in ("PASS", "FAIL") for r in self.records
+        ):
+            why = f"nothing was judged of {', '.join(sorted(asked))}"
+            return Recalled(entry.id, "not applicable", *about, reason=why)
+        return Recalled(entry.id, "not found", *about, reason=f"{len(records)} implementations were asked")

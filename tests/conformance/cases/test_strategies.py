@@ -1,0 +1,213 @@
+"""Generated cases: every cell, no repetition, the same everywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, find, settings
+
+from conformance.cases import strategies
+from conformance.cases.edges import EDGES
+from conformance.cases.features import FEATURES
+from conformance.model.case import case_id, question
+from conformance.model.statement import differentiation, facts, mask, step_facts
+from conformance.studies.hunt.hunting import recipes
+
+SHRINKING = settings(
+    max_examples=2000, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+SMALL = strategies.cases(0, 60)
+DEFAULT = strategies.cases(5, strategies.DEFAULT)
+
+
+def test_a_default_run_reaches_every_cell_and_repeats_no_case():
+    """Each cell has three cases, and all have different ids."""
+    assert Counter(recipe.cell for recipe, _ in DEFAULT) == {str(cell): 3 for cell in strategies.CELLS}
+    assert len({case_id(case) for _, case in DEFAULT}) == strategies.DEFAULT == 3 * len(strategies.CELLS)
+
+
+def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatures():
+    """The pool is small, and large enough; each feature adds a few of its own."""
+    pooled = [(recipe, case) for recipe, case in DEFAULT if recipe.pooled]
+    plain = [recipe for recipe, _ in pooled if not recipe.signature.feature]
+    assert len(plain) >= 60
+    assert len({recipe.signature for recipe in plain}) <= strategies.POOL_SIZE == 16
+    assert {r.signature.feature for r, _ in pooled} == {"", *(cell.feature for cell in strategies.CELLS)}
+    assert len(FEATURES) <= len({r.signature for r, _ in pooled if r.signature.feature}) < 3 * len(FEATURES)
+    for recipe, case in (
+        (r, c)
+        for r, c in pooled
+        if r.signature.feature not in ("another size", "indivisible", "no rows", "one value", "no axes")
+    ):
+        assert {case.x(t).shape for t in range(len(case.steps))} == {recipe.signature.shape}
+
+
+def test_cases_are_the_same_in_another_process_and_under_another_hash_seed():
+    """A seed means the same cases everywhere: no process state decides."""
+    code = "from conformance import strategies as s, case; print([case.case_id(c) for _, c in s.cases(0, 60)])"
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": h}, capture_output=True, text=True, check=True
+        )
+        for h in ("1", "2")
+    ]
+    assert {f.stdout.strip() for f in found} == {str([case_id(case) for _, case in SMALL])}
+
+
+def test_cases_are_pinned():
+    """The first cases of seed 0 are what they were; a change here changes everyone's cases, and is to be announced."""
+    assert [case_id(case) for _, case in SMALL[:3]] == ["548740c30e0c3fd4", "57d9af7854bfe5a5", "df8f1a09089d2ea2"]
+
+
+def test_a_thorough_run_has_a_million_values_in_one_channel():
+    """It is asked beside the mandatory cells, and no smaller run pays for it."""
+    (cell,) = strategies.LARGE
+    assert not any(r.cell == str(cell) for r, _ in DEFAULT)
+    assert {find(strategies.signature(cell), lambda s, n=n: s.shape[0] == n).shape[0] for n in (1_000_000, 100_003)}
+    (recipe,) = strategies.recipes(cell, 0, 1)
+    assert strategies.build(recipe, 0).x(0).size > 100_000
+
+
+def test_fewer_cases_are_spread_over_cells():
+    """Ten cases come from ten cells, and one more than there are cells repeats one."""
+    assert len({r.cell for r, _ in strategies.cases(1, 10)}) == 10
+    assert max(Counter(r.cell for r, _ in strategies.cases(1, strategies.SMOKE + 1)).values()) == 2
+
+
+def test_every_plain_case_has_several_steps_finite_data_and_cotangents():
+    """Each ends in inference after training, and everything stored is finite."""
+    for case in (case for recipe, case in SMALL if recipe.signature.feature not in EDGES):
+        modes = [step.mode for step in case.steps]
+        assert "train" in modes
+        assert modes[-1] == "infer"
+        assert all(f"{t}.dy" in case.tensors for t in range(len(modes)))
+        assert all(np.isfinite(a.astype(np.float64)).all() for a in case.tensors.values())
+
+
+def modes_and_counts(case):
+    """Return the mode of each step, and whether it has no value per channel, one, or many."""
+    about = [step_facts(case, t) for t in range(len(case.steps))]
+    return {(one["mode"], one["n"]) for one in about}
+
+
+def indivisible(case, mode):
+    """Return whether a step of this mode has rows that the virtual batch size does not divide."""
+    size = case.spec.virtual_batch_size
+    return bool(size) and any(case.x(t).shape[0] % size for t, step in enumerate(case.steps) if step.mode == mode)
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        ("a negative axis", lambda r, c: isinstance(c.spec.axis, int) and c.spec.axis < 0),
+        ("several axes", lambda r, c: isinstance(c.spec.axis, tuple)),
+        ("two values per channel", lambda r, c: "(2, 3)" in str(r.signature.shape)),
+        ("a smaller last batch", lambda r, c: c.x(len(c.steps) - 1).shape != c.shape),
+        ("inference before the first step", lambda r, c: c.steps[0].mode == "infer"),
+        ("a constant channel", lambda r, c: r.pattern == "constant"),
+        ("mean / standard deviation of a million", lambda r, c: r.ratio == 1e6),
+        ("momentum 0", lambda r, c: c.spec.momentum == 0),
+        ("momentum 1", lambda r, c: c.spec.momentum == 1),
+        ("no gamma", lambda r, c: not c.spec.scale and "gamma" not in c.tensors),
+        ("gamma of 0", lambda r, c: r.values == "zero_channel"),
+        ("Fortran order", lambda r, c: c.layout == "F"),
+        ("bfloat16", lambda r, c: c.x(0).dtype.name == "bfloat16"),
+        ("float16", lambda r, c: c.x(0).dtype.name == "float16"),
+        ("float64", lambda r, c: c.x(0).dtype.name == "float64"),
+        ("channels last", lambda r, c: c.layout == "channels_last" and len(c.shape) > 2),
+        ("a mask of every value", lambda r, c: mask(c) == "full"),
+        ("a mask for all channels", lambda r, c: mask(c) == "spread"),
+        ("a mask without the last axis", lambda r, c: mask(c) == "without_last"),
+        ("renorm, clipped", lambda r, c: c.spec.renorm and c.spec.renorm_clipping),
+        ("renorm, not clipped", lambda r, c: c.spec.renorm and not c.spec.renorm_clipping),
+        ("virtual batches with renorm", lambda r, c: c.spec.virtual_batch_size and c.spec.renorm),
+        ("adjustment", lambda r, c: "adjustment_scale" in str(c.tensors)),
+        ("reverse over reverse", lambda r, c: differentiation(c) == "reverse_over_reverse"),
+        ("forward over reverse", lambda r, c: differentiation(c) == "forward_over_reverse"),
+        ("forward", lambda r, c: differentiation(c) == "forward"),
+        ("a frozen layer", lambda r, c: not c.spec.trainable),
+        ("a cumulative average", lambda r, c: c.spec.momentum is None),
+        ("half-precision parameters", lambda r, c: c.dtypes.parameters == "float16"),
+        ("update ops that do not run", lambda r, c: not all(step.update for step in c.steps)),
+        ("a start of the layer's own", lambda r, c: "moving_mean" not in c.tensors and "gamma" not in c.tensors),
+        ("built in inference", lambda r, c: c.actions.init_mode == "infer"),
+        ("rebuilt from its configuration", lambda r, c: c.actions.round_trip == "config"),
+        ("rebuilt from its state", lambda r, c: c.actions.round_trip == "state"),
+        ("rebuilt with virtual batches", lambda r, c: c.actions.round_trip != "none" and c.spec.virtual_batch_size),
+        ("two call sites", lambda r, c: {step.site for step in c.steps} == {0, 1}),
+        ("unknown sizes of the kept axis", lambda r, c: facts(c)["unknown_sizes"] == "kept"),
+        ("unknown sizes of the others", lambda r, c: facts(c)["unknown_sizes"] == "reduced"),
+        ("indivisible inference", lambda r, c: indivisible(c, "infer")),
+        ("an indivisible training batch", lambda r, c: indivisible(c, "train")),
+        ("training on no rows", lambda r, c: ("train", "0") in modes_and_counts(c)),
+        ("inference on no rows", lambda r, c: ("infer", "0") in modes_and_counts(c)),
+        ("training on one value", lambda r, c: ("train", "1") in modes_and_counts(c)),
+        ("NaN", lambda r, c: any(np.isnan(a).any() for a in c.tensors.values())),
+        ("infinity", lambda r, c: any(np.isposinf(a).any() for a in c.tensors.values())),
+        ("zeros of either sign", lambda r, c: not c.x(0).any() and len(set(np.signbit(c.x(0)).flat)) == 2),
+        ("subnormal numbers", lambda r, c: 0 < np.abs(c.x(0).astype(float)).max(initial=0) < np.finfo("f").tiny),
+        ("squares that overflow", lambda r, c: r.signature.variant == "huge"),
+        ("six steps or more", lambda r, c: len(c.steps) >= 6),
+        ("a third derivative", lambda r, c: differentiation(c) == "third"),
+        ("forward over forward", lambda r, c: differentiation(c) == "forward_over_forward"),
+    ],
+)
+def test_corner_is_reached(what, found):
+    """A default run contains each corner that known bugs live in."""
+    assert any(found(recipe, case) for recipe, case in DEFAULT), what
+
+
+@pytest.mark.parametrize("cell", [cell for cell in strategies.CELLS if cell.feature in EDGES], ids=str)
+def test_every_variant_of_an_edge_can_be_drawn_and_makes_a_case(cell):
+    """Hypothesis finds each, and shrinking ends at the first of everything else."""
+    for variant in FEATURES[cell.feature].variants:
+        recipe = find(strategies.recipe(cell), lambda drawn, wanted=variant: drawn.signature.variant == wanted)
+        case, misplaced = strategies.build(recipe, 0), cell.feature == "misplaced axis"
+        assert facts(case)["misplaced"] == misplaced
+        assert misplaced or case.spec.axis == strategies.PLACEMENTS[cell.placement][1]
+        assert (recipe.epsilon, recipe.pattern, recipe.values, recipe.layout) == (1e-3, "normal", "random", "C")
+
+
+def test_axes_out_of_range_ranks_0_1_and_6_and_every_mix_of_dtypes_are_in_the_runs_of_a_few_seeds():
+    """Seeds begin at other variants, so that together they reach all of them."""
+    found = [facts(case) for seed in range(5) for _, case in strategies.cases(seed, strategies.DEFAULT)]
+    assert {about["rank"] for about in found} == set(range(7))
+    axes = {(about["rank"], str(about["axis"])) for about in found if about["misplaced"] and about["rank"]}
+    assert axes == {(2, "[1, -1]"), (2, "-3"), (2, "2"), (4, "[3, -1]"), (4, "-5"), (4, "4")}
+    mixes = {(about["dtype"], about["parameters"], about["statistics"]) for about in found if about["mixed"]}
+    assert len(mixes) == len(FEATURES["mixed dtypes"].variants) == 7
+
+
+@pytest.mark.parametrize(
+    ("predicate", "elements"),
+    [
+        (lambda case: case.x(0).shape[0] >= 3, 6),
+        (lambda case: not case.x(len(case.steps) - 1).shape[0], 4),
+        (lambda case: case.spec.renorm and case.spec.virtual_batch_size, 16),
+        (lambda case: case.layout == "strided", 16),
+        (lambda case: len(case.shape) == 5, 32),
+    ],
+)
+def test_shrinking_gets_to_small_cases(predicate, elements):
+    """A batch of three rows, one of none, a memory layout: what is left is about as small as it can be."""
+    recipe = find(recipes(), lambda drawn: predicate(strategies.build(drawn, 0)), settings=SHRINKING)
+    assert strategies.build(recipe, 0).x(0).size <= elements
+
+
+def test_question_spells_out_every_default():
+    """What is sent to a worker needs no knowledge of our defaults."""
+    fields = question(SMALL[0][1])
+    assert set(fields["spec"]) == {
+        "axis",
+        "epsilon",
+        "momentum",
+        "center",
+        "scale",
+        "trainable",
+        "virtual_batch_size",
+    } | (set(fields["spec"]) - set())
+    assert {"init_mode", "round_trip", "sites", "unknown_sizes", "flag"} == set(fields["actions"])

@@ -1,0 +1,131 @@
+"""Devices: a dimension of every implementation, chosen by option or by id, declared by rules, recorded in the run."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from conformance.cli.main import main
+from conformance.hosts import doctor, roster
+from conformance.hosts.environment import Limits
+from conformance.model import results
+from conformance.runs import summary
+from conformance.runs.campaign import Campaign, Options, Progress
+
+GPU = any(part.there for part in doctor._gpu(needed=False) if part.part == "GPU")
+
+
+@pytest.fixture
+def run_on(tmp_path, adapter):
+    """Run an implementation of the tests on devices, all in one run, and return it."""
+
+    def go(name, *devices):
+        entries = [e for d in devices for e in roster.select((adapter(f"devices:{name}"),), d)]
+        limits = Limits(case=60, memory=4)
+        Campaign(Options(entries, tmp_path, cases=60, requested=True, limits=limits), Progress()).run()
+        return results.read(tmp_path)
+
+    return go
+
+
+def test_each_device_is_held_to_its_own_promise(run_on):
+    """Rules that name a device decide class and epsilon floor there and only there; both conform in one run."""
+    found = run_on("Both", "cpu", "cuda")
+    rows = {row.id: row for row in summary.rows(found)}
+    assert list(rows) == ["devices.both@cpu", "devices.both@cuda"]
+    assert all(row.conforms for row in rows.values())
+    assert (rows["devices.both@cpu"].classes, rows["devices.both@cuda"].classes) == (["A·S"], ["B·S"])
+
+
+def test_what_a_device_does_unsaid_is_a_failure(run_on):
+    """The same implementation without the rule passes on the CPU and fails on the other device."""
+    found = run_on("Silent", "cpu", "cuda")
+    assert {row.id: row.conforms for row in summary.rows(found)} == {
+        "devices.silent@cpu": True,
+        "devices.silent@cuda": False,
+    }
+
+
+def test_what_it_runs_on_is_recorded(run_on):
+    """The implementation's record has the device and what it says of it."""
+    cpu, cuda = run_on("Both", "cpu", "cuda").implementations
+    assert (cpu.device, cpu.about) == ("cpu", {})
+    assert cuda.device == "cuda"
+    assert cuda.about.items() >= {"gpu": "made of paper", "tf32": "off"}.items()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "device", "devices"),
+    [
+        ("torch.F.batch_norm", "cpu", {"cpu"}),
+        ("torch.F.batch_norm", "cuda", {"cuda"}),
+        ("torch.F.batch_norm@cuda", "cpu", {"cuda"}),
+        ("torch.F.batch_norm@cpu", "cuda", {"cpu"}),
+        ("torch.F.batch_norm@*", "cpu", {"cpu", "cuda"}),
+    ],
+)
+def test_a_pattern_chooses_the_device_and_the_option_what_it_leaves_open(pattern, device, devices):
+    """`@cuda` in the id wins over --device; each device has a worker of its own."""
+    entries = roster.select((pattern,), device)
+    assert {entry.device for entry in entries} == devices
+    assert all(entry.statement.device == entry.device for entry in entries)
+    hosts = roster.environments(entries, {})
+    assert {host.device for host in hosts} == devices
+    assert len({host.name for host in hosts}) == len(devices)
+
+
+def test_every_torch_and_jax_implementation_has_both_devices():
+    """What runs on the CPU may run on a GPU, but for what is NumPy or an old TensorFlow."""
+    by_device = {d: {e.statement.id for e in roster.built_in(d)} for d in roster.DEVICES}
+    without = {entry.environment for entry in roster.built_in() if entry.statement.id not in by_device["cuda"]}
+    assert by_device["cuda"] < by_device["cpu"]
+    assert without == {"numpy", "keras-numpy", "tf-1.15", "tf-1.7"}
+
+
+@pytest.mark.framework("torch", "jax", "haiku", "tensorflow")
+@pytest.mark.skipif(GPU, reason="there is a GPU; this is about machines without")
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_incomplete(tmp_path):
+    """Exit 3, each implementation with the reason; what else was asked for is judged."""
+    arguments = [
+        "-i",
+        "torch.F.batch_norm@cuda",
+        "-i",
+        "haiku.*@cuda",
+        "-i",
+        "tf.raw*@cuda",
+        "-i",
+        "numpy.two_pass",
+        "--cases",
+        "6",
+    ]
+    result = CliRunner().invoke(main, ["run", *arguments, "--out", str(tmp_path)])
+    found = results.read(tmp_path)
+    reasons = {r.id: r.reason for r in found.implementations}
+    assert result.exit_code == 3
+    assert "finds no CUDA device" in reasons["torch.F.batch_norm@cuda"]
+    assert "finds no device cuda" in reasons["haiku.BatchNorm+jit@cuda"]
+    assert "finds no CUDA device" in reasons["tf.raw_ops.FusedBatchNormV3@cuda"]
+    assert {r.implementation for r in found.results} == {"numpy.two_pass@cpu"}
+
+
+@pytest.mark.framework("torch")
+@pytest.mark.skipif(not GPU, reason="no GPU: nvidia-smi finds none")
+def test_torch_on_a_gpu_is_judged_and_says_where(tmp_path):
+    """With a GPU, torch is judged on it, and the run names the GPU, its driver, CUDA, cuDNN and TF32."""
+    entries = roster.select(("torch.F.batch_norm@cuda",))
+    Campaign(Options(entries, tmp_path, cases=60, requested=True), Progress()).run()
+    found = results.read(tmp_path)
+    assert found.complete
+    assert {"gpu", "driver", "cuda", "cudnn", "tf32"} <= set(found.implementations[0].about)
+    assert summary.rows(found)[0].verdicts.get("PASS")
+
+
+def test_nothing_unmeasured_is_promised_on_a_gpu():
+    """What runs there promises sums of any order, and says in its statement that it is a guess."""
+    unmeasured = [e for e in roster.built_in("cuda") if e.environment != "onnx"]
+    assert len(unmeasured) > 40
+    for entry in unmeasured:
+        (rule,) = (r for r in entry.statement.rules if r.when == {"device": ["cuda"]})
+        assert rule.cite.startswith("not measured yet")
+        about = {"rank": 4, "channel": "second", "dtype": "float32"}
+        assert entry.statement.numerics(about, "train", "y").sums == "serial"

@@ -1,0 +1,164 @@
+"""Cases: their bytes, their ids, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import msgspec
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from conformance.cases import corpus
+from conformance.hosts import worker
+from conformance.model.case import Actions, Case, Dtypes, Step, case_id, question
+from conformance.model.codec import case_from_json, decode, decode_case, encode, encode_case, read_case
+from conformance.model.errors import InvalidInput
+from reference import Spec
+
+SCENARIOS = sorted(corpus.FOLDER.glob("*.json"))
+ALL_DTYPES = [np.bool_, np.int32, np.int64, np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
+
+
+def test_case_survives_the_codec(small_case):
+    """A case decoded from its bytes is the same question with the same tensors, and keeps unknown metadata."""
+    case = small_case()
+    back, extra = decode_case(encode_case(case, {"note": "kept"}))
+    assert (case_id(back), question(back)) == (case_id(case), question(case))
+    assert all(np.array_equal(back.tensors[n], a) and back.tensors[n].dtype == a.dtype for n, a in case.tensors.items())
+    assert extra == {"note": "kept"}
+
+
+def test_the_worker_and_safetensors_write_the_same_format():
+    """Either side reads what the other wrote, bit by bit, in every dtype, scalars and empty arrays included."""
+    tensors = {f"t{i}": (np.arange(6) % 2).reshape(2, 3).astype(d) for i, d in enumerate(ALL_DTYPES)}
+    tensors |= {"scalar": np.float32(3.5).reshape(()), "empty": np.zeros((0, 3), np.float32)}
+    for metadata, found in (worker.decode(encode({"k": "v"}, tensors)), decode(worker.encode({"k": "v"}, tensors))):
+        assert metadata == {"k": "v"}
+        assert {n: (a.dtype, a.shape, a.tobytes()) for n, a in found.items()} == {
+            n: (a.dtype, a.shape, a.tobytes()) for n, a in tensors.items()
+        }
+    plain = {n: a for n, a in tensors.items() if a.dtype != ml_dtypes.bfloat16}
+    assert {n: a.tobytes() for n, a in load(worker.encode({}, plain)).items()} == {
+        n: a.tobytes() for n, a in plain.items()
+    }
+
+
+def test_id_ignores_defaults_and_metadata_but_nothing_else(small_case):
+    """Spelling out a default keeps the id; any change of the question or of one bit changes it."""
+    case = small_case()
+    same = msgspec.structs.replace(case, layout="C", actions=Actions())
+    assert case_id(same) == case_id(case) == case_id(decode_case(encode_case(case, {"x": "y"}))[0])
+    bit = dict(case.tensors, gamma=np.nextafter(case.tensors["gamma"], 9, dtype=np.float32))
+    others = [
+        msgspec.structs.replace(case, layout="F"),
+        msgspec.structs.replace(case, tensors=bit),
+        msgspec.structs.replace(case, spec=Spec(axis=1, momentum=0.9, epsilon=1e-5)),
+        msgspec.structs.replace(case, steps=case.steps[:1]),
+    ]
+    assert len({case_id(c) for c in [case, *others]}) == 5
+
+
+def test_id_is_pinned():
+    """The id of a fixed case is what it was: ids are names that reports and issues quote."""
+    case = Case(spec=Spec(axis=1), steps=(Step(mode="train"),), tensors={"0.x": np.ones((2, 3), np.float32)})
+    assert case_id(case) == "34af5b801d65fa15"
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda p: p.stem)
+def test_awkward_scenarios_are_cases(path):
+    """Each scenario written by hand reads as a case and survives the codec."""
+    case, _ = read_case(path)
+    assert case_id(decode_case(encode_case(case))[0]) == case_id(case)
+
+
+def test_there_are_scenarios():
+    """The awkward ones are all there: R08, R09, R11, R12, R16, R17, None axis, 7-7-2, shared scope."""
+    names = " ".join(p.stem for p in SCENARIOS)
+    assert all(word in names for word in ("r08", "r09", "r11", "r12", "r16", "r17", "none-axis", "7-7-2", "one-scope"))
+
+
+def _with(case):
+    """Return a safetensors buffer that says it holds this case."""
+    return encode({"case": case}, {"0.x": np.ones(1)})
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        pytest.param(b"", "not a safetensors buffer", id="empty"),
+        pytest.param(b"not safetensors at all", "not a safetensors buffer", id="text"),
+        pytest.param(encode({}, {"x": np.ones(1)}), "missing required field", id="no case"),
+        pytest.param(_with('{"schema": 99}'), "schema 99, but this version reads schema 1", id="newer"),
+        pytest.param(_with("{}"), "missing required field", id="no spec"),
+        pytest.param(_with("[1]"), "not a case", id="a list"),
+        pytest.param(
+            _with('{"spec": {"axes": 1}, "steps": []}'),
+            'no field is called "axes"; did you mean "axis"?',
+            id="unknown spec field",
+        ),
+        pytest.param(_with('{"spec": {}, "steps": [], "colour": 1}'), "colour", id="unknown field"),
+        pytest.param(_with('{"spec": {"axis": "last"}, "steps": []}'), "axis", id="wrong type"),
+    ],
+)
+def test_unreadable_files_are_refused_in_one_line(tmp_path, body, says):
+    """A damaged, alien or newer file is refused with its name and the reason."""
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(body)
+    with pytest.raises(InvalidInput, match=r"x\.safetensors") as caught:
+        read_case(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_case_is_the_same_bytes(small_case):
+    """Case files can be compared and hashed: nothing in them depends on the process that wrote them."""
+    case = small_case()
+    code = "import sys; from conformance.model.codec import *; "
+    code += "sys.stdout.buffer.write(encode_case(decode_case(sys.stdin.buffer.read())[0]))"
+    command = [sys.executable, "-c", code]
+    found = [subprocess.run(command, input=encode_case(case), capture_output=True, check=True) for _ in "12"]
+    assert {f.stdout for f in found} == {encode_case(case)}
+
+
+def test_truncated_case_is_refused(tmp_path, small_case):
+    """A case file cut anywhere is refused, never read as less."""
+    body = encode_case(small_case())
+    for length in range(0, len(body), 97):
+        (tmp_path / "cut.safetensors").write_bytes(body[:length])
+        with pytest.raises(InvalidInput):
+            read_case(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"steps": ()}, "it has no steps"),
+        ({"spec": Spec(axis=7)}, "axis=7 names no axis of an input of shape (5, 3); use -2 to 1"),
+        ({"spec": Spec(axis=0)}, "has shape (3,), but axis=0 needs (5,)"),
+        ({"spec": Spec(axis=1, momentum=2.0)}, "momentum=2.0"),
+        ({"dtypes": Dtypes(x="float64")}, "0.dy is float32, but dtypes says float64; change one of them"),
+        ({"dtypes": Dtypes(statistics="float16")}, "moving_mean is float32, but dtypes says float16"),
+        ({"steps": (Step(mode="train"),) * 3}, "step 2 has no input; add a tensor named 2.x"),
+    ],
+)
+def test_a_shape_or_an_axis_that_makes_no_sense_is_named(small_case, tmp_path, change, says):
+    """Tensors that do not belong to the question are an error that names value, rule and fix."""
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(encode_case(msgspec.structs.replace(small_case(), **change)))
+    with pytest.raises(InvalidInput) as caught:
+        read_case(path)
+    assert says in str(caught.value)
+
+
+def test_hand_written_json_needs_no_more_than_it_says():
+    """Inline tensors have a dtype and data; everything else has a default."""
+    text = json.dumps(
+        {"spec": {}, "steps": [{"mode": "train"}], "tensors": {"0.x": {"dtype": "bfloat16", "data": [[1.5]]}}}
+    )
+    case = case_from_json(text)
+    assert (case.spec, case.x(0).dtype.name, case.x(0).tolist()) == (Spec(), "bfloat16", [[1.5]])

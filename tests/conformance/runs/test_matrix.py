@@ -1,0 +1,52 @@
+"""The matrix of the roster: counts of a run, and a reason where there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.cases.strategies import SMOKE
+from conformance.hosts import roster
+from conformance.model.statement import COLUMNS
+from conformance.runs import matrix
+
+ENTRIES = {entry.id: entry for entry in roster.built_in()}
+
+
+def test_counts_are_those_of_the_run(run, adapter):
+    """Each judged array is counted once for what it is, and once for each feature its case asks for."""
+    found = run(adapter("reference_subject:Subject"), cases=190)
+    (line,) = matrix.lines(found)
+    judged = [r for r in found.results if r.verdict in ("PASS", "FAIL") and r.output != "outcome"]
+    own = ("train", "infer", "gradient", "forward", "second order")
+    assert sum(line.judged[column] for column in own) == len(judged) == sum(line.ranks.values())
+    masked = {c.case for c in found.cases.values() if "mask" in c.recipe["signature"].get("feature", "")}
+    assert line.judged["mask"] == sum(r.case in masked for r in judged) > 0
+    assert line.judged["second order"] == sum("_tangent" in r.output and r.output != "y_tangent" for r in judged) > 0
+    assert line.empty == {}
+
+
+def test_an_empty_cell_needs_a_reason(run):
+    """An implementation without masks says why, or is a gap; what it offers and was not reached is a gap too."""
+    found = run("numpy.two_pass", cases=SMOKE)
+    statement = ENTRIES["numpy.two_pass@cpu"].statement
+    (line,) = matrix.lines(found)
+    assert line.empty["mask"] == statement.lacks["mask"] != ""
+    assert matrix.gaps([line]) == []
+    line.empty["mask"] = ""
+    assert matrix.gaps([line]) == ["numpy.two_pass@cpu: nothing judged for mask, and its statement does not say why"]
+
+
+def test_the_page_shows_counts_failures_and_notes(run, adapter):
+    """Each line is a row; failures are counted beside, empty cells lead to their note."""
+    found = run("numpy.two_pass", adapter("wrong:MomentumSwapped"), cases=SMOKE)
+    page = matrix.as_markdown(matrix.lines(found), found)
+    assert page.count("\n| `") == 2
+    assert "FAIL)" in page
+    assert "[1](#why-a-cell-is-empty)" in page
+
+
+@pytest.mark.parametrize("identity", ENTRIES)
+def test_every_statement_says_why_it_lacks_a_column(identity):
+    """A column that an implementation cannot be asked for has a reason, and one that it can has none."""
+    statement = ENTRIES[identity].statement
+    assert set(statement.lacks) == {column for column in COLUMNS if not statement.offers(column)}
