@@ -23,19 +23,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from conformance.gate.outputs.checks import Check as Decided
-    from conformance.hosts.targets import Entry
+    from conformance.gate.outputs.checks import Check
+    from conformance.hosts.targets import RosterEntry
     from conformance.model.results import Run
 
 _RUNS = pytest.StashKey[dict[tuple[str, int, int], tuple["Run", Path]]]()
-_DECIDED = pytest.StashKey[dict[tuple[str, int, int, str], list["Decided"]]]()
+_DECIDED = pytest.StashKey[dict[tuple[str, int, int, str], list["Check"]]]()
 _SESSION = pytest.StashKey[str]()  # the same in all of xdist's processes
 
 
-class Check(NamedTuple):
+class CheckedGroup(NamedTuple):
     """What one test asks: an implementation, one group of its checks, which cases, and the folder of what is known."""
 
-    entry: Entry
+    entry: RosterEntry
     group: str
     seed: int
     cases: int
@@ -80,14 +80,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     seed, cases = (_number(metafunc.config, mark, name, default) for name, default in defaults.items())
     known = _known(metafunc.config, mark)
     checks = [
-        Check(entry, group, seed, cases, known)
+        CheckedGroup(entry, group, seed, cases, known)
         for entry in _entries(mark)
         for group in _groups(entry, decided=bool(known))
     ]
     metafunc.parametrize("bnconf_check", checks, ids=[f"{c.entry.id}-{c.group}" for c in checks], indirect=True)
 
 
-def _entries(mark: pytest.Mark) -> list[Entry]:
+def _entries(mark: pytest.Mark) -> list[RosterEntry]:
     from conformance.hosts.roster import select
     from conformance.model.errors import Incomplete, InvalidInput
 
@@ -132,7 +132,7 @@ def _known(config: pytest.Config, mark: pytest.Mark) -> str:
     return str(folder)
 
 
-def _groups(entry: Entry, *, decided: bool) -> list[str]:
+def _groups(entry: RosterEntry, *, decided: bool) -> list[str]:
     """Return the groups of checks that an implementation's statement has outputs for, and one of what is known."""
     from conformance.gate.outputs.checks import DIVERGENCES, OUTCOMES, OUTPUTS
 
@@ -163,7 +163,7 @@ def bnconf_check(request: pytest.FixtureRequest) -> Callable[[], None]:
     return hold
 
 
-def _decided(config: pytest.Config, run: Run, folder: Path, check: Check) -> list[Decided]:
+def _decided(config: pytest.Config, run: Run, folder: Path, check: CheckedGroup) -> list[Check]:
     """Return what the gate decided of a group of checks, given what is known."""
     from conformance.gate import divergences
     from conformance.gate.decision import decide
@@ -175,7 +175,7 @@ def _decided(config: pytest.Config, run: Run, folder: Path, check: Check) -> lis
     return [decided for decided in known[key] if decided.group == check.group]
 
 
-def _run(config: pytest.Config, check: Check) -> tuple[Run, Path]:
+def _run(config: pytest.Config, check: CheckedGroup) -> tuple[Run, Path]:
     """Return the run of an implementation and its folder; its cases are asked once in a session."""
     from conformance.model import results
 
@@ -201,7 +201,7 @@ def _alone(folder: Path) -> Generator[None]:
         yield
 
 
-def _ask(check: Check, folder: Path) -> None:
+def _ask(check: CheckedGroup, folder: Path) -> None:
     from conformance.runs.campaign import Campaign, Options, Progress
 
     options = Options([check.entry], folder, seed=check.seed, cases=check.cases, requested=True)

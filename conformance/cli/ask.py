@@ -51,7 +51,7 @@ def _list(as_json: bool) -> None:
     click.echo(f"All of them: {commands.line('ask', '--all')}")
 
 
-def _lines(answer: faq.Answer) -> Iterator[str]:
+def _lines(answer: faq.FaqAnswer) -> Iterator[str]:
     yield f"{answer.asks}\n"
     yield textwrap.fill(answer.answer, WIDTH)
     if answer.numbers:

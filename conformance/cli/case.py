@@ -19,13 +19,13 @@ from conformance.model import excluded, results
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.runs import commands, explaining, recording, replaying, wording
 from conformance.runs.campaign import Options
-from conformance.runs.recording import Answer, Recording
+from conformance.runs.recording import RecordedAnswer, Recording
 
 _Path = click.Path(path_type=Path)
 _RUN = Path("reports/latest")
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
+class _ReplayOutput(msgspec.Struct, omit_defaults=True):
     """What became of one answer, as `--json` prints it."""
 
     file: str
@@ -72,7 +72,7 @@ def replay(
         raise Incomplete(f"{results.NOTHING}: {_excluded(lines)}")
 
 
-def _judged_again(part: Recording, patterns: tuple[str, ...]) -> list[_Line]:
+def _judged_again(part: Recording, patterns: tuple[str, ...]) -> list[_ReplayOutput]:
     if not any(answer.reply for answer in part.answers):
         raise InvalidInput(f"{part.name}: holds no recorded answer; leave out --recorded, or record one with --save")
     named = {entry.id for entry in roster.select(patterns)} if patterns else None
@@ -86,7 +86,7 @@ def _judged_again(part: Recording, patterns: tuple[str, ...]) -> list[_Line]:
 
 def _asked_again(
     wanted: list[Recording], patterns: tuple[str, ...], save: Path | None, common: dict[str, Any]
-) -> list[_Line]:
+) -> list[_ReplayOutput]:
     """Ask those who are named, else those who answered, and of what nobody answered everybody."""
     answered = [part for part in wanted if part.answers and not patterns]
     others = [part for part in wanted if not part.answers or patterns]
@@ -99,8 +99,8 @@ def _asked_again(
 
 def _asked(
     parts: list[Recording], options: Options, gone: dict[str, str], only: list[set[str]] | None, save: Path | None
-) -> list[_Line]:
-    lines: list[_Line] = []
+) -> list[_ReplayOutput]:
+    lines: list[_ReplayOutput] = []
     for part, asked in zip(parts, replaying.ask([part.case for part in parts], options, only), strict=True):
         lines += _lines(part, asked, gone)
         if save:
@@ -114,7 +114,7 @@ def _recorded(parts: list[Recording], common: dict[str, Any]) -> tuple[Options, 
     records = {answer.record.id: answer.record for part in parts for answer in part.answers}
     options, gone = chosen(_RUN, (), **common), dict[str, str]()
     known = {entry.id: entry for entry in options.entries}
-    entries, pythons = list[roster.Entry](), dict(options.interpreters)
+    entries, pythons = list[roster.RosterEntry](), dict(options.interpreters)
     for identity, record in records.items():
         try:
             here = identity in known and record.named in ("", identity)
@@ -137,25 +137,25 @@ def _as_recorded(record: results.ImplementationRecord, interpreters: tuple[str, 
     return {"interpreters": (*found, *interpreters), **there}
 
 
-def _lines(part: Recording, asked: replaying.Asked, gone: dict[str, str]) -> list[_Line]:
+def _lines(part: Recording, asked: replaying.ReplayedCase, gone: dict[str, str]) -> list[_ReplayOutput]:
     before = {answer.record.id: answer.results for answer in part.answers}
     missing = {identity: why for identity, why in gone.items() if identity in before} | asked.missing
     told = {answer.record.id for answer in asked.answers} | missing.keys()
     for name, why in asked.unsupported.items():
         if name in before and name not in told:
             missing[name] = f"{name} does not support case {part.id} any more: {why}"
-    cannot = [_Line(part.name, part.id, name, "CANNOT RUN", reason=reason) for name, reason in missing.items()]
+    cannot = [_ReplayOutput(part.name, part.id, name, "CANNOT RUN", reason=reason) for name, reason in missing.items()]
     others = {name: why for name, why in asked.unsupported.items() if name not in missing}
-    unasked = [_Line(part.name, part.id, name, "UNSUPPORTED", reason=why) for name, why in others.items()]
+    unasked = [_ReplayOutput(part.name, part.id, name, "UNSUPPORTED", reason=why) for name, why in others.items()]
     return [_line(part, answer, before) for answer in asked.answers] + cannot + unasked
 
 
-def _line(part: Recording, answer: Answer, before: dict[str, tuple[results.Result, ...]]) -> _Line:
+def _line(part: Recording, answer: RecordedAnswer, before: dict[str, tuple[results.Result, ...]]) -> _ReplayOutput:
     status = replaying.word(answer.results, before.get(answer.record.id))
-    return _Line(part.name, part.id, answer.record.id, status, answer.results)
+    return _ReplayOutput(part.name, part.id, answer.record.id, status, answer.results)
 
 
-def _show(lines: list[_Line], *, as_json: bool) -> None:
+def _show(lines: list[_ReplayOutput], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(lines).decode())
         return
@@ -175,11 +175,11 @@ def _show(lines: list[_Line], *, as_json: bool) -> None:
     click.echo(", ".join(f"{n} {status}" for status, n in counts.items()) or "nobody was asked")
 
 
-def _unsupported(lines: list[_Line], file: str = "") -> list[_Line]:
+def _unsupported(lines: list[_ReplayOutput], file: str = "") -> list[_ReplayOutput]:
     return [line for line in lines if line.status == "UNSUPPORTED" and file in ("", line.file)]
 
 
-def _excluded(lines: list[_Line]) -> str:
+def _excluded(lines: list[_ReplayOutput]) -> str:
     return excluded.brief((line.implementation, line.reason) for line in _unsupported(lines)) or "nobody was asked"
 
 

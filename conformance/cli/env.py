@@ -51,7 +51,7 @@ def list_(as_json: bool) -> None:
         click.echo(f"{state['name']}: {state['python'] or missing}")
 
 
-def _state(recipe: venvs.Recipe) -> dict[str, Any]:
+def _state(recipe: venvs.EnvironmentSpec) -> dict[str, Any]:
     python = venvs.python(recipe.name)
     return {"name": recipe.name, "created": bool(python), "python": python, "needs": recipe.version}
 

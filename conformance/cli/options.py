@@ -86,7 +86,7 @@ def chosen(
     )
 
 
-def _where(entry: roster.Entry, pythons: dict[str, str]) -> list[str]:
+def _where(entry: roster.RosterEntry, pythons: dict[str, str]) -> list[str]:
     """Return the options that host an implementation where these do: those that its `-i` does not say."""
     theirs = "user" if entry.environment.startswith("user") else entry.environment
     found = commands.kept((name, python) for name, python in pythons.items() if name == theirs)

@@ -15,7 +15,7 @@ WORSE = 2.0
 """By which factor a worst ρ may grow inside the bound before the gate says so."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class BaselineRow(msgspec.Struct, frozen=True):
     """One output of one implementation and class: the worst ρ of how many judged arrays, and how many failed."""
 
     implementation: str
@@ -30,10 +30,10 @@ class Line(msgspec.Struct, frozen=True):
 class Baseline(msgspec.Struct, frozen=True):
     """A baseline read back."""
 
-    lines: list[Line]
+    lines: list[BaselineRow]
 
 
-def of(run: Run) -> list[Line]:
+def of(run: Run) -> list[BaselineRow]:
     """Return the baseline that a run makes, in a stable order."""
     versions = {record.id: record.versions for record in run.implementations}
     found: dict[tuple[str, str, str], summary.Worst] = {}
@@ -42,7 +42,7 @@ def of(run: Run) -> list[Line]:
             key = result.implementation, summary.key(result), result.numerics
             found.setdefault(key, summary.Worst()).add(result)
     return [
-        Line(*key, worst.rho, worst.judged, worst.failed, versions.get(key[0], {}))
+        BaselineRow(*key, worst.rho, worst.judged, worst.failed, versions.get(key[0], {}))
         for key, worst in sorted(found.items())
     ]
 
@@ -58,7 +58,7 @@ def read(path: Path) -> Baseline:
     """Return a baseline from its file."""
     try:
         lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-        return Baseline([msgspec.json.decode(line, type=Line) for line in lines])
+        return Baseline([msgspec.json.decode(line, type=BaselineRow) for line in lines])
     except (OSError, ValueError) as error:
         raise InvalidInput(
             f"{path}: is no baseline ({error}); write one from a run: "

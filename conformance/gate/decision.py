@@ -19,7 +19,7 @@ from conformance.model.errors import InvalidInput
 from conformance.model.results import NOTHING, CaseRecord, ImplementationRecord, Result, Run, why_nothing
 from conformance.runs import counts, summary
 
-Kind = Literal[
+FindingKind = Literal[
     "unexplained",
     "changed",
     "spread",
@@ -55,7 +55,7 @@ class Finding(msgspec.Struct, frozen=True):
     failures: how many, the worst first. divergences: ids of those it is about.
     """
 
-    kind: Kind
+    kind: FindingKind
     says: str
     implementation: str = ""
     output: str = ""
@@ -154,7 +154,7 @@ def _chosen(run: Run, only: tuple[str, ...]) -> Run:
 
 def _unexplained(explanations: list[Explanation]) -> Iterator[Finding]:
     """Yield a finding for each implementation, output and kind of failure that is not explained."""
-    groups: dict[tuple[str, str, Kind], list[Explanation]] = {}
+    groups: dict[tuple[str, str, FindingKind], list[Explanation]] = {}
     for e in explanations:
         if e.kind != "explained":
             kind = "fault" if e.result.verdict == "ERROR" else e.kind
@@ -167,7 +167,9 @@ def _unexplained(explanations: list[Explanation]) -> Iterator[Finding]:
         )
 
 
-def _says(kind: Kind, implementation: str, output: str, failures: tuple[Result, ...], about: tuple[str, ...]) -> str:
+def _says(
+    kind: FindingKind, implementation: str, output: str, failures: tuple[Result, ...], about: tuple[str, ...]
+) -> str:
     worst = failures[0]
     size = f"worst ρ = {summary.show(worst.rho)}" if worst.rho is not msgspec.UNSET else worst.reason
     counted = f"{implementation} {output}: {len(failures)} failures in {len({r.case for r in failures})} cases, {size}"

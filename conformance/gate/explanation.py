@@ -10,9 +10,9 @@ import msgspec
 
 from conformance.gate import predicted
 from conformance.gate.divergences import Divergence
-from conformance.gate.predicted.asked import Asked
+from conformance.gate.predicted.asked import WrongValue
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Case
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
@@ -20,7 +20,7 @@ from conformance.model.outcome import Reply, decode_reply
 from conformance.model.results import ImplementationRecord, Result, Run, answer_file
 from conformance.model.statement import Statement, recorded, step_facts
 
-Kind = Literal["explained", "changed", "spread", "unexplained"]
+ExplanationKind = Literal["explained", "changed", "spread", "unexplained"]
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """
 
     result: Result
-    kind: Kind
+    kind: ExplanationKind
     divergences: tuple[str, ...] = ()
     no_formula: bool = False
 
@@ -45,24 +45,24 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
         if result.failed:
             failures[result.case, result.implementation].append(result)
     found: list[Explanation] = []
-    questions: dict[str, Question] = {}
+    exact_cases: dict[str, ExactCase] = {}
     for (case, implementation), results in sorted(failures.items()):
         record = records.get(implementation)  # an interrupted run may have lost it
         if not record or not any(divergence.concerns(record) for divergence in known):
             found += [Explanation(result, "unexplained") for result in results]
             continue
-        if case not in questions:
-            questions = {case: Question(read_case(folder / run.cases[case].file)[0])}
+        if case not in exact_cases:
+            exact_cases = {case: ExactCase(read_case(folder / run.cases[case].file)[0])}
         reply = _reply(folder / answer_file(results[0].case, record.id))
-        found += Answered(record, questions[case], reply).explained(results, known)
+        found += FailedAnswer(record, exact_cases[case], reply).explained(results, known)
     return found
 
 
-class Answered:
+class FailedAnswer:
     """One implementation's answer to one case."""
 
-    def __init__(self, record: ImplementationRecord, question: Question, reply: Reply) -> None:
-        self.record, self.question, self.reply = record, question, reply
+    def __init__(self, record: ImplementationRecord, exact_case: ExactCase, reply: Reply) -> None:
+        self.record, self.exact_case, self.reply = record, exact_case, reply
         self.statement = recorded(record)
 
     def explained(self, failures: list[Result], known: list[Divergence]) -> list[Explanation]:
@@ -72,7 +72,7 @@ class Answered:
         return [self._explanation(result, about, verdicts) for result in failures]
 
     def _explanation(self, result: Result, about: list[Divergence], verdicts: dict[Any, str]) -> Explanation:
-        covering = tuple(d.id for d in about if d.covers(_facts(self.question.case, result)))
+        covering = tuple(d.id for d in about if d.covers(_facts(self.exact_case.case, result)))
         if covering:
             here = [d for d in about if d.id in covering]
             died = result.outcome == "Crashed" and any(d.predicts.crashes for d in here)
@@ -89,7 +89,9 @@ class Answered:
     def _told(self, result: Result, formula: str, about: list[Divergence]) -> bool:
         """Return whether an array is what a formula makes of it, beside whatever else is predicted."""
         statement = self._changed(about)
-        return predicted.explains(formula, Asked(self.question, statement, self.reply, result.step, result.output))
+        return predicted.explains(
+            formula, WrongValue(self.exact_case, statement, self.reply, result.step, result.output)
+        )
 
     def _spread_of_nan(self, result: Result) -> bool:
         """Return whether an array, not a refusal or a crash, is not finite where something went in that was not.
@@ -98,12 +100,12 @@ class Answered:
         """
         if result.rho != "inf" or not result.elements:
             return False
-        return self.question.poisoned(result.step) is not None or self.question.overflows(result.step)
+        return self.exact_case.poisoned(result.step) is not None or self.exact_case.overflows(result.step)
 
     def _verdicts(self, about: list[Divergence], *, everywhere: bool = False) -> dict[Any, str]:
         statement = self._changed(about, everywhere=everywhere)
-        question = Question(self.question.case) if everywhere else self.question
-        return {(r.step, r.output): r.verdict for r in judge("", question, statement, self.reply)}
+        exact_case = ExactCase(self.exact_case.case) if everywhere else self.exact_case
+        return {(r.step, r.output): r.verdict for r in judge("", exact_case, statement, self.reply)}
 
     def _changed(self, about: list[Divergence], *, everywhere: bool = False) -> Statement:
         statement = self.statement

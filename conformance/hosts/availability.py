@@ -11,14 +11,14 @@ import msgspec
 
 from conformance.hosts.environment import Environment, Limits, Listing, Worker, WorkerDied
 from conformance.hosts.in_process import LocalWorker
-from conformance.hosts.roster import EXTRAS, Entry, environments
+from conformance.hosts.roster import EXTRAS, RosterEntry, environments
 from conformance.hosts.targets import elsewhere, is_target
 from conformance.model.results import ImplementationRecord
 
 
 @contextlib.contextmanager
 def hosting(
-    host: Environment, entries: list[Entry], limits: Limits, log: Path, *, in_process: bool = False
+    host: Environment, entries: list[RosterEntry], limits: Limits, log: Path, *, in_process: bool = False
 ) -> Generator[tuple[Worker | LocalWorker | None, list[ImplementationRecord]]]:
     """Start an environment and yield its worker, None where it died, with what can be said of its implementations."""
     try:
@@ -39,7 +39,7 @@ def hosting(
         worker.close()
 
 
-def missing(entries: list[Entry], records: list[ImplementationRecord], *, requested: bool) -> dict[str, str]:
+def missing(entries: list[RosterEntry], records: list[ImplementationRecord], *, requested: bool) -> dict[str, str]:
     """Return why implementations cannot be asked that were asked for, or should be there, by id."""
     packages = {entry.id: entry.statement.packages for entry in entries}
     return {
@@ -49,7 +49,7 @@ def missing(entries: list[Entry], records: list[ImplementationRecord], *, reques
     }
 
 
-def record(entry: Entry, listing: Listing | str, versions: dict[str, str]) -> ImplementationRecord:
+def record(entry: RosterEntry, listing: Listing | str, versions: dict[str, str]) -> ImplementationRecord:
     """Return what a run says of an implementation; `listing` is a worker's word on it, or why there is none."""
     statement = entry.statement
     reason, about = (listing, {}) if isinstance(listing, str) else (listing.reason, listing.about)
@@ -96,7 +96,7 @@ def is_optional(reason: str, packages: list[str]) -> bool:
     return reason.startswith(("not created", *absent))
 
 
-def check(entries: list[Entry], interpreters: dict[str, str]) -> list[ImplementationRecord]:
+def check(entries: list[RosterEntry], interpreters: dict[str, str]) -> list[ImplementationRecord]:
     """Start each environment's worker once and return what it says of its implementations."""
     found: list[ImplementationRecord] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -70,7 +70,7 @@ def _version(name: str) -> str:
         return ""
 
 
-def _environment(recipe: venvs.Recipe) -> Part:
+def _environment(recipe: venvs.EnvironmentSpec) -> Part:
     part, command = f"environment: {recipe.name}", f"bnconf env create {recipe.name}"
     if python := venvs.python(recipe.name):
         return Part(part, True, True, python)

@@ -21,7 +21,7 @@ from conformance.model.outcome import Outcome, Outputs, Refused, Reply
 from conformance.model.statement import Statement, every_step
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AskedCase(msgspec.Struct, frozen=True):
     """A question: its number, the case, and whom it is for."""
 
     number: int
@@ -33,7 +33,7 @@ class Asked(msgspec.Struct, frozen=True):
         return Request(self.number, functools.partial(encode_case, self.case), list(self.implementations))
 
 
-class Answers(Protocol):
+class Answering(Protocol):
     """Who answers requests: a worker, or one in this process."""
 
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
@@ -41,7 +41,7 @@ class Answers(Protocol):
         ...
 
 
-def ask(worker: Answers, questions: Iterable[Asked], statements: Mapping[str, Statement]) -> Iterator[Reply]:
+def ask(worker: Answering, questions: Iterable[AskedCase], statements: Mapping[str, Statement]) -> Iterator[Reply]:
     """Yield one reply per question and implementation, gone on with after each refusal.
 
     statements: by id; who does not support what is left of a case is not asked it.
@@ -67,7 +67,7 @@ def ask(worker: Answers, questions: Iterable[Asked], statements: Mapping[str, St
             rest = None if stuck else left(cases[reply.request], whole)
             if rest is not None and not statements[reply.implementation].unsupported(*every_step(rest)):
                 begun[key] = whole
-                again.append(Asked(reply.request, rest, [reply.implementation]).request())
+                again.append(AskedCase(reply.request, rest, [reply.implementation]).request())
             else:
                 yield whole
         if not again:

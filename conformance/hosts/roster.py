@@ -12,7 +12,7 @@ from types import ModuleType
 
 from conformance.hosts import venvs
 from conformance.hosts.environment import Environment
-from conformance.hosts.targets import Entry as Entry
+from conformance.hosts.targets import RosterEntry as RosterEntry
 from conformance.hosts.targets import installed, introduced, is_target, program
 from conformance.model.errors import InvalidInput
 from conformance.model.facts import DEVICES as DEVICES
@@ -47,7 +47,7 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 _CPU_ONLY = ("numpy", "keras-numpy", "tf-1.15", "tf-1.7")
 
 
-def built_in(device: str = "cpu") -> list[Entry]:
+def built_in(device: str = "cpu") -> list[RosterEntry]:
     """Return the implementations that come with the suite and may run on a device."""
     hosts = [name for name in _BUILT_IN if device == "cpu" or name not in _CPU_ONLY]
     return [
@@ -58,7 +58,7 @@ def built_in(device: str = "cpu") -> list[Entry]:
     ]
 
 
-def from_target(target: str, environment: str = "user", device: str = "cpu") -> list[Entry]:
+def from_target(target: str, environment: str = "user", device: str = "cpu") -> list[RosterEntry]:
     """Return the implementations of an adapter that imports no framework, PATH.py or PATH.py:Class."""
     path, _, name = target.partition(":")
     module = _load(Path(path))
@@ -67,9 +67,9 @@ def from_target(target: str, environment: str = "user", device: str = "cpu") -> 
     return [_entry(statement, target, environment, device) for statement in read]
 
 
-def _entry(statement: Statement, target: str, environment: str, device: str) -> Entry:
+def _entry(statement: Statement, target: str, environment: str, device: str) -> RosterEntry:
     identity = f"{statement.id}@{device}"
-    return Entry(identity, statement.on(device), environment, target, identity)
+    return RosterEntry(identity, statement.on(device), environment, target, identity)
 
 
 def _load(path: Path) -> ModuleType:
@@ -82,14 +82,14 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.executable) -> list[Entry]:
+def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.executable) -> list[RosterEntry]:
     """Return the implementations that the patterns name; the whole roster where there is none.
 
     A pattern is an id, with or without its device, and may hold * and ?; or it names a user's own (see `targets`),
     which `python` hosts. A pattern with no device means `device`.
     """
     known = _Roster(device, python)
-    chosen: dict[str, Entry] = {}
+    chosen: dict[str, RosterEntry] = {}
     for pattern in patterns or ("*",):
         found = introduced(pattern, device, python) if is_target(pattern) else known.named(pattern)
         for entry in found:
@@ -97,7 +97,7 @@ def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.exe
     return list(chosen.values())
 
 
-def _add(chosen: dict[str, Entry], entry: Entry) -> None:
+def _add(chosen: dict[str, RosterEntry], entry: RosterEntry) -> None:
     there = chosen.setdefault(entry.id, entry)
     if there.target != entry.target:
         raise InvalidInput(f"{entry.target}: calls itself {entry.id}, as {there.target} does; give one another id")
@@ -110,11 +110,11 @@ class _Roster:
         self._device, self._python = device, python
 
     @functools.cache  # noqa: B019 - a command makes one
-    def on(self, device: str) -> list[Entry]:
+    def on(self, device: str) -> list[RosterEntry]:
         """Return what may run on a device."""
         return [*built_in(device), *installed(device, self._python)]
 
-    def named(self, pattern: str) -> list[Entry]:
+    def named(self, pattern: str) -> list[RosterEntry]:
         """Return what a pattern names; raise `InvalidInput` where that is nothing."""
         name, at, place = pattern.partition("@")
         devices = fnmatch.filter(DEVICES, place) if at else [self._device]
@@ -131,7 +131,7 @@ def _unknown(pattern: str, known: list[str]) -> str:
     return f"-i {pattern}: no such implementation; did you mean {near[0]}? all of them: bnconf implementations"
 
 
-def environments(entries: list[Entry], interpreters: dict[str, str]) -> list[Environment]:
+def environments(entries: list[RosterEntry], interpreters: dict[str, str]) -> list[Environment]:
     """Return the environments that host these implementations; `interpreters` overrides their Python."""
     unknown = set(interpreters) - {*_BUILT_IN, "user"}
     if unknown:
@@ -140,7 +140,7 @@ def environments(entries: list[Entry], interpreters: dict[str, str]) -> list[Env
     return [_environment(name, [e for e in entries if e.host == name], interpreters) for name in names]
 
 
-def _environment(host: str, hosted: list[Entry], interpreters: dict[str, str]) -> Environment:
+def _environment(host: str, hosted: list[RosterEntry], interpreters: dict[str, str]) -> Environment:
     name, device = hosted[0].environment, hosted[0].device
     targets, ids = tuple(dict.fromkeys(entry.target for entry in hosted)), tuple(entry.id for entry in hosted)
     if command := program(targets[0]):

@@ -29,7 +29,7 @@ _ABSENT = re.compile(r"No module named '([^']+)'")
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-class Entry(msgspec.Struct, frozen=True):
+class RosterEntry(msgspec.Struct, frozen=True):
     """One implementation on one device, the environment that hosts it, its target there, and what `-i` names it by.
 
     options: what else it is asked with, as a command takes it (`commands`).
@@ -65,7 +65,9 @@ def is_target(pattern: str) -> bool:
     return is_file or pattern.startswith(EXEC) or bool(_CLASS.fullmatch(pattern))
 
 
-def introduced(target: str, device: str = "cpu", python: str = sys.executable, start: float = START) -> list[Entry]:
+def introduced(
+    target: str, device: str = "cpu", python: str = sys.executable, start: float = START
+) -> list[RosterEntry]:
     """Start the worker that hosts a target, within seconds, and return the implementations that its hello announces."""
     path = Path(target.partition(":")[0])
     if path.suffix == ".py" and not path.is_file():
@@ -136,17 +138,17 @@ def elsewhere(reason: str) -> str:
     return f"{reason}; {fix}"
 
 
-def _entry(target: str, listing: Listing, device: str) -> Entry:
+def _entry(target: str, listing: Listing, device: str) -> RosterEntry:
     statement = stated(listing.statement, f"-i {target}: the statement of {listing.id}")
     base, _, place = listing.id.rpartition("@")
     if place not in DEVICES:
         raise InvalidInput(f"-i {target}: " + stray(f"the id {listing.id}", "device", place, DEVICES))
     if base != statement.id:
         raise InvalidInput(f"-i {target}: announces {listing.id}; its statement says {statement.id}@{device}")
-    return Entry(listing.id, statement.on(place), "user", target, target)
+    return RosterEntry(listing.id, statement.on(place), "user", target, target)
 
 
-def installed(device: str, python: str = sys.executable) -> Iterator[Entry]:
+def installed(device: str, python: str = sys.executable) -> Iterator[RosterEntry]:
     """Yield what installed packages add to the roster; one that cannot be loaded stays in it, and is not available."""
     for point in entry_points(group=GROUP):
         try:
@@ -155,6 +157,6 @@ def installed(device: str, python: str = sys.executable) -> Iterator[Entry]:
             fault = str(error) if isinstance(error.__cause__, Misspelt) else ""
             name = re.sub(r"[^\w.+-]", "-", point.name)
             stated = Statement(id=name, packages=[], documentation="", conventions={})
-            found = [Entry(f"{name}@{device}", stated.on(device), f"user-{name}", point.value, "", fault=fault)]
+            found = [RosterEntry(f"{name}@{device}", stated.on(device), f"user-{name}", point.value, "", fault=fault)]
         for entry in found:
             yield msgspec.structs.replace(entry, named=entry.id)

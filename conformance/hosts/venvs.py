@@ -16,7 +16,7 @@ ADAPTERS = Path(__file__).parents[1] / "implementations"
 PIP = "pip==21.3.1"  # the last that runs on Python 3.6; the one that comes with it takes no current wheel
 
 
-class Recipe(msgspec.Struct, frozen=True):
+class EnvironmentSpec(msgspec.Struct, frozen=True):
     """What an environment is made of: a Python version, and a file of exact requirements."""
 
     name: str
@@ -28,7 +28,7 @@ class Recipe(msgspec.Struct, frozen=True):
         return ADAPTERS / f"{self.name}.txt"
 
 
-RECIPES = {recipe.name: recipe for recipe in (Recipe("tf-1.15", "3.7"), Recipe("tf-1.7", "3.6"))}
+RECIPES = {recipe.name: recipe for recipe in (EnvironmentSpec("tf-1.15", "3.7"), EnvironmentSpec("tf-1.7", "3.6"))}
 
 
 def folder(name: str) -> Path:
@@ -64,7 +64,7 @@ def create(name: str, asked: str | None, into: Path | None, say: Callable[[str],
     return made
 
 
-def interpreter(recipe: Recipe, asked: str | None = None) -> str:
+def interpreter(recipe: EnvironmentSpec, asked: str | None = None) -> str:
     """Return an interpreter of the version that a recipe needs: the one asked for, or the first that is found."""
     if asked is not None:
         found = version(asked)

@@ -8,8 +8,8 @@ import numpy as np
 
 from conformance.judging import not_finite
 from conformance.judging.bounds import renorm
-from conformance.judging.bounds.bounds import Batch, Bounds
-from conformance.judging.bounds.renorm import Near
+from conformance.judging.bounds.bounds import BatchStatistics, Bounds
+from conformance.judging.bounds.renorm import Approximate
 from conformance.judging.not_finite import NOTHING, Kinds
 from reference import Semantics, Spec, State, batches
 from reference.averages import published, shared, shares_of, stored_factor, update_fraction
@@ -18,7 +18,7 @@ from reference.spec import Array, kept_shape
 
 
 @dataclass(frozen=True)
-class Carried:
+class StateWithError:
     """A state, and how far each of its arrays may be off (a `State` too; its renorm None where that has not begun).
 
     kinds: where its mean and variance must not be finite; None: nowhere.
@@ -31,7 +31,7 @@ class Carried:
     doubtful: Array | None = None
 
     @classmethod
-    def exact(cls, state: State) -> Carried:
+    def exact(cls, state: State) -> StateWithError:
         """Take a state as it is."""
         none = np.zeros_like(state.mean)
         renorm = None if state.renorm is None else type(state.renorm)(none, none, none, none, none)
@@ -40,23 +40,25 @@ class Carried:
         return cls(state, State(none, none, state.updates, renorm), kinds if there else None)
 
 
-def overall(b: Bounds, batch: Batch, spec: Spec) -> tuple[Near, Near]:
+def overall(b: Bounds, batch: BatchStatistics, spec: Spec) -> tuple[Approximate, Approximate]:
     """Return mean and biased variance of the batch, of the kept shape: the averages over its virtual batches."""
     e_mean = b.e_mean(batch)
     e_variance = b.e_variance(batch)
     return flat(b, batch, spec, batch.mean, e_mean), flat(b, batch, spec, batch.variance, e_variance)
 
 
-def flat(b: Bounds, batch: Batch, spec: Spec, values: Array, e: Array) -> Near:
+def flat(b: Bounds, batch: BatchStatistics, spec: Spec, values: Array, e: Array) -> Approximate:
     """Return a statistic of the batch, of the kept shape, with its error: the average over virtual batches."""
     e = np.broadcast_to(e, values.shape)
     if batch.observed.virtual:
         values, e = b.e_overall(values, e)
     kept = kept_shape(spec, batch.shape)
-    return Near(values.reshape(kept), e.reshape(kept))
+    return Approximate(values.reshape(kept), e.reshape(kept))
 
 
-def moved(b: Bounds, batch: Batch, before: Carried, spec: Spec, semantics: Semantics) -> Carried:
+def moved(
+    b: Bounds, batch: BatchStatistics, before: StateWithError, spec: Spec, semantics: Semantics
+) -> StateWithError:
     """Return the state after the batch entered it, with the error allowed in it."""
     fast, fraction = b.numerics.variance == "fast", float(update_fraction(before.state.updates + 1, spec, semantics))
     entered = not_finite.entering(not_finite.of_batch(batch), batch, spec, semantics, fast=fast)
@@ -71,27 +73,31 @@ def moved(b: Bounds, batch: Batch, before: Carried, spec: Spec, semantics: Seman
     return replace(before, kinds=kinds, doubtful=doubtful)
 
 
-def _moved_by(b: Bounds, mean: Near, stored: Near, before: Carried, spec: Spec, semantics: Semantics) -> Carried:
+def _moved_by(
+    b: Bounds, mean: Approximate, stored: Approximate, before: StateWithError, spec: Spec, semantics: Semantics
+) -> StateWithError:
     old, errors = before.state, before.errors
     new = update(old, mean.value, stored.value, spec, semantics)
     a = float(update_fraction(new.updates, spec, semantics))
     if spec.renorm:
         s = _spread(b, stored, spec, semantics)
-        return Carried(new, renorm.e_state(b, old, errors, new, mean, s, a, spec, semantics))
+        return StateWithError(new, renorm.e_state(b, old, errors, new, mean, s, a, spec, semantics))
     e_mean = b.e_moving(old.mean, mean.value, new.mean, errors.mean, mean.error, a)
     e_variance = b.e_moving(old.variance, stored.value, new.variance, errors.variance, stored.error, a)
     if semantics.moving_spread == "stddev":
-        was, s = (_spread(b, near, spec, semantics) for near in (Near(old.variance, errors.variance), stored))
+        was, s = (_spread(b, near, spec, semantics) for near in (Approximate(old.variance, errors.variance), stored))
         now = (1 - a) * was.value + a * s.value
         e_variance = renorm.e_square(b, now, b.e_moving(was.value, s.value, now, was.error, s.error, a))
-    return Carried(new, State(e_mean, e_variance, new.updates))
+    return StateWithError(new, State(e_mean, e_variance, new.updates))
 
 
-def _spread(b: Bounds, variance: Near, spec: Spec, semantics: Semantics) -> Near:
-    return Near(spread(variance.value, spec, semantics), b.e_spread(variance.value, variance.error))
+def _spread(b: Bounds, variance: Approximate, spec: Spec, semantics: Semantics) -> Approximate:
+    return Approximate(spread(variance.value, spec, semantics), b.e_spread(variance.value, variance.error))
 
 
-def _entering(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> list[tuple[Near, Near]]:
+def _entering(
+    b: Bounds, batch: BatchStatistics, spec: Spec, semantics: Semantics
+) -> list[tuple[Approximate, Approximate]]:
     """Return mean and variance as they enter the state, in turn: of the batch, pooled, or of each virtual batch."""
     factor, e_variance = stored_factor(batch.n, spec, semantics), b.e_variance(batch)
     plain = semantics.stored_variance == "biased" or spec.renorm
@@ -103,11 +109,11 @@ def _entering(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> list
     if batch.observed.virtual and semantics.virtual_statistics == "sequential":
         kept, groups = kept_shape(spec, batch.shape), range(mean.shape[1])
         parts = [[values[:, j].reshape(kept) for values in (mean, e_mean, stored, e_stored)] for j in groups]
-        return [(Near(m, e_m), Near(v, e_v)) for m, e_m, v, e_v in parts]
+        return [(Approximate(m, e_m), Approximate(v, e_v)) for m, e_m, v, e_v in parts]
     return [(flat(b, batch, spec, mean, e_mean), flat(b, batch, spec, stored, e_stored))]
 
 
-def _e_unbiased(b: Bounds, batch: Batch, e_variance: Array, factor: Array, semantics: Semantics) -> Array:
+def _e_unbiased(b: Bounds, batch: BatchStatistics, e_variance: Array, factor: Array, semantics: Semantics) -> Array:
     """Return the error of W / (W - 1) V, where W is a sum of weights that may be off by d.
 
     That is 1 + 1 / (W - 1), off by d / ((W - 1) (W - 1 - d)), and by anything where W may be 1. Counts are exact.
@@ -121,7 +127,7 @@ def _e_unbiased(b: Bounds, batch: Batch, e_variance: Array, factor: Array, seman
     return e + (batch.variance + e_variance) * more
 
 
-def _pooled(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> tuple[Near, Near]:
+def _pooled(b: Bounds, batch: BatchStatistics, spec: Spec, semantics: Semantics) -> tuple[Approximate, Approximate]:
     """Return the statistics of all virtual batches together: summed as one batch, or by the law of total variance.
 
     That is V = sum w (V_g + (m_g - m)²). A mean's error e_g shifts its square by 2 |m_g - m| (e_g + e) + (e_g + e)²,
@@ -140,12 +146,12 @@ def _pooled(b: Bounds, batch: Batch, spec: Spec, semantics: Semantics) -> tuple[
     if semantics.stored_variance == "unbiased":
         variance, e_variance = variance * factor, _e_unbiased(b, together, e_variance, factor, semantics)
     kept = kept_shape(spec, batch.shape)
-    return Near(together.mean.reshape(kept), e_mean.reshape(kept)), Near(
+    return Approximate(together.mean.reshape(kept), e_mean.reshape(kept)), Approximate(
         variance.reshape(kept), e_variance.reshape(kept)
     )
 
 
-def _together(batch: Batch) -> Batch:
+def _together(batch: BatchStatistics) -> BatchStatistics:
     """Return the virtual batches (axis 1) as one; its mean absolute deviation is a bound, all else is exact."""
     n, shares = batches.total(batch.n, (1,)), shares_of(batch.n)
 
@@ -167,7 +173,7 @@ def _together(batch: Batch) -> Batch:
     )
 
 
-def debiased(b: Bounds, carried: Carried, spec: Spec, semantics: Semantics) -> Carried:
+def debiased(b: Bounds, carried: StateWithError, spec: Spec, semantics: Semantics) -> StateWithError:
     """Return the statistics that inference uses, which zero-debiased averages are divided for."""
     state, m, t = published(carried.state, spec, semantics), spec.momentum, carried.state.updates
     if semantics.average != "zero_debiased" or t == 0 or m is None:
@@ -176,4 +182,4 @@ def debiased(b: Bounds, carried: Carried, spec: Spec, semantics: Semantics) -> C
         b.e_debiased(value, e, m, t)
         for value, e in ((state.mean, carried.errors.mean), (state.variance, carried.errors.variance))
     )
-    return Carried(state, State(e_mean, e_variance, t))
+    return StateWithError(state, State(e_mean, e_variance, t))

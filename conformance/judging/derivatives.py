@@ -14,8 +14,8 @@ from conformance.judging.bounds import tangents
 from conformance.judging.bounds.bounds import Bounds
 from conformance.judging.bounds.gradients import GradientBounds
 from conformance.judging.bounds.tangents import TangentBounds
-from conformance.judging.carried import Carried
-from conformance.judging.step import Answers, Expected, Normalizing, OneStep
+from conformance.judging.carried import StateWithError
+from conformance.judging.step import Expected, ExpectedOutputs, ExpectedStep, Normalizing
 from conformance.model.case import Derivative
 from reference import (
     Curvatures,
@@ -32,10 +32,10 @@ from reference.averages import update_fraction
 from reference.spec import Array
 
 
-def derivatives(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+def derivatives(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
     """Return every derivative that the step asks for, as outputs."""
-    out: Answers = {}
-    for wanted in step.plan.case.steps[step.t].derivatives:
+    out: ExpectedOutputs = {}
+    for wanted in step.promise.case.steps[step.t].derivatives:
         out |= {name: one for name, one in _of(wanted, step, before, used).items() if _is_asked(wanted, name)}
     return out
 
@@ -45,7 +45,7 @@ def _is_asked(wanted: Derivative, output: str) -> bool:
     return output.startswith("y") or output.partition("_")[0].removeprefix("d") in wanted.wrt
 
 
-def _of(wanted: Derivative, step: OneStep, before: Carried, used: Normalizing) -> Answers:
+def _of(wanted: Derivative, step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
     if wanted.order == 1:
         return (_gradients if wanted.mode == "reverse" else _forward)(step, before, used)
     if wanted.order == 2:
@@ -56,14 +56,14 @@ def _of(wanted: Derivative, step: OneStep, before: Carried, used: Normalizing) -
 # --- gradients ----------------------------------------------------------------------------------------------------
 
 
-def _gradients(step: OneStep, before: Carried, used: Normalizing) -> Answers:
-    q, t = step.question, step.t
+def _gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
+    q, t = step.exact_case, step.t
     x, dy = q.array(t, "x"), q.dy(t)
     if x is None or dy is None:
         return {}
     common = (x, dy, q.parameters, before.state, step.spec, step.semantics)
     if step.training:
-        updating = step.plan.case.steps[t].update
+        updating = step.promise.case.steps[t].update
         exact = train_gradients(*common, mask=q.mask(t), adjustment=q.adjustment(t), updating=updating)
     else:
         exact = infer_gradients(*common)
@@ -81,19 +81,21 @@ def _gradients(step: OneStep, before: Carried, used: Normalizing) -> Answers:
     return out
 
 
-def _sum(step: OneStep, output: str, value: Array, bound: Array, *terms: Callable[[], Array], **more: Any) -> Expected:
+def _sum(
+    step: ExpectedStep, output: str, value: Array, bound: Array, *terms: Callable[[], Array], **more: Any
+) -> Expected:
     """Return what to expect of a gradient that is a sum: of no rows exactly 0."""
     return step.stored(output, value, bound if step.batch.count else np.zeros_like(value), *terms, **more)
 
 
-def _of_no_rows(step: OneStep, before: Carried, dgamma: Expected) -> Expected:
+def _of_no_rows(step: ExpectedStep, before: StateWithError, dgamma: Expected) -> Expected:
     """Return dgamma of no rows: r sum(dy (x - m)), of statistics that are NaN, is 0 times NaN, which Keras returns."""
     if step.batch.count or step.kinds(before) is None:
         return dgamma
     return replace(dgamma, kinds=np.full(step.kept, not_finite.NAN_TOO, np.int8))
 
 
-def _kinds_dx(step: OneStep, before: Carried, formulas: GradientBounds, dx: Array) -> Array:
+def _kinds_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds, dx: Array) -> Array:
     kinds, dy, gamma, bounds = step.kinds(before), formulas.dy, step.gamma, formulas.bounds
     part = _part(step, before) if step.training else 0
     if not part:
@@ -101,25 +103,25 @@ def _kinds_dx(step: OneStep, before: Carried, formulas: GradientBounds, dx: Arra
     return step.joined(not_finite.of_dx_train(dy, gamma, kinds, step.batch, part))
 
 
-def _kinds_dgamma(step: OneStep, before: Carried, dy: Array) -> Array:
+def _kinds_dgamma(step: ExpectedStep, before: StateWithError, dy: Array) -> Array:
     return _over_all(step, not_finite.of_dgamma(dy, step.batch.x, step.kinds(before), _axes(step)))
 
 
-def _kinds_dbeta(step: OneStep, dy: Array) -> Array:
+def _kinds_dbeta(step: ExpectedStep, dy: Array) -> Array:
     return _over_all(step, not_finite.of_dbeta(dy, _axes(step), step.bounds("dbeta").units.largest))
 
 
-def _axes(step: OneStep) -> tuple[int, ...]:
+def _axes(step: ExpectedStep) -> tuple[int, ...]:
     return (*step.batch.axes, 1) if step.batch.observed.virtual else step.batch.axes
 
 
-def _over_all(step: OneStep, kinds: Array) -> Array:
+def _over_all(step: ExpectedStep, kinds: Array) -> Array:
     return kinds.reshape(step.kept) if kinds.ndim else kinds
 
 
-def following(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+def following(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
     """Return dx and dgamma of a training step as they follow from the step's statistics, whatever those are."""
-    q, t = step.question, step.t
+    q, t = step.exact_case, step.t
     dy, inner = q.dy(t), step.inner(before)
     if q.array(t, "x") is None or dy is None:
         return {}
@@ -137,7 +139,7 @@ def following(step: OneStep, before: Carried, used: Normalizing) -> Answers:
     return out
 
 
-def _terms_dx(step: OneStep, formulas: GradientBounds) -> Array:
+def _terms_dx(step: ExpectedStep, formulas: GradientBounds) -> Array:
     """The magnitudes of gamma r dy, gamma r mean(dy) and gamma r z mean(dy z)."""
     f, terms = formulas, np.abs(formulas.dy)
     if step.training:
@@ -145,14 +147,14 @@ def _terms_dx(step: OneStep, formulas: GradientBounds) -> Array:
     return step.joined(np.abs(step.gamma) * f.used.r * terms)
 
 
-def _terms(step: OneStep, values: Callable[[], Array]) -> Array:
+def _terms(step: ExpectedStep, values: Callable[[], Array]) -> Array:
     return _summed(step, step.batch.average(values()))
 
 
 class _Formulas:
     """The formulas for the gradient of a step, which outputs that are promised alike share."""
 
-    def __init__(self, step: OneStep, before: Carried, used: Normalizing) -> None:
+    def __init__(self, step: ExpectedStep, before: StateWithError, used: Normalizing) -> None:
         self.step, self.before, self.used = step, before, used
         self._found: dict[Bounds, GradientBounds] = {}
 
@@ -166,20 +168,20 @@ class _Formulas:
         return self._found[bounds]
 
 
-def _e_dx(step: OneStep, before: Carried, formulas: GradientBounds) -> Array:
+def _e_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds) -> Array:
     if not step.training:
         return formulas.e_dx_infer(step.gamma)
     return formulas.e_dx_train(step.gamma, _part(step, before))
 
 
-def _part(step: OneStep, before: Carried) -> float:
+def _part(step: ExpectedStep, before: StateWithError) -> float:
     """Return how much of what normalizes a training step is this batch's."""
     if step.semantics.training_statistics == "batch":
         return 1.0
-    return float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * step.plan.updates(step.t)
+    return float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * step.promise.updates(step.t)
 
 
-def _reaching(step: OneStep, before: Carried, dy: Array, u: float) -> tuple[Array, Array]:
+def _reaching(step: ExpectedStep, before: StateWithError, dy: Array, u: float) -> tuple[Array, Array]:
     """Return what of dy reaches z, and its error."""
     inner = step.inner(before)
     if inner is None:
@@ -188,7 +190,7 @@ def _reaching(step: OneStep, before: Carried, dy: Array, u: float) -> tuple[Arra
     return f.value * dy, (f.error + 2 * u * np.abs(f.value)) * np.abs(dy)
 
 
-def _e_dgamma(step: OneStep, before: Carried, dy: Array, formulas: _Formulas) -> Array:
+def _e_dgamma(step: ExpectedStep, before: StateWithError, dy: Array, formulas: _Formulas) -> Array:
     """dgamma = sum(dy p), p = f z + h: over all virtual batches, in any order."""
     found = formulas("dgamma", dy, _groups(step))
     mean, inner = found.e_mean_dyz, step.inner(before)
@@ -198,16 +200,16 @@ def _e_dgamma(step: OneStep, before: Carried, dy: Array, formulas: _Formulas) ->
     return _summed(step, mean)
 
 
-def _e_dbeta(step: OneStep, dy: Array, used: Normalizing) -> Array:
+def _e_dbeta(step: ExpectedStep, dy: Array, used: Normalizing) -> Array:
     bounds = step.bounds("dbeta", _groups(step))
     return _summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, bounds.taken(dy)).e_mean_dy)
 
 
-def _groups(step: OneStep) -> int:
+def _groups(step: ExpectedStep) -> int:
     return step.batch.x.shape[1] if step.batch.observed.virtual else 1
 
 
-def _summed(step: OneStep, mean: Array) -> Array:
+def _summed(step: ExpectedStep, mean: Array) -> Array:
     """Return the bound of a sum, of the kept shape, from that of the mean of each virtual batch."""
     e = mean * step.batch.divisor
     e = np.broadcast_to(e, np.broadcast_shapes(e.shape, step.batch.mean.shape))
@@ -217,8 +219,8 @@ def _summed(step: OneStep, mean: Array) -> Array:
 # --- along a tangent ----------------------------------------------------------------------------------------------
 
 
-def _forward(step: OneStep, before: Carried, used: Normalizing) -> Answers:
-    q, t = step.question, step.t
+def _forward(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
+    q, t = step.exact_case, step.t
     x, tangent = q.array(t, "x"), q.array(t, "tangent")
     assert x is not None
     assert tangent is not None
@@ -233,8 +235,8 @@ def _forward(step: OneStep, before: Carried, used: Normalizing) -> Answers:
     return {"y_tangent": step.expected("y_tangent", value, e, kinds=None if step.training else kinds)}
 
 
-def _second(step: OneStep, before: Carried, used: Normalizing) -> Answers:
-    q, t = step.question, step.t
+def _second(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
+    q, t = step.exact_case, step.t
     x, dy, tangent = (q.array(t, name) for name in ("x", "dy", "tangent"))
     assert x is not None
     assert dy is not None
@@ -248,7 +250,9 @@ def _second(step: OneStep, before: Carried, used: Normalizing) -> Answers:
     return out
 
 
-def _e_second_train(step: OneStep, value: Array, dy: Array, tangent: Array, used: Normalizing) -> tuple[Array, Array]:
+def _e_second_train(
+    step: ExpectedStep, value: Array, dy: Array, tangent: Array, used: Normalizing
+) -> tuple[Array, Array]:
     dx, dgamma = (
         TangentBounds(step.bounds(name), step.batch, used(name), dy, tangent)
         for name in ("dx_tangent", "dgamma_tangent")
@@ -256,7 +260,9 @@ def _e_second_train(step: OneStep, value: Array, dy: Array, tangent: Array, used
     return dx.e_dx(step.gamma, value), dgamma.e_mean_dgamma()
 
 
-def _e_second_infer(step: OneStep, value: Array, dy: Array, tangent: Array, used: Normalizing) -> tuple[Array, Array]:
+def _e_second_infer(
+    step: ExpectedStep, value: Array, dy: Array, tangent: Array, used: Normalizing
+) -> tuple[Array, Array]:
     """The gradient of x does not depend on x, so that its derivative is 0."""
     bounds, u = step.bounds("dgamma_tangent"), used("dgamma_tangent")
     return np.zeros_like(value), tangents.e_infer_mean_dgamma(bounds, step.batch, u, dy, tangent)
@@ -265,13 +271,13 @@ def _e_second_infer(step: OneStep, value: Array, dy: Array, tangent: Array, used
 # --- twice along it -----------------------------------------------------------------------------------------------
 
 
-def _forward_twice(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+def _forward_twice(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
     exact, bounds = _twice_along(step, before, used)
     e = bounds("y_tangent2").e_y_twice(step.gamma, exact.y) if step.training else np.zeros_like(exact.y)
     return {"y_tangent2": step.expected("y_tangent2", exact.y, e)}
 
 
-def _third(step: OneStep, before: Carried, used: Normalizing) -> Answers:
+def _third(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
     exact, bounds = _twice_along(step, before, used)
     e = bounds("dx_tangent2").e_dx_twice(step.gamma, exact.dx) if step.training else np.zeros_like(exact.dx)
     out = {"dx_tangent2": step.expected("dx_tangent2", exact.dx, e)}
@@ -282,10 +288,10 @@ def _third(step: OneStep, before: Carried, used: Normalizing) -> Answers:
 
 
 def _twice_along(
-    step: OneStep, before: Carried, used: Normalizing
+    step: ExpectedStep, before: StateWithError, used: Normalizing
 ) -> tuple[Curvatures, Callable[[str], TangentBounds]]:
     """Return the exact values, and the formulas for an output; in inference y is linear in x, and all are 0."""
-    q, t = step.question, step.t
+    q, t = step.exact_case, step.t
     x, dy, tangent = (q.array(t, name) for name in ("x", "dy", "tangent"))
     assert x is not None
     assert tangent is not None

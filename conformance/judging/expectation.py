@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.judging.carried import Carried
+from conformance.judging.carried import StateWithError
 from conformance.judging.derivatives import derivatives, following
-from conformance.judging.question import Plan
-from conformance.judging.step import Answers as Answers
+from conformance.judging.exact_case import Promise
 from conformance.judging.step import Expected as Expected
-from conformance.judging.step import OneStep
+from conformance.judging.step import ExpectedOutputs as ExpectedOutputs
+from conformance.judging.step import ExpectedStep
 from conformance.model.case import initial_state, without
 from conformance.model.numerics import Numerics, finfo
 from reference import Refusal, State, validate
@@ -24,109 +24,118 @@ from reference.precision import widened
 from reference.spec import Array
 
 
-def trajectory(plan: Plan, refused: frozenset[int] = frozenset()) -> list[Answers | Refusal]:
+def trajectory(promise: Promise, refused: frozenset[int] = frozenset()) -> list[ExpectedOutputs | Refusal]:
     """Return what every step of the case should give, from the case alone, or the refusal that it must meet with.
 
     refused: the steps that were refused, which leave the layer as it was (BN-32); of these nothing is expected.
     """
-    known, key = plan.question.known, (plan.key, refused)
+    known, key = promise.exact_case.known, (promise.key, refused)
     if key not in known:
-        known[key] = list(_trajectory(plan, refused))
+        known[key] = list(_trajectory(promise, refused))
     return known[key]
 
 
-def _trajectory(plan: Plan, refused: frozenset[int]) -> Iterator[Answers | Refusal]:
-    carried, passed = None, refused | plan.lacked
-    for t in range(len(plan.case.steps)):
+def _trajectory(promise: Promise, refused: frozenset[int]) -> Iterator[ExpectedOutputs | Refusal]:
+    carried, passed = None, refused | promise.lacked
+    for t in range(len(promise.case.steps)):
         try:
-            if t not in plan.lacked:
-                _validate(plan.at(t), t, carried.state.mean.shape if carried else _given(plan))
+            if t not in promise.lacked:
+                _validate(promise.at(t), t, carried.state.mean.shape if carried else _given(promise))
         except Refusal as refusal:
             yield refusal
             continue
         if t in passed:
             yield {}
             continue
-        begins = without(plan.case, passed) if carried is None and passed else plan.case
-        carried = carried or Carried.exact(initial_state(begins, plan.at(t).semantics, plan.question.dtype))
-        answers, carried = ({}, carried) if plan.unjudged else _answers(_step(plan, t), carried)
+        begins = without(promise.case, passed) if carried is None and passed else promise.case
+        carried = carried or StateWithError.exact(
+            initial_state(begins, promise.at(t).semantics, promise.exact_case.dtype)
+        )
+        answers, carried = ({}, carried) if promise.unjudged else _answers(_step(promise, t), carried)
         yield answers
 
 
-def _given(plan: Plan) -> tuple[int, ...] | None:
+def _given(promise: Promise) -> tuple[int, ...] | None:
     """Return the kept shape that parameters or statistics are given in, None where the first batch decides."""
-    given = (plan.case.tensor(name) for name in ("gamma", "beta", "moving_mean", "moving_variance"))
+    given = (promise.case.tensor(name) for name in ("gamma", "beta", "moving_mean", "moving_variance"))
     return next((array.shape for array in given if array is not None), None)
 
 
-def _step(plan: Plan, t: int) -> OneStep:
-    """Return a step of a plan, which its checks share, and so do implementations that promise the same."""
-    plan = plan.at(t)
-    known, key = plan.question.known, ("step", t, plan.key)
+def _step(promise: Promise, t: int) -> ExpectedStep:
+    """Return a step of a promise, which its checks share, and so do implementations that promise the same."""
+    promise = promise.at(t)
+    known, key = promise.exact_case.known, ("step", t, promise.key)
     if key not in known:
-        known[key] = OneStep(plan, t)
+        known[key] = ExpectedStep(promise, t)
     return known[key]
 
 
-def keeps(plan: Plan, t: int) -> bool:
+def keeps(promise: Promise, t: int) -> bool:
     """Return whether there is anything whose size the batch of a step must fit: parameters, or statistics."""
-    used = ("gamma", "beta") if plan.mode(t) == "train" else ("gamma", "beta", "moving_mean", "moving_variance")
-    return plan.at(t).semantics.average != "none" or any(name in plan.case.tensors for name in used)
+    used = ("gamma", "beta") if promise.mode(t) == "train" else ("gamma", "beta", "moving_mean", "moving_variance")
+    return promise.at(t).semantics.average != "none" or any(name in promise.case.tensors for name in used)
 
 
-def _validate(plan: Plan, t: int, kept: tuple[int, ...] | None) -> None:
-    mask, adjustment = plan.question.mask(t), plan.question.adjustment(t)
+def _validate(promise: Promise, t: int, kept: tuple[int, ...] | None) -> None:
+    mask, adjustment = promise.exact_case.mask(t), promise.exact_case.adjustment(t)
     validate(
-        plan.spec,
-        plan.case.x(t).shape,
+        promise.spec,
+        promise.case.x(t).shape,
         kept,
-        plan.semantics,
-        training=plan.mode(t) == "train",
+        promise.semantics,
+        training=promise.mode(t) == "train",
         mask=None if mask is None else mask.shape,
         adjustment=None if adjustment is None else (adjustment.scale.shape, adjustment.bias.shape),
     )
 
 
-def _answers(step: OneStep, before: Carried) -> tuple[Answers, Carried]:
+def _answers(step: ExpectedStep, before: StateWithError) -> tuple[ExpectedOutputs, StateWithError]:
     """Return every output of a step with its bound, and the state after it."""
     after, used = step.after(before), step.normalizing(before)
     out = {"y": step.y(before, used), **step.batch_statistics(), **derivatives(step, before, used)}
     return step.doubted(out, before) | step.moving(before, after), after
 
 
-def after(plan: Plan, t: int, state: State) -> Answers:
+def after(promise: Promise, t: int, state: State) -> ExpectedOutputs:
     """Return what step t should give from the state that the implementation itself returned before it."""
-    step, before = _step(plan, t), Carried.exact(state)
-    normalizes = plan.mode(t) == "infer" or plan.at(t).semantics.training_statistics == "moving" or plan.spec.renorm
+    step, before = _step(promise, t), StateWithError.exact(state)
+    normalizes = (
+        promise.mode(t) == "infer" or promise.at(t).semantics.training_statistics == "moving" or promise.spec.renorm
+    )
     return _answers(step, before)[0] if normalizes else step.moving(before, step.after(before))
 
 
-def residual(plan: Plan, t: int, mean: Array, variance: Array, before: State | None, *, rounded: bool) -> Answers:
+def residual(
+    promise: Promise, t: int, mean: Array, variance: Array, before: State | None, *, rounded: bool
+) -> ExpectedOutputs:
     """Return what follows from the batch statistics that the implementation returned: y, dx, dgamma, moving statistics.
 
     rounded: it may have rounded them to return them. before: the state that it returned before the step; None: unknown.
     """
-    dtype, step, info = plan.question.dtype, _step(plan, t), finfo(mean.dtype.name)
+    dtype, step, info = promise.exact_case.dtype, _step(promise, t), finfo(mean.dtype.name)
     u, tiny = (float(info.eps) / 2, float(info.smallest_subnormal)) if rounded else (0.0, 0.0)
     mean, variance = (step.align(widened(array, dtype)) for array in (mean, variance))
     returned = step.batch.with_statistics(mean, variance, (u * np.abs(mean) + tiny, u * variance + tiny))
-    step, start = OneStep(plan.at(t), t, returned), Carried.exact(before or State(mean, variance))
+    step, start = ExpectedStep(promise.at(t), t, returned), StateWithError.exact(before or State(mean, variance))
     used = step.normalizing(start)
     out = {"y": step.y(start, used), **following(step, start, used)}
     return out if before is None else out | step.moving(start, step.after(start))
 
 
-def y_as(plan: Plan, t: int, numerics: Numerics) -> Expected | None:
+def y_as(promise: Promise, t: int, numerics: Numerics) -> Expected | None:
     """Return a training step's y as computed in another way; None where the batch alone does not decide it."""
-    whole, plan = plan, plan.at(t)
-    if plan.mode(t) != "train" or plan.spec.renorm or plan.semantics.training_statistics != "batch":
+    whole, promise = promise, promise.at(t)
+    if promise.mode(t) != "train" or promise.spec.renorm or promise.semantics.training_statistics != "batch":
         return None
-    if numerics == plan.numerics("train", "y"):
+    if numerics == promise.numerics("train", "y"):
         answers = trajectory(whole)[t]
         return None if isinstance(answers, Refusal) else answers["y"]
-    other = plan.with_y(numerics)
+    other = promise.with_y(numerics)
     key = ("y", t, other.key)
-    if key not in plan.question.known:
-        step, start = _step(other, t), Carried.exact(initial_state(plan.case, plan.semantics, plan.question.dtype))
-        plan.question.known[key] = step.y(start, step.normalizing(start))
-    return plan.question.known[key]
+    if key not in promise.exact_case.known:
+        step, start = (
+            _step(other, t),
+            StateWithError.exact(initial_state(promise.case, promise.semantics, promise.exact_case.dtype)),
+        )
+        promise.exact_case.known[key] = step.y(start, step.normalizing(start))
+    return promise.exact_case.known[key]

@@ -11,9 +11,9 @@ import numpy as np
 
 from conformance.judging import expectation, not_finite, observed, unbounded
 from conformance.judging.bounds import bounds
-from conformance.judging.expectation import Answers, Expected
+from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.expectation import Expected, ExpectedOutputs
 from conformance.judging.expected import digits
-from conformance.judging.question import Plan, Question
 from conformance.model.case import initial_state, without
 from conformance.model.facts import OUTPUTS
 from conformance.model.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
@@ -28,11 +28,11 @@ MISSING = "the output is missing"
 _RENORM = ("renorm_mean", "renorm_stddev", "moving_stddev")
 
 
-def judge(case_id: str, question: Question, statement: Statement, reply: Reply) -> list[Result]:
+def judge(case_id: str, exact_case: ExactCase, statement: Statement, reply: Reply) -> list[Result]:
     """Return a result for each output of each step."""
     try:
-        with question.lock, np.errstate(all="ignore"):  # overflow and 0/0 are values here: they make a bound vacuous
-            return list(_Judge(case_id, question, statement, reply).results())
+        with exact_case.lock, np.errstate(all="ignore"):  # overflow and 0/0 are values here: they make a bound vacuous
+            return list(_Judge(case_id, exact_case, statement, reply).results())
     except Exception as error:  # the judge must never take a run down with it
         where = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"the judge failed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
@@ -40,9 +40,9 @@ def judge(case_id: str, question: Question, statement: Statement, reply: Reply) 
 
 
 class _Judge:
-    def __init__(self, case_id: str, question: Question, statement: Statement, reply: Reply) -> None:
-        self.case_id, self.question, self.statement, self.reply = case_id, question, statement, reply
-        self.case, self.plan = question.case, Plan(question, statement)
+    def __init__(self, case_id: str, exact_case: ExactCase, statement: Statement, reply: Reply) -> None:
+        self.case_id, self.exact_case, self.statement, self.reply = case_id, exact_case, statement, reply
+        self.case, self.promise = exact_case.case, Promise(exact_case, statement)
 
     def results(self) -> Any:
         """Yield the results of every step; nobody knows what is right after a training step that made no sense."""
@@ -51,22 +51,24 @@ class _Judge:
             said = f"it gave {len(self.reply.outcomes)} outcomes for {len(self.case.steps)} steps; give one for each"
             yield self._result(len(self.case.steps) - 1, "FAIL", said)
             return
-        for t, expected in enumerate(expectation.trajectory(self.plan, self.reply.refused)):
+        for t, expected in enumerate(expectation.trajectory(self.promise, self.reply.refused)):
             outcome = self.reply.outcomes[t] if t < len(self.reply.outcomes) else None
-            if t in self.plan.lacked and not isinstance(outcome, Crashed | TimedOut):
+            if t in self.promise.lacked and not isinstance(outcome, Crashed | TimedOut):
                 continue  # it has no such mode, and whatever it says there is judged by nothing
             if outcome is None and all(isinstance(o, Outputs) for o in self.reply.outcomes):
                 yield self._result(t, "FAIL", "it stopped answering, and said nothing")
                 continue
-            facts = self.question.facts[t]
+            facts = self.exact_case.facts[t]
             documented = self.statement.refusal(facts)
-            keeps = expectation.keeps(self.plan, t)
-            unseen = bool(self.plan.lacked) and not self._answered(t)  # it has been shown no size that it could hold to
+            keeps = expectation.keeps(self.promise, t)
+            unseen = bool(self.promise.lacked) and not self._answered(
+                t
+            )  # it has been shown no size that it could hold to
             free = self.statement.answers(facts) or not keeps or unseen
             if lost and isinstance(outcome, Outputs):
                 yield self._result(t, "INCONCLUSIVE", "an earlier step was answered that made no sense")
             elif isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
-                lost = keeps and self.plan.mode(t) == "train"
+                lost = keeps and self.promise.mode(t) == "train"
                 yield self._result(t, "INCONCLUSIVE", f"answered, and nothing says what is right: {expected}")
             elif isinstance(expected, Refusal):
                 yield self._step(t, outcome, str(expected))
@@ -94,12 +96,12 @@ class _Judge:
             case Outputs():
                 return self._result(t, "FAIL", f"accepted what must be refused: {promised}", outcome="Outputs")
 
-    def _arrays(self, t: int, trajectory: Answers, outcome: Outputs) -> Any:
-        if self.plan.unjudged:
-            yield self._result(t, "INCONCLUSIVE", self.plan.unjudged, outcome="Outputs")
+    def _arrays(self, t: int, trajectory: ExpectedOutputs, outcome: Outputs) -> Any:
+        if self.promise.unjudged:
+            yield self._result(t, "INCONCLUSIVE", self.promise.unjudged, outcome="Outputs")
             return
         checks = self.checks(t, trajectory, outcome)
-        for output in (o for o in self.statement.returns(self.question.facts[t]) if o in trajectory):
+        for output in (o for o in self.statement.returns(self.exact_case.facts[t]) if o in trajectory):
             if output in outcome.tensors or not self.statement.may_leave_out(output):
                 yield self._array(t, output, outcome.tensors.get(output), checks)
 
@@ -111,52 +113,52 @@ class _Judge:
         meant = [name for name in strays if nearest(name, OUTPUTS) == output]
         return f'the output is missing; "{meant[0]}" is no output; did you mean {output}?' if meant else MISSING
 
-    def checks(self, t: int, trajectory: Answers, outcome: Outputs) -> dict[str, Answers]:
+    def checks(self, t: int, trajectory: ExpectedOutputs, outcome: Outputs) -> dict[str, ExpectedOutputs]:
         """Return what a step's arrays are compared with, by check."""
         return {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
 
-    def _after(self, t: int) -> Answers:
+    def _after(self, t: int) -> ExpectedOutputs:
         """Return what should follow from the implementation's own state before this step."""
         before = self.before(t) if self._answered(t) else None
-        return {} if before is None else expectation.after(self.plan, t, before)
+        return {} if before is None else expectation.after(self.promise, t, before)
 
     def before(self, t: int) -> State | None:
         """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
         answered = self._answered(t)
         if not answered:
-            begins = without(self.case, self.reply.refused | self.plan.lacked)
-            return initial_state(begins, self.plan.at(t).semantics, self.question.dtype)
+            begins = without(self.case, self.reply.refused | self.promise.lacked)
+            return initial_state(begins, self.promise.at(t).semantics, self.exact_case.dtype)
         before = self.reply.outcomes[answered[-1]]
-        if self.plan.spec.renorm and self.plan.semantics.renorm == "tf_1_7":
+        if self.promise.spec.renorm and self.promise.semantics.renorm == "tf_1_7":
             return None  # its weights are returned by nobody
-        names = ("moving_mean", "moving_variance", *(_RENORM if self.plan.spec.renorm else ()))
+        names = ("moving_mean", "moving_variance", *(_RENORM if self.promise.spec.renorm else ()))
         returned = self._statistics(before, *names) if isinstance(before, Outputs) else None
         if returned is None:
             return None
-        updates = self.case.batches + sum(self.plan.updates(s) for s in answered)
-        arrays = dict(zip(names, (widened(array, self.question.dtype) for array in returned), strict=True))
+        updates = self.case.batches + sum(self.promise.updates(s) for s in answered)
+        arrays = dict(zip(names, (widened(array, self.exact_case.dtype) for array in returned), strict=True))
         one = np.ones_like(arrays["moving_mean"])
         renorm = None
-        if self.plan.spec.renorm:
+        if self.promise.spec.renorm:
             renorm = Renorm(arrays["renorm_mean"], arrays["renorm_stddev"], arrays["moving_stddev"], one, one)
         return State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
 
     def _answered(self, t: int) -> list[int]:
         """Return the steps before t, not refused and of modes that it has: the others left the layer as it was."""
-        return [s for s in range(t) if s not in self.reply.refused | self.plan.lacked]
+        return [s for s in range(t) if s not in self.reply.refused | self.promise.lacked]
 
-    def _residual(self, t: int, outcome: Outputs) -> Answers:
+    def _residual(self, t: int, outcome: Outputs) -> ExpectedOutputs:
         """Return what follows from the batch statistics which the implementation returned, where they normalize."""
-        normalize = self.plan.mode(t) == "train" and self.plan.at(t).semantics.training_statistics == "batch"
-        averaged = self.plan.spec.virtual_batch_size is not None or not self.case.x(t).size  # those of no one batch
+        normalize = self.promise.mode(t) == "train" and self.promise.at(t).semantics.training_statistics == "batch"
+        averaged = self.promise.spec.virtual_batch_size is not None or not self.case.x(t).size  # those of no one batch
         returned = self._statistics(outcome, "mean", "variance") if normalize and not averaged else None
         if returned is None or (returned[1] < 0).any():
             return {}
         before = self.before(t)
-        if self.plan.spec.renorm and before is None:
+        if self.promise.spec.renorm and before is None:
             return {}
         (mean, variance), rounded = returned, self.statement.returned == "rounded"
-        return expectation.residual(self.plan, t, mean, variance, before, rounded=rounded)
+        return expectation.residual(self.promise, t, mean, variance, before, rounded=rounded)
 
     def _statistics(self, outcome: Outputs, *names: str) -> list[Array] | None:
         """Return arrays of the kept shape that an implementation returned, None where nothing can follow from them."""
@@ -164,9 +166,9 @@ class _Judge:
         arrays = [array for array in found if array is not None and array.shape == kept and _finite(array)]
         return arrays if len(arrays) == len(names) else None
 
-    def _array(self, t: int, output: str, got: Array | None, checks: dict[str, Answers]) -> Result:
+    def _array(self, t: int, output: str, got: Array | None, checks: dict[str, ExpectedOutputs]) -> Result:
         wanted = checks["trajectory"][output]
-        numerics = self.plan.label(t, output)
+        numerics = self.promise.label(t, output)
         if got is None:
             return self._result(t, "FAIL", self._missing(t, output), output, rho="inf", numerics=numerics)
         problem = _shape_or_dtype(got, wanted)
@@ -177,7 +179,7 @@ class _Judge:
         verdict, reason = "PASS", ""
         if worst[0] is None:
             verdict = "INCONCLUSIVE"
-            reason = f"every bound is infinite: {unbounded.reason(self.plan, t, output, self.reply.refused)}"
+            reason = f"every bound is infinite: {unbounded.reason(self.promise, t, output, self.reply.refused)}"
         elif float(worst[0]) > 1:
             verdict, reason = "FAIL", (worst[1] and _promise(checks[worst[1].check][output], worst[1])) or ""
         return self._result(
@@ -200,10 +202,10 @@ class _Judge:
 
     def _class(self, t: int, output: str, got: Array) -> dict[str, Any]:
         """Return which classes a training step's y is outside of, and ρ under A where less is promised."""
-        found = observed.outside(self.plan, t, got) if output == "y" else None
+        found = observed.outside(self.promise, t, got) if output == "y" else None
         if found is None:
             return {}
-        promised = self.plan.at(t).numerics("train", "y")
+        promised = self.promise.at(t).numerics("train", "y")
         less = (promised.variance, promised.affine) != ("two_pass", "direct")
         grade = "T" if promised.sums == "tree" else "S"
         ratio = _rho(found.get(f"A·{grade}", 0.0))
@@ -268,16 +270,16 @@ def _number(value: Any) -> float | str:
     return float(value) if np.isfinite(value) else str(float(value))
 
 
-def compared(question: Question, statement: Statement, reply: Reply, t: int) -> dict[str, Answers]:
+def compared(exact_case: ExactCase, statement: Statement, reply: Reply, t: int) -> dict[str, ExpectedOutputs]:
     """Return what step t's arrays are compared with, by check; for those who show a judgment, element by element."""
-    with question.lock, np.errstate(all="ignore"):
-        judging, outcome = _Judge("", question, statement, reply), reply.outcomes[t]
-        trajectory = expectation.trajectory(judging.plan, reply.refused)[t]
-        if judging.plan.unjudged or isinstance(trajectory, Refusal) or not isinstance(outcome, Outputs):
+    with exact_case.lock, np.errstate(all="ignore"):
+        judging, outcome = _Judge("", exact_case, statement, reply), reply.outcomes[t]
+        trajectory = expectation.trajectory(judging.promise, reply.refused)[t]
+        if judging.promise.unjudged or isinstance(trajectory, Refusal) or not isinstance(outcome, Outputs):
             return {}
         return judging.checks(t, trajectory, outcome)
 
 
-def state_before(question: Question, statement: Statement, reply: Reply, t: int) -> State | None:
+def state_before(exact_case: ExactCase, statement: Statement, reply: Reply, t: int) -> State | None:
     """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
-    return _Judge("", question, statement, reply).before(t)
+    return _Judge("", exact_case, statement, reply).before(t)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.judging.bounds.batch import Batch
-from conformance.judging.bounds.bounds import Affine, Bounds, Used
+from conformance.judging.bounds.batch import BatchStatistics
+from conformance.judging.bounds.bounds import Affine, Bounds, NormalizingStatistics
 from reference import Semantics, Spec
 from reference.averages import shares_of
 from reference.batches import total
@@ -87,7 +87,7 @@ def held(kinds: Array, value: Array) -> Array | None:
 # --- statistics ---------------------------------------------------------------------------------------------------
 
 
-def of_batch(batch: Batch) -> Kinds | None:
+def of_batch(batch: BatchStatistics) -> Kinds | None:
     """Return the kinds of a batch's own statistics, laid out as these; None where all are finite or given.
 
     NaN: a value is, or both infinities are there, or nothing counts where that makes NaN. One infinity: see above.
@@ -102,7 +102,9 @@ def of_batch(batch: Batch) -> Kinds | None:
     return Kinds(np.where(none | (infinite[0] & infinite[1]), NAN, some), np.where(none, NAN, some))
 
 
-def entering(kinds: Kinds | None, batch: Batch, spec: Spec, semantics: Semantics, *, fast: bool) -> Kinds | None:
+def entering(
+    kinds: Kinds | None, batch: BatchStatistics, spec: Spec, semantics: Semantics, *, fast: bool
+) -> Kinds | None:
     """Return the kinds of what enters the moving statistics, of the kept shape: of any of the virtual batches.
 
     One value's unbiased variance is 0 times 1/0, NaN where that is promised; of a fast variance a rounding may be left
@@ -140,7 +142,9 @@ def moved(old: Kinds | None, new: Kinds | None, fraction: float) -> Kinds | None
 # --- outputs ------------------------------------------------------------------------------------------------------
 
 
-def of_y(x: Array, y: Array, used: Used, kinds: Kinds | None, affine: Affine, bounds: Bounds, *, plain: bool) -> Array:
+def of_y(
+    x: Array, y: Array, used: NormalizingStatistics, kinds: Kinds | None, affine: Affine, bounds: Bounds, *, plain: bool
+) -> Array:
     """Return the kinds of y = scale (x - mean) r + shift; plain: neither renorm nor adjustment made the map.
 
     An infinity has its sign where the statistics are known, none of the products may vanish, and nothing overflows.
@@ -157,7 +161,9 @@ def of_y(x: Array, y: Array, used: Used, kinds: Kinds | None, affine: Affine, bo
     return np.where((own == SOME) & sure, np.maximum(of(y), SOME), own)
 
 
-def of_dx_infer(dy: Array, dx: Array, gamma: Array, used: Used, kinds: Kinds | None, bounds: Bounds) -> Array:
+def of_dx_infer(
+    dy: Array, dx: Array, gamma: Array, used: NormalizingStatistics, kinds: Kinds | None, bounds: Bounds
+) -> Array:
     """Return the kinds of gamma r dy."""
     own = either(of(dy), of(gamma), *([of_nan(kinds.variance)] if kinds else []))
     scale = np.abs(gamma) * used.r
@@ -166,7 +172,7 @@ def of_dx_infer(dy: Array, dx: Array, gamma: Array, used: Used, kinds: Kinds | N
     return np.where((own == SOME) & sure, np.maximum(of(dx), SOME), own)
 
 
-def of_dx_train(dy: Array, gamma: Array, kinds: Kinds | None, batch: Batch, part: float) -> Array:
+def of_dx_train(dy: Array, gamma: Array, kinds: Kinds | None, batch: BatchStatistics, part: float) -> Array:
     """Return the kinds of gamma r (dy - part (mean(dy) - z mean(dy z))); the second only where a value counts."""
     own = either(of(dy), of(gamma), *([of_nan(kinds.variance)] if kinds else []))
     sums = along(of(dy), batch.axes)

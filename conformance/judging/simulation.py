@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.judging.question import Question
+from conformance.judging.exact_case import ExactCase
 from conformance.model.case import initial_state
 from reference import Refusal, Semantics, State, infer, train, validate
 from reference.spec import Array
@@ -14,15 +14,15 @@ from reference.spec import Array
 Values = dict[str, Array]
 
 
-def simulate(question: Question, semantics: Semantics) -> list[Values | Refusal]:
+def simulate(exact_case: ExactCase, semantics: Semantics) -> list[Values | Refusal]:
     """Return y and the moving statistics of each step, or the refusal that it meets with; no derivatives."""
-    return list(_steps(question, semantics))
+    return list(_steps(exact_case, semantics))
 
 
-def _steps(question: Question, semantics: Semantics) -> Iterator[Values | Refusal]:
-    case, state = question.case, None
+def _steps(exact_case: ExactCase, semantics: Semantics) -> Iterator[Values | Refusal]:
+    case, state = exact_case.case, None
     for t, step in enumerate(case.steps):
-        mask, adjustment = question.mask(t), question.adjustment(t)
+        mask, adjustment = exact_case.mask(t), exact_case.adjustment(t)
         shapes = None if adjustment is None else (adjustment.scale.shape, adjustment.bias.shape)
         try:
             validate(
@@ -37,19 +37,19 @@ def _steps(question: Question, semantics: Semantics) -> Iterator[Values | Refusa
         except Refusal as refusal:
             yield refusal
             continue
-        state = state or initial_state(case, semantics, question.dtype)
-        y, state = _answer(question, t, state, semantics)
+        state = state or initial_state(case, semantics, exact_case.dtype)
+        y, state = _answer(exact_case, t, state, semantics)
         yield {"y": y, "moving_mean": state.mean, "moving_variance": state.variance}
 
 
-def _answer(question: Question, t: int, state: State, semantics: Semantics) -> tuple[Array, State]:
-    x, spec, step = question.array(t, "x"), question.spec, question.case.steps[t]
+def _answer(exact_case: ExactCase, t: int, state: State, semantics: Semantics) -> tuple[Array, State]:
+    x, spec, step = exact_case.array(t, "x"), exact_case.spec, exact_case.case.steps[t]
     assert x is not None
     with np.errstate(all="ignore"):
         if step.mode == "infer":
-            return infer(x, question.parameters, state, spec, semantics), state
-        mask, adjustment = question.mask(t), question.adjustment(t)
+            return infer(x, exact_case.parameters, state, spec, semantics), state
+        mask, adjustment = exact_case.mask(t), exact_case.adjustment(t)
         done = train(
-            x, question.parameters, state, spec, semantics, updating=step.update, mask=mask, adjustment=adjustment
+            x, exact_case.parameters, state, spec, semantics, updating=step.update, mask=mask, adjustment=adjustment
         )
         return done.y, done.state

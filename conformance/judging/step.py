@@ -11,13 +11,13 @@ import numpy as np
 
 from conformance.judging import carried, not_finite
 from conformance.judging.bounds import renorm
-from conformance.judging.bounds.batch import Batch
-from conformance.judging.bounds.bounds import Affine, Bounds, Used
-from conformance.judging.bounds.renorm import Near, exact
-from conformance.judging.carried import Carried
+from conformance.judging.bounds.batch import BatchStatistics
+from conformance.judging.bounds.bounds import Affine, Bounds, NormalizingStatistics
+from conformance.judging.bounds.renorm import Approximate, exact
+from conformance.judging.carried import StateWithError
+from conformance.judging.exact_case import Promise
 from conformance.judging.expected import Expected as Expected
 from conformance.judging.not_finite import Kinds
-from conformance.judging.question import Plan
 from conformance.model.numerics import finfo
 from reference.averages import update_fraction
 from reference.batch_norm import spread
@@ -30,44 +30,44 @@ OWN = 1e-3
 _RENORM = {"moving_stddev": "moving_stddev", "renorm_mean": "mean", "renorm_stddev": "stddev"}
 _WITHOUT_STATE = ("mean", "variance", "dbeta")
 
-Answers = dict[str, Expected]
-Normalizing = Callable[[str], Used]
+ExpectedOutputs = dict[str, Expected]
+Normalizing = Callable[[str], NormalizingStatistics]
 """What normalizes, with its error as a given output is promised to be computed."""
 
 
-class OneStep:
-    """One step of a plan: reference values beside their bounds, laid out as the batch's statistics are taken.
+class ExpectedStep:
+    """One step of a promise: reference values beside their bounds, laid out as the batch's statistics are taken.
 
     batch: with other statistics than its own.
     """
 
-    def __init__(self, plan: Plan, t: int, batch: Batch | None = None) -> None:
-        self.plan, self.question, self.t = plan, plan.question, t
-        self.spec, self.semantics = plan.asked(t), plan.semantics
-        self.mode = plan.mode(t)
+    def __init__(self, promise: Promise, t: int, batch: BatchStatistics | None = None) -> None:
+        self.promise, self.exact_case, self.t = promise, promise.exact_case, t
+        self.spec, self.semantics = promise.asked(t), promise.semantics
+        self.mode = promise.mode(t)
         self.training = self.mode == "train"
         if batch is None:
-            batch = self.question.batch(t, self.semantics) if self.training else self.question.whole(t)
+            batch = self.exact_case.batch(t, self.semantics) if self.training else self.exact_case.whole(t)
         self.batch = batch
         self.kept = kept_shape(self.spec, self.batch.shape)
         self._bounds: dict[tuple[str, int], Bounds] = {}
         self._sizes: dict[str, Array] = {}
-        self._inner: tuple[Carried, tuple[Near, Near] | None] | None = None
+        self._inner: tuple[StateWithError, tuple[Approximate, Approximate] | None] | None = None
 
     # --- state ---------------------------------------------------------------------------------------------------
 
-    def after(self, before: Carried) -> Carried:
+    def after(self, before: StateWithError) -> StateWithError:
         """Return the state after the step."""
-        if not self.plan.updates(self.t):
+        if not self.promise.updates(self.t):
             return before
         return carried.moved(self.bounds("moving_mean"), self.batch, before, self.spec, self.semantics)
 
-    def moving(self, before: Carried, after: Carried) -> Answers:
+    def moving(self, before: StateWithError, after: StateWithError) -> ExpectedOutputs:
         """Return the state after the step as outputs; none where nothing is kept."""
         found = self._moving(before, after)
         return found if after.doubtful is None else {name: e.or_nan(after.doubtful) for name, e in found.items()}
 
-    def _moving(self, before: Carried, after: Carried) -> Answers:
+    def _moving(self, before: StateWithError, after: StateWithError) -> ExpectedOutputs:
         if self.semantics.average == "none":
             return {}
         state, errors = after.state, after.errors
@@ -83,7 +83,7 @@ class OneStep:
         terms = {name: partial(self._terms_moving, name, before) for name in found}
         sums = (
             partial(self._sums_moving, before, after)
-            if self.plan.updates(self.t) and not before.state.updates
+            if self.promise.updates(self.t) and not before.state.updates
             else None
         )
         return {
@@ -98,7 +98,7 @@ class OneStep:
             for name, (value, bound) in found.items()
         }
 
-    def _kinds_moving(self, name: str, after: Carried) -> Array:
+    def _kinds_moving(self, name: str, after: StateWithError) -> Array:
         kinds = after.kinds
         if self.spec.renorm and name in ("renorm_mean", "renorm_stddev") and self.spec.renorm_momentum == 0:
             kinds = not_finite.of_batch(self.batch)  # they are the batch's
@@ -107,22 +107,22 @@ class OneStep:
             return not_finite.NONE
         return kinds.mean if name in ("moving_mean", "renorm_mean") else kinds.variance
 
-    def _terms_moving(self, name: str, before: Carried) -> Array:
+    def _terms_moving(self, name: str, before: StateWithError) -> Array:
         old = before.state.mean if name == "moving_mean" else before.state.variance
         a = self._fraction(before)
         return (1 - a) * np.abs(old) + a * self.overall_size(name)
 
-    def _sums_moving(self, before: Carried, after: Carried) -> tuple[Array, Array]:
-        b, a, none = self.bounds("moving_mean"), self._fraction(before), np.zeros((), self.question.dtype)
+    def _sums_moving(self, before: StateWithError, after: StateWithError) -> tuple[Array, Array]:
+        b, a, none = self.bounds("moving_mean"), self._fraction(before), np.zeros((), self.exact_case.dtype)
         mean = carried.overall(b, self.batch, self.spec)[0].value
         rounded = b.e_moving(before.state.mean, mean, after.state.mean, before.errors.mean, none, a)
         return a * b.units.u * self.overall_size("mean"), rounded
 
-    def _fraction(self, before: Carried) -> float:
-        moves = self.plan.updates(self.t)
+    def _fraction(self, before: StateWithError) -> float:
+        moves = self.promise.updates(self.t)
         return float(update_fraction(before.state.updates + 1, self.spec, self.semantics)) * moves
 
-    def batch_statistics(self) -> Answers:
+    def batch_statistics(self) -> ExpectedOutputs:
         """Return the mean and the variance of a training batch, as those return them who do."""
         if not self.training:
             return {}
@@ -150,38 +150,38 @@ class OneStep:
 
     # --- what normalizes -----------------------------------------------------------------------------------------
 
-    def normalizing(self, before: Carried) -> Normalizing:
+    def normalizing(self, before: StateWithError) -> Normalizing:
         """Return what normalizes this step: the batch's statistics, or the moving ones."""
         if self.training and self.semantics.training_statistics == "batch":
             return self._of_batch
         state, bounds = self.after(before) if self.training else before, self.bounds("moving_mean")
-        kept = finfo(self.plan.dtype(bounds.numerics))
+        kept = finfo(self.promise.dtype(bounds.numerics))
         return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
 
-    def kinds(self, before: Carried) -> Kinds | None:
+    def kinds(self, before: StateWithError) -> Kinds | None:
         """Return where what normalizes must not be finite, laid out against the batch; None: nowhere."""
         if self.training and self.semantics.training_statistics == "batch":
             return not_finite.of_batch(self.batch)
         kinds = (self.after(before) if self.training else before).kinds
         return None if kinds is None else Kinds(self.align(kinds.mean), self.align(kinds.variance))
 
-    def _of_batch(self, output: str) -> Used:
+    def _of_batch(self, output: str) -> NormalizingStatistics:
         return self.bounds(output).used_of(self.batch)
 
-    def used(self, state: Carried, kept: float = 1.0) -> Normalizing:
+    def used(self, state: StateWithError, kept: float = 1.0) -> Normalizing:
         """Return what normalizes when statistics of this state do; arithmetic coarser than their unit rounds them."""
         arrays = (state.state.mean, state.state.variance, state.errors.mean, state.errors.variance)
         mean, variance, e_mean, e_variance = (self.align(a) for a in arrays)
 
-        known: dict[Bounds, Used] = {}
+        known: dict[Bounds, NormalizingStatistics] = {}
 
-        def rounded(output: str) -> Used:
+        def rounded(output: str) -> NormalizingStatistics:
             bounds = self.bounds(output)
             if bounds not in known:
                 known[bounds] = taken(bounds)
             return known[bounds]
 
-        def taken(bounds: Bounds) -> Used:
+        def taken(bounds: Bounds) -> NormalizingStatistics:
             u, tiny = (bounds.units.u, bounds.units.smallest) if kept < bounds.units.u else (0.0, 0.0)
             e_mean_taken = e_mean + u * (np.abs(mean) + e_mean) + tiny
             if bounds.units.taken_u:  # not 0 times a NaN, which is one element's own
@@ -193,7 +193,7 @@ class OneStep:
 
     # --- the output ----------------------------------------------------------------------------------------------
 
-    def y(self, before: Carried, used: Normalizing) -> Expected:
+    def y(self, before: StateWithError, used: Normalizing) -> Expected:
         """Return the output: the affine map of z."""
         bounds, u, affine = self.bounds("y"), used("y"), self.affine(before)
         z = (self.batch.x - u.mean) * u.r
@@ -207,7 +207,7 @@ class OneStep:
         gain = self.joined(np.abs(self.gamma))
         return self.expected("y", self.joined(y), bound, terms, kinds=lambda: self._kinds_y(before, y, u), gain=gain)
 
-    def _kinds_y(self, before: Carried, y: Array, used: Used) -> Array:
+    def _kinds_y(self, before: StateWithError, y: Array, used: NormalizingStatistics) -> Array:
         plain, affine = self.inner(before) is None, self.affine(before)
         kinds = not_finite.of_y(self.batch.x, y, used, self.kinds(before), affine, self.bounds("y"), plain=plain)
         if self.training and self.spec.renorm and before.kinds is not None:  # what r and d are made of
@@ -217,10 +217,10 @@ class OneStep:
     @property
     def gamma(self) -> Array:
         """Gamma, 1 where the spec asks for none, broadcasting against the batch."""
-        gamma = self.question.parameters.gamma
-        return np.ones((), self.question.dtype) if gamma is None else self.align(gamma)
+        gamma = self.exact_case.parameters.gamma
+        return np.ones((), self.exact_case.dtype) if gamma is None else self.align(gamma)
 
-    def doubted(self, answers: Answers, before: Carried) -> Answers:
+    def doubted(self, answers: ExpectedOutputs, before: StateWithError) -> ExpectedOutputs:
         """Return what follows from statistics that may be NaN as what may be NaN too."""
         batch = self.training and self.semantics.training_statistics == "batch" and not self.spec.renorm
         if before.doubtful is None or batch:
@@ -230,26 +230,26 @@ class OneStep:
         follows = {name: e for name, e in answers.items() if name not in _WITHOUT_STATE}
         return answers | {n: e.or_nan(channels if e.value.shape == self.kept else elements) for n, e in follows.items()}
 
-    def affine(self, before: Carried) -> Affine:
+    def affine(self, before: StateWithError) -> Affine:
         """Return the map from z to y: gamma and beta, after what renorm and adjustment do."""
-        beta, zero, units = self.question.parameters.beta, np.zeros((), self.question.dtype), self.bounds("y").units
+        beta, zero, units = self.exact_case.parameters.beta, np.zeros((), self.exact_case.dtype), self.bounds("y").units
         shift = zero if beta is None else self.align(beta)
-        gamma, beta = (Near(value, units.parameters_u * np.abs(value)) for value in (self.gamma, shift))
+        gamma, beta = (Approximate(value, units.parameters_u * np.abs(value)) for value in (self.gamma, shift))
         inner = self.inner(before)
         if inner is None:
             return Affine(gamma.value, beta.value, gamma.error, beta.error)
         scale, moved = gamma.times(inner[0], units.u), gamma.times(inner[1], units.u).plus(beta, units.u)
         return Affine(scale.value, moved.value, scale.error, moved.error)
 
-    def inner(self, before: Carried) -> tuple[Near, Near] | None:
+    def inner(self, before: StateWithError) -> tuple[Approximate, Approximate] | None:
         """Return f and h of p = f z + h, what gamma multiplies: renorm's r and d, then the adjustment; None: p = z."""
         kept = self._inner
         if kept is None or kept[0] is not before:
             kept = self._inner = before, self._of_inner(before)
         return kept[1]  # of this state, whatever other state has been asked about meanwhile
 
-    def _of_inner(self, before: Carried) -> tuple[Near, Near] | None:
-        adjustment = self.question.adjustment(self.t) if self.training else None
+    def _of_inner(self, before: StateWithError) -> tuple[Approximate, Approximate] | None:
+        adjustment = self.exact_case.adjustment(self.t) if self.training else None
         if not self.training or not (self.spec.renorm or adjustment):
             return None
         f, h = self._renorm(before) if self.spec.renorm else (exact(np.ones(())), exact(np.zeros(())))
@@ -258,14 +258,14 @@ class OneStep:
             f, h = scale.times(f, u), scale.times(h, u).plus(bias, u)
         return f, h
 
-    def _renorm(self, before: Carried) -> tuple[Near, Near]:
+    def _renorm(self, before: StateWithError) -> tuple[Approximate, Approximate]:
         bounds, spec, semantics = self.bounds("y"), self.spec, self.semantics
         u = bounds.units.u
         mean, variance = carried.overall(bounds, self.batch, spec)
-        s = Near(spread(variance.value, spec, semantics), bounds.e_spread(variance.value, variance.error))
+        s = Approximate(spread(variance.value, spec, semantics), bounds.e_spread(variance.value, variance.error))
         state, errors = renorm.begun(before.state, before.errors, spec, semantics, u)
         found = renorm.correction(mean, s, state, errors, spec, semantics, u)
-        r, d = (Near(self.align(near.value), self.align(near.error)) for near in found)
+        r, d = (Approximate(self.align(near.value), self.align(near.error)) for near in found)
         return r, d
 
     # --- common --------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class OneStep:
     def bounds(self, output: str, groups: int = 1) -> Bounds:
         """Return the formulas for one output of this step; groups: how many virtual batches its sums go over."""
         if (output, groups) not in self._bounds:
-            self._bounds[output, groups] = self.plan.bounds(self.mode, output, self.batch.count * groups)
+            self._bounds[output, groups] = self.promise.bounds(self.mode, output, self.batch.count * groups)
         return self._bounds[output, groups]
 
     def align(self, values: Array) -> Array:
@@ -316,11 +316,11 @@ class OneStep:
         promised = (
             None if np.isfinite(value).all() else not_finite.held(kinds() if kinds else self._poisoned(value), value)
         )
-        return Expected(value, bound, self.plan.dtype(formulas.numerics), terms, kinds=promised, **more)
+        return Expected(value, bound, self.promise.dtype(formulas.numerics), terms, kinds=promised, **more)
 
     def _poisoned(self, value: Array) -> Array:
         """Return the kinds of a derivative along a tangent, where an input of its channel is not finite in training."""
-        channels = self.question.poisoned(self.t)
+        channels = self.exact_case.poisoned(self.t)
         if channels is None or not self.training:
             return not_finite.NONE
         kinds, own = np.where(channels, not_finite.SOME, not_finite.NOTHING), not_finite.of_batch(self.batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from conformance.judging import expectation
-from conformance.judging.question import Plan
+from conformance.judging.exact_case import Promise
 
 _OVERFLOWS = "an intermediate, or the value as it is stored, may overflow"
 _NEGATIVE = "E[x²] - E[x]² may come out negative, of which there is no root"
@@ -16,12 +16,12 @@ _SUPPOSED = {
 }
 
 
-def reason(plan: Plan, t: int, output: str, refused: frozenset[int]) -> str:
+def reason(promise: Promise, t: int, output: str, refused: frozenset[int]) -> str:
     """Return why every bound of an output of step t is infinite; refused: the steps that were."""
     for why, supposed in _SUPPOSED.items():
-        answers = expectation.trajectory(plan.supposing(**supposed), refused)[t]
+        answers = expectation.trajectory(promise.supposing(**supposed), refused)[t]
         if isinstance(answers, dict) and np.isfinite(answers[output].bound).any():
             return why
-    answers = expectation.trajectory(plan, refused)[t]
+    answers = expectation.trajectory(promise, refused)[t]
     defined = isinstance(answers, dict) and np.isfinite(answers[output].value).any()
     return "a divisor may be 0" if defined else "the exact value is not finite"

@@ -122,7 +122,7 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
-def question(case: Case) -> dict[str, Any]:
+def content(case: Case) -> dict[str, Any]:
     """Return everything but the tensors, every default spelled out: what is sent and saved."""
     fields = {f: getattr(case, f) for f in case.__struct_fields__ if f != "tensors"}
     return {name: _spelled_out(value) for name, value in fields.items()}

@@ -20,7 +20,7 @@ import safetensors
 from safetensors.numpy import save
 
 from conformance.model import case_json
-from conformance.model.case import OF_LAYER, OF_STEP, SCHEMA, Case, digest, question
+from conformance.model.case import OF_LAYER, OF_STEP, SCHEMA, Case, content, digest
 from conformance.model.errors import InvalidInput
 from reference import validate
 from reference.spec import Array, kept_shape
@@ -62,7 +62,7 @@ def encode_case(
 
     sealed: with a checksum, so that a file that was altered is noticed.
     """
-    text = json.dumps({"schema": SCHEMA} | question(case), sort_keys=True)
+    text = json.dumps({"schema": SCHEMA} | content(case), sort_keys=True)
     metadata, tensors = {"case": text} | (extra or {}), case.tensors | (replies or {})
     return (
         _sorted(encode(metadata | {_SEAL: _digest(metadata, tensors)}, tensors))

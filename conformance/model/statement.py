@@ -44,7 +44,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     absent: tuple[str, ...] = ()
 
 
-class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StatedRefusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where `when` holds, the implementation raises one of these exception types, as documented."""
 
     cite: str
@@ -74,7 +74,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modes: tuple[Literal["train", "infer"], ...] = ("train", "infer")
     outputs: tuple[str, ...] = OUTPUTS_OF_A_LAYER
     rules: list[Rule] = []
-    refusals: list[Refusal] = []
+    refusals: list[StatedRefusal] = []
     accepts: list[When] = []
     lacks: dict[str, str] = {}
     compiled: bool = False
@@ -173,7 +173,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return whether a step that makes no sense may be answered: where it says so."""
         return any(self.holds(when, facts) for when in self.accepts)
 
-    def refusal(self, facts: dict[str, Any]) -> Refusal | None:
+    def refusal(self, facts: dict[str, Any]) -> StatedRefusal | None:
         """Return the documented refusal that a step runs into."""
         return next((r for r in self.refusals if self.holds(r.when, facts)), None)
 
@@ -289,7 +289,7 @@ def _check_stored(rules: list[Rule]) -> None:
                 )
 
 
-def _check_refusal(place: str, refusal: Refusal) -> None:
+def _check_refusal(place: str, refusal: StatedRefusal) -> None:
     """Raise `Misspelt` for a refusal that means nothing."""
     vocabulary.check_when(f"{place}.when", refusal.when, besides=("output",))
     if not [name for name in refusal.error if name.strip()]:

@@ -48,7 +48,7 @@ def _place(cell: str) -> tuple[str, str]:
     return placement, rest
 
 
-def asked(run: Run) -> tuple[list[str], list[matrix.Line]]:
+def asked(run: Run) -> tuple[list[str], list[matrix.MatrixRow]]:
     """Return the columns of what can be asked, and a line for each implementation."""
     stated = [record for record in run.implementations if record.statement]
     return list(COLUMNS), matrix.lines(msgspec.structs.replace(run, implementations=stated))

@@ -12,10 +12,10 @@ import numpy as np
 
 from conformance.model.results import CaseRecord, ImplementationRecord, Result, Run
 from conformance.report.drill import Sample
-from conformance.report.entries import Entry
+from conformance.report.entries import ReportedResult
 from conformance.report.groups import Group
 from conformance.report.pack import pack
-from conformance.report.tally import Count, Kind
+from conformance.report.tally import Count, ResultGroup
 from conformance.runs import commands, summary
 from reference.spec import Array
 
@@ -42,7 +42,7 @@ def packed(run: Run, folder: Path, counts: list[Count], extra: Extra) -> str:
     rows = [(n, entry) for n, count in enumerate(counts) for entry in count.rows]
     arrays = [_single(array.ravel()) for sample in extra.samples for array in sample.arrays.values()]
     columns: dict[str, Array | Sequence[str]] = {
-        **{f"kind.{name}": [getattr(c.kind, name) for c in counts] for name in Kind._fields},
+        **{f"kind.{name}": [getattr(c.kind, name) for c in counts] for name in ResultGroup._fields},
         "kind.number": np.asarray([c.number for c in counts], np.uint32),
         "kind.worst": _single([c.worst for c in counts]),
         **_rows(rows),
@@ -58,7 +58,7 @@ def _single(values: Any) -> Array:
         return np.asarray(values).astype(np.float32)
 
 
-def _rows(rows: list[tuple[int, Entry]]) -> dict[str, Array | Sequence[str]]:
+def _rows(rows: list[tuple[int, ReportedResult]]) -> dict[str, Array | Sequence[str]]:
     results = [entry.result for _, entry in rows]
     seen = [r.deviation for r in results]
     return {

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from conformance.judging.bounds import bounds
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import compared
-from conformance.judging.question import Question
 from conformance.model.case import Case
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
@@ -57,16 +57,16 @@ class Sample(msgspec.Struct):
 def samples(run: Run, folder: Path, counts: list[Count]) -> list[Sample]:
     """Return samples of what fails: the worst of each kind first, as long as there is room; none without its files."""
     records = {record.id: record for record in run.implementations}
-    questions: dict[str, Question | None] = {}
+    exact_cases: dict[str, ExactCase | None] = {}
     found, room = list[Sample](), VALUES
     for result in _wanted(counts):
         record, case = records.get(result.implementation), run.cases.get(result.case)
         if record is None or case is None or not record.statement:
             continue
-        if case.case not in questions:
-            questions[case.case] = _question(folder / case.file)
-        question, reply = questions[case.case], _reply(folder / answer_file(case.case, record.id))
-        sample = _sample(question, recorded(record), reply, result)
+        if case.case not in exact_cases:
+            exact_cases[case.case] = _exact_case(folder / case.file)
+        exact_case, reply = exact_cases[case.case], _reply(folder / answer_file(case.case, record.id))
+        sample = _sample(exact_case, recorded(record), reply, result)
         size = sum(array.size for array in sample.arrays.values()) if sample else 0
         if sample and size <= room:
             room -= size
@@ -83,9 +83,9 @@ def _wanted(counts: list[Count]) -> list[Result]:
     return [result for _, result in zip(range(SAMPLES), rounds, strict=False)]
 
 
-def _question(path: Path) -> Question | None:
+def _exact_case(path: Path) -> ExactCase | None:
     try:
-        return Question(read_case(path)[0])
+        return ExactCase(read_case(path)[0])
     except InvalidInput:
         return None
 
@@ -97,16 +97,16 @@ def _reply(path: Path) -> Reply | None:
         return None
 
 
-def _sample(question: Question | None, statement: Statement, reply: Reply | None, result: Result) -> Sample | None:
+def _sample(exact_case: ExactCase | None, statement: Statement, reply: Reply | None, result: Result) -> Sample | None:
     outcome = reply.outcomes[result.step] if reply and 0 <= result.step < len(reply.outcomes) else None
-    if question is None or reply is None or result.deviation is None or not isinstance(outcome, Outputs):
+    if exact_case is None or reply is None or result.deviation is None or not isinstance(outcome, Outputs):
         return None
-    expected = compared(question, statement, reply, result.step).get(result.deviation.check, {}).get(result.output)
+    expected = compared(exact_case, statement, reply, result.step).get(result.deviation.check, {}).get(result.output)
     got = outcome.tensors.get(result.output)
     if expected is None or got is None or got.shape != expected.value.shape:
         return None
     with np.errstate(all="ignore"):
-        wide = widened(got, question.dtype)
+        wide = widened(got, exact_case.dtype)
         whole = {
             "expected": expected.value,
             "got": wide,
@@ -114,7 +114,7 @@ def _sample(question: Question | None, statement: Statement, reply: Reply | None
             "bound": np.broadcast_to(expected.bound, got.shape),
             "ρ": bounds.rho(got, expected.value, expected.bound),
         }
-    return _windowed(question.case, result, whole, got.dtype.name)
+    return _windowed(exact_case.case, result, whole, got.dtype.name)
 
 
 def _windowed(case: Case, result: Result, whole: dict[str, Array], dtype: str) -> Sample:

@@ -31,7 +31,7 @@ STANDINGS: dict[str, str] = {
 }
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ReportedResult(msgspec.Struct, frozen=True):
     """One result. standing: of `STANDINGS`, empty where it does not fail; change: of `CHANGES`, empty without one."""
 
     result: Result
@@ -64,16 +64,18 @@ def identity(result: Result) -> Identity:
     return result.case, result.implementation, result.step, result.output
 
 
-def entries(run: Run, explanations: Iterable[Explanation], other: Run | None = None) -> list[Entry]:
+def entries(run: Run, explanations: Iterable[Explanation], other: Run | None = None) -> list[ReportedResult]:
     """Return every result of a run, and the failures of another one that are not asked any more."""
     said = {identity(e.result): e for e in explanations}
     changes = _Changes(run, other) if other else None
-    found: list[Entry] = []
+    found: list[ReportedResult] = []
     for result in run.results:
         e = said.get(identity(result)) if result.failed else None
         standing = e.kind if e else "unexplained" if result.failed else ""
-        found.append(Entry(result, standing, e.divergences if e else (), changes.of(result) if changes else ""))
-    return found + [Entry(result, change=change) for result, change in (changes.gone() if changes else ())]
+        found.append(
+            ReportedResult(result, standing, e.divergences if e else (), changes.of(result) if changes else "")
+        )
+    return found + [ReportedResult(result, change=change) for result, change in (changes.gone() if changes else ())]
 
 
 class _Changes:

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from conformance.report.entries import STANDINGS, Entry
-from conformance.report.tally import NOT_ASKED, Count, Kind
+from conformance.report.entries import STANDINGS, ReportedResult
+from conformance.report.tally import NOT_ASKED, Count, ResultGroup
 
 SHOWN = 4
 """How many failures of a group are listed without the script."""
@@ -21,14 +21,14 @@ class Group(msgspec.Struct):
     """
 
     anchor: str
-    kind: Kind
+    kind: ResultGroup
     number: int
     dtypes: list[str]
     verdicts: list[str]
-    rows: list[Entry]
+    rows: list[ReportedResult]
 
     @property
-    def worst(self) -> Entry:
+    def worst(self) -> ReportedResult:
         """The failure with the largest ρ."""
         return self.rows[0]
 
@@ -62,7 +62,7 @@ def _group(anchor: str, counts: list[Count]) -> Group:
     return Group(anchor, counts[0].kind, sum(c.number for c in counts), dtypes, verdicts, rows)
 
 
-def _anchor(kind: Kind, taken: set[str]) -> str:
+def _anchor(kind: ResultGroup, taken: set[str]) -> str:
     """Return a group's place, the same in every run that has it: `torch.F.batch_norm@cpu:dx-train`."""
     plain = re.sub(r"[^\w.+@:-]", "-", f"{kind.implementation}:{kind.column}")
     names = (plain, *(f"{plain}:{re.sub(r'[^a-z]', '-', w)}" for w in (kind.standing, kind.change) if w))

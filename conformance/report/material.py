@@ -10,13 +10,13 @@ import msgspec
 from conformance.gate import baseline, divergences
 from conformance.gate.decision import GateDecision, decide
 from conformance.gate.divergences import Divergence
-from conformance.gate.explanation import Explanation, Kind
+from conformance.gate.explanation import Explanation, ExplanationKind
 from conformance.model import results
 from conformance.model.errors import InvalidInput
 from conformance.model.results import Run
 from conformance.report import history, promises, score
 
-_KINDS: dict[str, Kind] = {
+_KINDS: dict[str, ExplanationKind] = {
     "unexplained": "unexplained",
     "fault": "unexplained",
     "changed": "changed",

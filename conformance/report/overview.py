@@ -26,7 +26,7 @@ SIGNS: dict[str, str] = {
 _ORDER: dict[State, int] = {"departs": 0, "explained": 1}
 
 
-class Cell(msgspec.Struct):
+class CheckSummary(msgspec.Struct):
     """One check of one implementation. anchor: of its first group of failures. seen: whether each output was judged."""
 
     judged: int = 0
@@ -58,14 +58,14 @@ class Cell(msgspec.Struct):
             self.unexplained += n if kind.standing != "explained" else 0
 
 
-class Line(msgspec.Struct):
+class OverviewRow(msgspec.Struct):
     """One implementation."""
 
     record: ImplementationRecord
-    cells: dict[str, Cell]
+    cells: dict[str, CheckSummary]
     classes: list[str]
     class_a: summary.Rho
-    whole: Cell
+    whole: CheckSummary
     cases: int
 
     @property
@@ -74,17 +74,17 @@ class Line(msgspec.Struct):
         return self.whole.state if self.record.available else "not judged"
 
 
-def lines(run: Run, rows: Iterable[summary.Row], counts: Iterable[Count], groups: Iterable[Group]) -> list[Line]:
+def lines(run: Run, rows: Iterable[summary.Row], counts: Iterable[Count], groups: Iterable[Group]) -> list[OverviewRow]:
     """Return a line for each implementation: those that depart first, then in the run's order."""
     known = {row.id: row for row in rows}
     found = {
-        r.id: Line(r, {}, known[r.id].classes, known[r.id].class_a, Cell(), known[r.id].cases)
+        r.id: OverviewRow(r, {}, known[r.id].classes, known[r.id].class_a, CheckSummary(), known[r.id].cases)
         for r in run.implementations
     }
     for count in counts:
         line = found.get(count.kind.implementation)
         if line:
-            line.cells.setdefault(count.kind.check, Cell()).take(count)
+            line.cells.setdefault(count.kind.check, CheckSummary()).take(count)
             line.whole.take(count)
     for group in groups:
         line = found.get(group.kind.implementation)
@@ -108,7 +108,7 @@ class Headline(msgspec.Struct):
         return self.failures - self.explained
 
 
-def headline(found: list[Line], counts: Iterable[Count]) -> Headline:
+def headline(found: list[OverviewRow], counts: Iterable[Count]) -> Headline:
     """Return the headline of these lines."""
     states: dict[str, list[str]] = {state: [] for state in SIGNS}
     for line in found:

@@ -13,7 +13,7 @@ from conformance.model.results import ImplementationRecord, Run
 from conformance.model.statement import recorded
 from conformance.runs import summary
 from conformance.studies.audit import written
-from conformance.studies.audit.cells import Cell
+from conformance.studies.audit.cells import FieldFinding
 from conformance.studies.audit.documents import Contradiction
 from reference import Semantics
 
@@ -27,7 +27,7 @@ FIELDS = [field.name for field in dataclasses.fields(Semantics)]
 class Audited(msgspec.Struct):
     """What an audit left beside a run. inapplicable: why a field means nothing, by implementation and field."""
 
-    proofs: dict[tuple[str, str], list[Cell]] = {}
+    proofs: dict[tuple[str, str], list[FieldFinding]] = {}
     inapplicable: dict[tuple[str, str], str] = {}
     contradictions: list[Contradiction] = []
 
@@ -43,7 +43,7 @@ class Promise(msgspec.Struct):
     differs: bool
     elsewhere: list[str]
     cites: list[str]
-    proofs: list[Cell] = []
+    proofs: list[FieldFinding] = []
     inapplicable: str = ""
 
     @property
@@ -53,23 +53,23 @@ class Promise(msgspec.Struct):
         return next((status for status in ("refuted", "undetermined", "proven") if status in found), "")
 
 
-class Row(msgspec.Struct):
+class PromiseRow(msgspec.Struct):
     """One implementation."""
 
     implementation: str
     promises: dict[str, Promise]
 
 
-def matrix(run: Run, audited: Audited) -> list[Row]:
+def matrix(run: Run, audited: Audited) -> list[PromiseRow]:
     """Return a row for each implementation that has a statement."""
-    rows = list[Row]()
+    rows = list[PromiseRow]()
     for record in run.implementations:
         if record.statement:
             promised = {field: _promise(record, field) for field in FIELDS}
             for field, promise in promised.items():
                 promise.proofs = audited.proofs.get((record.id, field), [])
                 promise.inapplicable = audited.inapplicable.get((record.id, field), "")
-            rows.append(Row(record.id, promised))
+            rows.append(PromiseRow(record.id, promised))
     return rows
 
 
@@ -121,7 +121,7 @@ def audit(folder: Path) -> Audited:
     return audited
 
 
-def said(proof: Cell) -> str:
+def said(proof: FieldFinding) -> str:
     """Return a proof in words."""
     words = [f"{_text(proof.value)}: {proof.status}", proof.why, proof.divergence and f"divergence {proof.divergence}"]
     if proof.witness:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from conformance.model.results import Result
-from conformance.report.entries import Entry
+from conformance.report.entries import ReportedResult
 
 KEPT_FAILURES = 12_000
 """How many failures are kept as rows at most; the worst of each kind first."""
@@ -20,7 +20,7 @@ NOT_ASKED = "not asked"
 """Instead of a verdict: a failure of another run that this one says nothing of."""
 
 
-class Kind(NamedTuple):
+class ResultGroup(NamedTuple):
     """What the page filters by."""
 
     implementation: str
@@ -36,24 +36,26 @@ class Kind(NamedTuple):
 class Count(NamedTuple):
     """How many results are of one kind, the largest ρ among them, and those kept as rows."""
 
-    kind: Kind
+    kind: ResultGroup
     number: int
     worst: float
-    rows: list[Entry]
+    rows: list[ReportedResult]
 
 
-def kind(entry: Entry, dtype: str) -> Kind:
+def kind(entry: ReportedResult, dtype: str) -> ResultGroup:
     """Return what the page filters an entry by."""
     r = entry.result
     gone = entry.change in ("fixed", "vanished") and r.failed
     divergences = ", ".join(entry.divergences)
     verdict = NOT_ASKED if gone else r.verdict
-    return Kind(r.implementation, entry.column, entry.check, dtype, verdict, entry.standing, entry.change, divergences)
+    return ResultGroup(
+        r.implementation, entry.column, entry.check, dtype, verdict, entry.standing, entry.change, divergences
+    )
 
 
-def tally(entries: Iterable[Entry], dtype: Callable[[Result], str]) -> list[Count]:
+def tally(entries: Iterable[ReportedResult], dtype: Callable[[Result], str]) -> list[Count]:
     """Return the kinds of results in a stable order, each counted, with the rows that are kept of it."""
-    found: dict[Kind, list[Entry]] = {}
+    found: dict[ResultGroup, list[ReportedResult]] = {}
     for entry in entries:
         found.setdefault(kind(entry, dtype(entry.result)), []).append(entry)
     share = _share([len(of_kind) for key, of_kind in found.items() if _counts(key)])
@@ -63,7 +65,7 @@ def tally(entries: Iterable[Entry], dtype: Callable[[Result], str]) -> list[Coun
     ]
 
 
-def _counts(key: Kind) -> bool:
+def _counts(key: ResultGroup) -> bool:
     return key.verdict in ("FAIL", "ERROR", NOT_ASKED) or bool(key.change)
 
 
@@ -77,13 +79,13 @@ def _share(sizes: list[int]) -> int:
     return max(sizes, default=0)
 
 
-def _chosen(of_kind: list[Entry], share: int) -> list[Entry]:
+def _chosen(of_kind: list[ReportedResult], share: int) -> list[ReportedResult]:
     if len(of_kind) <= max(share, KEPT_OTHERS):
         return of_kind
     return heapq.nlargest(max(share, KEPT_OTHERS), of_kind, key=_order)
 
 
-def _order(entry: Entry) -> tuple[float, int]:
+def _order(entry: ReportedResult) -> tuple[float, int]:
     """Order by ρ, and equals by a hash, so that a kind's rows do not all come from one case."""
     r = entry.result
     return r.size, zlib.crc32(f"{r.case} {r.step}".encode())

@@ -15,7 +15,7 @@ from conformance.model.errors import InvalidInput
 from conformance.model.results import Run
 from conformance.report import coverage, data, drill, groups, history, overview, plots, promises
 from conformance.report.dtypes import dtype_of
-from conformance.report.entries import CHANGES, STANDINGS, Entry, entries
+from conformance.report.entries import CHANGES, STANDINGS, ReportedResult, entries
 from conformance.report.material import Material
 from conformance.report.svg import SHAPES, sparkline
 from conformance.report.tally import Count, tally
@@ -144,11 +144,11 @@ def _reasons(known: list[Divergence]) -> dict[str, str]:
     return {d.id: f"{d.reason} ({d.rule}; {d.link})" for d in known}
 
 
-def _command(run: Run, folder: Path, entry: Entry) -> str:
+def _command(run: Run, folder: Path, entry: ReportedResult) -> str:
     return commands.replay(run, entry.result, folder) if entry.result.case in run.cases else ""
 
 
-def _facts(run: Run, known: list[Divergence], entry: Entry) -> dict[str, Any]:
+def _facts(run: Run, known: list[Divergence], entry: ReportedResult) -> dict[str, Any]:
     """Return what is said of one failure beside its numbers."""
     case = run.cases.get(entry.result.case)
     return {"summary": case.summary if case else "", "reasons": [d for d in known if d.id in entry.divergences]}

@@ -10,7 +10,7 @@ from pathlib import Path
 from conformance.hosts import availability, going_on
 from conformance.hosts import environment as env
 from conformance.hosts.in_process import LocalWorker
-from conformance.hosts.roster import Entry, environments
+from conformance.hosts.roster import RosterEntry, environments
 from conformance.model.case import Case
 from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply
@@ -21,7 +21,7 @@ from conformance.runs.campaign import Options
 Ask = Callable[[Case], Reply]
 
 
-def each(options: Options) -> Iterator[tuple[Entry, ImplementationRecord, Ask]]:
+def each(options: Options) -> Iterator[tuple[RosterEntry, ImplementationRecord, Ask]]:
     """Yield every implementation with its record and a function that asks it, valid until the next.
 
     Each environment is started once. Raise Incomplete where an implementation is not available.
@@ -38,4 +38,4 @@ def each(options: Options) -> Iterator[tuple[Entry, ImplementationRecord, Ask]]:
 
 
 def _ask(worker: env.Worker | LocalWorker, identity: str, statement: Statement, case: Case) -> Reply:
-    return next(going_on.ask(worker, [going_on.Asked(0, case, [identity])], {identity: statement}))
+    return next(going_on.ask(worker, [going_on.AskedCase(0, case, [identity])], {identity: statement}))

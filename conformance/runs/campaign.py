@@ -23,7 +23,7 @@ from conformance.hosts import environment as env
 from conformance.hosts.environment import Limits, Worker, WorkerDied
 from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.machine import describe_host
-from conformance.hosts.roster import Entry, environments
+from conformance.hosts.roster import RosterEntry, environments
 from conformance.judging.judgment import judge
 from conformance.model import excluded, results
 from conformance.model.case import Case
@@ -33,7 +33,7 @@ from conformance.model.outcome import Reply, encode_reply
 from conformance.model.results import ImplementationRecord, Record, Result
 from conformance.model.statement import Statement
 from conformance.runs import commands
-from conformance.runs.run_case import Item
+from conformance.runs.run_case import RunCase
 from conformance.runs.run_file import RunFile
 
 
@@ -46,7 +46,7 @@ class Options(msgspec.Struct, frozen=True):
     judged, ask the rest.
     """
 
-    entries: list[Entry]
+    entries: list[RosterEntry]
     out: Path
     seed: int = 0
     cases: int = strategies.DEFAULT
@@ -119,24 +119,24 @@ class Campaign:
             f"{self._file.path}; make room, and go on: {again}"
         )
 
-    def _items(self) -> list[Item]:
+    def _items(self) -> list[RunCase]:
         drawn: list[tuple[strategies.Recipe | corpus.Named, Case]] = []
         began = time.thread_time()
         drawn += strategies.cases(self.options.seed, self.options.cases)
         self.cpu["generating"] += time.thread_time() - began
         drawn += [(named, named.case) for named in corpus.read()] if self.options.corpus else []
-        items = [Item(i, origin, case) for i, (origin, case) in enumerate(drawn)]
+        items = [RunCase(i, origin, case) for i, (origin, case) in enumerate(drawn)]
         for item in filter(self._is_in_shard, items):
             record = item.record()
             (self.options.out / record.file).write_bytes(encode_case(item.case, sealed=True))
             self._write(record)
         return items
 
-    def _is_in_shard(self, item: Item) -> bool:
+    def _is_in_shard(self, item: RunCase) -> bool:
         number, shards = self.options.shard
         return item.index % shards == number - 1
 
-    def _host(self, host: env.Environment, items: list[Item]) -> None:
+    def _host(self, host: env.Environment, items: list[RunCase]) -> None:
         """Run one environment from its worker's start to its end, when its turn comes."""
         with self._jobs:
             try:
@@ -146,7 +146,7 @@ class Campaign:
                 self._unwritten = self._unwritten or error
                 self._stop.set()
 
-    def _host_now(self, host: env.Environment, items: list[Item]) -> None:
+    def _host_now(self, host: env.Environment, items: list[RunCase]) -> None:
         entries = [entry for entry in self.options.entries if entry.host == host.name]
         try:
             worker = self._worker(host)
@@ -173,7 +173,7 @@ class Campaign:
     def _started(self, name: str, pid: int) -> None:
         self._write(results.WorkerRecord(name, pid))
 
-    def _available(self, entries: list[Entry], worker: Worker | LocalWorker) -> list[Entry]:
+    def _available(self, entries: list[RosterEntry], worker: Worker | LocalWorker) -> list[RosterEntry]:
         """Record what the worker can host, and return it."""
         announced = {listing.id: listing for listing in worker.hello.implementations}
         for entry in entries:
@@ -181,11 +181,11 @@ class Campaign:
             self._listed(entry, availability.record(entry, listing, worker.hello.versions))
         return [entry for entry in entries if (a := announced.get(entry.id)) and a.available]
 
-    def _missing(self, entries: list[Entry], reason: str) -> None:
+    def _missing(self, entries: list[RosterEntry], reason: str) -> None:
         for entry in entries:
             self._listed(entry, availability.record(entry, reason, {}))
 
-    def _listed(self, entry: Entry, record: ImplementationRecord) -> None:
+    def _listed(self, entry: RosterEntry, record: ImplementationRecord) -> None:
         self._write(record)
         if record.available:
             return
@@ -194,25 +194,25 @@ class Campaign:
         tell = self.progress.note if optional else self._incomplete
         tell(f"{record.id} is not available: {record.reason}")
 
-    def _ask(self, worker: Worker | LocalWorker, entries: list[Entry], items: list[Item]) -> None:
+    def _ask(self, worker: Worker | LocalWorker, entries: list[RosterEntry], items: list[RunCase]) -> None:
         by_id = {entry.id: entry for entry in entries}
         pooled = {entry.id: _pooled(entry.statement, items) for entry in entries}
         asked = {item.index: [e.id for e in entries if self._is_asked(item, e, pooled[e.id])] for item in items}
         self.progress.started(worker.environment.name, sum(len(ids) for ids in asked.values()))
         self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
 
-        def questions() -> Iterator[going_on.Asked]:
+        def questions() -> Iterator[going_on.AskedCase]:
             for item in items:
                 if self._stop.is_set():
                     return
                 if asked[item.index]:
-                    yield going_on.Asked(item.index, item.case, asked[item.index])
+                    yield going_on.AskedCase(item.index, item.case, asked[item.index])
 
         for reply in going_on.ask(worker, questions(), {entry.id: entry.statement for entry in entries}):
             self.judged(items[reply.request], by_id[reply.implementation], reply)
             self.progress.advanced(worker.environment.name)
 
-    def _tell_unasked(self, entries: list[Entry], asked: set[str]) -> None:
+    def _tell_unasked(self, entries: list[RosterEntry], asked: set[str]) -> None:
         """Tell of each implementation that no case is asked of, and which facts exclude it."""
         with self._lock:
             why = [(r.implementation, r.reason) for r in self.records if isinstance(r, Result) and r.reason]
@@ -222,7 +222,7 @@ class Campaign:
                 own = excluded.brief((name, reason) for name, reason in why if name == entry.id)
                 self.progress.note(f"{entry.id} is asked nothing: {own or 'no case of its signatures'}; ask more cases")
 
-    def _is_asked(self, item: Item, entry: Entry, pooled: list[strategies.Signature]) -> bool:
+    def _is_asked(self, item: RunCase, entry: RosterEntry, pooled: list[strategies.Signature]) -> bool:
         """Whether an implementation gets a case; a compiled one gets pooled signatures only."""
         if (item.id, entry.id) in self._answered or not self._is_in_shard(item):
             return False
@@ -234,10 +234,10 @@ class Campaign:
             self._write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
         return not reason and (not entry.statement.compiled or named or item.signature in pooled)
 
-    def judged(self, item: Item, entry: Entry, reply: Reply) -> list[Result]:
+    def judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> list[Result]:
         """Judge an answer, and write and return the verdicts."""
         began = time.thread_time()
-        found = judge(item.id, item.question, entry.statement, reply)
+        found = judge(item.id, item.exact_case, entry.statement, reply)
         self._took({entry.id: reply.cpu, "judging": time.thread_time() - began})
         if any(result.failed for result in found):
             file = self.options.out / results.answer_file(item.id, entry.id)
@@ -305,7 +305,7 @@ class Campaign:
         return end
 
 
-def _pooled(statement: Statement, items: list[Item]) -> list[strategies.Signature]:
+def _pooled(statement: Statement, items: list[RunCase]) -> list[strategies.Signature]:
     """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature.
 
     Of features it can pay for twice as many: most of their cases compile what plain ones compile too.

@@ -6,13 +6,13 @@ import msgspec
 import numpy as np
 
 from conformance.judging import expectation
-from conformance.judging.bounds.batch import Batch
-from conformance.judging.question import Plan, Question
+from conformance.judging.bounds.batch import BatchStatistics
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.model.outcome import Outputs
 from conformance.model.results import Deviation, Result, Rho
 from conformance.model.statement import recorded
 from conformance.runs import summary
-from conformance.runs.recording import Answer, Recording
+from conformance.runs.recording import RecordedAnswer, Recording
 from reference.precision import widened
 from reference.spec import Array
 
@@ -63,44 +63,46 @@ class Channel(msgspec.Struct, frozen=True):
 
 def explain(recording: Recording) -> list[Place]:
     """Return every output of every step that somebody was judged in, those with failures first."""
-    question = Question(recording.case)
-    by_place: dict[tuple[int, str], list[tuple[Answer, Result]]] = {}
+    exact_case = ExactCase(recording.case)
+    by_place: dict[tuple[int, str], list[tuple[RecordedAnswer, Result]]] = {}
     for answer in recording.answers:
         for result in answer.results:
             by_place.setdefault((result.step, result.output), []).append((answer, result))
-    places = [_place(question, step, output, found) for (step, output), found in sorted(by_place.items()) if step >= 0]
+    places = [
+        _place(exact_case, step, output, found) for (step, output), found in sorted(by_place.items()) if step >= 0
+    ]
     return sorted(places, key=lambda place: not any(off.failed for off in place.deviations))
 
 
-def _place(question: Question, step: int, output: str, found: list[tuple[Answer, Result]]) -> Place:
+def _place(exact_case: ExactCase, step: int, output: str, found: list[tuple[RecordedAnswer, Result]]) -> Place:
     offs = [
         Off(
             result.implementation,
             result.verdict,
             None if result.rho is msgspec.UNSET else result.rho,
             result.deviation,
-            _channel(question, step, output, result.deviation),
+            _channel(exact_case, step, output, result.deviation),
             result.reason,
             summary.not_finite(result),
         )
         for _, result in found
     ]
     offs.sort(key=lambda off: (not off.failed, -summary.as_number(off.rho), off.implementation))
-    return Place(step, found[0][1].mode, output, offs, _camps(question, step, output, found))
+    return Place(step, found[0][1].mode, output, offs, _camps(exact_case, step, output, found))
 
 
-def _channel(question: Question, step: int, output: str, worst: Deviation | None) -> Channel | None:
+def _channel(exact_case: ExactCase, step: int, output: str, worst: Deviation | None) -> Channel | None:
     """Return the channel that the worst element belongs to; None where there is no such element."""
     if worst is None:
         return None
-    batch = question.whole(step)
+    batch = exact_case.whole(step)
     index = tuple(worst.index) if output in _LIKE_X else _aligned(batch, worst.index)
     here = tuple(0 if size == 1 else i for i, size in zip(index, batch.mean.shape, strict=True))
     mean, deviation = float(batch.mean[here]), float(np.sqrt(max(float(batch.variance[here]), 0.0)))
     return Channel(batch.count, mean, deviation, abs(mean) / deviation if deviation else None)
 
 
-def _aligned(batch: Batch, index: list[int]) -> tuple[int, ...]:
+def _aligned(batch: BatchStatistics, index: list[int]) -> tuple[int, ...]:
     """Return the index of a kept statistic as one of the batch."""
     kept = [axis for axis in range(len(batch.shape)) if axis not in batch.axes]
     aligned = [0] * len(batch.shape)
@@ -109,7 +111,9 @@ def _aligned(batch: Batch, index: list[int]) -> tuple[int, ...]:
     return tuple(aligned)
 
 
-def _camps(question: Question, step: int, output: str, found: list[tuple[Answer, Result]]) -> list[list[str]]:
+def _camps(
+    exact_case: ExactCase, step: int, output: str, found: list[tuple[RecordedAnswer, Result]]
+) -> list[list[str]]:
     """Group the answers: one joins the first camp whose first array it is within both bounds of."""
     right = [result.implementation for _, result in found if result.verdict == "PASS"]
     camps: list[tuple[Array | None, list[str]]] = [(None, ["the reference", *right])]
@@ -117,7 +121,7 @@ def _camps(question: Question, step: int, output: str, found: list[tuple[Answer,
         if result.verdict != "FAIL":
             continue
         array = _array(answer, step, output)
-        bound = _allowed(question, answer, step, output)
+        bound = _allowed(exact_case, answer, step, output)
         home = next((c for c in camps[1:] if _agree(c[0], array, bound)), None)
         if home:
             home[1].append(result.implementation)
@@ -126,18 +130,18 @@ def _camps(question: Question, step: int, output: str, found: list[tuple[Answer,
     return [names for _, names in camps]
 
 
-def _array(answer: Answer, step: int, output: str) -> Array | None:
+def _array(answer: RecordedAnswer, step: int, output: str) -> Array | None:
     """Return what was answered, None where no array was, or it was not kept."""
     outcome = answer.reply.outcomes[step] if answer.reply and step < len(answer.reply.outcomes) else None
     found = outcome.tensors.get(output) if isinstance(outcome, Outputs) else None
     return None if found is None else widened(found, np.float64)
 
 
-def _allowed(question: Question, answer: Answer, step: int, output: str) -> Array | None:
+def _allowed(exact_case: ExactCase, answer: RecordedAnswer, step: int, output: str) -> Array | None:
     """Return the error that was allowed, per element."""
-    plan = Plan(question, recorded(answer.record))
+    promise = Promise(exact_case, recorded(answer.record))
     with np.errstate(all="ignore"):
-        expected = expectation.trajectory(plan, answer.reply.refused if answer.reply else frozenset())[step]
+        expected = expectation.trajectory(promise, answer.reply.refused if answer.reply else frozenset())[step]
     return None if not isinstance(expected, dict) or output not in expected else expected[output].bound
 
 

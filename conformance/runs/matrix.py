@@ -25,7 +25,7 @@ _FEATURES = {
 }
 
 
-class Line(msgspec.Struct):
+class MatrixRow(msgspec.Struct):
     """One implementation: judged arrays per column, dtype and rank, those that failed, and why a column is empty."""
 
     id: str
@@ -36,7 +36,7 @@ class Line(msgspec.Struct):
     empty: dict[str, str]
 
 
-def lines(run: Run) -> list[Line]:
+def lines(run: Run) -> list[MatrixRow]:
     """Return a line for each implementation that the run judged, in its order."""
     counts: defaultdict[str, dict[str, Counter[str]]] = defaultdict(
         lambda: {name: Counter() for name in ("judged", "failed", "dtypes", "ranks")}
@@ -64,11 +64,11 @@ def _columns(result: Result, signature: dict[str, Any]) -> list[str]:
     return [_TANGENTS.get(result.output, plain), *_FEATURES.get(signature.get("feature", ""), ())]
 
 
-def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) -> Line:
+def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) -> MatrixRow:
     judged = dict(counts["judged"])
     empty = {column: _reason(column, statement) for column in COLUMNS if not judged.get(column)}
     failed, dtypes, ranks = (dict(sorted(counts[name].items())) for name in ("failed", "dtypes", "ranks"))
-    return Line(identity, judged, failed, dtypes, ranks, empty)
+    return MatrixRow(identity, judged, failed, dtypes, ranks, empty)
 
 
 def _reason(column: str, statement: Statement) -> str:
@@ -76,7 +76,7 @@ def _reason(column: str, statement: Statement) -> str:
     return "" if statement.offers(column) else statement.lacks.get(column, "")
 
 
-def gaps(table: list[Line]) -> list[str]:
+def gaps(table: list[MatrixRow]) -> list[str]:
     """Return a line for each empty cell without a stated reason."""
     return [
         f"{line.id}: nothing judged for {column}, and its statement does not say why"
@@ -86,7 +86,7 @@ def gaps(table: list[Line]) -> list[str]:
     ]
 
 
-def as_markdown(table: list[Line], run: Run) -> str:
+def as_markdown(table: list[MatrixRow], run: Run) -> str:
     """Return the table with its counts, the reasons as numbered notes."""
     notes = {reason: n for n, reason in enumerate(sorted({r for line in table for r in line.empty.values() if r}), 1)}
     head = ["implementation", *COLUMNS, "dtypes", "ranks"]
@@ -101,14 +101,14 @@ def as_markdown(table: list[Line], run: Run) -> str:
     return _PAGE.format(body=body, notes=said, seed=run.header.seed, cases=run.header.cases, versions=listed)
 
 
-def _row(line: Line, notes: dict[str, int]) -> list[str]:
+def _row(line: MatrixRow, notes: dict[str, int]) -> list[str]:
     cells = [_cell(line, column, notes) for column in COLUMNS]
     short = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
     dtypes = ", ".join(f"{short[name]} {count}" for name, count in line.dtypes.items())
     return [f"`{line.id}`", *cells, dtypes, ", ".join(f"{rank}: {count}" for rank, count in line.ranks.items())]
 
 
-def _cell(line: Line, column: str, notes: dict[str, int]) -> str:
+def _cell(line: MatrixRow, column: str, notes: dict[str, int]) -> str:
     if column in line.empty:
         return f"[{notes[line.empty[column]]}](#why-a-cell-is-empty)" if line.empty[column] else "**none**"
     failed = line.failed.get(column)

@@ -25,7 +25,7 @@ SCHEMA = 1
 _KEY = "recorded"
 
 
-class Answer(msgspec.Struct, frozen=True):
+class RecordedAnswer(msgspec.Struct, frozen=True):
     """What one implementation answered, and what was judged of it. reply: None where only the judgment was kept."""
 
     record: ImplementationRecord
@@ -38,7 +38,7 @@ class Recording(msgspec.Struct, frozen=True):
 
     name: str
     case: Case
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[RecordedAnswer, ...] = ()
     environment: dict[str, Any] = {}
     extra: dict[str, str] = {}
 
@@ -51,13 +51,13 @@ class Recording(msgspec.Struct, frozen=True):
 class _Recorded(msgspec.Struct):
     schema: int
     environment: dict[str, Any]
-    answers: list[Answer]
+    answers: list[RecordedAnswer]
 
 
 def write(recording: Recording, path: Path) -> Path:
     """Write a recording and return its path; the same recording gives the same bytes."""
     tensors: dict[str, Any] = {}
-    bare: list[Answer] = []
+    bare: list[RecordedAnswer] = []
     for n, answer in enumerate(recording.answers):
         reply, arrays = split_reply(answer.reply) if answer.reply else (None, {})
         tensors |= {f"{REPLY}{n}.{name}": array for name, array in arrays.items()}
@@ -101,7 +101,7 @@ def _recorded(text: str) -> _Recorded:
     return msgspec.json.decode(text, type=_Recorded)
 
 
-def _with_arrays(answer: Answer, n: int, tensors: dict[str, Any]) -> Answer:
+def _with_arrays(answer: RecordedAnswer, n: int, tensors: dict[str, Any]) -> RecordedAnswer:
     if answer.reply is None:
         return answer
     own = f"{n}."
@@ -127,11 +127,11 @@ def of_run(folder: Path, wanted: str = "") -> Iterator[Recording]:
             yield Recording(run.cases[case].name or case, read_back, tuple(answers), run.header.environment, extra)
 
 
-def _of_run(folder: Path, record: ImplementationRecord, found: list[Result]) -> Answer:
+def _of_run(folder: Path, record: ImplementationRecord, found: list[Result]) -> RecordedAnswer:
     path = folder / results.answer_file(found[0].case, record.id)
     if not any(result.failed for result in found):
-        return Answer(record, tuple(found))
+        return RecordedAnswer(record, tuple(found))
     try:
-        return Answer(record, tuple(found), decode_reply(path.read_bytes()))
+        return RecordedAnswer(record, tuple(found), decode_reply(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: the answer that failed cannot be read ({error}); run again") from error

@@ -11,30 +11,30 @@ import msgspec
 
 from conformance.hosts import availability, going_on
 from conformance.hosts.roster import environments
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Case, case_id
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord, Result
 from conformance.model.statement import every_step, recorded
 from conformance.runs.campaign import Options
-from conformance.runs.recording import Answer, Recording
+from conformance.runs.recording import RecordedAnswer, Recording
 
 Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ReplayedCase(msgspec.Struct, frozen=True):
     """A case asked again: the answers, and for each implementation that could not be asked a line that says why.
 
     unsupported: why it was not asked, by id: which fact, which value, what is supported.
     """
 
-    answers: list[Answer]
+    answers: list[RecordedAnswer]
     missing: dict[str, str]
     unsupported: dict[str, str]
 
 
-def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = None) -> list[Asked]:
+def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = None) -> list[ReplayedCase]:
     """Ask implementations the cases that they support, each environment started once.
 
     wanted: the ids to ask, for each case; without it all that the options name.
@@ -44,7 +44,7 @@ def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = Non
     why = [{e.id: e.statement.unsupported(*known) for e in options.entries if e.id in only} for known, only in about]
     asked = [{identity for identity, reason in of_case.items() if not reason} for of_case in why]
     entries = [entry for entry in options.entries if any(entry.id in ids for ids in asked)]
-    questions, found = [Question(case) for case in cases], [_unasked(of_case) for of_case in why]
+    exact_cases, found = [ExactCase(case) for case in cases], [_unasked(of_case) for of_case in why]
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, options.interpreters):
             hosted, log = [e for e in entries if e.host == host.name], Path(folder) / f"{host.name}.log"
@@ -56,30 +56,30 @@ def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = Non
                 ready = {record.id: record for record in records if record.available}
                 asking, promised = _questions(cases, asked, list(ready)), {e.id: e.statement for e in hosted}
                 for reply in going_on.ask(worker, asking, promised) if worker else ():
-                    found[reply.request].answers.append(_answer(questions[reply.request], ready, reply))
+                    found[reply.request].answers.append(_answer(exact_cases[reply.request], ready, reply))
     return found
 
 
-def _unasked(why: dict[str, str]) -> Asked:
-    return Asked([], {}, {identity: reason for identity, reason in why.items() if reason})
+def _unasked(why: dict[str, str]) -> ReplayedCase:
+    return ReplayedCase([], {}, {identity: reason for identity, reason in why.items() if reason})
 
 
-def _questions(cases: list[Case], asked: list[set[str]], ready: list[str]) -> Iterator[going_on.Asked]:
+def _questions(cases: list[Case], asked: list[set[str]], ready: list[str]) -> Iterator[going_on.AskedCase]:
     for number, (case, ids) in enumerate(zip(cases, asked, strict=True)):
         if names := [name for name in ready if name in ids]:
-            yield going_on.Asked(number, case, names)
+            yield going_on.AskedCase(number, case, names)
 
 
-def _answer(question: Question, records: dict[str, ImplementationRecord], reply: Reply) -> Answer:
+def _answer(exact_case: ExactCase, records: dict[str, ImplementationRecord], reply: Reply) -> RecordedAnswer:
     record = records[reply.implementation]
     statement = recorded(record)
-    return Answer(record, tuple(judge(case_id(question.case), question, statement, reply)), reply)
+    return RecordedAnswer(record, tuple(judge(case_id(exact_case.case), exact_case, statement, reply)), reply)
 
 
-def judged_again(recording: Recording) -> list[Answer]:
+def judged_again(recording: Recording) -> list[RecordedAnswer]:
     """Return the recorded answers judged anew: by today's bounds, and without any framework."""
-    question = Question(recording.case)
-    return [_answer(question, {a.record.id: a.record}, a.reply) for a in recording.answers if a.reply]
+    exact_case = ExactCase(recording.case)
+    return [_answer(exact_case, {a.record.id: a.record}, a.reply) for a in recording.answers if a.reply]
 
 
 def word(now: tuple[Result, ...], before: tuple[Result, ...] | None) -> Word:

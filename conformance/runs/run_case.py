@@ -11,7 +11,7 @@ import numpy as np
 
 from conformance.cases.corpus import Named
 from conformance.cases.strategies import Recipe, Signature
-from conformance.judging.question import Question
+from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
 from conformance.model.results import CaseRecord
 from conformance.model.statement import every_step
@@ -19,7 +19,7 @@ from conformance.model.statement import every_step
 WELL_POSED_CONDITIONING = 1e3
 
 
-class Item:
+class RunCase:
     """A case of this run, its id and recipe, and what all implementations share in judging it."""
 
     def __init__(self, index: int, origin: Recipe | Named, case: Case) -> None:
@@ -32,14 +32,14 @@ class Item:
         return self.origin.signature if isinstance(self.origin, Recipe) and self.origin.pooled else None
 
     @functools.cached_property
-    def question(self) -> Question:
+    def exact_case(self) -> ExactCase:
         """The case at the reference's precision."""
-        return Question(self.case)
+        return ExactCase(self.case)
 
     def record(self) -> CaseRecord:
         """Return what the run file says of the case."""
         with np.errstate(all="ignore"):  # of no value there is no mean, and a constant has no conditioning
-            case, conditioning, n = self.case, self._conditioning(), self.question.whole(0).count
+            case, conditioning, n = self.case, self._conditioning(), self.exact_case.whole(0).count
         well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
         modes = " ".join(step.mode for step in case.steps)
         finite = conditioning if math.isfinite(conditioning) else None
@@ -56,7 +56,7 @@ class Item:
         """Return the largest |mean| / standard deviation of any channel of any batch."""
         largest = 0.0
         for t in range(len(self.case.steps)):
-            batch = self.question.whole(t)
+            batch = self.exact_case.whole(t)
             ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
             largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max(initial=0)))
         return largest

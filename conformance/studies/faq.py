@@ -12,7 +12,7 @@ import numpy as np
 from conformance.cases import corpus
 from conformance.hosts import roster
 from conformance.judging import expectation
-from conformance.judging.question import Plan, Question
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.judging.simulation import simulate
 from conformance.model.errors import InvalidInput
 from conformance.model.statement import Rule, Statement, facts
@@ -36,7 +36,7 @@ class Show(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     numerics: dict[str, Any] = {}
 
 
-class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FaqEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A question and its answer. Fields: see `faq.toml`."""
 
     id: str
@@ -55,7 +55,7 @@ class Number(msgspec.Struct, frozen=True):
     value: str
 
 
-class Answer(msgspec.Struct, frozen=True):
+class FaqAnswer(msgspec.Struct, frozen=True):
     """An answer. witness: the case's file. means: implementations by the value that their statement promises."""
 
     id: str
@@ -67,15 +67,15 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    question: list[Asked]
+    question: list[FaqEntry]
 
 
-def read() -> list[Asked]:
+def read() -> list[FaqEntry]:
     """Return every question, in the order in which they are listed."""
     return msgspec.convert(tomllib.loads(FILE.read_text(encoding="utf-8")), _File).question
 
 
-def matching(words: tuple[str, ...]) -> list[Asked]:
+def matching(words: tuple[str, ...]) -> list[FaqEntry]:
     """Return the question of that id, or those in whose id or wording every word is; raise InvalidInput if none is.
 
     >>> [question.id for question in matching(("last", "batch"))], [question.id for question in matching(("crash",))]
@@ -99,15 +99,15 @@ def path(name: str) -> Path:
     return next(file for folder in FOLDERS if (file := folder / f"{name}.json").exists())
 
 
-def answered(question: Asked) -> Answer:
+def answered(question: FaqEntry) -> FaqAnswer:
     """Return a question's answer, its numbers computed by the reference from the witness."""
     numbers = [Number(show.says, shown(show, question.case)) for show in question.shows]
-    return Answer(question.id, question.asks, question.answer, numbers, means(question), str(path(question.case)))
+    return FaqAnswer(question.id, question.asks, question.answer, numbers, means(question), str(path(question.case)))
 
 
 def shown(show: Show, case: str) -> str:
     """Return what a number is, in words."""
-    question = Question(witness(show.case or case).case)
+    question = ExactCase(witness(show.case or case).case)
     found = simulate(question, Semantics(**show.semantics))[show.step]
     if isinstance(found, Refusal):
         return f"refused: {found}"
@@ -117,11 +117,11 @@ def shown(show: Show, case: str) -> str:
     return str(value.shape) if show.what == "shape" else _digits(value[tuple(show.index)] if show.index else value)
 
 
-def _bound(question: Question, show: Show) -> Any:
+def _bound(question: ExactCase, show: Show) -> Any:
     rule = Rule("asked", semantics=show.semantics, numerics=show.numerics)
     promised = Statement(id="asked", packages=[], documentation="", conventions={}, rules=[rule])
     with np.errstate(all="ignore"):
-        answers = expectation.trajectory(Plan(question, promised))[show.step]
+        answers = expectation.trajectory(Promise(question, promised))[show.step]
     assert not isinstance(answers, Refusal)
     return answers[show.output].bound
 
@@ -135,7 +135,7 @@ def _digits(value: Any) -> str:
     return ", ".join(f"{float(v):.6g}" for v in np.ravel(value))
 
 
-def means(question: Asked) -> dict[str, list[str]]:
+def means(question: FaqEntry) -> dict[str, list[str]]:
     """Return which implementations mean what, by the field, or the convention, that the question is about."""
     found: dict[str, list[str]] = {}
     for entry in roster.select(()):
@@ -145,7 +145,7 @@ def means(question: Asked) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def _meant(question: Asked, statement: Statement) -> str | None:
+def _meant(question: FaqEntry, statement: Statement) -> str | None:
     """Return what an implementation means; None where it cannot be asked the witness, or that shows nothing."""
     if question.convention:
         return statement.conventions.get(question.convention)

@@ -10,14 +10,14 @@ from typing import Any, Literal
 import msgspec
 
 from conformance.gate import divergences
-from conformance.hosts.roster import Entry as Implementation
+from conformance.hosts.roster import RosterEntry
 from conformance.judging.judgment import judge
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord, Result, Rho
 from conformance.model.statement import Rule, Statement, step_facts
 from conformance.runs.campaign import Campaign, Options, Progress
-from conformance.runs.run_case import Item
+from conformance.runs.run_case import RunCase
 
 FILE = Path(__file__).with_name("recall.toml")
 Status = Literal["found", "not found", "not applicable"]
@@ -36,7 +36,7 @@ class Instead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(statement, rules=rules, refusals=[] if self.answers else statement.refusals)
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KnownReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Something publicly known. Fields: see `recall.toml`."""
 
     id: str
@@ -68,10 +68,10 @@ class Recalled(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def read(path: Path = FILE) -> list[Entry]:
+def read(path: Path = FILE) -> list[KnownReport]:
     """Return the recall list."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text())["entry"], list[Entry])
+        return msgspec.convert(tomllib.loads(path.read_text())["entry"], list[KnownReport])
     except (KeyError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InvalidInput(f"{path}: {error}; mend it there") from error
 
@@ -79,13 +79,13 @@ def read(path: Path = FILE) -> list[Entry]:
 class Recall(Campaign):
     """A run that judges every answer by what somebody would have expected, too."""
 
-    def __init__(self, options: Options, progress: Progress, entries: list[Entry]) -> None:
+    def __init__(self, options: Options, progress: Progress, entries: list[KnownReport]) -> None:
         super().__init__(options, progress)
         self.entries = entries
         self._known = {divergence.id: divergence for divergence in divergences.read()}
-        self._shown: dict[str, tuple[Item, Result]] = {}
+        self._shown: dict[str, tuple[RunCase, Result]] = {}
 
-    def judged(self, item: Item, entry: Implementation, reply: Reply) -> list[Result]:
+    def judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> list[Result]:
         """Judge an answer, and note the entries that it shows."""
         found = super().judged(item, entry, reply)
         for wanted in (e for e in self.entries if e.names(entry.id)):
@@ -97,7 +97,7 @@ class Recall(Campaign):
         return found
 
     def _showing(
-        self, wanted: Entry, item: Item, statement: Statement, reply: Reply, own: list[Result]
+        self, wanted: KnownReport, item: RunCase, statement: Statement, reply: Reply, own: list[Result]
     ) -> list[Result]:
         """Return the failures that show an entry: of what was expected instead, or of a known divergence."""
         if wanted.instead is None:
@@ -105,7 +105,7 @@ class Recall(Campaign):
             failed = [result for result in own if result.verdict == "FAIL" and result.step >= 0]
             return [r for r in failed if known and known.covers(step_facts(item.case, r.step) | {"output": r.output})]
         right = {(result.step, result.output) for result in own if result.verdict == "PASS"}
-        expected = judge(item.id, item.question, wanted.instead.of(statement), reply)
+        expected = judge(item.id, item.exact_case, wanted.instead.of(statement), reply)
         return [
             result
             for result in expected
@@ -119,7 +119,7 @@ class Recall(Campaign):
         records = [record for record in self.records if isinstance(record, ImplementationRecord)]
         return [self._recalled(entry, [r for r in records if entry.names(r.id)]) for entry in self.entries]
 
-    def _recalled(self, entry: Entry, records: list[ImplementationRecord]) -> Recalled:
+    def _recalled(self, entry: KnownReport, records: list[ImplementationRecord]) -> Recalled:
         about = (entry.title, entry.reference)
         if entry.id in self._shown:
             item, result = self._shown[entry.id]

@@ -19,8 +19,8 @@ import numpy as np
 from conformance.cases import strategies
 from conformance.hosts import roster
 from conformance.judging import derivatives, expectation
-from conformance.judging.question import Plan, Question
-from conformance.judging.step import OneStep
+from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.step import ExpectedStep
 from conformance.runs.campaign import Campaign, Options, Progress
 
 ELEMENTS = 10_000
@@ -51,7 +51,7 @@ def timed(module: ModuleType, names: Iterable[str]) -> list[Clock]:
 
 
 @np.errstate(all="ignore")
-def of_cases(cases: int, entries: list[roster.Entry]) -> list[list[float]]:
+def of_cases(cases: int, entries: list[roster.RosterEntry]) -> list[list[float]]:
     """Return the milliseconds of each part for each (case, implementation)."""
     found: list[list[float]] = []
     reference = timed(derivatives, REFERENCE)
@@ -59,20 +59,20 @@ def of_cases(cases: int, entries: list[roster.Entry]) -> list[list[float]]:
         if max(case.x(t).size for t in range(len(case.steps))) > ELEMENTS:
             continue
         for entry in entries:
-            plan = Plan(Question(case), entry.statement)
+            promise = Promise(ExactCase(case), entry.statement)
             times = [time.thread_time()]
             for t in range(len(case.steps)):
-                OneStep(plan, t)
+                ExpectedStep(promise, t)
             times.append(time.thread_time())
             before = sum(clock.seconds for clock in reference)
-            expectation.trajectory(plan)
+            expectation.trajectory(promise)
             times.append(time.thread_time())
             own = sum(clock.seconds for clock in reference) - before
             found.append([1e3 * (times[1] - times[0]), 1e3 * own, 1e3 * (times[2] - times[1] - own)])
     return found
 
 
-def shares_of_a_run(cases: int, entries: list[roster.Entry]) -> tuple[float, float, float]:
+def shares_of_a_run(cases: int, entries: list[roster.RosterEntry]) -> tuple[float, float, float]:
     """Return the host's CPU seconds of a run, those of judging, and those of expectations."""
     clocks = timed(expectation, ("trajectory", "after", "residual"))
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from conformance.runs import asking
 from conformance.runs.campaign import Options
 from conformance.studies.audit import fields, identifying, making, probes
 from conformance.studies.audit.auditing import Audit, Auditor
-from conformance.studies.audit.cells import Cell
+from conformance.studies.audit.cells import FieldFinding
 from conformance.studies.audit.identifying import Found, meant
 from reference import Semantics
 
@@ -97,14 +97,14 @@ def identified(audit: Audit, options: Options) -> Any:
         yield line
 
 
-def known_wrong(entry: roster.Entry, record: ImplementationRecord) -> bool:
+def known_wrong(entry: roster.RosterEntry, record: ImplementationRecord) -> bool:
     """Return whether y of a plain inference step is known to be wrong, by no formula."""
     case = probes.PROBES[0].make(making.PLACES[0])
     about = step_facts(case, len(case.steps) - 1) | {"output": "y"}
     return any(d.predicts.wrong and d.concerns(record) and d.covers(about) for d in divergences.read())
 
 
-def contains(found: Found, cells: list[Cell], entry: roster.Entry) -> bool:
+def contains(found: Found, cells: list[FieldFinding], entry: roster.RosterEntry) -> bool:
     """Return whether some semantics found have every value that the audit proved in the first place of the path."""
     place = next((place for place in found.places if place.dtype == "float32"), None)
     if place is None:

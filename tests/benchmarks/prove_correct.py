@@ -30,7 +30,7 @@ from conformance.cases import strategies  # noqa: E402
 from conformance.model.case import Case  # noqa: E402
 from conformance.model.codec import encode_case  # noqa: E402
 from conformance.model.results import Result  # noqa: E402
-from conformance.runs.run_case import Item  # noqa: E402
+from conformance.runs.run_case import RunCase  # noqa: E402
 
 PART = 3  # cases that one task asks
 
@@ -92,7 +92,7 @@ def asked(seed: int, cases: int, part: int, names: list[str], out: Path) -> Tall
     """Ask every way the part-th few cases of a seed, and keep those that raise an alarm."""
     tally, panel = Tally(), hosted(tuple(names))
     for index, (recipe, case) in list(enumerate(drawn(seed, cases)))[part * PART : (part + 1) * PART]:
-        item = Item(index, recipe, case)
+        item = RunCase(index, recipe, case)
         file = out / f"{item.id}.safetensors"
         with np.errstate(all="ignore"):
             found = list(panel.results(item))

@@ -25,7 +25,7 @@ from layer import Layer, Subject
 from named_faults import FAULTS, Fault
 
 from conformance.hosts import worker
-from conformance.model.case import Case, question
+from conformance.model.case import Case, content
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.results import ImplementationRecord
 from conformance.studies.hunt.hunting import Caught, Hunt
@@ -60,7 +60,7 @@ def hunted(fault: Fault, options: argparse.Namespace) -> list[Caught]:
 
 def asked(fault: Fault, case: Case) -> Reply:
     """Return the answer of the layer with the fault in it; what it raises is a refusal, as it is in a worker."""
-    seen = worker.Case(json.loads(json.dumps(question(case))), case.tensors, msgspec.to_builtins(SUBJECT.statement))
+    seen = worker.Case(json.loads(json.dumps(content(case))), case.tensors, msgspec.to_builtins(SUBJECT.statement))
     outcomes = list[Any]()
     try:
         with np.errstate(all="ignore"):

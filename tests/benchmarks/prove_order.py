@@ -28,7 +28,7 @@ import numpy as np
 from conformance.cases import corpus, strategies
 from conformance.hosts import roster
 from conformance.hosts.environment import Environment, Limits, Request, Worker, WorkerDied
-from conformance.hosts.targets import Entry
+from conformance.hosts.targets import RosterEntry
 from conformance.model.case import Case, Derivative, case_id
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Outputs, Reply
@@ -162,7 +162,7 @@ def _drawn(seed: int) -> list[Case]:
     return small + [named.case for named in corpus.read() if named.case.x(0).size <= LARGEST]
 
 
-def pool(entry: Entry, rng: np.random.Generator, seed: int, bases: int, most: int) -> Pool:
+def pool(entry: RosterEntry, rng: np.random.Generator, seed: int, bases: int, most: int) -> Pool:
     """Return a pool of some bases, first those without what is special, with some of their neighbours."""
     drawn, supported = _drawn(seed), functools.partial(_supported, entry)
     order = [drawn[i] for i in rng.permutation(len(drawn))]
@@ -179,7 +179,7 @@ def pool(entry: Entry, rng: np.random.Generator, seed: int, bases: int, most: in
     return Pool(cases, near)
 
 
-def _supported(entry: Entry, case: Case) -> bool:
+def _supported(entry: RosterEntry, case: Case) -> bool:
     try:
         return not entry.statement.unsupported(*every_step(case))
     except (KeyError, IndexError, ValueError):
@@ -214,7 +214,7 @@ def told(reply: Reply) -> Any:
     ]
 
 
-def prove(asked: Asked, entry: Entry, options: argparse.Namespace) -> tuple[Counter[str], Pool]:
+def prove(asked: Asked, entry: RosterEntry, options: argparse.Namespace) -> tuple[Counter[str], Pool]:
     """Ask an implementation its pairs; print and count where an answer depends on what was asked before."""
     rng = np.random.default_rng([options.seed, *entry.id.encode()])
     found = pool(entry, rng, options.seed, options.bases, options.pool)
@@ -296,7 +296,7 @@ def main() -> int:
     return 1 if total["different"] + total["differs from a process of its own"] else 0
 
 
-def of_environment(environment: Environment, entries: list[Entry], folder: Path, options: Any) -> Counter[str]:
+def of_environment(environment: Environment, entries: list[RosterEntry], folder: Path, options: Any) -> Counter[str]:
     """Prove it of what one environment hosts; where it cannot start, say so."""
     try:
         asked = Asked(environment, folder)

@@ -50,8 +50,8 @@ def records(number):
         recipe = {"signature": {"shape": [8, 3], "dtypes": {"x": DTYPES[case % 4]}}, "modes": "train infer"}
         summary = f"(8, 3) axis=1 {DTYPES[case % 4]} normal: train infer"
         yield CaseRecord(f"{case:016x}", case, cell, f"cases/{case:016x}.safetensors", summary, recipe, True, 1 + case)
-    questions = itertools.product(range(cases), ids, OUTPUTS)
-    for case, identity, (output, mode) in itertools.islice(questions, number):
+    exact_cases = itertools.product(range(cases), ids, OUTPUTS)
+    for case, identity, (output, mode) in itertools.islice(exact_cases, number):
         yield result(rng, f"{case:016x}", identity, output, mode)
     yield EndRecord(True, [], 1.0, {}, {})
 

@@ -17,9 +17,9 @@ import numpy as np
 from conformance.hosts import worker
 from conformance.hosts.roster import ADAPTERS
 from conformance.judging.bounds.bounds import rho
-from conformance.judging.expectation import Carried, OneStep, after, trajectory
-from conformance.judging.question import Plan, Question
-from conformance.model.case import Case, Step, question
+from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.expectation import ExpectedStep, StateWithError, after, trajectory
+from conformance.model.case import Case, Step, content
 from conformance.model.statement import Statement
 from reference import Spec, State
 
@@ -44,21 +44,21 @@ def case(rng: np.random.Generator, momentum: float) -> Case:
 def measure(subject: object, asked: Case) -> dict[str, float]:
     """Return the worst ρ of each way to bound the state."""
     statement = msgspec.convert(subject.statement, Statement)  # type: ignore[attr-defined]
-    fields = json.loads(json.dumps(question(asked)))
+    fields = json.loads(json.dumps(content(asked)))
     _, got = worker.run(subject, worker.Case(fields, asked.tensors, subject.statement))  # type: ignore[attr-defined]
-    plan = Plan(Question(asked), statement)
-    expected, worst = trajectory(plan), {"step": 0.0, "trajectory": 0.0, "naive": 0.0}
-    exact = Carried.exact(
+    promise = Promise(ExactCase(asked), statement)
+    expected, worst = trajectory(promise), {"step": 0.0, "trajectory": 0.0, "naive": 0.0}
+    exact = StateWithError.exact(
         State(asked.tensors["moving_mean"].astype(float), asked.tensors["moving_variance"].astype(float))
     )
     for t in range(STEPS):
         own = {name: got[f"{t}.{name}"] for name in ("moving_mean", "moving_variance")}
-        naive = OneStep(plan, t).after(exact)
-        answers = {"trajectory": expected[t], "naive": OneStep(plan, t).moving(exact, naive)}
-        exact = Carried.exact(naive.state)
+        naive = ExpectedStep(promise, t).after(exact)
+        answers = {"trajectory": expected[t], "naive": ExpectedStep(promise, t).moving(exact, naive)}
+        exact = StateWithError.exact(naive.state)
         if t:
             before = State(got[f"{t - 1}.moving_mean"].astype(float), got[f"{t - 1}.moving_variance"].astype(float), t)
-            answers["step"] = after(plan, t, before)
+            answers["step"] = after(promise, t, before)
         for way, found in answers.items():
             for name, array in own.items():
                 worst[way] = max(worst[way], float(rho(array, found[name].value, found[name].bound).max()))

@@ -23,15 +23,15 @@ from conformance.cases import strategies
 from conformance.hosts import roster
 from conformance.hosts.environment import Request
 from conformance.hosts.in_process import LocalWorker
-from conformance.judging.bounds.bounds import Bounds, Used
+from conformance.judging.bounds.bounds import Bounds, NormalizingStatistics
 from conformance.judging.bounds.gradients import GradientBounds
 from conformance.judging.bounds.tangents import TangentBounds
+from conformance.judging.exact_case import ALIAS, Promise
 from conformance.judging.judgment import judge
-from conformance.judging.question import ALIAS, Plan
-from conformance.judging.step import OneStep
+from conformance.judging.step import ExpectedStep
 from conformance.model.codec import encode_case
 from conformance.model.results import Result
-from conformance.runs.run_case import Item
+from conformance.runs.run_case import RunCase
 from conformance.runs.summary import as_number, key
 
 NEEDED = 0.3
@@ -47,7 +47,7 @@ class Exact(Bounds):
         return np.zeros_like(batch.mean_abs)
 
 
-def answered(items: list[Item], entries: list[roster.Entry]) -> Iterator[tuple[roster.Entry, Result]]:
+def answered(items: list[RunCase], entries: list[roster.RosterEntry]) -> Iterator[tuple[roster.RosterEntry, Result]]:
     """Ask and judge, in this process."""
     for host in roster.environments(entries, {}):
         by_id = {entry.id: entry for entry in entries if entry.host == host.name}
@@ -58,10 +58,10 @@ def answered(items: list[Item], entries: list[roster.Entry]) -> Iterator[tuple[r
         )
         for reply in LocalWorker(host).ask(asked):
             item, entry = items[reply.request], by_id[reply.implementation]
-            yield from ((entry, r) for r in judge(item.id, item.question, entry.statement, reply))
+            yield from ((entry, r) for r in judge(item.id, item.exact_case, entry.statement, reply))
 
 
-def promise(entry: roster.Entry, result: Result) -> str:
+def promise(entry: roster.RosterEntry, result: Result) -> str:
     """Return which formulas an output is held to: its class and grade, and how the variance is summed."""
     numerics = {name: value for rule in entry.statement.rules for name, value in rule.numerics.items()}
     return f"{result.numerics} {numerics.get('variance', 'two_pass')}"
@@ -69,19 +69,19 @@ def promise(entry: roster.Entry, result: Result) -> str:
 
 # --- of what a bound is made -------------------------------------------------------------------------------------
 
-Formula = Callable[[OneStep, Bounds, Used], Any]
+Formula = Callable[[ExpectedStep, Bounds, NormalizingStatistics], Any]
 
 
-def _dx(step: OneStep, b: Bounds, used: Used) -> Any:
-    return GradientBounds(b, step.batch, used, step.question.dy(step.t), np.zeros(())).e_dx_train(step.gamma, 1.0)
+def _dx(step: ExpectedStep, b: Bounds, used: NormalizingStatistics) -> Any:
+    return GradientBounds(b, step.batch, used, step.exact_case.dy(step.t), np.zeros(())).e_dx_train(step.gamma, 1.0)
 
 
-def _dgamma(step: OneStep, b: Bounds, used: Used) -> Any:
-    return GradientBounds(b, step.batch, used, step.question.dy(step.t), np.zeros(())).e_mean_dyz
+def _dgamma(step: ExpectedStep, b: Bounds, used: NormalizingStatistics) -> Any:
+    return GradientBounds(b, step.batch, used, step.exact_case.dy(step.t), np.zeros(())).e_mean_dyz
 
 
-def _tangents(step: OneStep, b: Bounds, used: Used) -> TangentBounds:
-    dy, tangent = (step.question.array(step.t, name) for name in ("dy", "tangent"))
+def _tangents(step: ExpectedStep, b: Bounds, used: NormalizingStatistics) -> TangentBounds:
+    dy, tangent = (step.exact_case.array(step.t, name) for name in ("dy", "tangent"))
     return TangentBounds(b, step.batch, used, dy, tangent)
 
 
@@ -94,7 +94,7 @@ FORMULAS: dict[str, Formula] = {
 }
 
 
-def without(step: OneStep, output: str) -> dict[str, float]:
+def without(step: ExpectedStep, output: str) -> dict[str, float]:
     """Return which part of a bound each term is worth: what it shrinks by where the term is left out."""
     b = step.bounds(output)
     used = b.used_of(step.batch)
@@ -111,15 +111,15 @@ def without(step: OneStep, output: str) -> dict[str, float]:
     return {name: float(np.nanmedian(share)) for name, share in shares.items()}
 
 
-def loosest(items: list[Item], statement: Any) -> dict[str, str]:
+def loosest(items: list[RunCase], statement: Any) -> dict[str, str]:
     """Return the term that each derivative's bound is mostly made of, and which part of it, at the median of cases."""
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for item in items:
-        plan = Plan(item.question, statement)
-        plain = not (item.case.spec.renorm or item.case.spec.virtual_batch_size or item.question.mask(0) is not None)
-        if plain and not plan.unjudged and plan.mode(0) == "train" and not item.question.adjustment(0):
-            step = OneStep(plan, 0)
-            has_tangent = item.question.array(0, "tangent") is not None
+        promise = Promise(item.exact_case, statement)
+        plain = not (item.case.spec.renorm or item.case.spec.virtual_batch_size or item.exact_case.mask(0) is not None)
+        if plain and not promise.unjudged and promise.mode(0) == "train" and not item.exact_case.adjustment(0):
+            step = ExpectedStep(promise, 0)
+            has_tangent = item.exact_case.array(0, "tangent") is not None
             for output in FORMULAS if has_tangent else ("dx", "dgamma"):
                 found[output].append(without(step, output))
     out: dict[str, str] = {}
@@ -148,7 +148,7 @@ def main() -> int:
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - where a worker logs each question
     worst: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
     for seed in range(seeds):
-        items = [Item(n, origin, case) for n, (origin, case) in enumerate(strategies.cases(seed, cases))]
+        items = [RunCase(n, origin, case) for n, (origin, case) in enumerate(strategies.cases(seed, cases))]
         for entry, result in answered(items, entries):
             row, column, rho = worst[promise(entry, result)], key(result), as_number(result.rho)
             if rho >= 0:

@@ -16,7 +16,7 @@ from conformance.judging.judgment import judge
 from conformance.model.codec import encode_case
 from conformance.model.results import Result
 from conformance.model.statement import Statement
-from conformance.runs.run_case import Item
+from conformance.runs.run_case import RunCase
 
 WAYS = str(Path(__file__).resolve().parent / "ways.py")
 
@@ -31,10 +31,10 @@ class Panel:
         assert all(listing.available for listing in listed), listed
         self.statements = {one.id: msgspec.convert(one.statement, Statement).on("cpu") for one in listed}
 
-    def results(self, item: Item) -> Iterator[Result]:
+    def results(self, item: RunCase) -> Iterator[Result]:
         """Yield what the judge says of each way's answer to a case."""
         asked = [identity for identity, stated in self.statements.items() if not stated.unsupported(*item.facts)]
         request = Request(item.index, functools.partial(encode_case, item.case), asked)
         with contextlib.redirect_stderr(io.StringIO()):  # a worker's log
             for reply in self.worker.ask([request] if asked else []):
-                yield from judge(item.id, item.question, self.statements[reply.implementation], reply)
+                yield from judge(item.id, item.exact_case, self.statements[reply.implementation], reply)

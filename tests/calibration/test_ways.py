@@ -12,7 +12,7 @@ import ways
 from panel import Panel
 
 from conformance.cases import strategies
-from conformance.runs.run_case import Item
+from conformance.runs.run_case import RunCase
 
 FAULTY = str(Path(__file__).parent / "faulty.py")
 NAMES = (
@@ -41,7 +41,7 @@ NAMES = (
 def items():
     """Every fifth case of a smoke run: of plain layers and of edges."""
     drawn = strategies.cases(1702, strategies.SMOKE)[::5]
-    return [Item(i, origin, case) for i, (origin, case) in enumerate(drawn)]
+    return [RunCase(i, origin, case) for i, (origin, case) in enumerate(drawn)]
 
 
 def failing(panel, items):

@@ -54,9 +54,9 @@ def test_the_conversation_of_the_protocol_is_one():
     assert said.implementations[0].id == f"{promised.id}@cpu"
     sent = environment.Request(request["id"], lambda extra: extra["request"].encode(), request["implementations"])
     assert json.loads(sent.body()) == request
-    question = case_from_json(json.dumps(asked), {"0.x": np.zeros((5, 3), np.float32)})
-    check(question)
-    assert {"schema": case.SCHEMA, **case.question(question)} == asked
+    exact_case = case_from_json(json.dumps(asked), {"0.x": np.zeros((5, 3), np.float32)})
+    check(exact_case)
+    assert {"schema": case.SCHEMA, **case.content(exact_case)} == asked
     answered = outcome.decode_reply(worker.encode({"reply": json.dumps(reply)}, {"0.y": np.zeros((5, 3), np.float32)}))
     assert list(answered.outcomes[0].tensors) == ["y"]
     assert (answered.request, answered.implementation) == (request["id"], request["implementations"][0])
@@ -72,7 +72,7 @@ def test_both_sides_and_the_page_agree_on_the_version():
 def test_the_protocol_names_every_field():
     """No field of what host and worker send each other goes without a word on it."""
     text = (ROOT / "conformance" / "hosts" / "PROTOCOL.md").read_text()
-    sent = (environment.Hello, environment.Listing, statement.Statement, statement.Rule, statement.Refusal)
+    sent = (environment.Hello, environment.Listing, statement.Statement, statement.Rule, statement.StatedRefusal)
     asked = (case.Case, case.Step, case.Dtypes, case.Actions, case.Derivative)
     answered = (outcome.Reply, bounds.Numerics)
     fields = {name for kind in sent + asked + answered for name in kind.__struct_fields__} - {"tensors"}

@@ -21,7 +21,7 @@ from conformance.hosts.environment import Limits
 from conformance.model import results
 from conformance.model.codec import encode_case
 from conformance.runs import campaign
-from conformance.runs.run_case import Item
+from conformance.runs.run_case import RunCase
 
 SMOKE, DEFAULT = strategies.SMOKE, strategies.DEFAULT  # the first is the start of the other, with the corpus in both
 PATIENT = Limits(start=1800, case=1800)  # a busy machine kills no mutant; one that never ends takes half an hour
@@ -77,7 +77,7 @@ class Timed(campaign.Campaign):
         self._hosts = [msgspec.structs.replace(host, variables=host.variables | added) for host in self._hosts]
         self._cpu_before, self.failed = _cpu(None), dict[str, tuple[float, float]]()
 
-    def _items(self) -> list[Item]:
+    def _items(self) -> list[RunCase]:
         items = _shared(self.options.cases)
         for item in items:
             record = item.record()
@@ -85,7 +85,7 @@ class Timed(campaign.Campaign):
             self._write(record)
         return items
 
-    def judged(self, item: Item, *rest: Any) -> list[results.Result]:
+    def judged(self, item: RunCase, *rest: Any) -> list[results.Result]:
         """Judge an answer, and note when it failed first; stop where nothing explains it."""
         judged = super().judged(item, *rest)
         found = [result for result in judged if result.failed]
@@ -104,13 +104,13 @@ class Timed(campaign.Campaign):
         return explanation.explain(self.options.out, run, divergences.read(divergences.FOLDER))
 
 
-_ITEMS: dict[int, list[Item]] = {}
+_ITEMS: dict[int, list[RunCase]] = {}
 
 
-def _shared(cases: int) -> list[Item]:
+def _shared(cases: int) -> list[RunCase]:
     if cases not in _ITEMS:
         drawn: list[Any] = [*strategies.cases(0, cases), *((named, named.case) for named in corpus.read())]
-        _ITEMS[cases] = [Item(i, origin, case) for i, (origin, case) in enumerate(drawn)]
+        _ITEMS[cases] = [RunCase(i, origin, case) for i, (origin, case) in enumerate(drawn)]
     return _ITEMS[cases]
 
 

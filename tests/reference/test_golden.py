@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from conformance.hosts import roster
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from reference import Refusal
 
 
@@ -45,7 +45,7 @@ def test_every_recorded_array_is_within_the_suites_own_bounds(recording: Any, re
     if not recording.entry["ok"]:
         return
     reply = recordings.as_reply(recording)
-    found = judge("", Question(recordings.as_case(recording)), STATEMENTS[reply.implementation], reply)
+    found = judge("", ExactCase(recordings.as_case(recording)), STATEMENTS[reply.implementation], reply)
     assert {(r.verdict, r.vacuous) for r in found} == {("PASS", 0)}, [r for r in found if r.verdict != "PASS"]
     assert len(found) >= len([name for name in recordings.judged(recording) if not name.startswith("s0/")])
 

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from conformance.judging.bounds.bounds import Affine, Batch, Bounds
+from conformance.judging.bounds.bounds import Affine, BatchStatistics, Bounds
 from conformance.model.numerics import Numerics, Units
 from reference import Parameters, Refusal, Semantics, Spec, State, train
 from reference.batch_norm import moments
@@ -62,7 +62,7 @@ def test_roundoff() -> None:
 
 def bound(x: Any, dtype: str, sums: str = "tree", own: Any = None) -> Any:
     """Return the bound on y of a two-pass computation; with `own`, from the certified errors of the statistics."""
-    batch, zero = Batch.of(observe(x, None, Spec(axis=1), Semantics())), np.zeros(1)
+    batch, zero = BatchStatistics.of(observe(x, None, Spec(axis=1), Semantics())), np.zeros(1)
     mean, variance = batch.mean, batch.variance
     info = np.finfo(dtype)
     units = Units(float(info.eps) / 2, float(info.smallest_normal), float(np.finfo("float64").max), 0.0, 0.0, np.inf)

@@ -25,7 +25,7 @@ from conformance.model.errors import InvalidInput
 from conformance.model.numerics import Numerics
 from conformance.model.results import ImplementationRecord
 from conformance.model.spelling import Misspelt
-from conformance.model.statement import Refusal, Rule, Statement, When, matches, step_facts
+from conformance.model.statement import Rule, StatedRefusal, Statement, When, matches, step_facts
 from reference import Semantics
 
 FOLDER = Path(__file__).parent
@@ -112,7 +112,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         if self.predicts.accepts:
             return msgspec.structs.replace(statement, accepts=[*statement.accepts, _without(when, "output")])
         if self.predicts.refuses:
-            refusal = Refusal(self.reason, _without(when, "output"), self.predicts.refuses)
+            refusal = StatedRefusal(self.reason, _without(when, "output"), self.predicts.refuses)
             return msgspec.structs.replace(statement, refusals=[refusal, *statement.refusals])
         return msgspec.structs.replace(statement, rules=[*statement.rules, *self.predicts.rules(when, self.reason)])
 

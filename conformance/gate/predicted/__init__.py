@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance.gate.predicted.asked import Asked, Formula
+from conformance.gate.predicted.asked import Formula, WrongValue
 from conformance.gate.predicted.derivatives import forward_over_forward, of_squared_weights, third
 from conformance.judging import carried, expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Affine
-from conformance.judging.carried import Carried
-from conformance.judging.expectation import OneStep
+from conformance.judging.carried import StateWithError
+from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.expectation import ExpectedStep
 from conformance.judging.expected import Expected
 from conformance.judging.judgment import state_before
-from conformance.judging.question import Plan, Question
 from conformance.model.case import Case, initial_state
 from conformance.model.outcome import Outputs
 from conformance.model.statement import Rule
@@ -30,11 +30,11 @@ from reference.precision import widened
 from reference.spec import Array
 
 
-def explains(formula: str, asked: Asked) -> bool:
+def explains(formula: str, asked: WrongValue) -> bool:
     """Return whether an output is as a formula has it: of that shape, within its bound, not finite only where it is."""
     outcome = asked.reply.outcomes[asked.t] if asked.t < len(asked.reply.outcomes) else None
     got = outcome.tensors.get(asked.output) if isinstance(outcome, Outputs) else None
-    with asked.question.lock, np.errstate(all="ignore"):
+    with asked.exact_case.lock, np.errstate(all="ignore"):
         wanted = FORMULAS[formula](asked) if got is not None else None
         return got is not None and wanted is not None and _is(got, wanted)
 
@@ -49,9 +49,9 @@ def _is(got: Array, wanted: Expected) -> bool:
 # --- other statistics than the right ones --------------------------------------------------------------------------
 
 
-def _of_what_init_saw(asked: Asked) -> Expected | None:
+def _of_what_init_saw(asked: WrongValue) -> Expected | None:
     """Inference before the first step by the statistics that a training step on the first input leaves behind."""
-    case, begun = asked.question.case, [t for t in range(asked.t + 1) if t not in asked.reply.refused]
+    case, begun = asked.exact_case.case, [t for t in range(asked.t + 1) if t not in asked.reply.refused]
     trained = any(case.steps[t].mode == "train" for t in begun)
     if not begun or trained or {"moving_mean", "moving_variance"} & set(case.tensors):
         return None
@@ -60,21 +60,21 @@ def _of_what_init_saw(asked: Asked) -> Expected | None:
     return _answer(msgspec.structs.replace(case, steps=(first, case.steps[asked.t]), tensors=tensors), asked, 1)
 
 
-def _blended(asked: Asked) -> Expected | None:
+def _blended(asked: WrongValue) -> Expected | None:
     """Inference by the moving statistics after its own batch has entered them, which are then forgotten."""
-    case, t = asked.question.case, asked.t
+    case, t = asked.exact_case.case, asked.t
     step = msgspec.structs.replace(case.steps[t], mode="train")
     changed = msgspec.structs.replace(case, steps=(step,), tensors=_without_steps(case) | _of_step(case, t, 0))
     moving = {"training_statistics": "moving", "average": "exponential", "stored_variance": "biased"}
     return _answer(changed, asked, 0, moving)
 
 
-def _of_all_channels(asked: Asked) -> Expected | None:
+def _of_all_channels(asked: WrongValue) -> Expected | None:
     """One mean and one variance of all that a vector holds, in place of each channel's own.
 
     That is the same as to give every channel all of the vector; its own value and gradient are on the diagonal.
     """
-    case = asked.question.case
+    case = asked.exact_case.case
     if len(case.shape) != 1 or any(name.endswith((".mask", ".tangent")) for name in case.tensors):
         return None
     spec, tensors = dataclasses.replace(case.spec, axis=1), _without_steps(case)
@@ -99,9 +99,9 @@ def _own(output: str, array: Array) -> Array:
     return array[:1] if output in ("mean", "variance") else array
 
 
-def _trained_on_no_rows(asked: Asked) -> Expected | None:
+def _trained_on_no_rows(asked: WrongValue) -> Expected | None:
     """Inference on no rows as a training step on them, which makes the moving statistics NaN."""
-    case = asked.question.case
+    case = asked.exact_case.case
     empty = [step.mode == "infer" and not case.x(t).size for t, step in enumerate(case.steps)]
     if not any(empty[: asked.t + 1]):
         return None
@@ -112,7 +112,7 @@ def _trained_on_no_rows(asked: Asked) -> Expected | None:
 
 def _answer(
     case: Case,
-    asked: Asked,
+    asked: WrongValue,
     t: int,
     semantics: dict[str, Any] | None = None,
     refused: frozenset[int] = frozenset(),
@@ -122,9 +122,9 @@ def _answer(
     refused: the steps of that case that were refused.
     """
     both = msgspec.structs.replace(_with(asked, semantics or {}), modes=("train", "infer"))
-    plan = Plan(Question(case), both)
-    answers = expectation.trajectory(plan, refused)[t]
-    return None if isinstance(answers, Refusal) or plan.unjudged else answers.get(asked.output)
+    promise = Promise(ExactCase(case), both)
+    answers = expectation.trajectory(promise, refused)[t]
+    return None if isinstance(answers, Refusal) or promise.unjudged else answers.get(asked.output)
 
 
 def _without_steps(case: Case) -> dict[str, Any]:
@@ -140,23 +140,26 @@ def _of_step(case: Case, t: int, to: int) -> dict[str, Any]:
 # --- overwritten, or multiplied by zero ------------------------------------------------------------------------------
 
 
-def _overwritten_constants(asked: Asked) -> Expected | None:
+def _overwritten_constants(asked: WrongValue) -> Expected | None:
     """Training by the new moving statistics in place of gamma and beta, where those equal the old ones.
 
     Equal constants of a model are merged, and the operator writes its moving statistics where its inputs are: mean
     first, then variance, both into one where they are equal.
     """
-    case = asked.question.case
-    plan = Plan(
-        asked.question, _with(asked, {"average": "exponential", "stored_variance": "biased", "initial_variance": 1.0})
+    case = asked.exact_case.case
+    promise = Promise(
+        asked.exact_case, _with(asked, {"average": "exponential", "stored_variance": "biased", "initial_variance": 1.0})
     )
-    if plan.mode(asked.t) != "train" or plan.unjudged:
+    if promise.mode(asked.t) != "train" or promise.unjudged:
         return None
-    step, before = OneStep(plan, asked.t), Carried.exact(initial_state(case, plan.semantics, asked.question.dtype))
+    step, before = (
+        ExpectedStep(promise, asked.t),
+        StateWithError.exact(initial_state(case, promise.semantics, asked.exact_case.dtype)),
+    )
     new, constants = step.after(before), _constants(asked, before)
     mean, variance = (new.state.mean, new.errors.mean), (new.state.variance, new.errors.variance)
     if _equal(constants["mean"], constants["variance"]):
-        twice = Carried(_with_variance(before.state, mean[0]), _with_variance(before.errors, mean[1]))
+        twice = StateWithError(_with_variance(before.state, mean[0]), _with_variance(before.errors, mean[1]))
         moved = carried.moved(step.bounds("moving_mean"), step.batch, twice, step.spec, step.semantics)
         mean = variance = moved.state.variance, moved.errors.variance
     parts: list[Array] = []
@@ -169,10 +172,10 @@ def _overwritten_constants(asked: Asked) -> Expected | None:
     return step.expected("y", y, step.bounds("y").e_y(step.batch.x, y, affine, used))
 
 
-def _constants(asked: Asked, before: Carried) -> dict[str, tuple[Array, str]]:
+def _constants(asked: WrongValue, before: StateWithError) -> dict[str, tuple[Array, str]]:
     """Return the constants of the model, each with its dtype."""
-    question, dtypes = asked.question, asked.question.case.dtypes
-    given, one = question.parameters, np.ones_like(before.state.mean)
+    exact_case, dtypes = asked.exact_case, asked.exact_case.case.dtypes
+    given, one = exact_case.parameters, np.ones_like(before.state.mean)
     gamma, beta = (one if given.gamma is None else given.gamma), (0 * one if given.beta is None else given.beta)
     return {
         "gamma": (gamma, dtypes.parameters),
@@ -190,18 +193,18 @@ def _with_variance(state: Any, variance: Array) -> Any:
     return dataclasses.replace(state, variance=variance)
 
 
-def _times_zero(asked: Asked) -> Expected | None:
+def _times_zero(asked: WrongValue) -> Expected | None:
     """The right gradient of inference plus 0 times one through the batch's variance: NaN where that is not finite.
 
     It may be finite where only the batch's variance overflows, as no difference from the mean is multiplied then.
     """
-    plan, t = Plan(asked.question, asked.statement), asked.t
-    answers = expectation.trajectory(plan, asked.reply.refused)[t]
+    promise, t = Promise(asked.exact_case, asked.statement), asked.t
+    answers = expectation.trajectory(promise, asked.reply.refused)[t]
     right = None if isinstance(answers, Refusal) else answers.get(asked.output)
     outcome = asked.reply.outcomes[t]
     if right is None or not isinstance(outcome, Outputs):
         return None
-    batch, most = asked.question.whole(t), plan.bounds("infer", "dx", 1).units.largest
+    batch, most = asked.exact_case.whole(t), promise.bounds("infer", "dx", 1).units.largest
     off = ~(np.isfinite(batch.variance) & (batch.variance + batch.mean**2 <= most))
     missing = np.isnan(widened(outcome.tensors[asked.output], np.float64)) & np.broadcast_to(off, right.value.shape)
     return dataclasses.replace(right, value=np.where(missing, np.nan, right.value))
@@ -210,18 +213,18 @@ def _times_zero(asked: Asked) -> Expected | None:
 # --- in a mask's weights ---------------------------------------------------------------------------------------------
 
 
-def _squared_weights(asked: Asked) -> Expected | None:
+def _squared_weights(asked: WrongValue) -> Expected | None:
     """Training by sum(w x) / sum(w) and sum((w x)²) / sum(w) - mean², and what follows from it in later steps."""
-    plan, t = Plan(asked.question, asked.statement), asked.t
-    before = state_before(asked.question, asked.statement, asked.reply, t)
-    if before is None or plan.unjudged:
+    promise, t = Promise(asked.exact_case, asked.statement), asked.t
+    before = state_before(asked.exact_case, asked.statement, asked.reply, t)
+    if before is None or promise.unjudged:
         return None
-    if plan.mode(t) == "infer":
-        return expectation.after(plan, t, before).get(asked.output)
-    return of_squared_weights(asked, plan, before)
+    if promise.mode(t) == "infer":
+        return expectation.after(promise, t, before).get(asked.output)
+    return of_squared_weights(asked, promise, before)
 
 
-def _with(asked: Asked, semantics: dict[str, Any]) -> Any:
+def _with(asked: WrongValue, semantics: dict[str, Any]) -> Any:
     rules = [*asked.statement.rules, Rule("predicted", semantics=semantics)]
     return msgspec.structs.replace(asked.statement, rules=rules)
 

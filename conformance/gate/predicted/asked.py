@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expected import Expected
-from conformance.judging.question import Question
 from conformance.model.outcome import Reply
 from conformance.model.statement import Statement
 
 
 @dataclass(frozen=True)
-class Asked:
+class WrongValue:
     """One output of one step of an answer, and the statement that it is judged by."""
 
-    question: Question
+    exact_case: ExactCase
     statement: Statement
     reply: Reply
     t: int
     output: str
 
 
-Formula = Callable[[Asked], Expected | None]
+Formula = Callable[[WrongValue], Expected | None]
 """What an output is known to be instead of what is right, with the error allowed; None: nothing is known of it."""

@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from conformance.gate.predicted.asked import Asked
-from conformance.judging.bounds.bounds import Used
+from conformance.gate.predicted.asked import WrongValue
+from conformance.judging.bounds.bounds import NormalizingStatistics
 from conformance.judging.bounds.tangents import TangentBounds
-from conformance.judging.carried import Carried
+from conformance.judging.carried import StateWithError
 from conformance.judging.derivatives import following
-from conformance.judging.expectation import OneStep
+from conformance.judging.exact_case import Promise
+from conformance.judging.expectation import ExpectedStep
 from conformance.judging.expected import Expected
-from conformance.judging.question import Plan
 from conformance.model.case import initial_state
 from reference import State
 from reference.batches import weigh
 from reference.spec import Array
 
 
-def third(asked: Asked) -> Expected | None:
+def third(asked: WrongValue) -> Expected | None:
     """dx.. of torch's double backward, whose own gradient takes mean and r for constants.
 
     With d = x - mean, X the tangent and means over the batch, the double backward D (batchnorm_double_backward) has
@@ -43,7 +43,7 @@ def third(asked: Asked) -> Expected | None:
     return step.expected(asked.output, value, e)
 
 
-def forward_over_forward(asked: Asked) -> Expected | None:
+def forward_over_forward(asked: WrongValue) -> Expected | None:
     """y.. of torch's batch_norm_jvp, which takes mean and r for constants: -gamma r³ (X mean(d X) + d mean(X²)).
 
     In both means X has its own mean taken off once.
@@ -76,34 +76,38 @@ class _Stopped(TangentBounds):
         return self.bounds.stored(value, self._twice(most))
 
 
-def _along(asked: Asked) -> tuple[OneStep | None, Array | None, Array | None]:
-    plan, q, t = Plan(asked.question, asked.statement), asked.question, asked.t
-    step = None if plan.unjudged or plan.mode(t) == "infer" else OneStep(plan, t)
+def _along(asked: WrongValue) -> tuple[ExpectedStep | None, Array | None, Array | None]:
+    promise, q, t = Promise(asked.exact_case, asked.statement), asked.exact_case, asked.t
+    step = None if promise.unjudged or promise.mode(t) == "infer" else ExpectedStep(promise, t)
     return step, q.array(t, "tangent"), q.array(t, "dy")
 
 
-def _before(asked: Asked, step: OneStep) -> Carried:
-    return Carried.exact(initial_state(asked.question.case, step.semantics, asked.question.dtype))
+def _before(asked: WrongValue, step: ExpectedStep) -> StateWithError:
+    return StateWithError.exact(initial_state(asked.exact_case.case, step.semantics, asked.exact_case.dtype))
 
 
 # --- squared weights -------------------------------------------------------------------------------------------------
 
 
-def of_squared_weights(asked: Asked, plan: Plan, before: State) -> Expected | None:
+def of_squared_weights(asked: WrongValue, promise: Promise, before: State) -> Expected | None:
     """An output of a training step whose variance is v = max(sum((w x)²) / sum(w) - mean², 0); weights are squared."""
-    t, start, whole = asked.t, Carried.exact(before), asked.question.batch(asked.t, plan.semantics)
-    x, mask = asked.question.array(t, "x"), asked.question.mask(t)
-    if x is None or mask is None or plan.spec.virtual_batch_size is not None:
+    t, start, whole = asked.t, StateWithError.exact(before), asked.exact_case.batch(asked.t, promise.semantics)
+    x, mask = asked.exact_case.array(t, "x"), asked.exact_case.mask(t)
+    if x is None or mask is None or promise.spec.virtual_batch_size is not None:
         return None
-    weights, n = weigh(x, mask, plan.semantics), whole.divisor
+    weights, n = weigh(x, mask, promise.semantics), whole.divisor
     mean, square = (np.add.reduce(a, whole.axes, keepdims=True) / n for a in (weights * x, (weights * x) ** 2))
-    b, u, variance = OneStep(plan, t).bounds("y"), OneStep(plan, t).bounds("y").units.u, square - mean**2
+    b, u, variance = (
+        ExpectedStep(promise, t).bounds("y"),
+        ExpectedStep(promise, t).bounds("y").units.u,
+        square - mean**2,
+    )
     e_mean = b.g(5) * np.add.reduce(np.abs(weights * x), whole.axes, keepdims=True) / n + b.units.smallest
     e_square = b.g(6) * square + 3 * b.units.smallest
     e = e_square + 2 * np.abs(mean) * e_mean + e_mean**2 + 3 * u * mean**2 + u * np.abs(variance)
     e = b.vacuous(e * (1 + 3 * u), whole.count * square)
     changed = whole.with_statistics(mean, np.maximum(variance, 0), (e_mean, e))
-    step = OneStep(plan, t, changed)
+    step = ExpectedStep(promise, t, changed)
     used = step.normalizing(start)
     if asked.output == "dx":
         return _dx_of_squared_weights(step, start, used("dx"), weights, np.abs(variance) <= e, variance > 0)
@@ -112,14 +116,19 @@ def of_squared_weights(asked: Asked, plan: Plan, before: State) -> Expected | No
 
 
 def _dx_of_squared_weights(
-    step: OneStep, start: Carried, used: Used, weights: Array, unclear: Array, passes: Array
+    step: ExpectedStep,
+    start: StateWithError,
+    used: NormalizingStatistics,
+    weights: Array,
+    unclear: Array,
+    passes: Array,
 ) -> Expected | None:
     """gamma r (f dy - w sum(f dy) / n - r² sum(f dy d) (w² x - mean w) / n), the last where the variance is not cut.
 
     d = x - mean, and f is renorm's r, 1 without. The bound: magnitudes, and how they grow by the errors of mean, r and
     f, and by the roundings of three nested sums of products.
     """
-    dy, batch, inner, b = step.question.dy(step.t), step.batch, step.inner(start), step.bounds("dx")
+    dy, batch, inner, b = step.exact_case.dy(step.t), step.batch, step.inner(start), step.bounds("dx")
     if dy is None:
         return None
     f, e_f = (1.0, 0.0) if inner is None else (inner[0].value, inner[0].error)

@@ -16,7 +16,7 @@ from reference.spec import Array
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchStatistics:
     """Exact statistics of one batch, laid out as the reference sees it: virtual batches along axis 1, masks as shares.
 
     shape: of the input. count: how many values each sum adds, masked ones too. n: how many of them count, with the
@@ -43,7 +43,7 @@ class Batch:
     given: tuple[Array, Array] | None = None
 
     @classmethod
-    def of(cls, observed: batches.Batch, shape: tuple[int, ...] | None = None) -> Batch:
+    def of(cls, observed: batches.Batch, shape: tuple[int, ...] | None = None) -> BatchStatistics:
         """Collect what the bounds need of a batch; shape: of the input, where virtual batches are split from it."""
         x, axes, shares = observed.counted, observed.axes, observed.shares
         mean, variance = observed.offset(*moments(x, axes, shares))
@@ -64,7 +64,7 @@ class Batch:
             (1 - observed.kept) * np.abs(mean),
         )
 
-    def with_statistics(self, mean: Array, variance: Array, errors: tuple[Array, Array]) -> Batch:
+    def with_statistics(self, mean: Array, variance: Array, errors: tuple[Array, Array]) -> BatchStatistics:
         """Return the batch with other statistics, that may be off by so much; its deviations do not add to 0."""
         apart = self.lost + np.abs(mean - self.mean)
         deviation, mean_deviation = self.x - mean, self.mean_deviation + apart

@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from conformance.judging.bounds.batch import Batch as Batch
+from conformance.judging.bounds.batch import BatchStatistics as BatchStatistics
 from conformance.judging.bounds.roundings import binade, grown, growth, part, shrunk
 from conformance.judging.bounds.sums import Sums
 from conformance.judging.memo import Only
@@ -33,7 +33,7 @@ _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w
 
 
 @dataclass(frozen=True)
-class Used:
+class NormalizingStatistics:
     """The statistics that normalize, exact, with the error an implementation may have made in them."""
 
     mean: Array
@@ -54,11 +54,11 @@ class Affine:
     e_shift: Array
 
 
-def _once(formula: Callable[[Bounds, Batch], _T]) -> Callable[[Bounds, Batch], _T]:
+def _once(formula: Callable[[Bounds, BatchStatistics], _T]) -> Callable[[Bounds, BatchStatistics], _T]:
     """Remember what a formula gives for a batch; it can read nothing but what `arithmetic` leaves."""
 
     @functools.wraps(formula)
-    def remembered(bounds: Bounds, batch: Batch) -> _T:
+    def remembered(bounds: Bounds, batch: BatchStatistics) -> _T:
         arithmetic = bounds if isinstance(bounds, _Arithmetic) else bounds.arithmetic
         key = arithmetic.key, formula.__name__
         if key not in batch.known:
@@ -85,7 +85,7 @@ class Bounds(Sums):
     # --- statistics ----------------------------------------------------------------------------------------------
 
     @_once
-    def e_mean(self, batch: Batch) -> Array:
+    def e_mean(self, batch: BatchStatistics) -> Array:
         """A sum of n terms, divided by n; that corrected by the mean of what it leaves; or running means, merged.
 
         Merged in any order, an element passes through no more roundings of means than of sums: one for each m + (x - m)
@@ -108,19 +108,19 @@ class Bounds(Sums):
         e = e + self.taken(batch.max_abs)  # each value is off by that, and so may be its distance from the mean
         return self.vacuous(e, self.summands * batch.mean_abs)
 
-    def _e_corrected(self, batch: Batch, e: Array) -> Array:
+    def _e_corrected(self, batch: BatchStatistics, e: Array) -> Array:
         """A mean m̂, off by e, plus the mean of x - m̂: what is left is that mean's error, and the last rounding."""
         left = self._e_left(batch, e)
         return left + self.units.u * np.where(left > 0, np.abs(batch.mean) + left, 0) + 6 * self.units.smallest
 
-    def _e_left(self, batch: Batch, e: Array) -> Array:
+    def _e_left(self, batch: BatchStatistics, e: Array) -> Array:
         """The error of the mean of x - m̂, m̂ being off by e: each difference rounds once, and a mask's share twice."""
         each, net = 1 if batch.observed.shares is None else 3, e + batch.lost
         summed = self.signed(each, batch.mean_deviation + e, net)
         return summed + growth(self.averaging(batch) * self.units.u) * (net + summed)
 
     @_once
-    def e_variance(self, batch: Batch) -> Array:
+    def e_variance(self, batch: BatchStatistics) -> Array:
         """Two passes make the mean's error second order: sum (x - m̂)² = n V + n (m - m̂)².
 
         Where the square of what the mean leaves is taken off, that square is off by no more than (e + its own error)²,
@@ -146,7 +146,7 @@ class Bounds(Sums):
             e = e + 2 * e_running * np.sqrt(variance) + e_running**2 + math.log2(max(self.n, 1)) * tiny
         return self.vacuous(e, self.n * variance)  # no square is more
 
-    def _e_running(self, batch: Batch) -> Array:
+    def _e_running(self, batch: BatchStatistics) -> Array:
         """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decisions 10 and 13)."""
         n, units, times = self.n, self.units, self.merging()
         moved = 6 * units.u * math.sqrt(1 + math.log(max(n, 1))) * np.sqrt(batch.variance)
@@ -208,11 +208,11 @@ class Bounds(Sums):
         return e_variance + u * self.epsilon + u * (variance + self.epsilon + e_variance) + self.units.smallest
 
     @_once
-    def used_of(self, batch: Batch) -> Used:
+    def used_of(self, batch: BatchStatistics) -> NormalizingStatistics:
         """A batch's own statistics, normalizing it."""
         return self.used(batch.mean, batch.variance, self.e_mean(batch), self.e_variance(batch))
 
-    def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> Used:
+    def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> NormalizingStatistics:
         """1 / sqrt(variance + epsilon), where the error of the variance is not small: an interval, not a derivative."""
         if self.outside:
             return self._used_outside(mean, variance, e_mean, e_variance)
@@ -224,7 +224,7 @@ class Bounds(Sums):
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             r, worst, best = 1 / np.sqrt(w), grown(1 / np.sqrt(low), k * u), shrunk(1 / np.sqrt(w + e_w), k * u)
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
-        return Used(mean, e_mean, r, self.vacuous(e_r, w))
+        return NormalizingStatistics(mean, e_mean, r, self.vacuous(e_r, w))
 
     def _outside(self, variance: Array, e_variance: Array) -> tuple[Array, Array, Array]:
         """Return sqrt(variance) + epsilon and the least and most it may be: the root, epsilon and the sum are rounded.
@@ -239,7 +239,7 @@ class Bounds(Sums):
         high = grown(grown(np.sqrt(variance + e_variance + tiny), 2 * u) + grown(epsilon, u), u)
         return root + self.epsilon, np.maximum(low - tiny, 0), high + tiny
 
-    def _used_outside(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> Used:
+    def _used_outside(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> NormalizingStatistics:
         """1 / (sqrt(variance) + epsilon): it changes by (sqrt(variance) + epsilon) / sqrt(variance) times r³ / 2."""
         u, k, (exact, low, high) = self.units.u, _RSQRT_ULPS, self._outside(variance, e_variance)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -248,9 +248,9 @@ class Bounds(Sums):
             root, least = np.sqrt(variance), np.sqrt(np.maximum(variance - e_variance, 0))
             steep = exact / root
             e_steep = np.where(least > 0, self.epsilon * (1 / least - 1 / root) + 6 * u * exact / least, np.inf)
-        return Used(mean, e_mean, r, self.vacuous(e_r, exact), (steep, e_steep))
+        return NormalizingStatistics(mean, e_mean, r, self.vacuous(e_r, exact), (steep, e_steep))
 
-    def e_y(self, x: Array, y: Array, affine: Affine, used: Used) -> Array:
+    def e_y(self, x: Array, y: Array, affine: Affine, used: NormalizingStatistics) -> Array:
         """The output, direct or folded; the error of x·scale and mean·scale that is in their scale cancels.
 
         Folded, beta - m scale is rounded, or x scale - m scale before beta is added, or x r - m r before gamma is
@@ -286,7 +286,7 @@ class Bounds(Sums):
     # --- the reference's own error -------------------------------------------------------------------------------
 
     @_once
-    def certainty(self, batch: Batch) -> float:
+    def certainty(self, batch: BatchStatistics) -> float:
         """Return how large the reference's own error, computing in the dtype of the batch, may be beside these bounds.
 
         Every bound grows at least in proportion with what goes into it: with the errors of mean and variance, and with

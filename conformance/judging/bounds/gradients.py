@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from conformance.judging.bounds.bounds import Batch, Bounds, Used
+from conformance.judging.bounds.bounds import BatchStatistics, Bounds, NormalizingStatistics
 from reference.spec import Array
 
 
@@ -21,8 +21,8 @@ class GradientBounds:
     """The formulas for the gradient of one step; dy is what reaches z, e_dy its error, laid out as the batch."""
 
     bounds: Bounds
-    batch: Batch
-    used: Used
+    batch: BatchStatistics
+    used: NormalizingStatistics
     dy: Array
     e_dy: Array
 

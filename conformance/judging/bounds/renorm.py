@@ -17,40 +17,40 @@ from reference.spec import Array, Clipping, Renorm, Semantics, Spec, State, floo
 
 
 @dataclass(frozen=True)
-class Near:
+class Approximate:
     """A value, and how far the computed one may be from it."""
 
     value: Array
     error: Array
 
-    def without(self, where: Array) -> Near:
+    def without(self, where: Array) -> Approximate:
         """Return 0 where it is said: what enters with fraction 0 and is left out (BN-23)."""
-        return Near(np.where(where, 0, self.value), np.where(where, 0, self.error))
+        return Approximate(np.where(where, 0, self.value), np.where(where, 0, self.error))
 
-    def times(self, other: Near, u: float) -> Near:
+    def times(self, other: Approximate, u: float) -> Approximate:
         """Return the product: |a b - â b̂| ≤ |a| e_b + |b| e_a + e_a e_b, rounded."""
         e = np.abs(self.value) * other.error + (np.abs(other.value) + other.error) * self.error
         return _rounded(self.value * other.value, e, u)
 
-    def over(self, other: Near, u: float) -> Near:
+    def over(self, other: Approximate, u: float) -> Approximate:
         """Return the quotient: |a/b - â/b̂| ≤ (e_a + |a/b| e_b) / (|b| - e_b), rounded; no promise where b̂ may be 0."""
         quotient, room = self.value / other.value, np.abs(other.value) - other.error
         e = np.where(room > 0, (self.error + np.abs(quotient) * other.error) / np.where(room > 0, room, 1), np.inf)
         return _rounded(quotient, e, u)
 
-    def plus(self, other: Near, u: float) -> Near:
+    def plus(self, other: Approximate, u: float) -> Approximate:
         """Return the sum, each term and the sum rounded."""
         e = self.error + other.error + u * (np.abs(self.value) + np.abs(other.value) + self.error + other.error)
         return _rounded(self.value + other.value, e, u)
 
 
-def _rounded(value: Array, e: Array, u: float) -> Near:
-    return Near(value, e + 2 * u * (np.abs(value) + e))  # 2u: implementations may take one operation more
+def _rounded(value: Array, e: Array, u: float) -> Approximate:
+    return Approximate(value, e + 2 * u * (np.abs(value) + e))  # 2u: implementations may take one operation more
 
 
-def exact(value: Array) -> Near:
+def exact(value: Array) -> Approximate:
     """Return a value without error."""
-    return Near(value, np.zeros_like(value))
+    return Approximate(value, np.zeros_like(value))
 
 
 def begun(state: State, errors: State, spec: Spec, semantics: Semantics, u: float) -> tuple[Renorm, Renorm]:
@@ -67,24 +67,25 @@ def begun(state: State, errors: State, spec: Spec, semantics: Semantics, u: floa
 
 
 def correction(
-    mean: Near, spread: Near, state: Renorm, errors: Renorm, spec: Spec, semantics: Semantics, u: float
-) -> tuple[Near, Near]:
+    mean: Approximate, spread: Approximate, state: Renorm, errors: Renorm, spec: Spec, semantics: Semantics, u: float
+) -> tuple[Approximate, Approximate]:
     """Return r = s / Q and d = (mean - P) / Q, clipped; clipping adds no error but that of its rounded limits."""
-    toward, scale = Near(state.mean, errors.mean), Near(state.stddev, errors.stddev)
+    toward, scale = Approximate(state.mean, errors.mean), Approximate(state.stddev, errors.stddev)
     if semantics.renorm == "tf_1_15":
         floor = np.sqrt(spread.value.dtype.type(floored_epsilon(spec, semantics)))
-        scale = Near(np.maximum(scale.value, floor), np.maximum(scale.error, 2 * u * floor))
+        scale = Approximate(np.maximum(scale.value, floor), np.maximum(scale.error, 2 * u * floor))
     if semantics.renorm == "tf_1_7":
-        left = Near(1 - state.mean_weight, errors.mean_weight)
+        left = Approximate(1 - state.mean_weight, errors.mean_weight)
         toward = toward.plus(left.times(mean, u), u)
-        left = Near(1 - state.stddev_weight, errors.stddev_weight)
+        left = Approximate(1 - state.stddev_weight, errors.stddev_weight)
         scale = scale.plus(left.times(spread, u), u)
-    r, d = spread.over(scale, u), mean.plus(Near(-toward.value, toward.error), u).over(scale, u)
+    r, d = spread.over(scale, u), mean.plus(Approximate(-toward.value, toward.error), u).over(scale, u)
     limits = spec.renorm_clipping or Clipping()
     values = clip(r.value, d.value, limits, semantics)
     largest = [max((abs(limit) for limit in of if limit is not None), default=0.0) for of in _limits(limits)]
     return tuple(  # type: ignore[return-value]
-        Near(value, near.error + 2 * u * limit) for value, near, limit in zip(values, (r, d), largest, strict=True)
+        Approximate(value, near.error + 2 * u * limit)
+        for value, near, limit in zip(values, (r, d), largest, strict=True)
     )
 
 
@@ -93,7 +94,7 @@ def _limits(limits: Clipping) -> tuple[tuple[float | None, ...], tuple[float | N
 
 
 def e_state(
-    b: Bounds, old: State, errors: State, new: State, mean: Near, spread: Near, fraction: float,
+    b: Bounds, old: State, errors: State, new: State, mean: Approximate, spread: Approximate, fraction: float,
     spec: Spec, semantics: Semantics,
 ) -> State:  # fmt: skip
     """Return the errors of the state after a batch, whose exact mean and spread entered it."""
@@ -102,7 +103,7 @@ def e_state(
     after = new.renorm
     assert after is not None
 
-    def moved(name: str, value: Near, a: float) -> Array:
+    def moved(name: str, value: Approximate, a: float) -> Array:
         was, now, e_was = (getattr(renorm, name) for renorm in (before, after, e))
         return b.e_moving(was, value.value, now, e_was, value.error, a)
 
@@ -131,11 +132,11 @@ def _e_debiased(b: Bounds, old: State, errors: State, new: State, e: Renorm, fra
     """TF 1.7: the moving statistics follow mean / weight and (stddev / weight)² - epsilon."""
     u, now = b.units.u, new.renorm
     assert now is not None
-    mean = Near(now.mean, e.mean).over(Near(now.mean_weight, e.mean_weight), u)
-    spread = Near(now.stddev, e.stddev).over(Near(now.stddev_weight, e.stddev_weight), u)
+    mean = Approximate(now.mean, e.mean).over(Approximate(now.mean_weight, e.mean_weight), u)
+    spread = Approximate(now.stddev, e.stddev).over(Approximate(now.stddev_weight, e.stddev_weight), u)
     variance = spread.times(spread, u)
     less: Any = np.asarray(-b.epsilon)
-    variance = variance.plus(Near(less, u * np.abs(less)), u)
+    variance = variance.plus(Approximate(less, u * np.abs(less)), u)
     kept = replace(e, moving_stddev=np.zeros_like(e.mean))
     return State(
         b.e_moving(old.mean, mean.value, new.mean, errors.mean, mean.error, fraction),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from conformance.judging.bounds.batch import Batch
+from conformance.judging.bounds.batch import BatchStatistics
 from conformance.judging.bounds.roundings import binade, grown, growth, sum_depth
 from conformance.model.numerics import Numerics, Units
 from reference.spec import Array
@@ -63,7 +63,7 @@ class Sums:
         e = growth(others) * size + times * u * grown(most, others)
         return grown(e, self._once_more) + self._once_more * net
 
-    def averaging(self, batch: Batch) -> int:
+    def averaging(self, batch: BatchStatistics) -> int:
         """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n; a power of 2 never.
 
         A mask's weight is multiplied in first, and its divisor is a sum that rounds once more. Long double is no oracle

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.judging.bounds.bounds import Batch, Bounds, Used
+from conformance.judging.bounds.bounds import BatchStatistics, Bounds, NormalizingStatistics
 from reference.spec import Array
 
 _NESTED = 4  # means of values that hold means: the deepest of reverse over reverse
@@ -51,8 +51,8 @@ class TangentBounds:
     """The formulas for one training step's derivatives along a tangent; dy is 0 where only y's is asked for."""
 
     bounds: Bounds
-    batch: Batch
-    used: Used
+    batch: BatchStatistics
+    used: NormalizingStatistics
     dy: Array
     tangent: Array
 
@@ -146,13 +146,15 @@ def _times(p: _Series, q: _Series) -> _Series:
     return p[0] * q[0], p[0] * q[1] + p[1] * q[0], p[0] * q[2] + p[1] * q[1] + p[2] * q[0]
 
 
-def e_infer(b: Bounds, used: Used, gamma: Array, tangent: Array) -> Array:
+def e_infer(b: Bounds, used: NormalizingStatistics, gamma: Array, tangent: Array) -> Array:
     """y. = gamma r X in inference: the reciprocal root, and three roundings."""
     e = b.e_scaled(np.abs(gamma), used.r, used.e_r, np.abs(tangent), np.zeros_like(tangent))
     return b.stored(gamma * used.r * tangent, e)
 
 
-def e_infer_mean_dgamma(b: Bounds, batch: Batch, used: Used, dy: Array, tangent: Array) -> Array:
+def e_infer_mean_dgamma(
+    b: Bounds, batch: BatchStatistics, used: NormalizingStatistics, dy: Array, tangent: Array
+) -> Array:
     """dgamma. / n = r mean(dy X) in inference: a sum, whose exact value may be 0; a factor, or X r, may underflow."""
     size, each, along = batch.average(np.abs(dy * tangent)), np.abs(dy), np.abs(tangent)
     exact = np.abs(batch.average(dy * tangent))

@@ -12,13 +12,13 @@ from conformance.gate.divergences import Divergence
 from conformance.hosts import availability, going_on
 from conformance.hosts import environment as env
 from conformance.hosts.in_process import LocalWorker
-from conformance.hosts.roster import Entry, environments
-from conformance.judging.question import Question
+from conformance.hosts.roster import RosterEntry, environments
+from conformance.judging.exact_case import ExactCase
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Reply
 from conformance.runs.campaign import Options
 from conformance.studies.audit.blame import Mismatch, Unexplained
-from conformance.studies.audit.cells import FOLDER, Cell, Inapplicable, Settling
+from conformance.studies.audit.cells import FOLDER, FieldFinding, Inapplicable, Settling
 from conformance.studies.audit.subject import Subject, Try
 
 SCHEMA = 1
@@ -32,7 +32,7 @@ class Audit(msgspec.Struct):
     """
 
     schema: int = SCHEMA
-    cells: list[Cell] = []
+    cells: list[FieldFinding] = []
     inapplicable: list[Inapplicable] = []
     versions: dict[str, dict[str, str]] = {}
     missing: dict[str, str] = {}
@@ -51,7 +51,7 @@ class Auditor:
 
     def __init__(self, options: Options, known: list[Divergence], tell: Callable[[str], None]) -> None:
         self.options, self.known, self.tell, self.found = options, known, tell, Audit()
-        self._questions: dict[str, Question] = {}
+        self._questions: dict[str, ExactCase] = {}
         self._cases = options.out / FOLDER
 
     def run(self) -> Audit:
@@ -66,7 +66,7 @@ class Auditor:
         self.found.inapplicable.sort(key=lambda one: order[one.implementation])
         return self.found
 
-    def _host(self, host: env.Environment, entries: list[Entry], log: Path) -> None:
+    def _host(self, host: env.Environment, entries: list[RosterEntry], log: Path) -> None:
         options = self.options
         started = availability.hosting(host, entries, options.limits, log, in_process=options.in_process)
         with started as (worker, records):
@@ -87,11 +87,11 @@ class Auditor:
                 if subject.id not in wanted.setdefault(t.id, []):
                     wanted[t.id].append(subject.id)
         for identity, t in tries.items():
-            self._questions.setdefault(identity, Question(t.case))
+            self._questions.setdefault(identity, ExactCase(t.case))
             (self._cases / f"{identity}.safetensors").write_bytes(encode_case(t.case, sealed=True))
         replies: dict[str, dict[str, Reply]] = {subject.id: {} for subject in subjects}
         order = list(tries)  # an answer ends where a step is refused: what a mask means to the next is another field
-        asked = (going_on.Asked(number, tries[one].case, wanted[one]).request() for number, one in enumerate(order))
+        asked = (going_on.AskedCase(number, tries[one].case, wanted[one]).request() for number, one in enumerate(order))
         for reply in worker.ask(asked):
             replies[reply.implementation][order[reply.request]] = reply
         return replies

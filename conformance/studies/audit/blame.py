@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from conformance.judging.question import Question
+from conformance.judging.exact_case import ExactCase
 from conformance.model.outcome import Reply
 from conformance.model.results import Rho
 from conformance.model.statement import Statement
 from conformance.studies.audit import classes, fields
-from conformance.studies.audit.fits import Answered, supposing
+from conformance.studies.audit.fits import ProbeAnswer, supposing
 from conformance.studies.audit.probes import PROBES
 from conformance.studies.audit.subject import Subject, Try
 from reference import Semantics
@@ -57,10 +57,10 @@ class Unexplained(msgspec.Struct, frozen=True):
 class Blame:
     """The statement under which each answer of one implementation is to be read."""
 
-    def __init__(self, subject: Subject, replies: dict[str, Reply], questions: dict[str, Question]) -> None:
-        self.subject, self._replies, self._questions = subject, replies, questions
+    def __init__(self, subject: Subject, replies: dict[str, Reply], exact_cases: dict[str, ExactCase]) -> None:
+        self.subject, self._replies, self._questions = subject, replies, exact_cases
         self._wrong = tuple(d for d in subject.divergences if d.predicts.wrong)
-        self.bases: dict[str, Answered] = {}
+        self.bases: dict[str, ProbeAnswer] = {}
         self.mismatches: list[Mismatch] = []
         self.unexplained: dict[str, Unexplained] = {}
         self.instead: dict[str, Any] = {}
@@ -76,24 +76,24 @@ class Blame:
             if not self._read(t, [self._amended(t, one) for one in supposed]):
                 self._search(t)
 
-    def _as_promised(self, t: Try) -> list[Answered]:
+    def _as_promised(self, t: Try) -> list[ProbeAnswer]:
         """Return the answer as the statement alone would have it, and as known divergences would."""
-        stated = Answered(self._questions[t.id], self.subject.stated, self._replies[t.id])
-        return [stated, Answered(stated.question, self.subject.statement, stated.reply, self._wrong)]
+        stated = ProbeAnswer(self._questions[t.id], self.subject.stated, self._replies[t.id])
+        return [stated, ProbeAnswer(stated.exact_case, self.subject.statement, stated.reply, self._wrong)]
 
-    def _read(self, t: Try, readings: list[Answered]) -> bool:
+    def _read(self, t: Try, readings: list[ProbeAnswer]) -> bool:
         """Take the first reading that the answer does not contradict; the first one where it contradicts all."""
         found = next((one for one in readings if one.fit({}).status != "fails"), None)
         self.bases[t.id] = found or readings[0]
         return found is not None
 
-    def _amended(self, t: Try, instead: dict[str, Any], numerics: dict[str, Any] | None = None) -> Answered:
+    def _amended(self, t: Try, instead: dict[str, Any], numerics: dict[str, Any] | None = None) -> ProbeAnswer:
         """Return the answer under the statement with other numerics, and other values of fields."""
         statement = classes.computed(self.subject.statement, self._numerics if numerics is None else numerics)
         return self._under(t, supposing(statement, t.case, instead))
 
-    def _under(self, t: Try, statement: Statement) -> Answered:
-        return Answered(self._questions[t.id], statement, self._replies[t.id], self._wrong)
+    def _under(self, t: Try, statement: Statement) -> ProbeAnswer:
+        return ProbeAnswer(self._questions[t.id], statement, self._replies[t.id], self._wrong)
 
     def _fitted(self, left: list[Try]) -> dict[str, Any]:
         """Return the numerics that explain the most of what is left, and say so; nothing where none explain any."""

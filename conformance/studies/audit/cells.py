@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from conformance.judging.question import Question
+from conformance.judging.exact_case import ExactCase
 from conformance.model.outcome import Reply
 from conformance.model.results import Rho
 from conformance.studies.audit.blame import Blame
-from conformance.studies.audit.fits import Answered, Fit
+from conformance.studies.audit.fits import Fit, ProbeAnswer
 from conformance.studies.audit.subject import Subject, Try, Value
 
 Status = Literal["proven", "undetermined", "refuted"]
@@ -28,7 +28,7 @@ class Witness(msgspec.Struct, frozen=True):
     dtype: str = ""
 
 
-class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
+class FieldFinding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One value of one field of one implementation.
 
     rho: that of the witness under `value`. alternatives: the ρ of each other value; "inf" where the outcome would be
@@ -79,11 +79,11 @@ class _Tried(msgspec.Struct, frozen=True):
 class Settling:
     """The cells of one implementation, from its answers to what it was asked."""
 
-    def __init__(self, subject: Subject, replies: dict[str, Reply], questions: dict[str, Question]) -> None:
+    def __init__(self, subject: Subject, replies: dict[str, Reply], exact_cases: dict[str, ExactCase]) -> None:
         self.subject, self._replies = subject, replies
-        self.blame = Blame(subject, replies, questions)
+        self.blame = Blame(subject, replies, exact_cases)
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[FieldFinding]:
         """Return a cell for each value of each field that applies."""
         asked = self.subject.asked
         return [self._cell(name, value, asked[name][value]) for name in asked for value in asked[name]]
@@ -92,7 +92,7 @@ class Settling:
         """Return the fields that do not apply."""
         return [Inapplicable(self.subject.id, name, why) for name, why in self.subject.inapplicable.items()]
 
-    def _cell(self, name: str, value: Value, tries: list[Try]) -> Cell:
+    def _cell(self, name: str, value: Value, tries: list[Try]) -> FieldFinding:
         tried = [self._tried(name, value, t) for t in tries if t.id in self._replies]
         cell = self._about(name, value, tries)
         if not tried:
@@ -107,9 +107,9 @@ class Settling:
             return _settled(cell, failing, "undetermined", why)
         return _settled(cell, tried)
 
-    def _about(self, name: str, value: Value, tries: list[Try]) -> Cell:
+    def _about(self, name: str, value: Value, tries: list[Try]) -> FieldFinding:
         case, known = tries[0].case, self.subject.divergence(name, tries[0].case)
-        return Cell(
+        return FieldFinding(
             self.subject.id,
             name,
             value,
@@ -125,7 +125,7 @@ class Settling:
         fits = {v: _fit(answered, name, v) for v in self.subject.rivals(name, value, t.case)}
         return _Tried(t, _fit(answered, name, value), fits)
 
-    def _refuted(self, cell: Cell, failing: _Tried) -> Cell:
+    def _refuted(self, cell: FieldFinding, failing: _Tried) -> FieldFinding:
         """Return the cell of a value that an answer contradicts, unless a known divergence says what holds instead."""
         explaining = [v for v, fit in failing.others.items() if fit.status == "explains"]
         known = self.subject.refusing(failing.case.case)
@@ -137,7 +137,7 @@ class Settling:
         return _settled(cell, [failing], "refuted", (failing.mine.why or "the answer is another one") + nearest)
 
 
-def _settled(cell: Cell, tried: list[_Tried], status: Status | None = None, why: str = "") -> Cell:
+def _settled(cell: FieldFinding, tried: list[_Tried], status: Status | None = None, why: str = "") -> FieldFinding:
     """Return the cell with the case that rules out most as its witness, and what the others add."""
     best = max(tried, key=lambda t: (len(t.excluded), t.mine.status == "explains", t.mine.rho is not None))
     every = list(dict.fromkeys(value for t in tried for value in t.others))
@@ -163,7 +163,7 @@ def _remaining(best: _Tried, left: list[Value], fits: dict[Value, Fit]) -> str:
     return "; ".join(words)
 
 
-def _fit(answered: Answered, name: str, value: Any) -> Fit:
+def _fit(answered: ProbeAnswer, name: str, value: Any) -> Fit:
     if name == "output_dtype":
         return answered.storage(value)
     if name == "mask" and answered.declines(value):

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Case
 from conformance.model.facts import channels
 from conformance.model.outcome import Outputs, Refused, Reply
@@ -50,20 +50,20 @@ class _Holding:
     """All answers, held to one statement after another."""
 
     def __init__(self, answers: Mapping[str, tuple[Case, Reply]]) -> None:
-        self.answers = [(identity, Question(case), reply) for identity, (case, reply) in answers.items()]
+        self.answers = [(identity, ExactCase(case), reply) for identity, (case, reply) in answers.items()]
 
     def to(self, written: dict[str, Any], only: Collection[str] | None = None) -> dict[str, list[Result]]:
         """Return the verdicts by case; only: on these cases."""
         statement, found = msgspec.convert(written, Statement), dict[str, list[Result]]()
-        for identity, question, reply in self.answers:
-            if (only is None or identity in only) and not statement.unsupported(*question.facts):
-                found[identity] = judge(identity, question, statement, reply)
+        for identity, exact_case, reply in self.answers:
+            if (only is None or identity in only) and not statement.unsupported(*exact_case.facts):
+                found[identity] = judge(identity, exact_case, statement, reply)
         return found
 
     def touched(self, rules: Iterable[dict[str, Any]]) -> set[str]:
         """Return the cases of which some step is one that a rule or a refusal speaks of: no other verdict changes."""
         whens = [{n: v for n, v in rule.get("when", {}).items() if n != "output"} for rule in rules]
-        return {i for i, question, _ in self.answers for f in question.facts if any(matches(w, f) for w in whens)}
+        return {i for i, exact_case, _ in self.answers for f in exact_case.facts if any(matches(w, f) for w in whens)}
 
 
 def check(statement: Statement, identified: Identified) -> Checked:
@@ -100,7 +100,7 @@ def _checked(
     verdicts = [result.verdict for found in results.values() for result in found]
     failed = sum(verdict in ("FAIL", "ERROR") for verdict in verdicts)
     conformed, undecided = verdicts.count("PASS"), verdicts.count("INCONCLUSIVE")
-    judged = {identity: question.case for identity, question, _ in holding.answers if identity in results}
+    judged = {identity: exact_case.case for identity, exact_case, _ in holding.answers if identity in results}
     wrong = {identity: found for identity in judged if (found := [r for r in results[identity] if r.failed])}
     failures = [_failure(identity, judged[identity], found) for identity, found in wrong.items()]
     tried = _tried(judged, set(wrong), msgspec.convert(written, Statement).modes)
@@ -113,8 +113,8 @@ def _checked(
 def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[tuple[str, Any]], list[Any]]:
     """Return the error and the facts of each step that raised and should not have, and the facts of those answered."""
     raised, answered = list[tuple[str, Any]](), list[Any]()
-    for identity, question, reply in holding.answers:
-        case = question.case
+    for identity, exact_case, reply in holding.answers:
+        case = exact_case.case
         failed = {r.step for r in results.get(identity, []) if r.verdict == "FAIL" and r.outcome == "Refused"}
         for t, outcome in enumerate(reply.outcomes):
             if isinstance(outcome, Refused) and t in failed:
@@ -127,10 +127,10 @@ def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[t
 def _stored(results: dict[str, list[Result]], holding: _Holding) -> list[dict[str, Any]]:
     """Return rules for outputs that came in another dtype than the promised one, by the dtype of the input."""
     outputs: dict[tuple[str, str], list[str]] = {}
-    for identity, question, _ in holding.answers:
+    for identity, exact_case, _ in holding.answers:
         failed = [r for r in results.get(identity, []) if r.failed and r.output != "y"]  # output_dtype says that of y
         for result in (r for r in failed if r.reason.startswith("dtype ")):
-            names = outputs.setdefault((question.case.dtypes.x, result.dtype), [])
+            names = outputs.setdefault((exact_case.case.dtypes.x, result.dtype), [])
             names += [result.output] * (result.output not in names)
     return [
         {"when": {"dtype": [dtype], "output": names}, "numerics": {"stored": stored}, "cite": "identified: as it came"}
@@ -145,7 +145,7 @@ def _fitted(proposed: Callable[..., dict[str, Any]], holding: _Holding, results:
     """
     near = {case: max(r.size for r in found if r.failed) for case, found in results.items() if _is_number(found)}
     failing = sorted(near, key=lambda case: near[case])[:_MOST]
-    dtypes = sorted({question.case.dtypes.x for identity, question, _ in holding.answers if identity in failing})
+    dtypes = sorted({exact_case.case.dtypes.x for identity, exact_case, _ in holding.answers if identity in failing})
     most, best = len(failing) // 2, dict[str, Any]()
 
     def left(rule: dict[str, Any], most: int) -> int:

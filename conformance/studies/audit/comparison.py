@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from conformance.studies.audit.cells import Cell, Value
+from conformance.studies.audit.cells import FieldFinding, Value
 from conformance.studies.audit.written import Change, Written
 
 _Key = tuple[str, str]
 
 
-def changes(before: Written, cells: Iterable[Cell], versions: dict[str, dict[str, str]]) -> list[Change]:
+def changes(before: Written, cells: Iterable[FieldFinding], versions: dict[str, dict[str, str]]) -> list[Change]:
     """Return what differs in the implementations that both audits have; a witness may change freely."""
     old, new = _by_field(before.cells), _by_field(cells)
     there = {implementation for implementation, _ in old} & {implementation for implementation, _ in new}
@@ -22,7 +22,7 @@ def changes(before: Written, cells: Iterable[Cell], versions: dict[str, dict[str
     ]
 
 
-def _by_field(cells: Iterable[Cell]) -> dict[_Key, tuple[tuple[Value, str], ...]]:
+def _by_field(cells: Iterable[FieldFinding]) -> dict[_Key, tuple[tuple[Value, str], ...]]:
     found: dict[_Key, list[tuple[Value, str]]] = {}
     for cell in cells:
         found.setdefault((cell.implementation, cell.field), []).append((cell.value, cell.status))

@@ -12,7 +12,7 @@ import msgspec
 from conformance.gate.divergences import Divergence
 from conformance.model.errors import InvalidInput
 from conformance.studies.audit import fields
-from conformance.studies.audit.cells import Cell, Witness
+from conformance.studies.audit.cells import FieldFinding, Witness
 
 FILE = Path(__file__).with_suffix(".toml")
 
@@ -26,7 +26,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quote: str
     cite: str
 
-    def speaks_of(self, cell: Cell) -> bool:
+    def speaks_of(self, cell: FieldFinding) -> bool:
         """Return whether the page is about a cell."""
         named = any(fnmatch.fnmatchcase(cell.implementation, pattern) for pattern in self.implementations)
         return named and cell.field == self.field
@@ -63,14 +63,14 @@ def read(path: Path = FILE) -> list[Document]:
 
 
 def contradictions(
-    cells: Iterable[Cell], documents: Iterable[Document], known: Iterable[Divergence]
+    cells: Iterable[FieldFinding], documents: Iterable[Document], known: Iterable[Divergence]
 ) -> list[Contradiction]:
     """Return what pages, and statements that known divergences depart from, say of proven cells."""
     links, pages = {divergence.id: divergence.link for divergence in known}, list(documents)
     return [one for cell in cells if cell.status == "proven" for one in _of(cell, pages, links)]
 
 
-def _of(cell: Cell, documents: list[Document], links: dict[str, str]) -> list[Contradiction]:
+def _of(cell: FieldFinding, documents: list[Document], links: dict[str, str]) -> list[Contradiction]:
     assert cell.witness
     about = (cell.implementation, cell.field)
     found = [

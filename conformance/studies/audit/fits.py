@@ -11,14 +11,13 @@ import numpy as np
 from conformance.gate.divergences import Divergence
 from conformance.judging import expectation
 from conformance.judging.bounds import bounds
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.judging.judgment import judge
-from conformance.judging.question import Plan, Question
 from conformance.judging.simulation import simulate
 from conformance.model.case import Case
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.results import Result, Rho
-from conformance.model.statement import Refusal as StatedRefusal
-from conformance.model.statement import Rule, Statement, step_facts
+from conformance.model.statement import Rule, StatedRefusal, Statement, step_facts
 from conformance.studies.audit.fields import REFUSING
 from reference import Refusal, Semantics
 from reference.dtypes import stored
@@ -43,13 +42,13 @@ class Fit(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-class Answered(msgspec.Struct, frozen=True):
+class ProbeAnswer(msgspec.Struct, frozen=True):
     """An implementation's answer to a case, to be held to several semantics.
 
     statement: what is promised, known divergences included. wrong: those of them that predict no value at all.
     """
 
-    question: Question
+    exact_case: ExactCase
     statement: Statement
     reply: Reply
     wrong: tuple[Divergence, ...] = ()
@@ -57,16 +56,16 @@ class Answered(msgspec.Struct, frozen=True):
     @property
     def semantics(self) -> Semantics:
         """What the statement promises for the case."""
-        return self.statement.semantics(telling(self.question.case))
+        return self.statement.semantics(telling(self.exact_case.case))
 
     def fit(self, fields: Mapping[str, Any]) -> Fit:
         """Return what the answer is where these fields have these values, and the others what is promised."""
         with np.errstate(all="ignore"):  # overflow and 0/0 are values here, as they are to the judge
-            return self._fit(supposing(self.statement, self.question.case, fields))
+            return self._fit(supposing(self.statement, self.exact_case.case, fields))
 
     def storage(self, value: Any) -> Fit:
         """Return whether y came in the dtype that a value of `output_dtype` says."""
-        wanted = stored(self.question.case.dtypes.x, Semantics(output_dtype=value)).output
+        wanted = stored(self.exact_case.case.dtypes.x, Semantics(output_dtype=value)).output
         for outcome in self.reply.outcomes:
             if isinstance(outcome, Outputs) and "y" in outcome.tensors:
                 found = outcome.tensors["y"].dtype.name
@@ -75,25 +74,25 @@ class Answered(msgspec.Struct, frozen=True):
 
     def declines(self, mask: str) -> bool:
         """Return whether a mask of weights is refused, as it may be by who takes booleans."""
-        masks = [self.question.mask(t) for t in range(len(self.question.case.steps))]
+        masks = [self.exact_case.mask(t) for t in range(len(self.exact_case.case.steps))]
         weights = any(m is not None and m.dtype != bool for m in masks)
         return mask == "boolean" and weights and isinstance(self.reply.outcomes[0], Refused)
 
     def _fit(self, statement: Statement) -> Fit:
-        plan = Plan(self.question, statement)
-        if plan.unjudged and not self.question.unjudged:
-            return self._far(statement, plan.semantics)
-        expected = expectation.trajectory(plan, self.reply.refused)
+        promise = Promise(self.exact_case, statement)
+        if promise.unjudged and not self.exact_case.unjudged:
+            return self._far(statement, promise.semantics)
+        expected = expectation.trajectory(promise, self.reply.refused)
         unlike = self._accepted(expected) or self._finite(expected)
         if unlike:
             return Fit("fails", "inf", unlike)
-        results = [r for r in judge("", self.question, statement, self.reply) if not self._is_wrong(r)]
+        results = [r for r in judge("", self.exact_case, statement, self.reply) if not self._is_wrong(r)]
         if any(result.verdict == "ERROR" for result in results):
-            return self._far(statement, plan.semantics)
+            return self._far(statement, promise.semantics)
         return _summary(results, compared=self._matches_not_finite(expected))
 
     def _is_wrong(self, result: Result) -> bool:
-        about = (step_facts(self.question.case, result.step) if result.step >= 0 else {}) | {"output": result.output}
+        about = (step_facts(self.exact_case.case, result.step) if result.step >= 0 else {}) | {"output": result.output}
         return any(divergence.covers(about) for divergence in self.wrong)
 
     # --- what the judge does not compare -------------------------------------------------------------------------
@@ -101,7 +100,7 @@ class Answered(msgspec.Struct, frozen=True):
     def _accepted(self, expected: list[Any]) -> str:
         """Return what was answered that these semantics refuse, empty where nothing was."""
         for t, (wanted, outcome) in enumerate(zip(expected, self.reply.outcomes, strict=False)):
-            judged = self.question.case.steps[t].mode in self.statement.modes
+            judged = self.exact_case.case.steps[t].mode in self.statement.modes
             if judged and isinstance(wanted, Refusal) and isinstance(outcome, Outputs):
                 return f"step {t} was answered, and would be refused"
         return ""
@@ -119,7 +118,7 @@ class Answered(msgspec.Struct, frozen=True):
             if isinstance(wanted, Refusal) or not isinstance(outcome, Outputs):
                 continue
             for output, value in _values(wanted).items():
-                if output in ("mean", "variance") and not self.question.case.x(t).size:
+                if output in ("mean", "variance") and not self.exact_case.case.x(t).size:
                     continue  # BN-25 is about the state
                 got, strange = outcome.tensors.get(output), ~np.isfinite(value)
                 if got is not None and got.shape == value.shape and strange.any():
@@ -137,7 +136,7 @@ class Answered(msgspec.Struct, frozen=True):
 
     def _far(self, statement: Statement, semantics: Semantics) -> Fit:
         """Return how far the answer is from semantics without bounds, in bounds of the nearest ones that have some."""
-        expected = simulate(self.question, semantics)
+        expected = simulate(self.exact_case, semantics)
         if unlike := self._accepted(expected) or self._finite(expected) or self._declined(expected):
             return Fit("fails", "inf", unlike)
         largest, where = 0.0, ""
@@ -148,13 +147,13 @@ class Answered(msgspec.Struct, frozen=True):
         return Fit("fails" if largest > FAR else "vacuous", rho, where or "no bound is derived")
 
     def _ratios(self, near: Statement, expected: list[Any]) -> Iterator[tuple[int, str, float]]:
-        bounded = expectation.trajectory(Plan(self.question, near), self.reply.refused)
+        bounded = expectation.trajectory(Promise(self.exact_case, near), self.reply.refused)
         for t, (mine, other, outcome) in enumerate(zip(bounded, expected, self.reply.outcomes, strict=False)):
             if isinstance(mine, Refusal) or isinstance(other, Refusal) or not isinstance(outcome, Outputs):
                 continue
             for output in (o for o in mine if o in other and o in outcome.tensors):
                 got, allowed = outcome.tensors[output], mine[output].bound
-                if got.shape == other[output].shape and self.question.case.steps[t].mode in self.statement.modes:
+                if got.shape == other[output].shape and self.exact_case.case.steps[t].mode in self.statement.modes:
                     yield t, output, float(bounds.rho(got, other[output], allowed).max(initial=0))
 
 

@@ -15,7 +15,7 @@ from conformance.model.facts import channel, every_step
 from conformance.model.statement import Statement
 from conformance.studies.audit import making
 from conformance.studies.audit.identifying import Identified
-from conformance.studies.audit.making import Place
+from conformance.studies.audit.making import InputLayout
 from reference.spec import Spec, kept_axes
 
 _N, _CHANNELS = (33, 65, 127, 257, 1025, 4099), (65, 257, 1025)
@@ -52,12 +52,12 @@ def _sizes(statement: Statement, identified: Identified) -> Iterator[Case]:
             yield from (making.sized(place._replace(dtype=dtype), _shape(place, n, 3)) for n in _FEW)
 
 
-def _kind(place: Place) -> tuple[int, int, str]:
+def _kind(place: InputLayout) -> tuple[int, int, str]:
     """Return what kernels choose by: the rank, of which 2 is one kind and more another, the kept axis, the dtype."""
     return min(len(place.shape), 3), place.axis, place.dtype
 
 
-def _shape(place: Place, n: int, channels: int) -> tuple[int, ...]:
+def _shape(place: InputLayout, n: int, channels: int) -> tuple[int, ...]:
     """Return a shape with n values per channel: n rows for rank 2, else one sample of n places in a row."""
     rank = len(place.shape)
     shape = [1] * rank

@@ -20,7 +20,7 @@ from conformance.model.outcome import Reply
 from conformance.model.statement import Rule, Statement
 from conformance.runs.asking import Ask
 from conformance.studies.audit import fields, ways
-from conformance.studies.audit.making import PLACES, Place
+from conformance.studies.audit.making import PLACES, InputLayout
 from conformance.studies.audit.probes import PROBES
 from conformance.studies.audit.searching import PLAIN, Candidate, Raised, Search
 from reference import Semantics
@@ -39,7 +39,7 @@ class Found(msgspec.Struct, frozen=True):
     differentiation: this holds where that is asked for, or for all where it is empty.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[InputLayout, ...]
     semantics: tuple[Semantics, ...]
     open: dict[str, tuple[Any, ...]]
     unexplained: dict[str, str]
@@ -53,7 +53,7 @@ class Found(msgspec.Struct, frozen=True):
 class Outside(msgspec.Struct, frozen=True):
     """A place whose plain answer is none that any semantics give, or that raised. way: a known way that it is near."""
 
-    place: Place
+    place: InputLayout
     case: Case
     why: str
     raised: bool = False
@@ -161,7 +161,7 @@ def _go_on(search: Search, group: list[Search]) -> None:
             search.go_on_in(search.place._replace(dtype=dtype), probes)
 
 
-def _found(search: Search, places: tuple[Place, ...]) -> Found:
+def _found(search: Search, places: tuple[InputLayout, ...]) -> Found:
     """Return what is left, fields that mean nothing here as if nothing was said of them."""
     meanings = (meant(search.statement, Semantics(**candidate), search.taken) for candidate in search.candidates)
     left = tuple(dict.fromkeys(meanings))

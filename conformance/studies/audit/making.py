@@ -13,7 +13,7 @@ from reference import Spec
 from reference.spec import Array, broadcast, kept_shape
 
 
-class Place(NamedTuple):
+class InputLayout(NamedTuple):
     """Where the kept axis is, in an input of which shape, and the input's dtype."""
 
     name: str
@@ -23,13 +23,13 @@ class Place(NamedTuple):
 
 
 _SHAPES = (
-    Place("rank 2, axis 1", (8, 3), 1),
-    Place("rank 3, axis 1", (4, 3, 2), 1),
-    Place("rank 3, axis -1", (4, 2, 3), -1),
-    Place("rank 4, axis 1", (4, 3, 2, 1), 1),
-    Place("rank 4, axis -1", (4, 2, 1, 3), -1),
-    Place("rank 5, axis 1", (4, 3, 1, 2, 1), 1),
-    Place("rank 5, axis -1", (4, 1, 2, 1, 3), -1),
+    InputLayout("rank 2, axis 1", (8, 3), 1),
+    InputLayout("rank 3, axis 1", (4, 3, 2), 1),
+    InputLayout("rank 3, axis -1", (4, 2, 3), -1),
+    InputLayout("rank 4, axis 1", (4, 3, 2, 1), 1),
+    InputLayout("rank 4, axis -1", (4, 2, 1, 3), -1),
+    InputLayout("rank 5, axis 1", (4, 3, 1, 2, 1), 1),
+    InputLayout("rank 5, axis -1", (4, 1, 2, 1, 3), -1),
 )
 _DTYPES: tuple[Dtype, ...] = ("float32", "float64", "float16", "bfloat16")
 PLACES = tuple(place._replace(dtype=dtype) for dtype in _DTYPES for place in _SHAPES)
@@ -41,7 +41,7 @@ def _numbers(shape: tuple[int, ...], seed: int, low: float, high: float) -> Arra
     return drawn / 64.0
 
 
-def plain(place: Place, modes: str, seed: int = 0, own: bool = False, **spec: Any) -> Case:
+def plain(place: InputLayout, modes: str, seed: int = 0, own: bool = False, **spec: Any) -> Case:
     """Return a case with batches around 1.5 that deviate by about 1, and statistics that are not theirs."""
     fields: dict[str, Any] = {"axis": place.axis, "epsilon": 0.25, "momentum": 0.75, **spec}
     asked = Spec(**fields)
@@ -64,12 +64,12 @@ def _with(case: Case, tensors: dict[str, Array]) -> Case:
     return msgspec.structs.replace(case, tensors=case.tensors | tensors)
 
 
-def asking(modes: str, own: bool = False, **spec: Any) -> Callable[[Place], Case]:
+def asking(modes: str, own: bool = False, **spec: Any) -> Callable[[InputLayout], Case]:
     """Return what makes a plain case that asks for this."""
     return lambda place: plain(place, modes, own=own, **spec)
 
 
-def tiny_epsilon(place: Place) -> Case:
+def tiny_epsilon(place: InputLayout) -> Case:
     """Return a case whose variance is near 1e-6, and whose epsilon is 1e-8."""
     case, factor = plain(place, "train infer", epsilon=1e-8), 2.0**-10
     names = [name for name in case.tensors if name.endswith(".x") or name == "moving_mean"]
@@ -78,12 +78,12 @@ def tiny_epsilon(place: Place) -> Case:
     return _with(case, changed | variance)
 
 
-def no_rows(place: Place) -> Case:
+def no_rows(place: InputLayout) -> Case:
     """Return a case that trains on nothing."""
     return _rows(plain(place, "train infer"), 0)
 
 
-def three_rows(place: Place) -> Case:
+def three_rows(place: InputLayout) -> Case:
     """Return inference on three rows of a layer whose virtual batches have two."""
     return _rows(plain(place, "infer", virtual_batch_size=2), 3)
 
@@ -93,7 +93,7 @@ def _rows(case: Case, number: int) -> Case:
     return _with(case, {"0.x": case.x(0)[:number]})
 
 
-def one_value(place: Place) -> Case:
+def one_value(place: InputLayout) -> Case:
     """Return a case that trains on one value per channel."""
     case = plain(place, "train infer")
     kept = [size if axis == place.axis % len(place.shape) else 1 for axis, size in enumerate(place.shape)]
@@ -101,10 +101,10 @@ def one_value(place: Place) -> Case:
     return _with(case, {"0.x": one, "1.x": one + one.dtype.type(1)})
 
 
-def masked(values: str, rank: str) -> Callable[[Place], Case]:
+def masked(values: str, rank: str) -> Callable[[InputLayout], Case]:
     """Return what makes a case with masks. values: `bool`, `weights` of 0 to 4, or `none`, letting nothing through."""
 
-    def make(place: Place) -> Case:
+    def make(place: InputLayout) -> Case:
         case, shape = plain(place, "train infer"), place.shape if rank == "full" else place.shape[:-1]
         let: Array = _numbers(shape, 50, 0, 1) < 0.7
         let.flat[0], let.flat[-1] = True, False
@@ -140,14 +140,14 @@ def second(case: Case) -> Case:
     return msgspec.structs.replace(_with(case, along), steps=steps)
 
 
-def without_updates(place: Place) -> Case:
+def without_updates(place: InputLayout) -> Case:
     """Return a case whose update ops are not run."""
     case = plain(place, "train infer")
     steps = tuple(msgspec.structs.replace(step, update=False) for step in case.steps)
     return msgspec.structs.replace(case, steps=steps)
 
 
-def adjusted(place: Place) -> Case:
+def adjusted(place: InputLayout) -> Case:
     """Return a case with an adjustment."""
     case = plain(place, "train infer")
     shape = broadcast(np.ones(kept_shape(case.spec, place.shape)), case.spec, len(place.shape)).shape
@@ -156,18 +156,18 @@ def adjusted(place: Place) -> Case:
     return _with(case, {"0.adjustment_scale": scale.astype(kind), "0.adjustment_bias": bias.astype(kind)})
 
 
-def second_derivative(place: Place) -> Case:
+def second_derivative(place: InputLayout) -> Case:
     """Return a training step with the derivatives of its gradients."""
     return second(plain(place, "train"))
 
 
-def near_one(place: Place) -> Case:
+def near_one(place: InputLayout) -> Case:
     """Return a case whose momentum is so near 1 that float32 holds 1 - momentum to four digits less."""
     case = plain(place, "train train infer", momentum=0.9999)
     zero = np.zeros_like(case.tensors["moving_mean"])
     return _with(case, {"moving_mean": zero, "moving_variance": zero})
 
 
-def sized(place: Place, shape: tuple[int, ...]) -> Case:
+def sized(place: InputLayout, shape: tuple[int, ...]) -> Case:
     """Return a plain case whose input has this shape."""
     return plain(place._replace(shape=shape), "train train infer", seed=80)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from conformance.model.case import Case, Dtype
 from conformance.model.statement import Statement, every_step
 from conformance.studies.audit import making
-from conformance.studies.audit.making import Place
+from conformance.studies.audit.making import InputLayout
 from reference.spec import Clipping
 
 
@@ -25,11 +25,11 @@ class Probe(NamedTuple):
 
     name: str
     fields: tuple[str, ...]
-    make: Callable[[Place], Case]
+    make: Callable[[InputLayout], Case]
     dtypes: tuple[Dtype, ...] = ("float32",)
     beyond_masks: bool = False
 
-    def case(self, place: Place, statement: Statement) -> Case | None:
+    def case(self, place: InputLayout, statement: Statement) -> Case | None:
         """Return the case for a place as this implementation can be asked it, None where it cannot be.
 
         One that takes halves alone is asked everything in them.
@@ -38,7 +38,7 @@ class Probe(NamedTuple):
         only_half = not {"float32", "float64"} & set(taken)
         return self.in_place(place, statement) if place.dtype in self.dtypes or only_half else None
 
-    def in_place(self, place: Place, statement: Statement) -> Case | None:
+    def in_place(self, place: InputLayout, statement: Statement) -> Case | None:
         """Return the same for a place with any dtype of the input."""
         case = _derived(self.make(place), statement)
         besides = {"weights": False} | ({"mask": False} if self.beyond_masks else {})

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import msgspec
 import numpy as np
 
-from conformance.judging.question import Question
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.simulation import Values, simulate
 from conformance.model.case import Case
 from conformance.model.facts import OUTPUTS, every_step
@@ -18,8 +18,8 @@ from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.statement import Rule, Statement
 from conformance.runs.asking import Ask
 from conformance.studies.audit import fields, making
-from conformance.studies.audit.fits import Answered
-from conformance.studies.audit.making import Place
+from conformance.studies.audit.fits import ProbeAnswer
+from conformance.studies.audit.making import InputLayout
 from conformance.studies.audit.probes import PROBES, Probe
 from reference import Refusal, Semantics
 from reference.precision import widened
@@ -50,7 +50,7 @@ class Search:
     answered, and unexplained: what no semantics explain, each by probe.
     """
 
-    def __init__(self, statement: Statement, ask: Ask, place: Place, *, taking: bool = False) -> None:
+    def __init__(self, statement: Statement, ask: Ask, place: InputLayout, *, taking: bool = False) -> None:
         if taking:  # whether gradients are right is no matter of where the state moves
             outputs = tuple(name for name in statement.outputs if name not in _GRADIENTS)
             statement = msgspec.structs.replace(statement, outputs=outputs or statement.outputs)
@@ -63,7 +63,7 @@ class Search:
         self.raised: dict[str, Raised] = {}
         self.answered = False
         self.paths: dict[str, Candidate] = {}
-        self._questions: dict[int, Question] = {}
+        self._questions: dict[int, ExactCase] = {}
         self._answers: dict[tuple[str, str], list[Values | Refusal]] = {}
         self._classes: dict[tuple[str, str], str] = {}
 
@@ -102,7 +102,7 @@ class Search:
             assert case is not None
             self._narrow(best, case)
 
-    def go_on_in(self, place: Place, probes: Iterable[Probe]) -> None:
+    def go_on_in(self, place: InputLayout, probes: Iterable[Probe]) -> None:
         """Go on in another place of the same path."""
         other = Search(self.statement, self.ask, place, taking=self.taking)
         other.candidates = self.candidates
@@ -137,16 +137,16 @@ class Search:
         """Return into how many kinds of answer the candidates fall."""
         return len({self._class(probe, case, candidate) for candidate in self._extended(probe)})
 
-    def _question(self, case: Case) -> Question:
+    def _exact_case(self, case: Case) -> ExactCase:
         if id(case) not in self._questions:
-            self._questions[id(case)] = Question(case)
+            self._questions[id(case)] = ExactCase(case)
         return self._questions[id(case)]
 
     def _class(self, probe: Probe, case: Case, candidate: Candidate) -> str:
         key = probe.name, _key(candidate)
         if key not in self._classes:
             told = {name: candidate.get(name) for name in ("variance_mean", "output_dtype") if name in probe.fields}
-            answers = self._answers[key] = simulate(self._question(case), Semantics(**candidate))
+            answers = self._answers[key] = simulate(self._exact_case(case), Semantics(**candidate))
             self._classes[key] = f"{told} {[_digest(a) for a in answers]}"
         return self._classes[key]
 
@@ -156,7 +156,7 @@ class Search:
         """Ask, and keep the candidates that the answer is explained by; all of them where it is by none."""
         self.asked[probe.name] = case
         reply = self.ask(case)
-        answered = Answered(self._question(case), _returning(self.statement, reply), reply)
+        answered = ProbeAnswer(self._exact_case(case), _returning(self.statement, reply), reply)
         self.answered |= any(isinstance(o, Outputs) and o.tensors for o in answered.reply.outcomes)
         extended = self._extended(probe)
         classes = {self._class(probe, case, candidate): candidate for candidate in extended}
@@ -185,7 +185,7 @@ class Search:
                     return False
         return True
 
-    def _on_another_path(self, answered: Answered, probe: Probe, extended: list[Candidate]) -> list[Candidate]:
+    def _on_another_path(self, answered: ProbeAnswer, probe: Probe, extended: list[Candidate]) -> list[Candidate]:
         """Return the candidates that explain an answer if what depends on the path has another value there."""
         for name in _BY_PATH:
             for value in fields.values(name):
@@ -216,7 +216,7 @@ def _near(got: Array, wanted: Array) -> bool:
     return not (off > _CLOSE * np.abs(wanted).max(initial=1)).any()
 
 
-def _explains(answered: Answered, probe: Probe, candidate: Candidate) -> bool:
+def _explains(answered: ProbeAnswer, probe: Probe, candidate: Candidate) -> bool:
     if "output_dtype" in probe.fields:
         return answered.storage(candidate["output_dtype"]).status != "fails"
     if answered.declines(candidate.get("mask", "")):
@@ -236,7 +236,7 @@ def _distance(reply: Reply, answers: list[Values | Refusal]) -> float:
     return worst
 
 
-def _nearest(answered: Answered, ordered: list[Candidate]) -> str:
+def _nearest(answered: ProbeAnswer, ordered: list[Candidate]) -> str:
     """Return which candidate is the nearest to an answer that none explains, and what is off; of the first few."""
     fits = [(answered.fit(candidate), candidate) for candidate in ordered[:_FEW]]
     fit, candidate = min(fits, key=lambda one: float(one[0].rho) if one[0].rho is not None else 0.0)

@@ -11,7 +11,7 @@ import msgspec
 from conformance.model.case import case_id
 from conformance.model.statement import Statement, channel
 from conformance.studies.audit.identifying import Found, Identified
-from conformance.studies.audit.making import Place
+from conformance.studies.audit.making import InputLayout
 from reference import Semantics
 
 _FEATURES: dict[str, dict[str, list[Any]]] = {
@@ -82,7 +82,7 @@ def changed(semantics: Semantics) -> dict[str, Any]:
     return {name: value for name, value in msgspec.to_builtins(semantics).items() if value != defaults[name]}
 
 
-def places_when(places: Iterable[Place]) -> list[dict[str, Any]]:
+def places_when(places: Iterable[InputLayout]) -> list[dict[str, Any]]:
     """Return conditions, any of which holds in each of the places and in no other; halves go with float32.
 
     >>> from conformance.studies.audit.making import PLACES

@@ -12,7 +12,7 @@ from conformance.model.results import ImplementationRecord
 from conformance.model.statement import Statement, matches, recorded, step_facts
 from conformance.studies.audit import fields
 from conformance.studies.audit.fits import documented, telling
-from conformance.studies.audit.making import PLACES, Place
+from conformance.studies.audit.making import PLACES, InputLayout
 from conformance.studies.audit.probes import PROBES, Probe
 from reference import Semantics
 from reference.dtypes import stored
@@ -24,7 +24,7 @@ PLAIN = PROBES[0]
 class Try:
     """A case that may settle a field of an implementation."""
 
-    def __init__(self, place: Place, probe: Probe, case: Case) -> None:
+    def __init__(self, place: InputLayout, probe: Probe, case: Case) -> None:
         self.place, self.probe, self.case = place, probe, case
 
     @cached_property
@@ -54,7 +54,7 @@ class Subject:
         statement = recorded(record)
         return cls(record.id, statement, [d for d in known if d.concerns(record)])
 
-    def _answers_in(self, place: Place) -> bool:
+    def _answers_in(self, place: InputLayout) -> bool:
         """Return whether a plain case in a place is answered at all."""
         case = PLAIN.in_place(place, self.statement)
         return case is not None and not documented(self.statement, case)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformance.studies.audit.auditing import Audit
-from conformance.studies.audit.cells import Cell
+from conformance.studies.audit.cells import FieldFinding
 from conformance.studies.audit.classes import words
 from conformance.studies.audit.comparison import Change
 from conformance.studies.audit.documents import Contradiction
@@ -43,7 +43,7 @@ def print_audit(audit: Audit, contradicted: list[Contradiction], changed: list[C
     console.print(headline(audit), markup=False, highlight=False)
 
 
-def _row(cell: Cell) -> tuple[str, ...]:
+def _row(cell: FieldFinding) -> tuple[str, ...]:
     others = ", ".join(f"{value} {_number(rho)}" for value, rho in cell.alternatives.items())
     witness = cell.witness.case if cell.witness else ""
     return cell.implementation, cell.field, f"{cell.value}{_SIGN[cell.status]}", _number(cell.rho), others, witness

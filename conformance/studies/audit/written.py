@@ -9,7 +9,7 @@ import msgspec
 from conformance.model.errors import InvalidInput
 from conformance.runs import commands
 from conformance.studies.audit.blame import Mismatch, Unexplained
-from conformance.studies.audit.cells import Cell, Inapplicable, Value
+from conformance.studies.audit.cells import FieldFinding, Inapplicable, Value
 from conformance.studies.audit.documents import Contradiction
 
 
@@ -30,7 +30,7 @@ class Written(msgspec.Struct):
     numerics, unexplained: what contradicts a statement without being the fault of one field.
     """
 
-    cells: list[Cell]
+    cells: list[FieldFinding]
     schema: int = 1
     inapplicable: list[Inapplicable] = []
     documentation: list[Contradiction] = []

@@ -17,9 +17,9 @@ from conformance.cases import strategies
 from conformance.cases.features import FEATURES
 from conformance.cases.strategies import CELLS, Recipe
 from conformance.gate.divergences import Divergence
-from conformance.gate.explanation import Answered
+from conformance.gate.explanation import FailedAnswer
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Case, case_id
 from conformance.model.codec import case_to_json
 from conformance.model.errors import InvalidInput
@@ -39,7 +39,7 @@ LATE_SECONDS, LATE_CASES = 60.0, 500
 """What is left at least to make the last case smaller, though the search is over."""
 
 
-class Kind(NamedTuple):
+class FailureKind(NamedTuple):
     """What makes two failures the same: the mode of the step, the output, and what came instead of numbers."""
 
     mode: str
@@ -94,7 +94,7 @@ class Hunt:
         self.asked, self.judged, self.largest = 0, 0, dict[str, float]()
         self.excluded: list[str] = []
         self._judged: dict[str, list[Result]] = {}
-        self._kind: Kind | None = None
+        self._kind: FailureKind | None = None
         self._last: tuple[Case, Result] | None = None
         self._until, self._most = 0.0, math.inf
 
@@ -161,11 +161,11 @@ class Hunt:
         return self._judged[identity]
 
     def _results(self, identity: str, case: Case) -> list[Result]:
-        question, reply = Question(case), self.ask(case)
-        results = judge(identity, question, self.statement, reply)
+        exact_case, reply = ExactCase(case), self.ask(case)
+        results = judge(identity, exact_case, self.statement, reply)
         self.judged += any(result.verdict in ("PASS", "FAIL") for result in results)
         failures = [result for result in results if result.failed]
-        explained = Answered(self.record, question, reply).explained(failures, self.known) if failures else []
+        explained = FailedAnswer(self.record, exact_case, reply).explained(failures, self.known) if failures else []
         expected = [one.result for one in explained if one.kind == "explained"]
         return [result for result in results if result not in expected]
 
@@ -179,7 +179,7 @@ class Hunt:
             target(math.log10(rho), label=output)
             self.largest[output] = max(rho, self.largest.get(output, 0.0))
 
-    def _keep(self, kind: Kind, case: Case, result: Result) -> Caught:
+    def _keep(self, kind: FailureKind, case: Case, result: Result) -> Caught:
         """Make the case smaller, element by element, and write it as a file of the corpus."""
 
         def still(smaller: Case) -> Result | None:
@@ -212,6 +212,6 @@ class Hunt:
         return found
 
 
-def kind_of(result: Result) -> Kind:
+def kind_of(result: Result) -> FailureKind:
     """Return the kind of a failure."""
-    return Kind(result.mode, result.output, result.outcome if result.outcome != "Outputs" else "")
+    return FailureKind(result.mode, result.output, result.outcome if result.outcome != "Outputs" else "")

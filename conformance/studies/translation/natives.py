@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from conformance.hosts import roster
-from conformance.hosts.roster import Entry
+from conformance.hosts.roster import RosterEntry
 from conformance.model.errors import InvalidInput
 
 PATH = Path(__file__).with_name("natives.toml")
@@ -106,7 +106,7 @@ def of(implementation: str) -> Layer:
     return next(layer for layer in read() if any(fnmatch.fnmatchcase(name, p) for p in layer.implementations))
 
 
-def chosen(option: str, named: str, rank: int | None, device: str, python: str) -> Entry:
+def chosen(option: str, named: str, rank: int | None, device: str, python: str) -> RosterEntry:
     """Return the one implementation that `--from` or `--to` names, for inputs of a rank; None: any."""
     layer = next((layer for layer in read() if layer.short and layer.short == named), None)
     if layer is None:
@@ -122,7 +122,7 @@ def chosen(option: str, named: str, rank: int | None, device: str, python: str) 
     raise InvalidInput(f"{option} {named}: names {len(fitting)} implementations ({names}, …); name one of them")
 
 
-def _selected(option: str, named: str, device: str, python: str) -> list[Entry]:
+def _selected(option: str, named: str, device: str, python: str) -> list[RosterEntry]:
     try:
         return roster.select((named,), device, python)
     except InvalidInput as error:
@@ -207,7 +207,7 @@ def _of_limits(given: Any) -> bool:
     return set(limits) <= {"rmin", "rmax", "dmax"} and all(fits(v, "number or none") for v in limits.values())
 
 
-def variant(layer: Layer, entry: Entry, given: dict[str, Any], device: str, python: str) -> Entry | None:
+def variant(layer: Layer, entry: RosterEntry, given: dict[str, Any], device: str, python: str) -> RosterEntry | None:
     """Return the implementation that the arguments choose instead of a plain one, None where they choose none."""
     for name, argument in layer.arguments.items():
         chosen = argument.chooses.get(str(given.get(name, "")).lower())

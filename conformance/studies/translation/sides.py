@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from conformance.hosts.roster import Entry
+from conformance.hosts.roster import RosterEntry
 from conformance.model.case import Case, Derivative, Dtypes, Step
 from conformance.model.errors import InvalidInput
 from conformance.studies.translation.natives import Layer
@@ -79,7 +79,7 @@ def factors(n: int, parts: int) -> tuple[int, ...]:
 class Side:
     """One implementation, the spec that it is asked for, the weights that it starts from; None: made up for it."""
 
-    entry: Entry
+    entry: RosterEntry
     layer: Layer
     spec: Spec
     shape: Shape

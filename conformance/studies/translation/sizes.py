@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance.judging.expectation import Answers, trajectory
-from conformance.judging.question import Plan, Question
+from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.expectation import ExpectedOutputs, trajectory
 from conformance.model.case import Case
 from conformance.model.statement import Rule, Statement, facts
 from conformance.studies.translation.calls import Dropped
@@ -118,12 +118,12 @@ def _compared(scenario: Scenario, case: Case, statement: Statement, other: Case,
     return [size for size in found if size.absolute or size.refused]
 
 
-def _expected(case: Case, statement: Statement) -> list[Answers | Refusal]:
+def _expected(case: Case, statement: Statement) -> list[ExpectedOutputs | Refusal]:
     with np.errstate(all="ignore"):
-        return trajectory(Plan(Question(case), statement))
+        return trajectory(Promise(ExactCase(case), statement))
 
 
-def _size(scenario: str, t: int, mode: str, output: str, one: Answers, two: Answers) -> Size:
+def _size(scenario: str, t: int, mode: str, output: str, one: ExpectedOutputs, two: ExpectedOutputs) -> Size:
     a, b = one[output], two[output]
     with np.errstate(all="ignore"):
         off = np.nan_to_num(np.abs(a.value.reshape(-1) - b.value.reshape(-1)).astype(float), nan=0.0, posinf=np.inf)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from conformance.gate.divergences import Divergence
-from conformance.hosts.roster import Entry
+from conformance.hosts.roster import RosterEntry
 from conformance.model.errors import Incomplete
 from conformance.runs.campaign import Options
 from conformance.studies.translation import calls, files, natives, sizes
@@ -60,7 +60,7 @@ class Translation(msgspec.Struct, frozen=True):
 class Half:
     """An implementation, and how it is called."""
 
-    entry: Entry
+    entry: RosterEntry
     layer: Layer
 
 
@@ -181,7 +181,7 @@ def _sized(side: Side, weights: Weights) -> Shape:
     return msgspec.structs.replace(side.shape, channels=_size(weights))
 
 
-def half(entry: Entry) -> Half:
+def half(entry: RosterEntry) -> Half:
     """Return an implementation with how it is called."""
     return Half(entry, natives.of(entry.id))
 

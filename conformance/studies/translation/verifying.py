@@ -11,13 +11,13 @@ import numpy as np
 
 from conformance.gate import predicted
 from conformance.gate.divergences import Divergence
-from conformance.judging.expectation import Answers, Expected, trajectory
-from conformance.judging.question import Plan, Question
+from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.expectation import Expected, ExpectedOutputs, trajectory
 from conformance.model.case import Case
 from conformance.model.outcome import Outputs, Refused
 from conformance.model.statement import Statement, every_step, step_facts
 from conformance.runs.campaign import Options
-from conformance.runs.recording import Answer
+from conformance.runs.recording import RecordedAnswer
 from conformance.runs.replaying import ask
 from conformance.studies.translation.sides import Scenario, Side
 from reference import Refusal
@@ -54,7 +54,7 @@ class Inquiry:
 
     def __init__(self) -> None:
         self._cases: dict[tuple[str, str, str], tuple[Case, Side]] = {}
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, RecordedAnswer] = {}
         self.missing: dict[str, str] = {}
 
     def add(self, label: str, side: Side, scenario: Scenario) -> None:
@@ -81,20 +81,20 @@ class Inquiry:
 class Told:
     """An answer of one side beside what is expected of it."""
 
-    def __init__(self, side: Side, case: Case, answer: Answer | None) -> None:
+    def __init__(self, side: Side, case: Case, answer: RecordedAnswer | None) -> None:
         self.side, self.case, self.answer = side, case, answer
         self.statement = side.entry.statement
         self.expected = self._under(self.statement)
-        self._changed: dict[tuple[str, ...], list[Answers | Refusal]] = {}
+        self._changed: dict[tuple[str, ...], list[ExpectedOutputs | Refusal]] = {}
 
     @property
     def unsupported(self) -> str:
         """Why the case cannot be asked, empty where it can."""
         return self.statement.unsupported(*every_step(self.case))
 
-    def _under(self, statement: Statement) -> list[Answers | Refusal]:
+    def _under(self, statement: Statement) -> list[ExpectedOutputs | Refusal]:
         with np.errstate(all="ignore"):
-            return trajectory(Plan(Question(self.case), statement))
+            return trajectory(Promise(ExactCase(self.case), statement))
 
     def outputs(self, t: int) -> dict[str, Array] | None:
         """Return the arrays of a step, None where there are none."""
@@ -125,7 +125,7 @@ class Told:
         formula, reply = about.predicts.formula, self.answer.reply if self.answer else None
         if not formula or reply is None:
             return about.predicts.wrong
-        return predicted.explains(formula, predicted.Asked(Question(self.case), self.statement, reply, t, output))
+        return predicted.explains(formula, predicted.WrongValue(ExactCase(self.case), self.statement, reply, t, output))
 
     def as_diverging(self, t: int, output: str, about: list[Divergence]) -> Expected | None:
         """Return what is expected under known divergences."""

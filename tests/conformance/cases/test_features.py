@@ -13,10 +13,10 @@ from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
 from conformance.cases.strategies import CELLS, build, recipes
 from conformance.hosts import worker
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.judging.judgment import judge
-from conformance.judging.question import Plan, Question
-from conformance.judging.step import OneStep
-from conformance.model.case import case_id, question
+from conformance.judging.step import ExpectedStep
+from conformance.model.case import case_id, content
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.statement import Statement, facts
 
@@ -39,13 +39,13 @@ def judged(case, semantics=None, change=None, promised=None):
             STATEMENT, rules=[msgspec.structs.replace(STATEMENT.rules[0], semantics=promised)]
         )
     subject = type("Other", (Subject,), {"semantics": semantics or {}})("cpu")
-    fields = json.loads(json.dumps(question(case)))
+    fields = json.loads(json.dumps(content(case)))
     with np.errstate(all="ignore"):  # what overflows is a value here
         _, got = worker.run(subject, worker.Case(fields, case.tensors, Subject.statement))
     steps = [{n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")} for t in range(len(case.steps))]
     if change:
         steps = [change(dict(step)) for step in steps]
-    return judge(case_id(case), Question(case), statement, Reply(0, "subject@cpu", tuple(map(Outputs, steps))))
+    return judge(case_id(case), ExactCase(case), statement, Reply(0, "subject@cpu", tuple(map(Outputs, steps))))
 
 
 OF_LAYERS = {"built in inference", "rebuilt", "rebuilt virtual", "two call sites", "unknown sizes", "indivisible"}
@@ -145,7 +145,7 @@ def test_no_bound_is_no_verdict():
     promised = Subject.statement | {"rules": [{"cite": "the paper", "semantics": {"renorm": "paper"}}]}
     case = cases("renorm")[0]
     reply = Reply(0, "subject@cpu", (Outputs({}),) * len(case.steps))
-    found = judge(case_id(case), Question(case), msgspec.convert(promised, Statement), reply)
+    found = judge(case_id(case), ExactCase(case), msgspec.convert(promised, Statement), reply)
     assert {(r.verdict, r.reason) for r in found} == {
         ("INCONCLUSIVE", "no bound is derived yet for renorm as in the paper")
     }
@@ -153,6 +153,6 @@ def test_no_bound_is_no_verdict():
 
 def test_the_references_own_error_is_part_of_every_bound():
     """What is expected allows more than the formula, and less than a thousandth more."""
-    step = OneStep(Plan(Question(cases("forward")[0]), STATEMENT), 0)
+    step = ExpectedStep(Promise(ExactCase(cases("forward")[0]), STATEMENT), 0)
     allowed = step.expected("y", np.zeros(1), np.ones(1)).bound
     assert 1 < allowed[0] < 1.001

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, find, settings
 from conformance.cases import strategies
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
-from conformance.model.case import case_id, question
+from conformance.model.case import case_id, content
 from conformance.model.statement import differentiation, facts, mask, step_facts
 from conformance.studies.hunt.hunting import recipes
 
@@ -200,7 +200,7 @@ def test_shrinking_gets_to_small_cases(predicate, elements):
 
 def test_question_spells_out_every_default():
     """What is sent to a worker needs no knowledge of our defaults."""
-    fields = question(SMALL[0][1])
+    fields = content(SMALL[0][1])
     assert set(fields["spec"]) == {
         "axis",
         "epsilon",

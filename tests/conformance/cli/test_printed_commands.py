@@ -24,7 +24,11 @@ from conformance.studies.hunt.hunting import Caught
 ROOT = Path(__file__).parents[3]
 PAGES = [
     ROOT / "README.md",
-    *(page for room in (".", "cases", "hosts", "gate/ci") for page in sorted((ROOT / "conformance" / room).glob("*.md"))),
+    *(
+        page
+        for room in (".", "cases", "hosts", "gate/ci")
+        for page in sorted((ROOT / "conformance" / room).glob("*.md"))
+    ),
 ]
 COMMAND = re.compile(rf"(?:cd \S+ && )?bnconf (?:{'|'.join(main.commands)})(?: .*|$)", re.MULTILINE)
 MINE = """

@@ -10,10 +10,10 @@ import pytest
 
 from conformance.cases import corpus
 from conformance.gate import divergences, predicted
-from conformance.gate.explanation import Answered
+from conformance.gate.explanation import FailedAnswer
 from conformance.hosts.roster import select
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Case, Derivative, Step
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.results import ImplementationRecord
@@ -60,12 +60,12 @@ def kinds(name, implementation, asked, *outputs):
     statement = msgspec.to_builtins(entry.statement)
     versions = {package: wanted.split(",")[0].lstrip(">=") for package, wanted in known(name).versions.items()}
     record = ImplementationRecord(entry.id, entry.statement.framework, "", True, statement=statement, versions=versions)
-    question, answers = Question(asked), tuple(Outputs(arrays) for arrays in outputs)
+    exact_case, answers = ExactCase(asked), tuple(Outputs(arrays) for arrays in outputs)
     reply = Reply(0, entry.id, answers)
     failures = [
-        r for r in judge("", question, entry.statement, reply) if r.failed and r.reason != "the output is missing"
+        r for r in judge("", exact_case, entry.statement, reply) if r.failed and r.reason != "the output is missing"
     ]
-    explained = Answered(record, question, reply).explained(failures, [known(name)])
+    explained = FailedAnswer(record, exact_case, reply).explained(failures, [known(name)])
     return {(e.result.step, e.result.output): e.kind for e in explained}
 
 
@@ -275,5 +275,5 @@ def test_what_init_saw_is_the_first_step_that_was_not_refused():
     (entry,) = select(("haiku.BatchNorm",))
     for refused, kind in ((True, True), (False, False)):
         outcomes = (Refused("ValueError", "of no channels") if refused else Outputs({}), Outputs({"y": wrong}))
-        of = predicted.Asked(Question(asked), entry.statement, Reply(0, entry.id, outcomes), 1, "y")
+        of = predicted.WrongValue(ExactCase(asked), entry.statement, Reply(0, entry.id, outcomes), 1, "y")
         assert predicted.explains("of what init saw", of) == kind

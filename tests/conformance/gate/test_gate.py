@@ -13,9 +13,9 @@ from conformance.cases.strategies import DEFAULT, SMOKE
 from conformance.cli.main import main
 from conformance.gate import divergences
 from conformance.gate.decision import decide
-from conformance.gate.explanation import Answered, explain
+from conformance.gate.explanation import FailedAnswer, explain
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model import results
 from conformance.model.codec import read_case
 from conformance.model.outcome import Outputs, Reply
@@ -196,7 +196,7 @@ def test_a_wrong_value_may_be_nan_where_nan_went_in(run, gate, tmp_path):
     (name,) = nan
     case, _ = read_case(tmp_path / "run" / found.cases[name].file)
     lost = results.Result(name, record.id, "FAIL", step=0, mode="infer", output="y", rho="inf", reason="is missing")
-    answered = Answered(record, Question(case), Reply(0, record.id, (Outputs({}),)))
+    answered = FailedAnswer(record, ExactCase(case), Reply(0, record.id, (Outputs({}),)))
     (missing,) = answered.explained([lost], divergences.read())
     assert missing.kind == "changed"
 
@@ -361,8 +361,8 @@ def test_a_wrong_value_may_be_of_another_shape_but_not_missing(run, adapter, man
     (record,), (name,) = found.implementations, found.cases
     case, _ = read_case(tmp_path / "run" / found.cases[name].file)
     answer = Outputs({} if array is None else {"mean": array})
-    answered = Answered(record, Question(case), Reply(0, record.id, (answer,) * len(case.steps)))
-    judged = judge(name, answered.question, answered.statement, answered.reply)
+    answered = FailedAnswer(record, ExactCase(case), Reply(0, record.id, (answer,) * len(case.steps)))
+    judged = judge(name, answered.exact_case, answered.statement, answered.reply)
     (failure,) = (r for r in judged if (r.step, r.output) == (0, "mean"))
     (explained,) = answered.explained([failure], divergences.read(manifest(predicts=WRONG)))
     assert explained.kind == kind

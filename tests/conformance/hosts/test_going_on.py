@@ -12,8 +12,8 @@ from conformance.hosts import going_on
 from conformance.hosts.environment import Request
 from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.roster import ADAPTERS, environments, from_target, select
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Case, Derivative, Step, case_id, without
 from conformance.model.codec import decode, encode_case
 from conformance.model.outcome import Crashed, Outputs, Refused, Reply
@@ -75,7 +75,7 @@ def test_an_answer_after_a_refusal_is_held_to_the_state_before_it(adapter):
     outputs = [dict(o.tensors) for o in answered(rest, adapter("refusing:OneValue")).outcomes]
     outputs[1]["moving_mean"] = outputs[1]["moving_mean"] + np.float32(0.01)
     given = [Outputs(outputs[0]), Refused("ValueError", "one value"), Outputs(outputs[1]), Outputs(outputs[2])]
-    found = judge(case_id(case), Question(case), statement, Reply(0, "i", tuple(given)))
+    found = judge(case_id(case), ExactCase(case), statement, Reply(0, "i", tuple(given)))
     verdicts = {(r.step, r.output): r.verdict for r in found}
     assert verdicts[1, "outcome"] == "PASS"
     assert verdicts[2, "moving_mean"] == "FAIL"
@@ -129,7 +129,7 @@ GIVEN, R = Outputs({}), Refused("ValueError", "no")
 def test_what_is_asked_again_and_what_becomes_of_it(script, outcomes, asked_for):
     """Each refusal costs one more question, a crash ends it, and what is answered once is not overwritten."""
     worker = Scripted(script)
-    (reply,) = going_on.ask(worker, [going_on.Asked(7, asked(), ["i"])], {"i": STATEMENT})
+    (reply,) = going_on.ask(worker, [going_on.AskedCase(7, asked(), ["i"])], {"i": STATEMENT})
     assert (reply.request, reply.outcomes, worker.asked) == (7, outcomes, asked_for)
     assert reply.cpu == len(asked_for)
 
@@ -138,7 +138,7 @@ def test_who_does_not_support_the_rest_is_not_asked_it():
     """Without the first step a case may be another's: of another rank, say."""
     worker = Scripted({4: (GIVEN, R), 3: (GIVEN, GIVEN, GIVEN)})
     narrow = msgspec.structs.replace(STATEMENT, supports={"rank": [3]})
-    (reply,) = going_on.ask(worker, [going_on.Asked(7, asked(), ["i"])], {"i": narrow})
+    (reply,) = going_on.ask(worker, [going_on.AskedCase(7, asked(), ["i"])], {"i": narrow})
     assert (reply.outcomes, worker.asked) == ((GIVEN, R), [4])
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from conformance.hosts import roster
 from conformance.hosts.environment import Limits, Request, Worker
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Case, Derivative, Dtypes, Step, case_id
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Outputs
@@ -91,7 +91,7 @@ def test_cases_that_differ_in_one_fact_are_answered_the_same_in_any_order(answer
 
 def failures(case, entry, reply):
     """Return what is wrong with an answer."""
-    found = judge(case_id(case), Question(case), entry.statement, reply)
+    found = judge(case_id(case), ExactCase(case), entry.statement, reply)
     return [(r.implementation, r.output, r.verdict, r.reason, r.rho) for r in found if r.verdict in ("FAIL", "ERROR")]
 
 

@@ -13,8 +13,8 @@ import pytest
 from conformance.hosts import roster
 from conformance.hosts.environment import WORKER
 from conformance.hosts.in_process import worker
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.codec import encode_case
 from conformance.model.outcome import decode_reply
 from conformance.runs import summary
@@ -104,6 +104,6 @@ def test_what_an_adapter_of_ours_fails_by_itself_is_no_refusal(small_case, does,
     failing.statement = statement
     metadata, tensors = worker.decode(encode_case(case))
     reply = decode_reply(worker.answer(failing, "i", 0, json.loads(metadata["case"]), tensors))
-    found = judge("", Question(case), roster.select(("numpy.two_pass",))[0].statement, reply)
+    found = judge("", ExactCase(case), roster.select(("numpy.two_pass",))[0].statement, reply)
     expected = "ERROR" if FAILING[does] and place == "of ours" else "FAIL"
     assert [r.verdict for r in found] == [expected, "INCONCLUSIVE"]

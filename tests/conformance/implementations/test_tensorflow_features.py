@@ -12,8 +12,8 @@ import pytest
 from conformance.cases.strategies import CELLS, build, recipes
 from conformance.hosts import roster
 from conformance.hosts.environment import Limits, Request, Worker
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Actions, Dtypes, case_id
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Outputs, Refused
@@ -56,7 +56,7 @@ def answers(workers):
         requests = [Request(i, functools.partial(encode_case, c), [f"{name}@cpu"]) for i, c in enumerate(cases)]
         replies = list(workers(name).ask(requests))
         judged = [
-            judge(case_id(c), Question(c), ENTRIES[name].statement, r) for c, r in zip(cases, replies, strict=True)
+            judge(case_id(c), ExactCase(c), ENTRIES[name].statement, r) for c, r in zip(cases, replies, strict=True)
         ]
         return [(reply.outcomes, results) for reply, results in zip(replies, judged, strict=True)]
 

@@ -19,8 +19,8 @@ import pytest
 from conformance.cases.strategies import CELLS, SMOKE, build, recipes
 from conformance.hosts import roster, venvs
 from conformance.hosts.environment import Limits, Request, Worker
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model import results
 from conformance.model.case import Actions, Derivative, Dtypes
 from conformance.model.codec import encode_case
@@ -46,8 +46,8 @@ def ask(tmp_path_factory):
     (host,) = roster.environments(roster.select((f"{NAME}*",)), {})
     worker = Worker(host, Limits(), tmp_path_factory.mktemp("tf-1.15") / "log")
 
-    def go(*questions):
-        requests = [Request(i, functools.partial(encode_case, c), [name]) for i, (c, name) in enumerate(questions)]
+    def go(*exact_cases):
+        requests = [Request(i, functools.partial(encode_case, c), [name]) for i, (c, name) in enumerate(exact_cases)]
         return [reply.outcomes for reply in worker.ask(requests)]
 
     yield go
@@ -58,7 +58,7 @@ def verdicts(case, outcomes, identity=IDS[0], **changes):
     """Return the set of verdicts on outcomes, judged by the implementation's statement with these changes."""
     entry = next(e for e in roster.built_in() if e.id == identity)
     statement = msgspec.structs.replace(entry.statement, **changes)
-    return {r.verdict for r in judge("case", Question(case), statement, Reply(0, identity, outcomes))}
+    return {r.verdict for r in judge("case", ExactCase(case), statement, Reply(0, identity, outcomes))}
 
 
 # --- the recordings -------------------------------------------------------------------------------------------------
@@ -181,8 +181,8 @@ def test_update_ops_that_do_not_run_leave_the_state(ask, small_case, identity):
     case = small_case()
     asleep = msgspec.structs.replace(case, steps=tuple(msgspec.structs.replace(s, update=False) for s in case.steps))
     frozen = msgspec.structs.replace(case, spec=dataclasses.replace(case.spec, trainable=False))
-    for question, outcomes in zip((asleep, frozen), ask((asleep, identity), (frozen, identity)), strict=True):
-        assert verdicts(question, outcomes, identity) == {"PASS"}
+    for exact_case, outcomes in zip((asleep, frozen), ask((asleep, identity), (frozen, identity)), strict=True):
+        assert verdicts(exact_case, outcomes, identity) == {"PASS"}
         assert outcomes[0].tensors["moving_mean"].tolist() == case.tensors["moving_mean"].tolist()
         assert abs(outcomes[0].tensors["dx"]).max() > 0
 
@@ -263,7 +263,7 @@ def test_second_derivatives_are_right_where_fused_and_shifted_where_not(ask, sma
     answers = ask((fused, IDS[0]), (plain, IDS[0]))
     assert verdicts(fused, answers[0]) == {"PASS"}
     statement = next(e for e in roster.built_in() if e.id == IDS[0]).statement
-    found = judge("case", Question(plain), statement, Reply(0, IDS[0], answers[1]))
+    found = judge("case", ExactCase(plain), statement, Reply(0, IDS[0], answers[1]))
     assert {(r.mode, r.output) for r in found if r.verdict == "FAIL"} == {("train", "dx_tangent")}
 
 
@@ -383,7 +383,7 @@ def test_create_makes_once_and_completes_again(tmp_path, monkeypatch):
     """The first call makes the environment and installs; a second one installs what may be missing, and no more."""
     ran, place, said = [], tmp_path / "env", []
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    monkeypatch.setattr(venvs, "RECIPES", {"tf-1.15": venvs.Recipe("tf-1.15", here)})
+    monkeypatch.setattr(venvs, "RECIPES", {"tf-1.15": venvs.EnvironmentSpec("tf-1.15", here)})
 
     def pretend(_what, command):
         ran.append(command[1:4])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.judging.bounds.bounds import Affine, Batch, Bounds, Used, rho
+from conformance.judging.bounds.bounds import Affine, BatchStatistics, Bounds, NormalizingStatistics, rho
 from conformance.judging.bounds.gradients import GradientBounds
 from conformance.judging.bounds.roundings import binade
 from conformance.judging.bounds.tangents import TangentBounds, e_infer, e_infer_mean_dgamma
@@ -21,7 +21,7 @@ F32 = Units.of("float32", "float32")
 
 def batch_of(x, dtype=np.float64):
     """Return the exact statistics of an (n, channels) batch."""
-    return Batch.of(observe(x.astype(dtype), None, Spec(axis=1), Semantics()))
+    return BatchStatistics.of(observe(x.astype(dtype), None, Spec(axis=1), Semantics()))
 
 
 def bounds(n, **numerics):
@@ -77,7 +77,7 @@ def test_overflow_is_vacuous_not_wrong():
 def test_a_product_that_overflows_in_any_order_is_vacuous(affine, gamma, r):
     """Of ((x - m) r) gamma, (gamma (x - m)) r and (x r - m r) gamma one overflows; so may dy gamma."""
     size, zero = np.full((1, 1), 8e37), np.zeros((1, 1))
-    used, b = Used(zero, zero, np.full((1, 1), r), zero), bounds(1, affine=affine)
+    used, b = NormalizingStatistics(zero, zero, np.full((1, 1), r), zero), bounds(1, affine=affine)
     g = np.full((1, 1), gamma)
     assert np.isposinf(b.e_y(size, size * gamma * r, Affine(g, zero, zero, zero), used)).all()
     gradient = GradientBounds(b, batch_of(size), used, size, zero)
@@ -88,7 +88,7 @@ def test_a_product_that_overflows_in_any_order_is_vacuous(affine, gamma, r):
 def test_a_product_that_underflows_before_it_is_multiplied_stays_inside(gamma, r):
     """Gamma, or gamma r, is below float32's smallest number, and flushed to 0; dy and x - m are large."""
     size, zero = np.full((1, 1), 1e33), np.zeros((1, 1))
-    used, g = Used(zero, zero, np.full((1, 1), r), zero), np.full((1, 1), gamma)
+    used, g = NormalizingStatistics(zero, zero, np.full((1, 1), r), zero), np.full((1, 1), gamma)
     right, b = size * gamma * r, bounds(1)
     assert rho(0 * right, right, GradientBounds(b, batch_of(size), used, size, zero).e_dx_infer(g)).max() <= 1
     assert rho(0 * right, right, b.e_y(size, right, Affine(g, zero, zero, zero), used)).max() <= 1
@@ -98,14 +98,16 @@ def test_a_product_that_underflows_before_it_is_multiplied_stays_inside(gamma, r
 def test_factors_of_dgamma_may_underflow_before_they_are_multiplied(dy, x, r):
     """Of dy (x - m) r, dy, x - m, or (x - m) r is flushed to 0, and what it is multiplied with is large."""
     dy, x, r, zero = np.full((2, 1), dy), np.full((2, 1), x), np.full((1, 1), r), np.zeros((1, 1))
-    allowed = GradientBounds(bounds(2), batch_of(x), Used(zero, zero, r, zero), dy, 0 * dy).e_mean_dyz
+    allowed = GradientBounds(bounds(2), batch_of(x), NormalizingStatistics(zero, zero, r, zero), dy, 0 * dy).e_mean_dyz
     assert rho(zero, (dy * x * r)[:1], allowed).max() <= 1
 
 
 def test_a_distance_times_r_that_overflows_makes_dgamma_vacuous():
     """In inference (x - m) r may be infinite where dy makes it small again."""
     dy, x, r, zero = np.full((2, 1), 1e-30), np.full((2, 1), 1e37), np.full((1, 1), 1e3), np.zeros((1, 1))
-    assert np.isposinf(GradientBounds(bounds(2), batch_of(x), Used(zero, zero, r, zero), dy, 0 * dy).e_mean_dyz).all()
+    assert np.isposinf(
+        GradientBounds(bounds(2), batch_of(x), NormalizingStatistics(zero, zero, r, zero), dy, 0 * dy).e_mean_dyz
+    ).all()
 
 
 def test_tangents_in_inference_may_underflow_and_overflow_as_gradients_do():
@@ -114,11 +116,11 @@ def test_tangents_in_inference_may_underflow_and_overflow_as_gradients_do():
     batch, b = batch_of(np.zeros((2, 1))), bounds(2)
 
     def y(gamma, r, x):
-        return e_infer(b, Used(zero, zero, r * one, zero), gamma * one, x * one)
+        return e_infer(b, NormalizingStatistics(zero, zero, r * one, zero), gamma * one, x * one)
 
     def dgamma(dy, r, x):
         each = np.ones((2, 1))
-        return e_infer_mean_dgamma(b, batch, Used(zero, zero, r * one, zero), dy * each, x * each)
+        return e_infer_mean_dgamma(b, batch, NormalizingStatistics(zero, zero, r * one, zero), dy * each, x * each)
 
     assert y(3e-35, 1e-8, 1e33) >= 3e-10
     assert dgamma(1e-39, 1e10, 1e20) >= 1e-9
@@ -131,7 +133,7 @@ def test_terms_of_dx_that_overflow_before_they_cancel_make_it_vacuous(n, size):
     """Differentiated line by line, dy gamma r, or its sum, is infinite where dy less its mean is 0."""
     x, one, zero = np.arange(float(n))[:, None], np.ones((1, 1)), np.zeros((1, 1))
     batch, b = batch_of(x), bounds(n)
-    gradient = GradientBounds(b, batch, Used(batch.mean, zero, one, zero), np.full((n, 1), size), zero)
+    gradient = GradientBounds(b, batch, NormalizingStatistics(batch.mean, zero, one, zero), np.full((n, 1), size), zero)
     with np.errstate(invalid="ignore"):  # of one value there is no other
         assert np.isposinf(gradient.e_dx_train(3 * one, 1.0)).all()
 
@@ -142,7 +144,7 @@ def test_what_is_too_large_for_the_arithmetic_that_takes_it_in_is_vacuous(large)
     x, dy, gamma = (np.full((2, 1), 1e40 if name == large else 1e-30) for name in ("x", "dy", "gamma"))
     b = Bounds(Numerics(accumulate="float32"), Units.of("float32", "float64", "float64", "float64"), 2, 1e-3)
     zero = np.zeros((1, 1))
-    used = Used(zero, b.taken(np.abs(x).max(0, keepdims=True)), np.full((1, 1), 1e-20), zero)
+    used = NormalizingStatistics(zero, b.taken(np.abs(x).max(0, keepdims=True)), np.full((1, 1), 1e-20), zero)
     gradient = GradientBounds(b, batch_of(x), used, dy, b.taken(dy))
     with np.errstate(invalid="ignore"):  # 0 times infinity is vacuous, too
         assert np.isposinf(gradient.e_mean_dyz if large == "x" else gradient.e_dx_infer(gamma)).all()
@@ -441,7 +443,7 @@ def test_a_folded_map_may_multiply_by_gamma_last(beta, direction):
     beta = mean * r * gamma if beta == 40 else np.full(mean.size, beta)
     b = Bounds(Numerics(affine="folded"), COARSE, 1, 1e-3)
     wanted, zero = (x - mean) * r * gamma + beta, np.zeros(())
-    allowed = b.e_y(x, wanted, Affine(gamma, beta, zero, zero), Used(mean, zero, r, zero))
+    allowed = b.e_y(x, wanted, Affine(gamma, beta, zero, zero), NormalizingStatistics(mean, zero, r, zero))
     late = fl(fl(gamma * fl(fl(x * r) - fl(mean * r))) + beta)
     scale = fl(gamma * r)
     for y in (late, fl(fl(fl(x * scale) - fl(mean * scale)) + beta), fl(fl(x * scale) + fl(beta - fl(mean * scale)))):

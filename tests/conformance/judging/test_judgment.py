@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from conformance.hosts.roster import ADAPTERS, from_target
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.judging.expectation import trajectory
 from conformance.judging.judgment import judge
-from conformance.judging.question import Plan, Question
 from conformance.model.case import Case, Derivative, Dtypes, Step, case_id
 from conformance.model.outcome import Crashed, Outputs, Refused, Reply, TimedOut
-from conformance.model.statement import Refusal, Rule, facts
+from conformance.model.statement import Rule, StatedRefusal, facts
 from conformance.runs import wording
 from reference import Spec
 
@@ -22,13 +22,13 @@ STATEMENT = from_target(str(ADAPTERS / "numpy.py"))[0].statement
 def exact(case):
     """Return the outcomes of an implementation that rounds the exact answers."""
     with np.errstate(all="ignore"):
-        answers = trajectory(Plan(Question(case), STATEMENT))
+        answers = trajectory(Promise(ExactCase(case), STATEMENT))
     return [Outputs({name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()}) for step in answers]
 
 
 def verdicts(case, outcomes, statement=STATEMENT):
     """Judge outcomes and return the results by (step, output)."""
-    found = judge(case_id(case), Question(case), statement, Reply(0, "i@cpu", tuple(outcomes)))
+    found = judge(case_id(case), ExactCase(case), statement, Reply(0, "i@cpu", tuple(outcomes)))
     return {(r.step, r.output): r for r in found}
 
 
@@ -93,7 +93,7 @@ def test_state_that_must_stay_is_held_to_stay(small_case, still):
     case = msgspec.structs.replace(small_case(modes="train train"), **still)
     frozen = {"cite": "tf 1", "semantics": {"frozen": "batch"}}
     statement = msgspec.structs.replace(STATEMENT, rules=[*STATEMENT.rules, msgspec.convert(frozen, Rule)])
-    answers = trajectory(Plan(Question(case), statement))
+    answers = trajectory(Promise(ExactCase(case), statement))
     outcomes = [Outputs({name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()}) for step in answers]
     found = verdicts(case, outcomes, statement)
     assert {r.verdict for r in found.values()} == {"PASS"}
@@ -172,7 +172,7 @@ def test_what_must_be_refused_must_be_refused(small_case):
 def test_a_documented_refusal_conforms(small_case):
     """A refusal that the statement documents passes, and answering instead fails."""
     cite = {"cite": "here", "when": {"n": ["1"], "mode": ["train"]}, "error": ["ValueError"]}
-    statement = msgspec.structs.replace(STATEMENT, refusals=[msgspec.convert(cite, Refusal)])
+    statement = msgspec.structs.replace(STATEMENT, refusals=[msgspec.convert(cite, StatedRefusal)])
     case = small_case(shape=(1, 3), modes="train")
     assert verdicts(case, [Refused("ValueError", "one value")], statement)[0, "outcome"].verdict == "PASS"
     assert verdicts(case, exact(case), statement)[0, "outcome"].verdict == "FAIL"
@@ -182,7 +182,7 @@ def test_a_documented_refusal_conforms(small_case):
 
 def test_the_judge_never_raises(small_case):
     """A fault of ours is a verdict of its own, so that it can neither pass nor stop a run."""
-    found = judge("c", Question(small_case()), STATEMENT, Reply(0, "i@cpu", (Outputs({"y": "not an array"}),)))
+    found = judge("c", ExactCase(small_case()), STATEMENT, Reply(0, "i@cpu", (Outputs({"y": "not an array"}),)))
     assert [r.verdict for r in found] == ["ERROR"]
     assert "the judge failed" in found[0].reason
 

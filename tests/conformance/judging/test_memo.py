@@ -13,10 +13,10 @@ from conformance.hosts.roster import ADAPTERS, from_target
 from conformance.judging import expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Bounds
-from conformance.judging.carried import Carried
+from conformance.judging.carried import StateWithError
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.judging.judgment import judge
-from conformance.judging.question import Plan, Question
-from conformance.judging.step import OneStep
+from conformance.judging.step import ExpectedStep
 from conformance.model.case import Case, Step, case_id, initial_state
 from conformance.model.numerics import Numerics, Units
 from conformance.model.outcome import Outputs, Reply
@@ -31,7 +31,7 @@ UNITS = Units.of("float32", "float32")
 def batch(n=6, channels=2):
     """Return a batch of normal values."""
     x = np.random.default_rng(0).normal(size=(n, channels))
-    return bounds.Batch.of(observe(x, None, Spec(axis=1), Semantics()))
+    return bounds.BatchStatistics.of(observe(x, None, Spec(axis=1), Semantics()))
 
 
 @pytest.mark.parametrize("field", ["affine", "stored", "shift", "accumulate"])
@@ -53,19 +53,19 @@ def test_a_batch_is_remembered_by_all_that_its_statistics_read(small_case, monke
     def careless(x, mask, spec, semantics):
         return observe(x, mask, spec, semantics) if semantics.frozen == "train" else None
 
-    monkeypatch.setattr("conformance.judging.question.observe", careless)
+    monkeypatch.setattr("conformance.judging.exact_case.observe", careless)
     with pytest.raises(AttributeError, match="'frozen' is not among what is remembered by"):
-        Question(small_case()).batch(0)
+        ExactCase(small_case()).batch(0)
 
 
-def test_a_plan_is_known_by_all_that_it_holds(small_case):
-    """Whatever a plan holds beside the question is part of its key, by name, so that no plan is taken for another."""
-    plan = Plan(Question(small_case()), TWO_PASS)
-    assert {name for name, _ in plan.key} | {"question", "case", "spec"} == set(vars(plan))
-    other = plan.with_y(Numerics(variance="fast"))
-    assert (other.key == plan.key, other.semantics) == (False, plan.semantics)
-    plan.more = 1
-    assert ("more", 1) in plan.key
+def test_a_promise_is_known_by_all_that_it_holds(small_case):
+    """Whatever a promise holds beside the case is part of its key, by name, so that none is taken for another."""
+    promise = Promise(ExactCase(small_case()), TWO_PASS)
+    assert {name for name, _ in promise.key} | {"exact_case", "case", "spec"} == set(vars(promise))
+    other = promise.with_y(Numerics(variance="fast"))
+    assert (other.key == promise.key, other.semantics) == (False, promise.semantics)
+    promise.more = 1
+    assert ("more", 1) in promise.key
 
 
 def renorm_case():
@@ -79,7 +79,7 @@ def renorm_case():
     return Case(spec=spec, steps=tuple(Step("train") for _ in range(3)), tensors=tensors)
 
 
-class Slow(OneStep):
+class Slow(ExpectedStep):
     """A step on which two threads meet whenever it has remembered what renorm made of a state."""
 
     meeting = None
@@ -93,11 +93,14 @@ class Slow(OneStep):
 
 def test_a_step_that_two_threads_ask_about_two_states_answers_each_of_its_own():
     """What a step remembers of one state is never given to who asked about another, however the threads interleave."""
-    question = Question(renorm_case())
-    state = initial_state(question.case, Plan(question, RENORM).semantics, question.dtype)
-    states = [Carried.exact(state), Carried.exact(type(state)(state.mean + 1, 2 * state.variance, 0, None))]
-    alone = [Slow(Plan(question, RENORM), 0).inner(before)[1].value for before in states]
-    step, found = Slow(Plan(question, RENORM), 0), {}
+    exact_case = ExactCase(renorm_case())
+    state = initial_state(exact_case.case, Promise(exact_case, RENORM).semantics, exact_case.dtype)
+    states = [
+        StateWithError.exact(state),
+        StateWithError.exact(type(state)(state.mean + 1, 2 * state.variance, 0, None)),
+    ]
+    alone = [Slow(Promise(exact_case, RENORM), 0).inner(before)[1].value for before in states]
+    step, found = Slow(Promise(exact_case, RENORM), 0), {}
     step.meeting = threading.Barrier(2)
 
     def ask(which):
@@ -126,8 +129,8 @@ def test_eight_threads_judge_one_question_as_one_does(small_case):
     cases = [renorm_case(), *(small_case(modes="train train infer", momentum=m) for m in (0.5, 0.9))]
     for case in cases:
         replies = [answered(case, RENORM if case.spec.renorm else TWO_PASS, off) for off in range(8)]
-        alone = [judge(case_id(case), Question(case), *reply) for reply in replies]
-        shared, found = Question(case), {}
+        alone = [judge(case_id(case), ExactCase(case), *reply) for reply in replies]
+        shared, found = ExactCase(case), {}
 
         def ask(i, shared=shared, found=found, replies=replies):
             found[i] = judge("", shared, *replies[i])
@@ -140,7 +143,7 @@ def test_eight_threads_judge_one_question_as_one_does(small_case):
 def answered(case, statement, off):
     """Return a statement and a reply, whose moving mean is off by so many parts in a million."""
     with np.errstate(all="ignore"):
-        steps = expectation.trajectory(Plan(Question(case), statement))
+        steps = expectation.trajectory(Promise(ExactCase(case), statement))
     tensors = [{name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()} for step in steps]
     for arrays in tensors:
         arrays["moving_mean"] *= np.float32(1 + off * 1e-6)

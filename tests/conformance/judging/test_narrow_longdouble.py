@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from conformance.judging import question
+from conformance.judging import exact_case
 from reference.precision import working_dtype
 
 
@@ -15,7 +15,7 @@ from reference.precision import working_dtype
 def test_float64_gets_the_same_verdicts_in_binary128(run, monkeypatch):
     """In binary128 float64 gets the verdicts that longdouble gives it, and its ρ to a thousandth of the bound."""
     wide = run("numpy.*", cases=60, out="wide", in_process=True)
-    monkeypatch.setattr(question, "working_dtype", partial(working_dtype, wide=np.float64))
+    monkeypatch.setattr(exact_case, "working_dtype", partial(working_dtype, wide=np.float64))
     narrow = run("numpy.*", cases=60, out="narrow", in_process=True)
     pairs = list(zip(wide.results, narrow.results, strict=True))
     assert sum(a.dtype == "float64" and a.verdict == "PASS" for a, _ in pairs) > 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conformance.judging.bounds.bounds import Affine, Batch, Bounds
+from conformance.judging.bounds.bounds import Affine, BatchStatistics, Bounds
 from conformance.judging.bounds.gradients import GradientBounds
 from conformance.judging.bounds.tangents import TangentBounds, e_infer
 from conformance.model.numerics import Numerics, Units
@@ -23,7 +23,7 @@ def allowed(dtype, numerics, *, outside=False):
     """Return what each formula allows for one batch, in unit roundoffs of this dtype."""
     rng, one = np.random.default_rng(0), np.ones((), np.longdouble)
     x, dy, tangent = (rng.normal(size=(64, 8)).astype(np.float32).astype(np.longdouble) + k for k in (3, 0, 0))
-    batch = Batch.of(observe(x, None, Spec(axis=1), Semantics()))
+    batch = BatchStatistics.of(observe(x, None, Spec(axis=1), Semantics()))
     b = Bounds(numerics, Units.of(dtype, dtype, dtype, dtype), 64, 1e-3, outside=outside)
     used, none = b.used_of(batch), 0 * one
     given = b.used(batch.mean, batch.variance, none, none)

@@ -13,8 +13,8 @@ from conformance.hosts.environment import Environment, Request
 from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.roster import select
 from conformance.hosts.worker import Case as WorkersCase
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.judging.judgment import judge
-from conformance.judging.question import Plan, Question
 from conformance.model import codec
 from conformance.model.case import Case, Derivative, Step, case_id
 from conformance.model.errors import InvalidInput
@@ -45,7 +45,7 @@ def judged(case: Case, pattern: str) -> list[Any]:
     (entry,) = select((pattern,))
     worker = LocalWorker(Environment("here", (entry.target,), (entry.id,)))
     (reply,) = worker.ask([Request(0, lambda extra: codec.encode_case(case, extra), [entry.id])])
-    return judge(case_id(case), Question(case), entry.statement, reply)
+    return judge(case_id(case), ExactCase(case), entry.statement, reply)
 
 
 def test_an_exact_layer_takes_each_rank_as_it_comes(ranks):
@@ -95,16 +95,16 @@ def test_support_must_hold_for_every_step(ranks):
 def test_a_promise_holds_for_the_steps_that_it_names(ranks, rule, label):
     """A kernel that is chosen by the rank is held to its own class, step by step."""
     statement = stated(MINE | {"rules": [{"cite": "x", **rule}]}, "it")
-    plan = Plan(Question(ranks), statement)
-    assert [plan.label(t, "y") for t in range(3)] == label
+    promise = Promise(ExactCase(ranks), statement)
+    assert [promise.label(t, "y") for t in range(3)] == label
 
 
 def test_stored_variance_is_that_of_the_kernel_of_each_step(ranks):
     """TensorFlow's fused kernel takes rank 4, and alone stores the unbiased variance."""
     rules = [{"cite": "x", "when": {"rank": [4]}, "semantics": {"stored_variance": "unbiased"}}]
     statement = stated(MINE | {"rules": rules}, "it")
-    plan = Plan(Question(ranks), statement)
-    assert [plan.at(t).semantics.stored_variance for t in range(4)] == ["biased", "biased", "unbiased", "biased"]
+    promise = Promise(ExactCase(ranks), statement)
+    assert [promise.at(t).semantics.stored_variance for t in range(4)] == ["biased", "biased", "unbiased", "biased"]
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_output_dtype_is_a_promise(small_case, dtype, output_dtype, wanted):
     case = small_case()
     case = msgspec.structs.replace(case, dtypes=msgspec.structs.replace(case.dtypes, x=dtype))
     rules: list[Any] = [{"cite": "x", "semantics": {"output_dtype": output_dtype}}]
-    plan = Plan(Question(case), stated(MINE | {"rules": rules}, "it"))
-    assert plan.dtype(plan.numerics("train", "y")) == wanted
-    assert plan.dtype(plan.numerics("train", "dx")) == dtype
+    promise = Promise(ExactCase(case), stated(MINE | {"rules": rules}, "it"))
+    assert promise.dtype(promise.numerics("train", "y")) == wanted
+    assert promise.dtype(promise.numerics("train", "dx")) == dtype
     rules.append({"cite": "x", "when": {"mode": ["infer"]}, "numerics": {"stored": "float64"}})
-    plan = Plan(Question(case), stated(MINE | {"rules": rules}, "it"))
-    assert [plan.dtype(plan.numerics(mode, "y")) for mode in ("train", "infer")] == [wanted, "float64"]
+    promise = Promise(ExactCase(case), stated(MINE | {"rules": rules}, "it"))
+    assert [promise.dtype(promise.numerics(mode, "y")) for mode in ("train", "infer")] == [wanted, "float64"]
 
 
 def test_two_dtypes_for_one_output_are_refused():
@@ -181,7 +181,7 @@ def test_who_only_infers_may_refuse_a_batch_of_more_channels_than_its_statistics
     only = stated(MINE | {"modes": ("infer",), "outputs": ("y",)}, "mine")
     answers = {"PASS": Refused("ValueError", "two channels"), "INCONCLUSIVE": Outputs({"y": named.case.x(1)})}
     for verdict, answer in answers.items():
-        (found,) = judge("case", Question(named.case), only, Reply(0, "mine@cpu", (Outputs({}), answer)))
+        (found,) = judge("case", ExactCase(named.case), only, Reply(0, "mine@cpu", (Outputs({}), answer)))
         assert (found.step, found.output, found.verdict) == (1, "outcome", verdict)
 
 
@@ -201,6 +201,6 @@ def test_who_only_trains_is_judged_by_training_alone(ranks):
     worker = LocalWorker(Environment("here", (entry.target,), (entry.id,)))
     (reply,) = worker.ask([Request(0, lambda extra: codec.encode_case(ranks, extra), [entry.id])])
     said = (*reply.outcomes[:3], Outputs({"y": np.zeros(7)}))
-    found = judge("case", Question(ranks), only, msgspec.structs.replace(reply, outcomes=said))
+    found = judge("case", ExactCase(ranks), only, msgspec.structs.replace(reply, outcomes=said))
     assert {r.step for r in found} == {0, 1, 2}
     assert {r.verdict for r in found} == {"PASS"}

@@ -14,10 +14,10 @@ from conformance.gate import divergences
 from conformance.gate.explanation import explain
 from conformance.hosts import worker
 from conformance.hosts.roster import select
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.judging.judgment import judge
-from conformance.judging.question import Plan, Question
 from conformance.model import results
-from conformance.model.case import Derivative, case_id, question
+from conformance.model.case import Derivative, case_id, content
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.statement import Statement, differentiation, facts
 from conformance.runs.campaign import Campaign, Options, Progress
@@ -43,11 +43,11 @@ def cases(wanted):
 
 def judged(case, change=dict):
     """Return the verdicts on the reference in float32, its answers changed."""
-    fields = json.loads(json.dumps(question(case)))
+    fields = json.loads(json.dumps(content(case)))
     _, got = worker.run(Subject("cpu"), worker.Case(fields, case.tensors, Subject.statement))
     steps = [{n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")} for t in range(len(case.steps))]
     reply = Reply(0, "subject@cpu", tuple(Outputs(change(step)) for step in steps))
-    return judge(case_id(case), Question(case), STATEMENT, reply)
+    return judge(case_id(case), ExactCase(case), STATEMENT, reply)
 
 
 @pytest.mark.parametrize(("output", "wanted"), OUTPUTS.items(), ids=str)
@@ -88,7 +88,8 @@ def test_a_third_derivative_that_begins_forward_is_not_judged(small_case):
     """Nobody is asked for it, and no bound is derived for it."""
     case = asking(small_case(), Derivative(order=3, mode="forward"))
     assert (
-        Plan(Question(case), STATEMENT).unjudged == "no bound is derived yet for third derivatives that begin forward"
+        Promise(ExactCase(case), STATEMENT).unjudged
+        == "no bound is derived yet for third derivatives that begin forward"
     )
     assert STATEMENT.unsupported(facts(case)).startswith("differentiation is third_forward; supported: none, reverse,")
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.judging.question import Question
 from conformance.model.case import Case, Derivative, Step
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.results import Result
@@ -32,7 +32,7 @@ def judged(asked: Case, numerics: dict[str, Any], **answers: Any) -> dict[str, R
     """Return the verdict on each output of an implementation that answers so."""
     statement = stated(MINE | {"rules": [{"cite": "here", "numerics": numerics}]}, "mine")
     tensors = {name: np.broadcast_to(np.asarray(a, FLOAT32), (4, 1)) for name, a in answers.items()}
-    return {r.output: r for r in judge("c", Question(asked), statement, Reply(0, "mine@cpu", (Outputs(tensors),)))}
+    return {r.output: r for r in judge("c", ExactCase(asked), statement, Reply(0, "mine@cpu", (Outputs(tensors),)))}
 
 
 @pytest.mark.parametrize("variance", ["two_pass", "stable", "fast"])

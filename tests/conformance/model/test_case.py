@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import ml_dtypes
 import msgspec
@@ -15,7 +14,7 @@ from safetensors.numpy import load
 
 from conformance.cases import corpus
 from conformance.hosts import worker
-from conformance.model.case import Actions, Case, Dtypes, Step, case_id, question
+from conformance.model.case import Actions, Case, Dtypes, Step, case_id, content
 from conformance.model.codec import case_from_json, decode, decode_case, encode, encode_case, read_case
 from conformance.model.errors import InvalidInput
 from reference import Spec
@@ -28,7 +27,7 @@ def test_case_survives_the_codec(small_case):
     """A case decoded from its bytes is the same question with the same tensors, and keeps unknown metadata."""
     case = small_case()
     back, extra = decode_case(encode_case(case, {"note": "kept"}))
-    assert (case_id(back), question(back)) == (case_id(case), question(case))
+    assert (case_id(back), content(back)) == (case_id(case), content(case))
     assert all(np.array_equal(back.tensors[n], a) and back.tensors[n].dtype == a.dtype for n, a in case.tensors.items())
     assert extra == {"note": "kept"}
 

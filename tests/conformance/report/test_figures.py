@@ -9,10 +9,10 @@ import pytest
 from conformance.cases.strategies import SMOKE
 from conformance.cli import console
 from conformance.hosts.roster import ADAPTERS, from_target
+from conformance.judging.exact_case import ExactCase, Promise
 from conformance.judging.expectation import trajectory
 from conformance.judging.expected import Expected
 from conformance.judging.judgment import judge
-from conformance.judging.question import Plan, Question
 from conformance.model.case import case_id
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.results import Result
@@ -24,7 +24,7 @@ SUBJECTS = {entry.statement.id: entry.statement for entry in from_target(str(ADA
 def expected(case, statement):
     """Return what is expected of every step."""
     with np.errstate(all="ignore"):
-        return trajectory(Plan(Question(case), statement))
+        return trajectory(Promise(ExactCase(case), statement))
 
 
 def judged(case, spoil=lambda outputs: None, statement=SUBJECTS["numpy.two_pass"]):
@@ -32,7 +32,7 @@ def judged(case, spoil=lambda outputs: None, statement=SUBJECTS["numpy.two_pass"
     steps = [{n: np.asarray(e.value).astype(e.dtype) for n, e in s.items()} for s in expected(case, statement)]
     for step in steps:
         spoil(step)
-    found = judge(case_id(case), Question(case), statement, Reply(0, "i@cpu", tuple(Outputs(s) for s in steps)))
+    found = judge(case_id(case), ExactCase(case), statement, Reply(0, "i@cpu", tuple(Outputs(s) for s in steps)))
     return {(r.step, r.output): r for r in found}
 
 

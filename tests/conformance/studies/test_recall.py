@@ -28,7 +28,7 @@ def recalled(tmp_path, *entries, cases=0):
 def entry(**fields):
     """Return an entry about the calibration subject that takes the fast variance."""
     given = {"id": "X", "title": "t", "reference": "https://example.org", "implementations": ["numpy.fast"]}
-    return msgspec.convert(given | {"case": "r01-mean-of-10000", "outputs": ["y"]} | fields, recall.Entry)
+    return msgspec.convert(given | {"case": "r01-mean-of-10000", "outputs": ["y"]} | fields, recall.KnownReport)
 
 
 def test_the_list_names_what_there_is():

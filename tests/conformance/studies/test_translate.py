@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from conformance.cli.main import main
 from conformance.hosts import roster, worker
-from conformance.model.case import question
+from conformance.model.case import content
 from conformance.model.errors import InvalidInput
 from conformance.studies.translation import calls, files, natives, translating
 from conformance.studies.translation.sides import SCENARIOS, Shape, Side
@@ -141,7 +141,7 @@ def test_adapters_are_given_what_a_user_reads(entry):
         made.source.spec, axis=made.target.spec.axis, **{name: now for name, (_, now) in made._dropped.items()}
     )
     case, conventions = made.target.case(SCENARIOS[0]), entry.statement.conventions
-    passed = worker.Case(question(case), case.tensors, {"conventions": conventions}).native
+    passed = worker.Case(content(case), case.tensors, {"conventions": conventions}).native
     by_meaning = {made.target.layer.arguments[name].meaning: value for name, value in said(made).items()}
     assert by_meaning["epsilon"] == passed["epsilon"]
     assert by_meaning.get("momentum", passed["momentum"]) == pytest.approx(passed["momentum"], rel=1e-15)

@@ -17,12 +17,12 @@ from rules import DTYPES, HALVES, RULES
 
 from conformance.cases import strategies
 from conformance.hosts import worker
+from conformance.judging.exact_case import Promise
 from conformance.judging.expectation import trajectory
 from conformance.judging.judgment import judge
-from conformance.judging.question import Plan
-from conformance.model.case import Dtypes, question
+from conformance.model.case import Dtypes, content
 from conformance.model.outcome import Outputs, Reply
-from conformance.runs.run_case import Item
+from conformance.runs.run_case import RunCase
 from reference.precision import widened
 from reference.spec import reduced_axes
 
@@ -41,7 +41,7 @@ Answer = list[dict[str, Any]]
 class Trial:
     """A case, and the subject that is asked."""
 
-    item: Item
+    item: RunCase
     subject: Subject
     dtype: str
     data: Data
@@ -53,14 +53,14 @@ class Trial:
 
     def asked(self, tensors: dict[str, Any] | None = None) -> Any:
         """Return the case as a worker sees it; tensors: instead of the case's own."""
-        fields = json.loads(json.dumps(question(self.item.case)))
+        fields = json.loads(json.dumps(content(self.item.case)))
         return worker.Case(fields, tensors or self.item.case.tensors, self.subject.base.statement)
 
     @cached_property
     def exact(self) -> list[dict[str, Any]]:
         """The exact outputs of each step."""
         with np.errstate(all="ignore"):
-            steps = trajectory(Plan(self.item.question, self.subject.statement))
+            steps = trajectory(Promise(self.item.exact_case, self.subject.statement))
         assert all(isinstance(step, dict) for step in steps), "the reference refuses the case"
         return [{name: expected.value for name, expected in step.items()} for step in steps]
 
@@ -101,7 +101,7 @@ class Trial:
     def _results(self, answer: Answer) -> list[Any]:
         """Return what the judge says of every array."""
         reply = Reply(0, self.subject.statement.id, tuple(map(Outputs, answer)))
-        results = judge(self.item.id, self.item.question, self.subject.statement, reply)
+        results = judge(self.item.id, self.item.exact_case, self.subject.statement, reply)
         assert all(r.checks for r in results), "an array is missing, of another shape or dtype, or could not be judged"
         return results
 
@@ -181,19 +181,19 @@ def moderate_trials(seed: int, dtype: str, draws: int) -> Iterator[Trial]:
     for i in range(draws):
         changes = {"dtypes": _dtypes(dtype), "momentum": float(rng.choice([0.9, 0.5, 0.0]))}
         item = drawn(rng, "easy", changes)
-        while item.question.whole(0).count > MODERATE:
+        while item.exact_case.whole(0).count > MODERATE:
             item = drawn(rng, "easy", changes)
         yield Trial(item, _subject(rng, i, item), dtype, "easy")
 
 
-def drawn(rng: np.random.Generator, conditioning: str, changes: dict[str, Any], placement: str = "") -> Item:
+def drawn(rng: np.random.Generator, conditioning: str, changes: dict[str, Any], placement: str = "") -> RunCase:
     """Return a case of the suite's own strategies with parts of its signature changed; an easy one is easy enough."""
     while True:
         where, run_seed = placement or str(rng.choice(list(strategies.PLACEMENTS))), int(rng.integers(2**31))
         plain = strategies.recipe(strategies.Cell(where, conditioning, "float32"))
         recipe = strategies._draw(plain, (run_seed,), 2)[1]  # the first is the simplest; `recipes` also makes a pool
         recipe = msgspec.structs.replace(recipe, signature=msgspec.structs.replace(recipe.signature, **changes))
-        item = Item(0, recipe, strategies.build(recipe, run_seed))
+        item = RunCase(0, recipe, strategies.build(recipe, run_seed))
         if conditioning != "easy" or (item.record().conditioning or 0) <= EASY:
             return item
 
@@ -206,11 +206,11 @@ def leaning(trial: Trial) -> Trial:
         x, dy = case.x(t), case.tensors[f"{t}.dy"]
         above = x > x.astype(np.longdouble).mean(axes, keepdims=True)
         tensors[f"{t}.dy"] = np.where(above, np.abs(dy), 0).astype(dy.dtype)
-    item = Item(0, trial.item.origin, msgspec.structs.replace(case, tensors=tensors))
+    item = RunCase(0, trial.item.origin, msgspec.structs.replace(case, tensors=tensors))
     return dataclasses.replace(trial, item=item)
 
 
-def _subject(rng: np.random.Generator, number: int, item: Item) -> Subject:
+def _subject(rng: np.random.Generator, number: int, item: RunCase) -> Subject:
     """Return a subject of the class whose turn it is; with momentum 1 zero-debiasing would divide by 0."""
     stored, average = rng.choice(["biased", "unbiased"]), rng.choice(["exponential", "exponential", "zero_debiased"])
     if item.case.spec.momentum == 1:

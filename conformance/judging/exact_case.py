@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from conformance.judging.bounds.bounds import Batch, Bounds
+from conformance.judging.bounds.bounds import BatchStatistics, Bounds
 from conformance.judging.memo import Only
 from conformance.model.case import Case, parameters
 from conformance.model.numerics import Numerics, Units, finfo
@@ -27,15 +27,15 @@ ALIAS: dict[str, str] = dict.fromkeys(
 )
 ALIAS["variance"] = "mean"
 _OF_MASKS = ("mask", "mask_offset", "all_masked")
-_OF_QUESTION = ("question", "case", "spec")
+_OF_CASE = ("exact_case", "case", "spec")
 _DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
 
 
-class Question:
+class ExactCase:
     """A case, its batches measured once for all implementations; float64 is judged in long double, others in float64.
 
     unjudged: why there is no verdict on its arrays, empty where there is one.
-    known: what was computed for a plan, by the plan's key; implementations that promise the same share it. lock: who
+    known: what was computed for a promise, by its key; implementations that promise the same share it. lock: who
     judges holds it, as implementations in several threads are asked the same.
     """
 
@@ -45,11 +45,11 @@ class Question:
         self.dtype: Any = np.float64 if self.unjudged else working_dtype(msgspec.structs.astuple(case.dtypes))
         self.known: dict[Any, Any] = {}
         self.lock = threading.RLock()
-        self._batches: dict[Any, Batch] = {}
+        self._batches: dict[Any, BatchStatistics] = {}
         self._finite = False
         self._bounds: dict[tuple[Numerics, Units, int, float, bool], Bounds] = {}
 
-    def batch(self, t: int, semantics: Semantics | None = None) -> Batch:
+    def batch(self, t: int, semantics: Semantics | None = None) -> BatchStatistics:
         """Return the exact statistics of step t's input, as these semantics take them of masks and virtual batches."""
         x, mask = self.array(t, "x"), self.mask(t)
         assert x is not None
@@ -58,15 +58,15 @@ class Question:
         read = Only(semantics or Semantics(), *names, *(() if x.size else ("empty_batch",)))
         key = t, read.key
         if key not in self._batches:
-            self._batches[key] = Batch.of(observe(x, mask, self.spec, cast("Semantics", read)), x.shape)
+            self._batches[key] = BatchStatistics.of(observe(x, mask, self.spec, cast("Semantics", read)), x.shape)
         return self._batches[key]
 
-    def whole(self, t: int) -> Batch:
+    def whole(self, t: int) -> BatchStatistics:
         """Return step t's input as inference sees it: no mask, no virtual batches."""
         if ("whole", t) not in self._batches:
             x, plain = self.array(t, "x"), dataclasses.replace(self.spec, virtual_batch_size=None)
             assert x is not None
-            self._batches["whole", t] = Batch.of(observe(x, None, plain, Semantics()))
+            self._batches["whole", t] = BatchStatistics.of(observe(x, None, plain, Semantics()))
         return self._batches["whole", t]
 
     def bounds(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool) -> Bounds:
@@ -137,34 +137,34 @@ _PLANNED = (
     *("y", "dx", "dgamma", "dbeta", "moving_mean", "mean"),
     *("y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"),
 )
-Promise = tuple[Semantics, dict[tuple[str, str], Numerics]]
+StepPromise = tuple[Semantics, dict[tuple[str, str], Numerics]]
 """What is promised for one step: semantics, and numerics by mode and output."""
 
 
-class Plan:
-    """A question as one implementation has promised to answer it: its semantics, and its numerics per output.
+class Promise:
+    """What one implementation promises about a case: its semantics, and its numerics per output.
 
-    They are those of the first step; `at` gives the plan as it is for another one. lacked: the steps in a mode that it
+    They are those of the first step; `at` gives those of another one. lacked: the steps in a mode that it
     does not have, which leave the layer as it was.
     """
 
-    def __init__(self, question: Question, statement: Statement) -> None:
-        self.question, self.case, self.spec = question, question.case, question.spec
+    def __init__(self, exact_case: ExactCase, statement: Statement) -> None:
+        self.exact_case, self.case, self.spec = exact_case, exact_case.case, exact_case.spec
         self._limitless = False
         self._steps = self._promised(statement)
         self.semantics, self._numerics = self._steps[0]
         modes = [self.mode(t) for t in range(len(self.case.steps))]
         self.lacked = frozenset(t for t, mode in enumerate(modes) if mode not in statement.modes)
-        self.unjudged = question.unjudged or self._underived()
+        self.unjudged = exact_case.unjudged or self._underived()
 
-    def _promised(self, statement: Statement) -> tuple[Promise, ...]:
+    def _promised(self, statement: Statement) -> tuple[StepPromise, ...]:
         """Return what is promised for each step; steps of which the rules see the same facts share it."""
         named, known, found = (
             {fact for rule in statement.rules for fact in rule.when},
-            dict[str, Promise](),
-            list[Promise](),
+            dict[str, StepPromise](),
+            list[StepPromise](),
         )
-        for about in self.question.facts:
+        for about in self.exact_case.facts:
             key = str([(fact, about.get(fact)) for fact in sorted(named)])
             if key not in known:
                 numerics = {(m, o): statement.numerics(about, m, o) for m in ("train", "infer") for o in _PLANNED}
@@ -172,14 +172,14 @@ class Plan:
             found.append(known[key])
         return tuple(found)
 
-    def at(self, t: int) -> Plan:
-        """Return the plan with what is promised for a step, whose rank and mask may be other than the first's."""
+    def at(self, t: int) -> Promise:
+        """Return what is promised for a step, whose rank and mask may be other than the first's."""
         if not self._steps or self._steps[t] == (self.semantics, self._numerics):
             return self
         semantics, numerics = self._steps[t]
-        plan = object.__new__(Plan)
-        vars(plan).update(vars(self), semantics=semantics, _numerics=numerics)
-        return plan
+        promise = object.__new__(Promise)
+        vars(promise).update(vars(self), semantics=semantics, _numerics=numerics)
+        return promise
 
     def _underived(self) -> str:
         """Return what no bound is derived for yet in some step, empty where all are."""
@@ -190,7 +190,7 @@ class Plan:
         """Return what no bound is derived for yet under these semantics."""
         virtual = self.spec.virtual_batch_size is not None
         second = differentiation(self.case) not in ("none", "reverse")
-        special = self.spec.renorm or virtual or mask(self.case) or self.question.adjustment(0)
+        special = self.spec.renorm or virtual or mask(self.case) or self.exact_case.adjustment(0)
         names = {
             "renorm as in the paper": self.spec.renorm and promised.renorm == "paper",
             f"virtual batches with {promised.virtual_statistics} statistics and renorm": (
@@ -207,8 +207,8 @@ class Plan:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What the expectations depend on, beside the case: all that there is in a plan but for the question."""
-        promised = {name: value for name, value in sorted(vars(self).items()) if name not in _OF_QUESTION}
+        """What the expectations depend on, beside the case: all that the promise holds but for the case."""
+        promised = {name: value for name, value in sorted(vars(self).items()) if name not in _OF_CASE}
         steps = tuple((semantics, tuple(numerics.items())) for semantics, numerics in self._steps)
         return tuple((promised | {"_numerics": tuple(self._numerics.items()), "_steps": steps}).items())
 
@@ -239,7 +239,7 @@ class Plan:
         """Return the formulas for an output, for sums of n values."""
         numerics = self.numerics(mode, output)
         epsilon, outside = floored_epsilon(self.spec, self.semantics), self.semantics.epsilon_placement == "outside"
-        return self.question.bounds(numerics, self._units(numerics), n, epsilon, outside=outside)
+        return self.exact_case.bounds(numerics, self._units(numerics), n, epsilon, outside=outside)
 
     def _units(self, numerics: Numerics) -> Units:
         x = self.case.dtypes.x
@@ -252,19 +252,19 @@ class Plan:
         """Return the dtype that an output is promised in."""
         return getattr(self.case.dtypes, _DTYPES[numerics.stored]) if numerics.stored in _DTYPES else numerics.stored
 
-    def with_y(self, numerics: Numerics) -> Plan:
-        """Return the plan with a training step's y held to other numerics."""
-        plan = object.__new__(Plan)
-        vars(plan).update(vars(self), _numerics=self._numerics | {("train", "y"): numerics}, _steps=())
-        return plan
+    def with_y(self, numerics: Numerics) -> Promise:
+        """Return the promise with a training step's y held to other numerics."""
+        promise = object.__new__(Promise)
+        vars(promise).update(vars(self), _numerics=self._numerics | {("train", "y"): numerics}, _steps=())
+        return promise
 
-    def supposing(self, *, limitless: bool = False, clamped: bool = False) -> Plan:
-        """Return the plan as it would be if no dtype had a largest number, or every variance were kept above 0."""
+    def supposing(self, *, limitless: bool = False, clamped: bool = False) -> Promise:
+        """Return the promise as it would be if no dtype had a largest number, or every variance were kept above 0."""
 
         def changed(promised: dict[tuple[str, str], Numerics]) -> dict[tuple[str, str], Numerics]:
             return {of: msgspec.structs.replace(n, clamped=clamped or n.clamped) for of, n in promised.items()}
 
-        plan = object.__new__(Plan)
+        promise = object.__new__(Promise)
         steps = tuple((semantics, changed(numerics)) for semantics, numerics in self._steps)
-        vars(plan).update(vars(self), _limitless=limitless, _steps=steps, _numerics=changed(self._numerics))
-        return plan
+        vars(promise).update(vars(self), _limitless=limitless, _steps=steps, _numerics=changed(self._numerics))
+        return promise
