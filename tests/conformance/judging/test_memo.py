@@ -169,6 +169,6 @@ def test_no_time_is_lost_that_threads_add_up(tmp_path, monkeypatch, small_case):
     entry = from_target(str(ADAPTERS / "numpy.py"))[0]
     going = campaign.Campaign(campaign.Options([entry], tmp_path), campaign.Progress())
     monkeypatch.setattr(going, "_write", lambda *_: None)
-    item, reply = campaign.Item(0, None, small_case()), Reply(0, entry.id, (), 2.0)
+    item, reply = campaign.RunCase(0, None, small_case()), Reply(0, entry.id, (), 2.0)
     in_threads(lambda _: [going.judged(item, entry, reply) for _ in range(500)], range(8))
     assert going.cpu == {"judging": 4000.0, entry.id: 8000.0}
