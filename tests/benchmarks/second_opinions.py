@@ -1,10 +1,10 @@
-"""Print the suspected defects that are on no recall list, each with its witness and a second opinion, as Markdown.
+"""Rewrite the second half of `conformance/findings.md`: the suspected defects that are on no recall list.
 
-    python tests/benchmarks/second_opinions.py reports/latest > conformance/findings.md
+    python tests/benchmarks/second_opinions.py reports/latest
 
-FOLDER: a run of everything, corpus included. A second opinion is an implementation of another framework, or of the same
-where no other is asked, that gives the same output of the same step of the same case within its bounds. Exits 1 where a
-finding has none.
+FOLDER: a run of everything, corpus included. Each finding has its witness and a second opinion: an implementation of
+another framework, or of the same where no other is asked, that gives the same output of the same step of the same case
+within its bounds. Exits 1 where a finding has none. The first half of the page is written by hand, and stays.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from conformance.model import results
 from conformance.model.results import Result, Run
 from conformance.studies import recall
 
-HEAD = """# Suspected defects that are on no recall list
-
-Found by this suite in the versions of `constraints.txt`, each by a case of `conformance/cases/corpus/scenarios` that is
-as small as a person would write it: `bnconf replay conformance/cases/corpus/scenarios/WITNESS.json` asks everybody.
-"Agree" are implementations of other frameworks (of the same, where no other is asked) that give the same output of the
-same step within their bounds of the reference, which is computed in higher precision with its own error certified;
+PAGE = Path(__file__).parents[2] / "conformance" / "findings.md"
+HEADING = "## Suspected defects that are on no recall list\n"
+INTRODUCTION = """
+One row for each [known divergence](gate/divergences/) that is on no list of `bnconf recall`. Ids of implementations are
+those of `bnconf implementations`, all on CPU; `*` stands for anything. Each witness is as small as a person would write
+it. "Agree" are implementations of other frameworks (of the same, where no other is asked) that give the same output of
+the same step within their bounds of the reference, which is computed in higher precision with its own error certified;
 derivatives are also held to finite differences and to automatic differentiation in `tests/reference`. Made by
 `tests/benchmarks/second_opinions.py` from a default run.
 
-| witness | kind | what | off by (error / allowed) | agree with the reference | public reference |
-|---|---|---|---|---|---|"""
+| divergence | implementations | kind | what | witness | off by (error / allowed) | agree with the reference | public |
+|---|---|---|---|---|---|---|---|"""
 SILENT = """
 Looked at, and silent: every output of every implementation of `bnconf implementations` in the cells of the run's
 coverage table, on CPU. No departure beyond those above and those of the recall list was found there. Equinox,
@@ -47,21 +48,30 @@ class Opinion(NamedTuple):
 
 
 def main() -> int:
-    """Print the table, and return the exit status."""
+    """Rewrite the table, and return the exit status."""
     run = results.read(Path(sys.argv[1]))
     listed = {entry.divergence for entry in recall.read()}
-    new = [d for d in divergences.read() if d.id not in listed]
-    print(HEAD)
-    alone = 0
-    for opinion in opinions(run, new):
-        d, rho = opinion.divergence, opinion.worst.rho
-        size = f"{rho:.3g}" if isinstance(rho, float) else opinion.worst.outcome or "shape, dtype or NaN"
-        names = ", ".join(opinion.agree[:4]) + (f" and {len(opinion.agree) - 4} more" if len(opinion.agree) > 4 else "")
-        alone += not names
-        link = d.link if d.link == "unreported" else f"[near]({d.link})"
-        print(f"| `{d.witness}` | {d.kind} | {d.reason} | {size} | {names or 'NOBODY'} | {link} |")
-    print(SILENT)
-    return 1 if alone else 0
+    found = list(opinions(run, [d for d in divergences.read() if d.id not in listed]))
+    by_hand = PAGE.read_text().partition(HEADING)[0]
+    PAGE.write_text("\n".join([by_hand + HEADING + INTRODUCTION, *map(row, found), SILENT, ""]))
+    return 0 if all(opinion.agree for opinion in found) else 1
+
+
+def row(opinion: Opinion) -> str:
+    """Return a finding as a line of the table."""
+    d, rho = opinion.divergence, opinion.worst.rho
+    size = f"{rho:.3g}" if isinstance(rho, float) else opinion.worst.outcome or "shape, dtype or NaN"
+    names = ", ".join(opinion.agree[:4]) + (f" and {len(opinion.agree) - 4} more" if len(opinion.agree) > 4 else "")
+    link = d.link if d.link == "unreported" else f"[near]({d.link})"
+    cells = (f"`{d.id}`", subjects(d), d.kind, d.reason, f"`{d.witness}`", size, names or "NOBODY", link)
+    return f"| {' | '.join(cells)} |"
+
+
+def subjects(divergence: Divergence) -> str:
+    """Return whom a divergence speaks of, without the device, and of which versions."""
+    patterns = ", ".join(f"`{pattern.removesuffix('@cpu')}`" for pattern in divergence.implementations)
+    versions = ", ".join(f"`{package}{wanted}`" for package, wanted in divergence.versions.items())
+    return f"{patterns}; {versions or 'any version'}"
 
 
 def opinions(run: Run, new: list[Divergence]) -> Iterator[Opinion]:
