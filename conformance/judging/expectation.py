@@ -13,7 +13,7 @@ import numpy as np
 
 from conformance.judging.carried import StateWithError
 from conformance.judging.derivatives import derivatives, following
-from conformance.judging.exact_case import Promise
+from conformance.judging.promise import Promise
 from conformance.judging.step import Expected as Expected
 from conformance.judging.step import ExpectedOutputs as ExpectedOutputs
 from conformance.judging.step import ExpectedStep

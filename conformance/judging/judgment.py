@@ -11,9 +11,10 @@ import numpy as np
 
 from conformance.judging import expectation, not_finite, observed, unbounded
 from conformance.judging.bounds import bounds
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import Expected, ExpectedOutputs
 from conformance.judging.expected import digits
+from conformance.judging.promise import Promise
 from conformance.model.case import initial_state, without
 from conformance.model.facts import OUTPUTS
 from conformance.model.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
@@ -42,7 +43,7 @@ def judge(case_id: str, exact_case: ExactCase, statement: Statement, reply: Repl
 class _Judge:
     def __init__(self, case_id: str, exact_case: ExactCase, statement: Statement, reply: Reply) -> None:
         self.case_id, self.exact_case, self.statement, self.reply = case_id, exact_case, statement, reply
-        self.case, self.promise = exact_case.case, Promise(exact_case, statement)
+        self.case, self.promise = exact_case.case, Promise.of(exact_case, statement)
 
     def results(self) -> Any:
         """Yield the results of every step; nobody knows what is right after a training step that made no sense."""

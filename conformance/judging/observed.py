@@ -7,7 +7,7 @@ import msgspec
 from conformance.judging import expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.roundings import sum_depth
-from conformance.judging.exact_case import Promise
+from conformance.judging.promise import Promise
 from conformance.model.numerics import classes, holds
 from reference.spec import Array
 

@@ -15,9 +15,9 @@ from conformance.judging.bounds.batch import BatchStatistics
 from conformance.judging.bounds.bounds import Affine, Bounds, NormalizingStatistics
 from conformance.judging.bounds.renorm import Approximate, exact
 from conformance.judging.carried import StateWithError
-from conformance.judging.exact_case import Promise
 from conformance.judging.expected import Expected as Expected
 from conformance.judging.not_finite import Kinds
+from conformance.judging.promise import Promise
 from conformance.model.numerics import finfo
 from reference.averages import update_fraction
 from reference.batch_norm import spread

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from conformance.judging import expectation
-from conformance.judging.exact_case import Promise
+from conformance.judging.promise import Promise
 
 _OVERFLOWS = "an intermediate, or the value as it is stored, may overflow"
 _NEGATIVE = "E[x²] - E[x]² may come out negative, of which there is no root"

@@ -7,7 +7,8 @@ import numpy as np
 
 from conformance.judging import expectation
 from conformance.judging.bounds.batch import BatchStatistics
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
+from conformance.judging.promise import Promise
 from conformance.model.outcome import Outputs
 from conformance.model.results import Deviation, Result, Rho
 from conformance.model.statement import recorded
@@ -139,7 +140,7 @@ def _array(answer: RecordedAnswer, step: int, output: str) -> Array | None:
 
 def _allowed(exact_case: ExactCase, answer: RecordedAnswer, step: int, output: str) -> Array | None:
     """Return the error that was allowed, per element."""
-    promise = Promise(exact_case, recorded(answer.record))
+    promise = Promise.of(exact_case, recorded(answer.record))
     with np.errstate(all="ignore"):
         expected = expectation.trajectory(promise, answer.reply.refused if answer.reply else frozenset())[step]
     return None if not isinstance(expected, dict) or output not in expected else expected[output].bound

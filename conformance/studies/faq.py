@@ -12,7 +12,8 @@ import numpy as np
 from conformance.cases import corpus
 from conformance.hosts import roster
 from conformance.judging import expectation
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
+from conformance.judging.promise import Promise
 from conformance.judging.simulation import simulate
 from conformance.model.errors import InvalidInput
 from conformance.model.statement import Rule, Statement, facts
@@ -121,7 +122,7 @@ def _bound(question: ExactCase, show: Show) -> Any:
     rule = Rule("asked", semantics=show.semantics, numerics=show.numerics)
     promised = Statement(id="asked", packages=[], documentation="", conventions={}, rules=[rule])
     with np.errstate(all="ignore"):
-        answers = expectation.trajectory(Promise(question, promised))[show.step]
+        answers = expectation.trajectory(Promise.of(question, promised))[show.step]
     assert not isinstance(answers, Refusal)
     return answers[show.output].bound
 

@@ -19,7 +19,8 @@ import numpy as np
 from conformance.cases import strategies
 from conformance.hosts import roster
 from conformance.judging import derivatives, expectation
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
+from conformance.judging.promise import Promise
 from conformance.judging.step import ExpectedStep
 from conformance.runs.campaign import Campaign, Options, Progress
 
@@ -59,7 +60,7 @@ def of_cases(cases: int, entries: list[roster.RosterEntry]) -> list[list[float]]
         if max(case.x(t).size for t in range(len(case.steps))) > ELEMENTS:
             continue
         for entry in entries:
-            promise = Promise(ExactCase(case), entry.statement)
+            promise = Promise.of(ExactCase(case), entry.statement)
             times = [time.thread_time()]
             for t in range(len(case.steps)):
                 ExpectedStep(promise, t)

@@ -17,8 +17,9 @@ import numpy as np
 from conformance.hosts import worker
 from conformance.hosts.roster import ADAPTERS
 from conformance.judging.bounds.bounds import rho
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import ExpectedStep, StateWithError, after, trajectory
+from conformance.judging.promise import Promise
 from conformance.model.case import Case, Step, content
 from conformance.model.statement import Statement
 from reference import Spec, State
@@ -46,7 +47,7 @@ def measure(subject: object, asked: Case) -> dict[str, float]:
     statement = msgspec.convert(subject.statement, Statement)  # type: ignore[attr-defined]
     fields = json.loads(json.dumps(content(asked)))
     _, got = worker.run(subject, worker.Case(fields, asked.tensors, subject.statement))  # type: ignore[attr-defined]
-    promise = Promise(ExactCase(asked), statement)
+    promise = Promise.of(ExactCase(asked), statement)
     expected, worst = trajectory(promise), {"step": 0.0, "trajectory": 0.0, "naive": 0.0}
     exact = StateWithError.exact(
         State(asked.tensors["moving_mean"].astype(float), asked.tensors["moving_variance"].astype(float))

@@ -26,8 +26,8 @@ from conformance.hosts.in_process import LocalWorker
 from conformance.judging.bounds.bounds import Bounds, NormalizingStatistics
 from conformance.judging.bounds.gradients import GradientBounds
 from conformance.judging.bounds.tangents import TangentBounds
-from conformance.judging.exact_case import ALIAS, Promise
 from conformance.judging.judgment import judge
+from conformance.judging.promise import ALIAS, Promise
 from conformance.judging.step import ExpectedStep
 from conformance.model.codec import encode_case
 from conformance.model.results import Result
@@ -115,7 +115,7 @@ def loosest(items: list[RunCase], statement: Any) -> dict[str, str]:
     """Return the term that each derivative's bound is mostly made of, and which part of it, at the median of cases."""
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for item in items:
-        promise = Promise(item.exact_case, statement)
+        promise = Promise.of(item.exact_case, statement)
         plain = not (item.case.spec.renorm or item.case.spec.virtual_batch_size or item.exact_case.mask(0) is not None)
         if plain and not promise.unjudged and promise.mode(0) == "train" and not item.exact_case.adjustment(0):
             step = ExpectedStep(promise, 0)

@@ -18,10 +18,11 @@ from conformance.judging import carried, expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Affine
 from conformance.judging.carried import StateWithError
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import ExpectedStep
 from conformance.judging.expected import Expected
 from conformance.judging.judgment import state_before
+from conformance.judging.promise import Promise
 from conformance.model.case import Case, initial_state
 from conformance.model.outcome import Outputs
 from conformance.model.statement import Rule
@@ -122,7 +123,7 @@ def _answer(
     refused: the steps of that case that were refused.
     """
     both = msgspec.structs.replace(_with(asked, semantics or {}), modes=("train", "infer"))
-    promise = Promise(ExactCase(case), both)
+    promise = Promise.of(ExactCase(case), both)
     answers = expectation.trajectory(promise, refused)[t]
     return None if isinstance(answers, Refusal) or promise.unjudged else answers.get(asked.output)
 
@@ -147,7 +148,7 @@ def _overwritten_constants(asked: WrongValue) -> Expected | None:
     first, then variance, both into one where they are equal.
     """
     case = asked.exact_case.case
-    promise = Promise(
+    promise = Promise.of(
         asked.exact_case, _with(asked, {"average": "exponential", "stored_variance": "biased", "initial_variance": 1.0})
     )
     if promise.mode(asked.t) != "train" or promise.unjudged:
@@ -198,7 +199,7 @@ def _times_zero(asked: WrongValue) -> Expected | None:
 
     It may be finite where only the batch's variance overflows, as no difference from the mean is multiplied then.
     """
-    promise, t = Promise(asked.exact_case, asked.statement), asked.t
+    promise, t = Promise.of(asked.exact_case, asked.statement), asked.t
     answers = expectation.trajectory(promise, asked.reply.refused)[t]
     right = None if isinstance(answers, Refusal) else answers.get(asked.output)
     outcome = asked.reply.outcomes[t]
@@ -215,7 +216,7 @@ def _times_zero(asked: WrongValue) -> Expected | None:
 
 def _squared_weights(asked: WrongValue) -> Expected | None:
     """Training by sum(w x) / sum(w) and sum((w x)²) / sum(w) - mean², and what follows from it in later steps."""
-    promise, t = Promise(asked.exact_case, asked.statement), asked.t
+    promise, t = Promise.of(asked.exact_case, asked.statement), asked.t
     before = state_before(asked.exact_case, asked.statement, asked.reply, t)
     if before is None or promise.unjudged:
         return None

@@ -12,9 +12,9 @@ from conformance.judging.bounds.bounds import NormalizingStatistics
 from conformance.judging.bounds.tangents import TangentBounds
 from conformance.judging.carried import StateWithError
 from conformance.judging.derivatives import following
-from conformance.judging.exact_case import Promise
 from conformance.judging.expectation import ExpectedStep
 from conformance.judging.expected import Expected
+from conformance.judging.promise import Promise
 from conformance.model.case import initial_state
 from reference import State
 from reference.batches import weigh
@@ -77,7 +77,7 @@ class _Stopped(TangentBounds):
 
 
 def _along(asked: WrongValue) -> tuple[ExpectedStep | None, Array | None, Array | None]:
-    promise, q, t = Promise(asked.exact_case, asked.statement), asked.exact_case, asked.t
+    promise, q, t = Promise.of(asked.exact_case, asked.statement), asked.exact_case, asked.t
     step = None if promise.unjudged or promise.mode(t) == "infer" else ExpectedStep(promise, t)
     return step, q.array(t, "tangent"), q.array(t, "dy")
 

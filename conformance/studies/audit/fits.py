@@ -11,8 +11,9 @@ import numpy as np
 from conformance.gate.divergences import Divergence
 from conformance.judging import expectation
 from conformance.judging.bounds import bounds
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
 from conformance.judging.simulation import simulate
 from conformance.model.case import Case
 from conformance.model.outcome import Outputs, Refused, Reply
@@ -79,7 +80,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
         return mask == "boolean" and weights and isinstance(self.reply.outcomes[0], Refused)
 
     def _fit(self, statement: Statement) -> Fit:
-        promise = Promise(self.exact_case, statement)
+        promise = Promise.of(self.exact_case, statement)
         if promise.unjudged and not self.exact_case.unjudged:
             return self._far(statement, promise.semantics)
         expected = expectation.trajectory(promise, self.reply.refused)
@@ -147,7 +148,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
         return Fit("fails" if largest > FAR else "vacuous", rho, where or "no bound is derived")
 
     def _ratios(self, near: Statement, expected: list[Any]) -> Iterator[tuple[int, str, float]]:
-        bounded = expectation.trajectory(Promise(self.exact_case, near), self.reply.refused)
+        bounded = expectation.trajectory(Promise.of(self.exact_case, near), self.reply.refused)
         for t, (mine, other, outcome) in enumerate(zip(bounded, expected, self.reply.outcomes, strict=False)):
             if isinstance(mine, Refusal) or isinstance(other, Refusal) or not isinstance(outcome, Outputs):
                 continue

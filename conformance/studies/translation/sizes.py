@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import ExpectedOutputs, trajectory
+from conformance.judging.promise import Promise
 from conformance.model.case import Case
 from conformance.model.statement import Rule, Statement, facts
 from conformance.studies.translation.calls import Dropped
@@ -120,7 +121,7 @@ def _compared(scenario: Scenario, case: Case, statement: Statement, other: Case,
 
 def _expected(case: Case, statement: Statement) -> list[ExpectedOutputs | Refusal]:
     with np.errstate(all="ignore"):
-        return trajectory(Promise(ExactCase(case), statement))
+        return trajectory(Promise.of(ExactCase(case), statement))
 
 
 def _size(scenario: str, t: int, mode: str, output: str, one: ExpectedOutputs, two: ExpectedOutputs) -> Size:

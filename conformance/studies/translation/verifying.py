@@ -11,8 +11,9 @@ import numpy as np
 
 from conformance.gate import predicted
 from conformance.gate.divergences import Divergence
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import Expected, ExpectedOutputs, trajectory
+from conformance.judging.promise import Promise
 from conformance.model.case import Case
 from conformance.model.outcome import Outputs, Refused
 from conformance.model.statement import Statement, every_step, step_facts
@@ -94,7 +95,7 @@ class Told:
 
     def _under(self, statement: Statement) -> list[ExpectedOutputs | Refusal]:
         with np.errstate(all="ignore"):
-            return trajectory(Promise(ExactCase(self.case), statement))
+            return trajectory(Promise.of(ExactCase(self.case), statement))
 
     def outputs(self, t: int) -> dict[str, Array] | None:
         """Return the arrays of a step, None where there are none."""

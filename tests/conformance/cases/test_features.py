@@ -13,8 +13,9 @@ from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
 from conformance.cases.strategies import CELLS, build, recipes
 from conformance.hosts import worker
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
 from conformance.judging.step import ExpectedStep
 from conformance.model.case import case_id, content
 from conformance.model.outcome import Outputs, Reply
@@ -153,6 +154,6 @@ def test_no_bound_is_no_verdict():
 
 def test_the_references_own_error_is_part_of_every_bound():
     """What is expected allows more than the formula, and less than a thousandth more."""
-    step = ExpectedStep(Promise(ExactCase(cases("forward")[0]), STATEMENT), 0)
+    step = ExpectedStep(Promise.of(ExactCase(cases("forward")[0]), STATEMENT), 0)
     allowed = step.expected("y", np.zeros(1), np.ones(1)).bound
     assert 1 < allowed[0] < 1.001

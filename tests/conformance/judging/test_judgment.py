@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from conformance.hosts.roster import ADAPTERS, from_target
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import trajectory
 from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
 from conformance.model.case import Case, Derivative, Dtypes, Step, case_id
 from conformance.model.outcome import Crashed, Outputs, Refused, Reply, TimedOut
 from conformance.model.statement import Rule, StatedRefusal, facts
@@ -22,7 +23,7 @@ STATEMENT = from_target(str(ADAPTERS / "numpy.py"))[0].statement
 def exact(case):
     """Return the outcomes of an implementation that rounds the exact answers."""
     with np.errstate(all="ignore"):
-        answers = trajectory(Promise(ExactCase(case), STATEMENT))
+        answers = trajectory(Promise.of(ExactCase(case), STATEMENT))
     return [Outputs({name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()}) for step in answers]
 
 
@@ -93,7 +94,7 @@ def test_state_that_must_stay_is_held_to_stay(small_case, still):
     case = msgspec.structs.replace(small_case(modes="train train"), **still)
     frozen = {"cite": "tf 1", "semantics": {"frozen": "batch"}}
     statement = msgspec.structs.replace(STATEMENT, rules=[*STATEMENT.rules, msgspec.convert(frozen, Rule)])
-    answers = trajectory(Promise(ExactCase(case), statement))
+    answers = trajectory(Promise.of(ExactCase(case), statement))
     outcomes = [Outputs({name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()}) for step in answers]
     found = verdicts(case, outcomes, statement)
     assert {r.verdict for r in found.values()} == {"PASS"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -14,8 +15,9 @@ from conformance.judging import expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Bounds
 from conformance.judging.carried import StateWithError
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
 from conformance.judging.step import ExpectedStep
 from conformance.model.case import Case, Step, case_id, initial_state
 from conformance.model.numerics import Numerics, Units
@@ -60,12 +62,18 @@ def test_a_batch_is_remembered_by_all_that_its_statistics_read(small_case, monke
 
 def test_a_promise_is_known_by_all_that_it_holds(small_case):
     """Whatever a promise holds beside the case is part of its key, by name, so that none is taken for another."""
-    promise = Promise(ExactCase(small_case()), TWO_PASS)
-    assert {name for name, _ in promise.key} | {"exact_case", "case", "spec"} == set(vars(promise))
+    promise = Promise.of(ExactCase(small_case()), TWO_PASS)
+    assert {name for name, _ in promise.key} | {"exact_case"} == set(vars(promise))
     other = promise.with_y(Numerics(variance="fast"))
     assert (other.key == promise.key, other.semantics) == (False, promise.semantics)
-    promise.more = 1
-    assert ("more", 1) in promise.key
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        promise.more = 1
+
+    @dataclasses.dataclass(frozen=True)
+    class Wider(Promise):
+        more: int = 1
+
+    assert ("more", 1) in Wider(promise.exact_case, promise.here).key
 
 
 def renorm_case():
@@ -94,13 +102,13 @@ class Slow(ExpectedStep):
 def test_a_step_that_two_threads_ask_about_two_states_answers_each_of_its_own():
     """What a step remembers of one state is never given to who asked about another, however the threads interleave."""
     exact_case = ExactCase(renorm_case())
-    state = initial_state(exact_case.case, Promise(exact_case, RENORM).semantics, exact_case.dtype)
+    state = initial_state(exact_case.case, Promise.of(exact_case, RENORM).semantics, exact_case.dtype)
     states = [
         StateWithError.exact(state),
         StateWithError.exact(type(state)(state.mean + 1, 2 * state.variance, 0, None)),
     ]
-    alone = [Slow(Promise(exact_case, RENORM), 0).inner(before)[1].value for before in states]
-    step, found = Slow(Promise(exact_case, RENORM), 0), {}
+    alone = [Slow(Promise.of(exact_case, RENORM), 0).inner(before)[1].value for before in states]
+    step, found = Slow(Promise.of(exact_case, RENORM), 0), {}
     step.meeting = threading.Barrier(2)
 
     def ask(which):
@@ -143,7 +151,7 @@ def test_eight_threads_judge_one_question_as_one_does(small_case):
 def answered(case, statement, off):
     """Return a statement and a reply, whose moving mean is off by so many parts in a million."""
     with np.errstate(all="ignore"):
-        steps = expectation.trajectory(Promise(ExactCase(case), statement))
+        steps = expectation.trajectory(Promise.of(ExactCase(case), statement))
     tensors = [{name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()} for step in steps]
     for arrays in tensors:
         arrays["moving_mean"] *= np.float32(1 + off * 1e-6)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from conformance.hosts.roster import ADAPTERS, from_target
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import trajectory
 from conformance.judging.judgment import judge
 from conformance.judging.not_finite import NAN_TOO
+from conformance.judging.promise import Promise
 from conformance.model.case import Case, Derivative, Step, case_id
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.statement import Rule
@@ -41,7 +42,7 @@ _STATE = {"gamma": 2.0, "beta": 0.5, "moving_mean": 0.25, "moving_variance": 1.5
 def exact(case, statement):
     """Return the outcomes of an implementation that rounds the exact answers."""
     with np.errstate(all="ignore"):
-        answers = trajectory(Promise(ExactCase(case), statement))
+        answers = trajectory(Promise.of(ExactCase(case), statement))
         arrays = [{name: np.asarray(e.value).astype(e.dtype) for name, e in step.items()} for step in answers]
     return [Outputs(tensors) for tensors in arrays]
 
@@ -219,7 +220,7 @@ def test_a_derivative_along_a_tangent_may_be_nan_as_the_state_may_be():
     case = after_no_rows(1.0)
     steps = (case.steps[0], msgspec.structs.replace(case.steps[1], derivatives=(Derivative(mode="forward"), *TWICE)))
     case = msgspec.structs.replace(case, steps=steps, tensors=case.tensors | {"1.tangent": case.tensors["1.x"]})
-    answers = trajectory(Promise(ExactCase(case), promising(empty_batch="nan")))[1]
+    answers = trajectory(Promise.of(ExactCase(case), promising(empty_batch="nan")))[1]
     for output in ("y_tangent", "dx_tangent", "dgamma_tangent"):
         assert (answers[output].kinds == NAN_TOO).all()
     assert answers["dbeta"].kinds is None

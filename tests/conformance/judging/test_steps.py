@@ -13,8 +13,9 @@ from conformance.hosts.environment import Environment, Request
 from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.roster import select
 from conformance.hosts.worker import Case as WorkersCase
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
 from conformance.model import codec
 from conformance.model.case import Case, Derivative, Step, case_id
 from conformance.model.errors import InvalidInput
@@ -95,7 +96,7 @@ def test_support_must_hold_for_every_step(ranks):
 def test_a_promise_holds_for_the_steps_that_it_names(ranks, rule, label):
     """A kernel that is chosen by the rank is held to its own class, step by step."""
     statement = stated(MINE | {"rules": [{"cite": "x", **rule}]}, "it")
-    promise = Promise(ExactCase(ranks), statement)
+    promise = Promise.of(ExactCase(ranks), statement)
     assert [promise.label(t, "y") for t in range(3)] == label
 
 
@@ -103,7 +104,7 @@ def test_stored_variance_is_that_of_the_kernel_of_each_step(ranks):
     """TensorFlow's fused kernel takes rank 4, and alone stores the unbiased variance."""
     rules = [{"cite": "x", "when": {"rank": [4]}, "semantics": {"stored_variance": "unbiased"}}]
     statement = stated(MINE | {"rules": rules}, "it")
-    promise = Promise(ExactCase(ranks), statement)
+    promise = Promise.of(ExactCase(ranks), statement)
     assert [promise.at(t).semantics.stored_variance for t in range(4)] == ["biased", "biased", "unbiased", "biased"]
 
 
@@ -160,11 +161,11 @@ def test_output_dtype_is_a_promise(small_case, dtype, output_dtype, wanted):
     case = small_case()
     case = msgspec.structs.replace(case, dtypes=msgspec.structs.replace(case.dtypes, x=dtype))
     rules: list[Any] = [{"cite": "x", "semantics": {"output_dtype": output_dtype}}]
-    promise = Promise(ExactCase(case), stated(MINE | {"rules": rules}, "it"))
+    promise = Promise.of(ExactCase(case), stated(MINE | {"rules": rules}, "it"))
     assert promise.dtype(promise.numerics("train", "y")) == wanted
     assert promise.dtype(promise.numerics("train", "dx")) == dtype
     rules.append({"cite": "x", "when": {"mode": ["infer"]}, "numerics": {"stored": "float64"}})
-    promise = Promise(ExactCase(case), stated(MINE | {"rules": rules}, "it"))
+    promise = Promise.of(ExactCase(case), stated(MINE | {"rules": rules}, "it"))
     assert [promise.dtype(promise.numerics(mode, "y")) for mode in ("train", "infer")] == [wanted, "float64"]
 
 

@@ -14,8 +14,9 @@ from conformance.gate import divergences
 from conformance.gate.explanation import explain
 from conformance.hosts import worker
 from conformance.hosts.roster import select
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
 from conformance.model import results
 from conformance.model.case import Derivative, case_id, content
 from conformance.model.outcome import Outputs, Reply
@@ -88,7 +89,7 @@ def test_a_third_derivative_that_begins_forward_is_not_judged(small_case):
     """Nobody is asked for it, and no bound is derived for it."""
     case = asking(small_case(), Derivative(order=3, mode="forward"))
     assert (
-        Promise(ExactCase(case), STATEMENT).unjudged
+        Promise.of(ExactCase(case), STATEMENT).unjudged
         == "no bound is derived yet for third derivatives that begin forward"
     )
     assert STATEMENT.unsupported(facts(case)).startswith("differentiation is third_forward; supported: none, reverse,")

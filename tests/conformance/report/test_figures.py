@@ -9,10 +9,11 @@ import pytest
 from conformance.cases.strategies import SMOKE
 from conformance.cli import console
 from conformance.hosts.roster import ADAPTERS, from_target
-from conformance.judging.exact_case import ExactCase, Promise
+from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import trajectory
 from conformance.judging.expected import Expected
 from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
 from conformance.model.case import case_id
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.results import Result
@@ -24,7 +25,7 @@ SUBJECTS = {entry.statement.id: entry.statement for entry in from_target(str(ADA
 def expected(case, statement):
     """Return what is expected of every step."""
     with np.errstate(all="ignore"):
-        return trajectory(Promise(ExactCase(case), statement))
+        return trajectory(Promise.of(ExactCase(case), statement))
 
 
 def judged(case, spoil=lambda outputs: None, statement=SUBJECTS["numpy.two_pass"]):

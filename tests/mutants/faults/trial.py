@@ -17,9 +17,9 @@ from rules import DTYPES, HALVES, RULES
 
 from conformance.cases import strategies
 from conformance.hosts import worker
-from conformance.judging.exact_case import Promise
 from conformance.judging.expectation import trajectory
 from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
 from conformance.model.case import Dtypes, content
 from conformance.model.outcome import Outputs, Reply
 from conformance.runs.run_case import RunCase
@@ -60,7 +60,7 @@ class Trial:
     def exact(self) -> list[dict[str, Any]]:
         """The exact outputs of each step."""
         with np.errstate(all="ignore"):
-            steps = trajectory(Promise(self.item.exact_case, self.subject.statement))
+            steps = trajectory(Promise.of(self.item.exact_case, self.subject.statement))
         assert all(isinstance(step, dict) for step in steps), "the reference refuses the case"
         return [{name: expected.value for name, expected in step.items()} for step in steps]
 

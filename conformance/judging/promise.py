@@ -1,0 +1,189 @@
+"""A case as one implementation has promised to answer it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from conformance.judging.bounds.bounds import Bounds
+from conformance.judging.exact_case import ExactCase
+from conformance.model.case import Case
+from conformance.model.numerics import Numerics, Units
+from conformance.model.statement import Statement, differentiation, mask
+from reference import Semantics, Spec
+from reference.averages import moves
+from reference.spec import floored_epsilon
+
+# Outputs that share a declaration.
+ALIAS: dict[str, str] = dict.fromkeys(
+    ("moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"), "moving_mean"
+)
+ALIAS["variance"] = "mean"
+_DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
+_PLANNED = (
+    *("y", "dx", "dgamma", "dbeta", "moving_mean", "mean"),
+    *("y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"),
+)
+
+
+class StepPromise(NamedTuple):
+    """What is promised for one step: semantics, and numerics by mode and output."""
+
+    semantics: Semantics
+    numerics: dict[tuple[str, str], Numerics]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The same, to remember by."""
+        return self.semantics, tuple(self.numerics.items())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Promise:
+    """What one implementation promises about a case: for one step of it, at first the first; `at` gives another's.
+
+    here: what is promised for that step. steps: for every step; empty where all are held to `here`.
+    lacked: the steps in a mode that it does not have, which leave the layer as it was.
+    unjudged: why there is no verdict on its arrays, empty where there is one.
+    limitless: suppose that no dtype has a largest number.
+    """
+
+    exact_case: ExactCase
+    here: StepPromise
+    steps: tuple[StepPromise, ...] = ()
+    lacked: frozenset[int] = frozenset()
+    unjudged: str = ""
+    limitless: bool = False
+
+    @classmethod
+    def of(cls, exact_case: ExactCase, statement: Statement) -> Promise:
+        """Return what a statement promises about a case."""
+        steps = tuple(_promised(exact_case, statement))
+        promise = cls(exact_case, steps[0], steps)
+        lacked = frozenset(t for t in range(len(steps)) if promise.mode(t) not in statement.modes)
+        return replace(promise, lacked=lacked, unjudged=exact_case.unjudged or promise._underived())
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+        return self.exact_case.case
+
+    @property
+    def spec(self) -> Spec:
+        """What the case asks for."""
+        return self.exact_case.spec
+
+    @property
+    def semantics(self) -> Semantics:
+        """What is promised to be meant."""
+        return self.here.semantics
+
+    def at(self, t: int) -> Promise:
+        """Return what is promised for a step, whose rank and mask may be other than the first's."""
+        return self if not self.steps or self.steps[t] == self.here else replace(self, here=self.steps[t])
+
+    def _underived(self) -> str:
+        """Return what no bound is derived for yet in some step, empty where all are."""
+        promised = dict.fromkeys(step.semantics for step in self.steps)
+        return next((why for one in promised if (why := self._missing(one))), "")
+
+    def _missing(self, promised: Semantics) -> str:
+        """Return what no bound is derived for yet under these semantics."""
+        virtual = self.spec.virtual_batch_size is not None
+        second = differentiation(self.case) not in ("none", "reverse")
+        special = self.spec.renorm or virtual or mask(self.case) or self.exact_case.adjustment(0)
+        names = {
+            "renorm as in the paper": self.spec.renorm and promised.renorm == "paper",
+            f"virtual batches with {promised.virtual_statistics} statistics and renorm": (
+                virtual and promised.virtual_statistics != "averaged" and self.spec.renorm
+            ),
+            "third derivatives that begin forward": differentiation(self.case).startswith("third_"),
+            "derivatives along a tangent of more than a plain layer": second and bool(special),
+            "epsilon outside the root with renorm, or along a tangent": (
+                promised.epsilon_placement == "outside" and (second or self.spec.renorm)
+            ),
+        }
+        missing = [name for name, there in names.items() if there]
+        return f"no bound is derived yet for {', '.join(missing)}" if missing else ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What the expectations depend on, beside the case: all that the promise holds but for the case."""
+        held = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "exact_case"
+        }
+        return tuple((held | {"here": self.here.key, "steps": tuple(step.key for step in self.steps)}).items())
+
+    def asked(self, t: int) -> Spec:
+        """Return what is asked for in a step: the layer may be frozen for it."""
+        return replace(self.spec, trainable=self.spec.trainable and self.case.steps[t].trainable)
+
+    def mode(self, t: int) -> str:
+        """Return the mode a step really runs in: a frozen layer may infer where training was asked for."""
+        frozen = not self.asked(t).trainable and self.at(t).semantics.frozen == "infer"
+        return "infer" if frozen else self.case.steps[t].mode
+
+    def updates(self, t: int) -> bool:
+        """Return whether a step moves the state: not one in a mode that the implementation lacks."""
+        asked, semantics = self.case.steps[t].update, self.at(t).semantics
+        trains = self.mode(t) == "train" and t not in self.lacked
+        return trains and moves(self.case.x(t), self.asked(t), semantics, asked)
+
+    def label(self, t: int, output: str) -> str:
+        """Return the class and grade promised for an output of a step, such as `A′·S`."""
+        return self.at(t).numerics(self.mode(t), output).label
+
+    def numerics(self, mode: str, output: str) -> Numerics:
+        """Return how an output is promised to be computed."""
+        return self.here.numerics[mode, ALIAS.get(output, output)]
+
+    def bounds(self, mode: str, output: str, n: int) -> Bounds:
+        """Return the formulas for an output, for sums of n values."""
+        numerics = self.numerics(mode, output)
+        epsilon, outside = floored_epsilon(self.spec, self.semantics), self.semantics.epsilon_placement == "outside"
+        return self.exact_case.bounds(numerics, self._units(numerics), n, epsilon, outside=outside)
+
+    def _units(self, numerics: Numerics) -> Units:
+        x = self.case.dtypes.x
+        wide = "float64" if x == "float64" else "float32"
+        arithmetic = {"wide": wide, "input": x, "float32": "float32"}[numerics.accumulate]
+        units = Units.of(arithmetic, self.dtype(numerics), x, self.case.dtypes.parameters)
+        return replace(units, largest=np.inf, stored_largest=np.inf) if self.limitless else units
+
+    def dtype(self, numerics: Numerics) -> str:
+        """Return the dtype that an output is promised in."""
+        return getattr(self.case.dtypes, _DTYPES[numerics.stored]) if numerics.stored in _DTYPES else numerics.stored
+
+    def with_y(self, numerics: Numerics) -> Promise:
+        """Return the promise with a training step's y held to other numerics."""
+        held = self.here.numerics | {("train", "y"): numerics}
+        return replace(self, here=StepPromise(self.semantics, held), steps=())
+
+    def supposing(self, *, limitless: bool = False, clamped: bool = False) -> Promise:
+        """Return the promise as it would be if no dtype had a largest number, or every variance were kept above 0."""
+
+        def changed(promised: StepPromise) -> StepPromise:
+            numerics = {
+                of: msgspec.structs.replace(one, clamped=clamped or one.clamped)
+                for of, one in promised.numerics.items()
+            }
+            return promised._replace(numerics=numerics)
+
+        return replace(self, here=changed(self.here), steps=tuple(map(changed, self.steps)), limitless=limitless)
+
+
+def _promised(exact_case: ExactCase, statement: Statement) -> Iterator[StepPromise]:
+    """Yield what is promised for each step; steps of which the rules see the same facts share it."""
+    named = sorted({fact for rule in statement.rules for fact in rule.when})
+    known: dict[str, StepPromise] = {}
+    for about in exact_case.facts:
+        key = str([(fact, about.get(fact)) for fact in named])
+        if key not in known:
+            numerics = {(m, o): statement.numerics(about, m, o) for m in ("train", "infer") for o in _PLANNED}
+            known[key] = StepPromise(statement.semantics(about), numerics)
+        yield known[key]
