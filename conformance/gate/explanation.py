@@ -13,12 +13,11 @@ from conformance.gate.divergences import Divergence
 from conformance.gate.predicted.asked import WrongValue
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.model.case import Case
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply
 from conformance.model.results import ImplementationRecord, Result, Run, answer_file
-from conformance.model.statement import Statement, recorded, step_facts
+from conformance.model.statement import Statement, recorded
 
 ExplanationKind = Literal["explained", "changed", "spread", "unexplained"]
 
@@ -72,7 +71,7 @@ class FailedAnswer:
         return [self._explanation(result, about, verdicts) for result in failures]
 
     def _explanation(self, result: Result, about: list[Divergence], verdicts: dict[Any, str]) -> Explanation:
-        covering = tuple(d.id for d in about if d.covers(_facts(self.exact_case.case, result)))
+        covering = tuple(d.id for d in about if d.covers(self.exact_case.about(result.step), result.output))
         if covering:
             here = [d for d in about if d.id in covering]
             died = result.outcome == "Crashed" and any(d.predicts.crashes for d in here)
@@ -127,10 +126,6 @@ def _passes(verdicts: dict[Any, str], result: Result) -> bool:
 
 def _misshapen(result: Result) -> bool:
     return result.reason.startswith("shape ")
-
-
-def _facts(case: Case, result: Result) -> dict[str, Any]:
-    return (step_facts(case, result.step) if result.step >= 0 else {}) | {"output": result.output}
 
 
 def _reply(path: Path) -> Reply:

@@ -16,9 +16,11 @@ import msgspec
 
 from conformance.hosts.environment import Request
 from conformance.model.case import Case, without
+from conformance.model.case_facts import every_step
 from conformance.model.codec import encode_case
+from conformance.model.facts import Facts
 from conformance.model.outcome import Outcome, Outputs, Refused, Reply
-from conformance.model.statement import Statement, every_step
+from conformance.model.statement import Statement
 
 
 class AskedCase(msgspec.Struct, frozen=True):
@@ -49,6 +51,7 @@ def ask(worker: Answering, questions: Iterable[AskedCase], statements: Mapping[s
     cases: dict[int, Case] = {}
     begun: dict[tuple[int, str], Reply] = {}
     again: deque[Request] = deque()
+    facts: dict[tuple[int, frozenset[int]], list[Facts]] = {}  # of what is left, the same for all who refused the same
 
     def requests() -> Iterator[Request]:
         for question in questions:
@@ -56,6 +59,12 @@ def ask(worker: Answering, questions: Iterable[AskedCase], statements: Mapping[s
             yield question.request()
             while again:
                 yield again.popleft()
+
+    def may_go_on(rest: Case, reply: Reply) -> bool:
+        key = reply.request, reply.refused
+        if key not in facts:
+            facts[key] = every_step(rest)
+        return not statements[reply.implementation].unsupported(*facts[key])
 
     pending = requests()
     while True:
@@ -65,7 +74,7 @@ def ask(worker: Answering, questions: Iterable[AskedCase], statements: Mapping[s
             whole = reply if before is None else joined(before, reply)
             stuck = before is not None and len(before.outcomes) == len(whole.outcomes)
             rest = None if stuck else left(cases[reply.request], whole)
-            if rest is not None and not statements[reply.implementation].unsupported(*every_step(rest)):
+            if rest is not None and may_go_on(rest, whole):
                 begun[key] = whole
                 again.append(AskedCase(reply.request, rest, [reply.implementation]).request())
             else:

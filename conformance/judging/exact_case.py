@@ -13,8 +13,9 @@ import numpy as np
 from conformance.judging.bounds.bounds import BatchStatistics, Bounds
 from conformance.judging.memo import Only
 from conformance.model.case import Case, parameters
+from conformance.model.case_facts import every_step
+from conformance.model.facts import Facts
 from conformance.model.numerics import Numerics, Units, finfo
-from conformance.model.statement import every_step
 from reference import Adjustment, Parameters, Refusal, Semantics
 from reference.batches import observe
 from reference.precision import widened, working_dtype
@@ -106,9 +107,13 @@ class ExactCase:
         return None if scale is None or bias is None else Adjustment(scale, bias)
 
     @cached_property
-    def facts(self) -> list[dict[str, Any]]:
-        """The facts about each step."""
+    def facts(self) -> list[Facts]:
+        """The facts about each step, read off the case once for all who ask."""
         return every_step(self.case)
+
+    def about(self, t: int) -> Facts | None:
+        """Return the facts about a step, None of a result that is of no step."""
+        return self.facts[t] if t >= 0 else None
 
     @cached_property
     def parameters(self) -> Parameters:

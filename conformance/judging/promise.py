@@ -13,8 +13,10 @@ import numpy as np
 from conformance.judging.bounds.bounds import Bounds
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case
+from conformance.model.case_facts import differentiation, mask
+from conformance.model.facts import Mode
 from conformance.model.numerics import Numerics, Units
-from conformance.model.statement import Statement, differentiation, mask
+from conformance.model.statement import Statement
 from reference import Semantics, Spec
 from reference.averages import moves
 from reference.spec import floored_epsilon
@@ -24,6 +26,7 @@ ALIAS: dict[str, str] = dict.fromkeys(
     ("moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"), "moving_mean"
 )
 ALIAS["variance"] = "mean"
+_MODES: tuple[Mode, ...] = ("train", "infer")
 _DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
 _PLANNED = (
     *("y", "dx", "dgamma", "dbeta", "moving_mean", "mean"),
@@ -179,11 +182,11 @@ class Promise:
 
 def _promised(exact_case: ExactCase, statement: Statement) -> Iterator[StepPromise]:
     """Yield what is promised for each step; steps of which the rules see the same facts share it."""
-    named = sorted({fact for rule in statement.rules for fact in rule.when})
-    known: dict[str, StepPromise] = {}
+    named = {fact for rule in statement.rules for fact in rule.when}
+    known: dict[tuple[Any, ...], StepPromise] = {}
     for about in exact_case.facts:
-        key = str([(fact, about.get(fact)) for fact in named])
+        key = tuple(getattr(about, fact) for fact in named)
         if key not in known:
-            numerics = {(m, o): statement.numerics(about, m, o) for m in ("train", "infer") for o in _PLANNED}
+            numerics = {(mode, o): statement.numerics(about, mode, o) for mode in _MODES for o in _PLANNED}
             known[key] = StepPromise(statement.semantics(about), numerics)
         yield known[key]

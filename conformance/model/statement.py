@@ -11,45 +11,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from conformance.model import vocabulary
+from conformance.model import rules, vocabulary
 from conformance.model.errors import InvalidInput
-from conformance.model.facts import DEVICES
-from conformance.model.facts import channel as channel
-from conformance.model.facts import differentiation as differentiation
-from conformance.model.facts import every_step as every_step
-from conformance.model.facts import facts as facts
-from conformance.model.facts import mask as mask
-from conformance.model.facts import step_facts as step_facts
+from conformance.model.facts import DEVICES, Facts, Mode
 from conformance.model.numerics import Numerics
 from conformance.model.results import ImplementationRecord
+from conformance.model.rules import Rule, StatedRefusal, When, matches
 from conformance.model.spelling import Misspelt, converted
 from reference import Semantics
 from reference.dtypes import stored
 
-When = dict[str, list[Any]]
 OUTPUTS_OF_A_LAYER = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
 """What an implementation returns that says nothing of it; who only infers may leave out all but y."""
-
-
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured.
-
-    absent: outputs that it does not return there, such as gradients of a frozen layer's parameters.
-    """
-
-    cite: str
-    when: When = {}
-    semantics: dict[str, Any] = {}
-    numerics: dict[str, Any] = {}
-    absent: tuple[str, ...] = ()
-
-
-class StatedRefusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `when` holds, the implementation raises one of these exception types, as documented."""
-
-    cite: str
-    when: When
-    error: list[str]
 
 
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,11 +60,8 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raise `Misspelt` for a promise that means nothing: it would never hold, and nobody would know."""
         _check_names(self)
         vocabulary.check_when("supports", self.supports, besides=("output",))
-        for n, rule in enumerate(self.rules):
-            _check_rule(f"rules[{n}]", rule)
-        _check_stored(self.rules)
-        for n, refusal in enumerate(self.refusals):
-            _check_refusal(f"refusals[{n}]", refusal)
+        rules.check(self.rules)
+        rules.check_refusals(self.refusals)
         for n, when in enumerate(self.accepts):
             vocabulary.check_when(f"accepts[{n}]", when, besides=("output",))
 
@@ -99,44 +69,42 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return what is promised on a device."""
         return msgspec.structs.replace(self, device=device)
 
-    def holds(self, when: When, facts: dict[str, Any]) -> bool:
-        """Return whether a rule or a refusal applies here."""
-        return matches(when, self._here(facts))
-
-    def _here(self, facts: dict[str, Any]) -> dict[str, Any]:
+    def _here(self, facts: Facts) -> Facts:
         """Return the facts with the device; who does not train was never trained."""
-        untrained = {} if "train" in self.modes else {"trained": False}
-        return facts | {"device": self.device} | untrained
+        trained = facts.trained and "train" in self.modes
+        return msgspec.structs.replace(facts, device=self.device, trained=trained)
 
     @property
     def framework(self) -> str:
         """The first part of the id."""
         return self.id.split(".")[0]
 
-    def semantics(self, facts: dict[str, Any]) -> Semantics:
+    def semantics(self, facts: Facts) -> Semantics:
         """Return the semantics promised for a step."""
-        fields = [rule.semantics for rule in self.rules if self.holds(rule.when, facts)]
+        here = self._here(facts)
+        fields = [rule.semantics for rule in self.rules if matches(rule.when, here)]
         return msgspec.convert({k: v for f in fields for k, v in f.items()}, Semantics)
 
-    def numerics(self, facts: dict[str, Any], mode: str, output: str) -> Numerics:
+    def numerics(self, facts: Facts, mode: Mode, output: str) -> Numerics:
         """Return the numerical class promised for one output of a step in this mode."""
-        asked = facts | {"mode": mode, "output": output}
+        here = msgspec.structs.replace(self._here(facts), mode=mode, output=output)
         fields: dict[str, Any] = {"stored": self._stored(facts, output)}
         for rule in self.rules:
-            if self.holds(rule.when, asked):
+            if matches(rule.when, here):
                 fields |= rule.numerics
         return msgspec.convert(fields, Numerics)
 
-    def _stored(self, facts: dict[str, Any], output: str) -> str:
+    def _stored(self, facts: Facts, output: str) -> str:
         """Return what an output is stored in where no rule for numerics says: y as `output_dtype` has it (BN-26)."""
         if output not in ("y", "y_tangent", "y_tangent2"):
             return _STORED.get(output, "input")
         promised = self.semantics(facts)
-        return "input" if promised.output_dtype == "input" else stored(facts["dtype"], promised).output
+        return "input" if promised.output_dtype == "input" else stored(facts.dtype, promised).output
 
-    def returns(self, facts: dict[str, Any]) -> list[str]:
+    def returns(self, facts: Facts) -> list[str]:
         """Return the outputs promised for a step."""
-        absent = {name for rule in self.rules if self.holds(rule.when, facts) for name in rule.absent}
+        here = self._here(facts)
+        absent = {name for rule in self.rules if matches(rule.when, here) for name in rule.absent}
         return [output for output in self.outputs if output not in absent]
 
     def may_leave_out(self, output: str) -> bool:
@@ -156,26 +124,32 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         allowed = (_ORDINARY | self.supports).get(fact)
         return allowed is None or bool(set(wanted) & set(allowed))
 
-    def unsupported(self, *steps: dict[str, Any]) -> str:
+    def unsupported(self, *steps: Facts) -> str:
         """Return why a case cannot be asked, empty where it can; steps: the facts about each (`every_step`)."""
         for t, about in enumerate(steps):
             here, of = self._here(about), f" in step {t}" if t else ""
             for fact, allowed in (_ORDINARY | self.supports).items():
-                if here.get(fact) not in allowed:
-                    return f"{fact} is {here.get(fact)}{of}; supported: {', '.join(str(value) for value in allowed)}"
+                if (value := here.said(fact)) not in allowed:
+                    return f"{fact} is {value}{of}; supported: {', '.join(map(str, allowed))}"
         return ""
 
     def takes(self, fact: str, value: Any) -> bool:
         """Return whether a case with this value of a fact may be asked, as far as that fact goes."""
         return value in (_ORDINARY | self.supports).get(fact, [value])
 
-    def answers(self, facts: dict[str, Any]) -> bool:
+    def answers(self, facts: Facts) -> bool:
         """Return whether a step that makes no sense may be answered: where it says so."""
-        return any(self.holds(when, facts) for when in self.accepts)
+        here = self._here(facts)
+        return any(matches(when, here) for when in self.accepts)
 
-    def refusal(self, facts: dict[str, Any]) -> StatedRefusal | None:
+    def refusal(self, facts: Facts) -> StatedRefusal | None:
         """Return the documented refusal that a step runs into."""
-        return next((r for r in self.refusals if self.holds(r.when, facts)), None)
+        return next(iter(self.refusing(facts)), None)
+
+    def refusing(self, facts: Facts) -> list[StatedRefusal]:
+        """Return every documented refusal that a step runs into."""
+        here = self._here(facts)
+        return [refusal for refusal in self.refusals if matches(refusal.when, here)]
 
 
 # What a case may ask beyond this, a statement must say that it supports.
@@ -213,7 +187,6 @@ COLUMNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "adjustment": ("adjustment", (True,)),
 }
 
-_DTYPE = "output_dtype"
 _STORED = {
     "dgamma": "parameters",
     "dbeta": "parameters",
@@ -260,50 +233,3 @@ def _check_names(statement: Statement) -> None:
         raise Misspelt("modes: names none, and nothing could be asked; name train, infer, or both")
     if statement.signatures < 1:
         raise Misspelt(f"signatures: {statement.signatures} is not a whole number ≥ 1")
-
-
-def _check_rule(place: str, rule: Rule) -> None:
-    """Raise `Misspelt` for a rule that means nothing, or that can never hold."""
-    vocabulary.check_when(f"{place}.when", rule.when)
-    vocabulary.check_semantics(f"{place}.semantics", rule.semantics)
-    vocabulary.check_numerics(f"{place}.numerics", rule.numerics)
-    vocabulary.check_outputs(f"{place}.absent", rule.absent)
-    if not rule.cite.strip():
-        raise Misspelt(f"{place}.cite: is empty; say where that is documented or was measured")
-    if "output" in rule.when and (rule.semantics or rule.absent):
-        wrong = "semantics" if rule.semantics else "absent"
-        raise Misspelt(f"{place}.when.output: {wrong} depend on no output; put numerics into a rule of their own")
-
-
-def _check_stored(rules: list[Rule]) -> None:
-    """Raise `Misspelt` where the same places promise y in two dtypes, by `output_dtype` and by `stored`."""
-    said = [(n, rule.when, rule.semantics["output_dtype"]) for n, rule in enumerate(rules) if _DTYPE in rule.semantics]
-    for m, rule in enumerate(rules):
-        of_y, when = "y" in rule.when.get("output", ["y"]), {f: v for f, v in rule.when.items() if f != "output"}
-        for n, where, dtype in said if of_y and "stored" in rule.numerics else ():
-            kept = rule.numerics["stored"]
-            if when == where and kept != dtype and (dtype, kept) != ("at_least_float32", "float32"):
-                place = f"rules[{n}].semantics.output_dtype"
-                raise Misspelt(
-                    f"{place}: {dtype} contradicts rules[{m}].numerics.stored, {kept}; leave one of them out"
-                )
-
-
-def _check_refusal(place: str, refusal: StatedRefusal) -> None:
-    """Raise `Misspelt` for a refusal that means nothing."""
-    vocabulary.check_when(f"{place}.when", refusal.when, besides=("output",))
-    if not [name for name in refusal.error if name.strip()]:
-        raise Misspelt(f"{place}.error: names no error; name the types it raises there, such as ValueError")
-    for name in refusal.error:
-        if not re.fullmatch(r"[\w.$:]+", name):
-            meant = re.sub(r"[^\w.$:]+", "", name)
-            raise Misspelt(f'{place}.error: "{name}" is no name of a type, and none would match; did you mean {meant}?')
-
-
-def matches(when: When, facts: dict[str, Any]) -> bool:
-    """Return whether every fact that `when` names has one of the values it allows.
-
-    >>> matches({"rank": [4, 5]}, {"rank": 4, "channel": "last"}), matches({"rank": [4]}, {"rank": 2})
-    (True, False)
-    """
-    return all(facts.get(fact) in allowed for fact, allowed in when.items())

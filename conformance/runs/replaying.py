@@ -16,7 +16,7 @@ from conformance.judging.judgment import judge
 from conformance.model.case import Case, case_id
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord, Result
-from conformance.model.statement import every_step, recorded
+from conformance.model.statement import recorded
 from conformance.runs.campaign import Options
 from conformance.runs.recording import RecordedAnswer, Recording
 
@@ -40,11 +40,12 @@ def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = Non
     wanted: the ids to ask, for each case; without it all that the options name.
     """
     everybody = [{entry.id for entry in options.entries}] * len(cases)
-    about = [(every_step(case), only) for case, only in zip(cases, wanted or everybody, strict=True)]
+    exact_cases = [ExactCase(case) for case in cases]
+    about = [(one.facts, only) for one, only in zip(exact_cases, wanted or everybody, strict=True)]
     why = [{e.id: e.statement.unsupported(*known) for e in options.entries if e.id in only} for known, only in about]
     asked = [{identity for identity, reason in of_case.items() if not reason} for of_case in why]
     entries = [entry for entry in options.entries if any(entry.id in ids for ids in asked)]
-    exact_cases, found = [ExactCase(case) for case in cases], [_unasked(of_case) for of_case in why]
+    found = [_unasked(of_case) for of_case in why]
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, options.interpreters):
             hosted, log = [e for e in entries if e.host == host.name], Path(folder) / f"{host.name}.log"

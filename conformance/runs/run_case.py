@@ -13,8 +13,8 @@ from conformance.cases.corpus import Named
 from conformance.cases.strategies import Recipe, Signature
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
+from conformance.model.facts import Facts
 from conformance.model.results import CaseRecord
-from conformance.model.statement import every_step
 
 WELL_POSED_CONDITIONING = 1e3
 
@@ -24,7 +24,6 @@ class RunCase:
 
     def __init__(self, index: int, origin: Recipe | Named, case: Case) -> None:
         self.index, self.origin, self.case, self.id = index, origin, case, case_id(case)
-        self.facts = every_step(case)
 
     @property
     def signature(self) -> Signature | None:
@@ -35,6 +34,11 @@ class RunCase:
     def exact_case(self) -> ExactCase:
         """The case at the reference's precision."""
         return ExactCase(self.case)
+
+    @property
+    def facts(self) -> list[Facts]:
+        """The facts about each step."""
+        return self.exact_case.facts
 
     def record(self) -> CaseRecord:
         """Return what the run file says of the case."""

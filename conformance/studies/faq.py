@@ -15,8 +15,10 @@ from conformance.judging import expectation
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.promise import Promise
 from conformance.judging.simulation import simulate
+from conformance.model.case_facts import step_facts
 from conformance.model.errors import InvalidInput
-from conformance.model.statement import Rule, Statement, facts
+from conformance.model.rules import Rule
+from conformance.model.statement import Statement
 from conformance.studies.audit import fields
 from reference import Refusal, Semantics
 
@@ -150,7 +152,7 @@ def _meant(question: FaqEntry, statement: Statement) -> str | None:
     """Return what an implementation means; None where it cannot be asked the witness, or that shows nothing."""
     if question.convention:
         return statement.conventions.get(question.convention)
-    about = facts(witness(question.case).case)
+    about = step_facts(witness(question.case).case, 0)
     if not question.field or statement.unsupported(about):
         return None
     promised = statement.semantics(about)

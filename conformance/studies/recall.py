@@ -15,7 +15,8 @@ from conformance.judging.judgment import judge
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord, Result, Rho
-from conformance.model.statement import Rule, Statement, step_facts
+from conformance.model.rules import Rule
+from conformance.model.statement import Statement
 from conformance.runs.campaign import Campaign, Options, Progress
 from conformance.runs.run_case import RunCase
 
@@ -103,7 +104,7 @@ class Recall(Campaign):
         if wanted.instead is None:
             known = self._known.get(wanted.divergence)
             failed = [result for result in own if result.verdict == "FAIL" and result.step >= 0]
-            return [r for r in failed if known and known.covers(step_facts(item.case, r.step) | {"output": r.output})]
+            return [r for r in failed if known and known.covers(item.facts[r.step], r.output)]
         right = {(result.step, result.output) for result in own if result.verdict == "PASS"}
         expected = judge(item.id, item.exact_case, wanted.instead.of(statement), reply)
         return [

@@ -21,9 +21,9 @@ import msgspec
 from conformance.gate import divergences
 from conformance.hosts import roster
 from conformance.model.case import case_id
+from conformance.model.case_facts import step_facts
 from conformance.model.codec import read_case
 from conformance.model.results import ImplementationRecord
-from conformance.model.statement import step_facts
 from conformance.runs import asking
 from conformance.runs.campaign import Options
 from conformance.studies.audit import fields, identifying, making, probes
@@ -100,8 +100,8 @@ def identified(audit: Audit, options: Options) -> Any:
 def known_wrong(entry: roster.RosterEntry, record: ImplementationRecord) -> bool:
     """Return whether y of a plain inference step is known to be wrong, by no formula."""
     case = probes.PROBES[0].make(making.PLACES[0])
-    about = step_facts(case, len(case.steps) - 1) | {"output": "y"}
-    return any(d.predicts.wrong and d.concerns(record) and d.covers(about) for d in divergences.read())
+    about = step_facts(case, len(case.steps) - 1)
+    return any(d.predicts.wrong and d.concerns(record) and d.covers(about, "y") for d in divergences.read())
 
 
 def contains(found: Found, cells: list[FieldFinding], entry: roster.RosterEntry) -> bool:

@@ -30,9 +30,9 @@ from conformance.hosts import roster
 from conformance.hosts.environment import Environment, Limits, Request, Worker, WorkerDied
 from conformance.hosts.targets import RosterEntry
 from conformance.model.case import Case, Derivative, case_id
+from conformance.model.case_facts import every_step
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Outputs, Reply
-from conformance.model.statement import every_step
 
 AFRESH = Path(__file__).with_name("afresh.py")
 LARGEST = 4_000

@@ -22,10 +22,12 @@ from conformance.cases import corpus
 from conformance.gate import predicted
 from conformance.model import vocabulary
 from conformance.model.errors import InvalidInput
+from conformance.model.facts import Facts
 from conformance.model.numerics import Numerics
 from conformance.model.results import ImplementationRecord
+from conformance.model.rules import Rule, StatedRefusal, When, matches
 from conformance.model.spelling import Misspelt
-from conformance.model.statement import Rule, StatedRefusal, Statement, When, matches, step_facts
+from conformance.model.statement import Statement
 from reference import Semantics
 
 FOLDER = Path(__file__).parent
@@ -66,7 +68,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     """One known departure.
 
     implementations: ids or patterns, with their device. versions: PEP 440, by package. when: facts of the case, the
-    step and the output (`statement.step_facts`, and `output`). predicts: what happens there. rule: of the reference.
+    step and the output (`Facts`). predicts: what happens there. rule: of the reference.
     reason: a sentence. link: public documentation or issue, or `unreported`. witness: a case of the corpus that shows
     it. since, review-by: dates.
     """
@@ -100,9 +102,15 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         """Return the packages whose versions it asks about and nobody knows: it then explains nothing of it."""
         return [package for package in self.versions if self.names(record) and not known(record, package)]
 
-    def covers(self, facts: dict[str, Any]) -> bool:
-        """Return whether it predicts something where these facts hold."""
-        return matches(self.when, facts)
+    def covers(self, facts: Facts | None, output: str) -> bool:
+        """Return whether it predicts something of an output of a step; None: of no step, as of a worker that died."""
+        if facts is None:
+            return set(self.when) <= {"output"} and output in self.when.get("output", [output])
+        return matches(self.when, msgspec.structs.replace(facts, output=output))
+
+    def holds(self, facts: Facts) -> bool:
+        """Return whether it predicts something of a step, whatever the output."""
+        return matches(_without(self.when, "output"), facts)
 
     def changed(self, statement: Statement, *, everywhere: bool = False) -> Statement:
         """Return the statement with the prediction in it; everywhere: whatever the facts."""
@@ -186,7 +194,7 @@ def _check(where: str, divergence: Divergence) -> None:
 def _check_names(where: str, divergence: Divergence) -> None:
     """Raise for a name that means nothing: it would never hold, and nobody would know."""
     cases = {named.name: named.case for named in corpus.read()}
-    facts = {*step_facts(next(iter(cases.values())), 0), "output"}
+    facts = {*Facts.__struct_fields__} - {"device"}
     for what, given, known in (
         ("witness", [divergence.witness], cases),
         ("fact", divergence.when, facts),

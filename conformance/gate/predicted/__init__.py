@@ -25,7 +25,7 @@ from conformance.judging.judgment import state_before
 from conformance.judging.promise import Promise
 from conformance.model.case import Case, initial_state
 from conformance.model.outcome import Outputs
-from conformance.model.statement import Rule
+from conformance.model.rules import Rule
 from reference import Refusal
 from reference.precision import widened
 from reference.spec import Array

@@ -11,10 +11,12 @@ import msgspec
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model.case import Case
-from conformance.model.facts import channels
+from conformance.model.case_facts import channels, every_step, step_facts
+from conformance.model.facts import Facts
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.results import Result
-from conformance.model.statement import Rule, Statement, every_step, matches, step_facts
+from conformance.model.rules import Rule, matches
+from conformance.model.statement import Statement
 from conformance.studies.audit import classes, further, raising, stating
 from conformance.studies.audit.identifying import Identified
 from reference.spec import reduced_axes
@@ -110,17 +112,16 @@ def _checked(
 # --- what the answers say ---------------------------------------------------------------------------------------
 
 
-def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[tuple[str, Any]], list[Any]]:
+def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[tuple[str, Facts]], list[Facts]]:
     """Return the error and the facts of each step that raised and should not have, and the facts of those answered."""
-    raised, answered = list[tuple[str, Any]](), list[Any]()
+    raised, answered = list[tuple[str, Facts]](), list[Facts]()
     for identity, exact_case, reply in holding.answers:
-        case = exact_case.case
         failed = {r.step for r in results.get(identity, []) if r.verdict == "FAIL" and r.outcome == "Refused"}
         for t, outcome in enumerate(reply.outcomes):
             if isinstance(outcome, Refused) and t in failed:
-                raised.append((outcome.error, step_facts(case, t)))
+                raised.append((outcome.error, exact_case.facts[t]))
             elif isinstance(outcome, Outputs):
-                answered.append(step_facts(case, t))
+                answered.append(exact_case.facts[t])
     return raised, answered
 
 
@@ -188,9 +189,11 @@ def _failure(identity: str, case: Case, failed: list[Result]) -> Failure:
     rho = worst.rho if isinstance(worst.rho, float) else "infinite" if worst.rho == "inf" else ""
     why = f"{outputs}: {worst.reason or f'{worst.output} of step {worst.step}'}" + (f", ρ {rho}" if rho else "")
     about = step_facts(case, max(worst.step, 0))
-    words = [f"shape {'×'.join(map(str, case.shape))}", f"axis {case.spec.axis}", f"{about['dtype']}"]
+    words = [f"shape {'×'.join(map(str, case.shape))}", f"axis {case.spec.axis}", about.dtype]
     words += [
-        f"{name} {about[name]}" for name in ("mask", "start", "resized", "misplaced") if about[name] not in _USUAL
+        f"{name} {value}"
+        for name in ("mask", "start", "resized", "misplaced")
+        if (value := about.said(name)) not in _USUAL
     ]
     return Failure(identity, ", ".join(words), _values(case), why)
 
@@ -214,7 +217,7 @@ def _tried(judged: Mapping[str, Case], wrong: set[str], has: Collection[str]) ->
     about = [one for case in cases for one in every_step(case)]
 
     def of(fact: str) -> str:
-        return ", ".join(sorted({str(one[fact]) for one in about}))
+        return ", ".join(sorted({str(one.said(fact)) for one in about}))
 
     modes = sorted({step.mode for case in cases for step in case.steps if step.mode in has})
     most = max((channels(case, t) for case in cases for t in range(len(case.steps))), default=0)

@@ -9,7 +9,8 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from conformance.model.numerics import Numerics
-from conformance.model.statement import Rule, Statement
+from conformance.model.rules import Rule
+from conformance.model.statement import Statement
 
 _HINTS = get_type_hints(Numerics)
 

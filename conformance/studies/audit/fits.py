@@ -16,9 +16,12 @@ from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
 from conformance.judging.simulation import simulate
 from conformance.model.case import Case
+from conformance.model.case_facts import every_step, step_facts
+from conformance.model.facts import Facts
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.results import Result, Rho
-from conformance.model.statement import Rule, StatedRefusal, Statement, step_facts
+from conformance.model.rules import Rule, StatedRefusal
+from conformance.model.statement import Statement
 from conformance.studies.audit.fields import REFUSING
 from reference import Refusal, Semantics
 from reference.dtypes import stored
@@ -93,8 +96,8 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
         return _summary(results, compared=self._matches_not_finite(expected))
 
     def _is_wrong(self, result: Result) -> bool:
-        about = (step_facts(self.exact_case.case, result.step) if result.step >= 0 else {}) | {"output": result.output}
-        return any(divergence.covers(about) for divergence in self.wrong)
+        about = self.exact_case.about(result.step)
+        return any(divergence.covers(about, result.output) for divergence in self.wrong)
 
     # --- what the judge does not compare -------------------------------------------------------------------------
 
@@ -158,7 +161,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
                     yield t, output, float(bounds.rho(got, other[output], allowed).max(initial=0))
 
 
-def telling(case: Case) -> dict[str, Any]:
+def telling(case: Case) -> Facts:
     """Return the facts about the step that tells what a case is asked for: the first that trains, else the first.
 
     Rules may speak of a step's mode; what a field means shows in training, or in inference where there is none.
@@ -168,8 +171,8 @@ def telling(case: Case) -> dict[str, Any]:
 
 def documented(statement: Statement, case: Case) -> list[StatedRefusal]:
     """Return the documented refusals that some step of a case meets with."""
-    steps = [step_facts(case, t) for t in range(len(case.steps))]
-    return [refusal for refusal in statement.refusals if any(statement.holds(refusal.when, step) for step in steps)]
+    met = [refusal for step in every_step(case) for refusal in statement.refusing(step)]
+    return [refusal for refusal in statement.refusals if refusal in met]
 
 
 def supposing(statement: Statement, case: Case, fields: Mapping[str, Any]) -> Statement:

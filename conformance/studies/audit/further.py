@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from conformance.cases import strategies
 from conformance.model.case import Case
-from conformance.model.facts import channel, every_step
+from conformance.model.case_facts import channel, every_step
 from conformance.model.statement import Statement
 from conformance.studies.audit import making
 from conformance.studies.audit.identifying import Identified

@@ -17,7 +17,8 @@ import msgspec
 
 from conformance.model.case import Case, case_id
 from conformance.model.outcome import Reply
-from conformance.model.statement import Rule, Statement
+from conformance.model.rules import Rule
+from conformance.model.statement import Statement
 from conformance.runs.asking import Ask
 from conformance.studies.audit import fields, ways
 from conformance.studies.audit.making import PLACES, InputLayout

@@ -7,10 +7,13 @@ path by it. It names the fields that it is for; another one may be settled by it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from conformance.model.case import Case, Dtype
-from conformance.model.statement import Statement, every_step
+from conformance.model.case_facts import every_step
+from conformance.model.statement import Statement
 from conformance.studies.audit import making
 from conformance.studies.audit.making import InputLayout
 from reference.spec import Clipping
@@ -41,8 +44,9 @@ class Probe(NamedTuple):
     def in_place(self, place: InputLayout, statement: Statement) -> Case | None:
         """Return the same for a place with any dtype of the input."""
         case = _derived(self.make(place), statement)
-        besides = {"weights": False} | ({"mask": False} if self.beyond_masks else {})
-        return None if statement.unsupported(*(about | besides for about in every_step(case))) else case
+        besides: dict[str, Any] = {"weights": False} | ({"mask": False} if self.beyond_masks else {})
+        about = (msgspec.structs.replace(facts, **besides) for facts in every_step(case))
+        return None if statement.unsupported(*about) else case
 
 
 def _derived(case: Case, statement: Statement) -> Case:

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-Facts = dict[str, Any]
+from conformance.model.facts import Facts
+from conformance.model.rules import When, matches
 
 _FIRST = (
     *(
@@ -33,7 +34,10 @@ def refusals(raised: Iterable[tuple[str, Facts]], answered: list[Facts]) -> list
 
     raised: the error and the facts of each step. An error that no two facts tell apart has none.
 
-    >>> refusals([("TypeError", {"rank": 3, "n": "many"})], [{"rank": 2, "n": "many"}])[0]["when"]
+    >>> from conformance.model.case_facts import step_facts
+    >>> from conformance.studies.audit.making import PLACES, plain
+    >>> two, three = (step_facts(plain(place, "train"), 0) for place in PLACES[:2])
+    >>> refusals([("TypeError", three)], [two])[0]["when"]
     {'rank': [3]}
     """
     by_error: dict[str, list[Facts]] = {}
@@ -47,21 +51,17 @@ def refusals(raised: Iterable[tuple[str, Facts]], answered: list[Facts]) -> list
     ]
 
 
-def _when(raised: list[Facts], answered: list[Facts]) -> dict[str, list[Any]]:
+def _when(raised: list[Facts], answered: list[Facts]) -> When:
     """Return conditions of each step that raised, and of none that was answered; empty where there are none."""
     values = {fact: _values(fact, raised) for fact in _FIRST}
     for number in (1, 2):
         for names in itertools.combinations(_FIRST, number):
             when = {name: values[name] for name in names}
-            if all(when.values()) and not any(_holds(when, facts) for facts in answered):
+            if all(when.values()) and not any(matches(when, facts) for facts in answered):
                 return when
     return {}
 
 
 def _values(fact: str, steps: list[Facts]) -> list[Any]:
-    found = [facts.get(fact) for facts in steps]
+    found = [facts.said(fact) for facts in steps]
     return [value for n, value in enumerate(found) if value not in found[:n]]
-
-
-def _holds(when: dict[str, list[Any]], facts: Facts) -> bool:
-    return all(facts.get(fact) in values for fact, values in when.items())

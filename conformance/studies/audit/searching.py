@@ -12,10 +12,12 @@ import numpy as np
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.simulation import Values, simulate
 from conformance.model.case import Case
-from conformance.model.facts import OUTPUTS, every_step
+from conformance.model.case_facts import every_step
+from conformance.model.facts import OUTPUTS
 from conformance.model.numerics import Stored
 from conformance.model.outcome import Outputs, Refused, Reply
-from conformance.model.statement import Rule, Statement
+from conformance.model.rules import Rule
+from conformance.model.statement import Statement
 from conformance.runs.asking import Ask
 from conformance.studies.audit import fields, making
 from conformance.studies.audit.fits import ProbeAnswer
@@ -81,7 +83,7 @@ class Search:
         if case is None or not self.taking:
             return case
         case = making.first(case)
-        asked = (about | {"weights": False} for about in every_step(case))
+        asked = (msgspec.structs.replace(about, weights=False) for about in every_step(case))
         return None if self.statement.unsupported(*asked) else case
 
     def alike(self) -> Any:

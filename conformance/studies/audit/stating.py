@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from conformance.model.case import case_id
-from conformance.model.statement import Statement, channel
+from conformance.model.case_facts import channel
+from conformance.model.statement import Statement
 from conformance.studies.audit.identifying import Found, Identified
 from conformance.studies.audit.making import InputLayout
 from reference import Semantics

@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from conformance.gate.divergences import Divergence
 from conformance.model.case import Case, case_id
+from conformance.model.case_facts import every_step
 from conformance.model.results import ImplementationRecord
-from conformance.model.statement import Statement, matches, recorded, step_facts
+from conformance.model.rules import matches
+from conformance.model.statement import Statement, recorded
 from conformance.studies.audit import fields
 from conformance.studies.audit.fits import documented, telling
 from conformance.studies.audit.making import PLACES, InputLayout
@@ -140,7 +144,7 @@ class Subject:
 
     def cite(self, name: str, case: Case) -> str:
         """Return where the value of a field is documented, the documentation where no rule sets it."""
-        about = telling(case) | {"device": self.stated.device}
+        about = msgspec.structs.replace(telling(case), device=self.stated.device)
         cites = [rule.cite for rule in self.stated.rules if name in rule.semantics and matches(rule.when, about)]
         return cites[-1] if cites else self.stated.documentation
 
@@ -159,8 +163,7 @@ def _stored(case: Case, value: Any) -> str:
 
 def _holds(divergence: Divergence, case: Case) -> bool:
     """Return whether a divergence holds in some step of a case."""
-    when = {fact: values for fact, values in divergence.when.items() if fact != "output"}
-    return any(matches(when, step_facts(case, t)) for t in range(len(case.steps)))
+    return any(divergence.holds(facts) for facts in every_step(case))
 
 
 DTYPES = next(probe for probe in PROBES if probe.name == "dtypes")

@@ -21,10 +21,11 @@ from conformance.gate.explanation import FailedAnswer
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model.case import Case, case_id
+from conformance.model.case_facts import every_step
 from conformance.model.codec import case_to_json
 from conformance.model.errors import InvalidInput
 from conformance.model.results import ImplementationRecord, Result
-from conformance.model.statement import every_step, recorded
+from conformance.model.statement import recorded
 from conformance.runs.asking import Ask
 from conformance.studies.hunt import minimizing
 

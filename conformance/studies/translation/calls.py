@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import msgspec
 
+from conformance.model.case_facts import channel
 from conformance.model.errors import InvalidInput
-from conformance.model.statement import Statement, channel
+from conformance.model.statement import Statement
 from conformance.studies.translation import natives
 from conformance.studies.translation.natives import Argument, Layer
 from reference import Refusal, Spec

@@ -13,7 +13,9 @@ from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import ExpectedOutputs, trajectory
 from conformance.judging.promise import Promise
 from conformance.model.case import Case
-from conformance.model.statement import Rule, Statement, facts
+from conformance.model.case_facts import step_facts
+from conformance.model.rules import Rule
+from conformance.model.statement import Statement
 from conformance.studies.translation.calls import Dropped
 from conformance.studies.translation.sides import SCENARIOS, SETTLED, Scenario, Side
 from reference import Refusal, Semantics
@@ -81,7 +83,7 @@ def differences(source: Side, target: Side, dropped: Dropped) -> list[Difference
 
 
 def _promised(source: Side, target: Side, scenario: Scenario) -> tuple[Semantics, Semantics]:
-    a, b = (side.entry.statement.semantics(facts(side.case(scenario))) for side in (source, target))
+    a, b = (side.entry.statement.semantics(step_facts(side.case(scenario), 0)) for side in (source, target))
     return a, b
 
 

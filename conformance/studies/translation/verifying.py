@@ -16,7 +16,7 @@ from conformance.judging.expectation import Expected, ExpectedOutputs, trajector
 from conformance.judging.promise import Promise
 from conformance.model.case import Case
 from conformance.model.outcome import Outputs, Refused
-from conformance.model.statement import Statement, every_step, step_facts
+from conformance.model.statement import Statement
 from conformance.runs.campaign import Options
 from conformance.runs.recording import RecordedAnswer
 from conformance.runs.replaying import ask
@@ -84,6 +84,7 @@ class Told:
 
     def __init__(self, side: Side, case: Case, answer: RecordedAnswer | None) -> None:
         self.side, self.case, self.answer = side, case, answer
+        self.exact_case = ExactCase(case)
         self.statement = side.entry.statement
         self.expected = self._under(self.statement)
         self._changed: dict[tuple[str, ...], list[ExpectedOutputs | Refusal]] = {}
@@ -91,11 +92,11 @@ class Told:
     @property
     def unsupported(self) -> str:
         """Why the case cannot be asked, empty where it can."""
-        return self.statement.unsupported(*every_step(self.case))
+        return self.statement.unsupported(*self.exact_case.facts)
 
     def _under(self, statement: Statement) -> list[ExpectedOutputs | Refusal]:
         with np.errstate(all="ignore"):
-            return trajectory(Promise.of(ExactCase(self.case), statement))
+            return trajectory(Promise.of(self.exact_case, statement))
 
     def outputs(self, t: int) -> dict[str, Array] | None:
         """Return the arrays of a step, None where there are none."""
@@ -108,7 +109,7 @@ class Told:
         expected = self.expected[t]
         if isinstance(expected, Refusal):
             return str(expected)
-        documented = self.statement.refusal(step_facts(self.case, t))
+        documented = self.statement.refusal(self.exact_case.facts[t])
         return f"{' or '.join(documented.error)}: {documented.cite}" if documented else ""
 
     def refused(self) -> str:
@@ -118,15 +119,15 @@ class Told:
 
     def known(self, t: int, output: str, divergences: list[Divergence]) -> list[Divergence]:
         """Return the known divergences that speak of an output here."""
-        about = step_facts(self.case, t) | {"output": output}
-        return [d for d in divergences if self.answer and d.concerns(self.answer.record) and d.covers(about)]
+        about = self.exact_case.facts[t]
+        return [d for d in divergences if self.answer and d.concerns(self.answer.record) and d.covers(about, output)]
 
     def is_wrong(self, t: int, output: str, about: Divergence) -> bool:
         """Return whether an output is wrong as a known divergence has it: by its formula, or where it has none."""
         formula, reply = about.predicts.formula, self.answer.reply if self.answer else None
         if not formula or reply is None:
             return about.predicts.wrong
-        return predicted.explains(formula, predicted.WrongValue(ExactCase(self.case), self.statement, reply, t, output))
+        return predicted.explains(formula, predicted.WrongValue(self.exact_case, self.statement, reply, t, output))
 
     def as_diverging(self, t: int, output: str, about: list[Divergence]) -> Expected | None:
         """Return what is expected under known divergences."""

@@ -18,8 +18,9 @@ from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
 from conformance.judging.step import ExpectedStep
 from conformance.model.case import case_id, content
+from conformance.model.case_facts import step_facts
 from conformance.model.outcome import Outputs, Reply
-from conformance.model.statement import Statement, facts
+from conformance.model.statement import Statement
 
 (Subject,) = worker.load(str(Path(__file__).parents[1] / "adapters" / "reference_subject.py") + ":Subject")
 STATEMENT = msgspec.convert(Subject.statement, Statement)
@@ -29,7 +30,7 @@ def cases(feature, count=8):
     """Return float32 cases of a feature, the same number of each of its cells."""
     cells = [cell for cell in CELLS if cell.feature == feature]
     drawn = [build(recipe, 3) for cell in cells for recipe in recipes(cell, 3, count)]
-    return [case for case in drawn if not STATEMENT.unsupported(facts(case))]
+    return [case for case in drawn if not STATEMENT.unsupported(step_facts(case, 0))]
 
 
 def judged(case, semantics=None, change=None, promised=None):

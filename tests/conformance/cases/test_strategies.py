@@ -14,7 +14,7 @@ from conformance.cases import strategies
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
 from conformance.model.case import case_id, content
-from conformance.model.statement import differentiation, facts, mask, step_facts
+from conformance.model.case_facts import differentiation, mask, step_facts
 from conformance.studies.hunt.hunting import recipes
 
 SHRINKING = settings(
@@ -91,7 +91,7 @@ def test_every_plain_case_has_several_steps_finite_data_and_cotangents():
 def modes_and_counts(case):
     """Return the mode of each step, and whether it has no value per channel, one, or many."""
     about = [step_facts(case, t) for t in range(len(case.steps))]
-    return {(one["mode"], one["n"]) for one in about}
+    return {(one.mode, one.n) for one in about}
 
 
 def indivisible(case, mode):
@@ -139,8 +139,8 @@ def indivisible(case, mode):
         ("rebuilt from its state", lambda r, c: c.actions.round_trip == "state"),
         ("rebuilt with virtual batches", lambda r, c: c.actions.round_trip != "none" and c.spec.virtual_batch_size),
         ("two call sites", lambda r, c: {step.site for step in c.steps} == {0, 1}),
-        ("unknown sizes of the kept axis", lambda r, c: facts(c)["unknown_sizes"] == "kept"),
-        ("unknown sizes of the others", lambda r, c: facts(c)["unknown_sizes"] == "reduced"),
+        ("unknown sizes of the kept axis", lambda r, c: step_facts(c, 0).unknown_sizes == "kept"),
+        ("unknown sizes of the others", lambda r, c: step_facts(c, 0).unknown_sizes == "reduced"),
         ("indivisible inference", lambda r, c: indivisible(c, "infer")),
         ("an indivisible training batch", lambda r, c: indivisible(c, "train")),
         ("training on no rows", lambda r, c: ("train", "0") in modes_and_counts(c)),
@@ -167,18 +167,18 @@ def test_every_variant_of_an_edge_can_be_drawn_and_makes_a_case(cell):
     for variant in FEATURES[cell.feature].variants:
         recipe = find(strategies.recipe(cell), lambda drawn, wanted=variant: drawn.signature.variant == wanted)
         case, misplaced = strategies.build(recipe, 0), cell.feature == "misplaced axis"
-        assert facts(case)["misplaced"] == misplaced
+        assert step_facts(case, 0).misplaced == misplaced
         assert misplaced or case.spec.axis == strategies.PLACEMENTS[cell.placement][1]
         assert (recipe.epsilon, recipe.pattern, recipe.values, recipe.layout) == (1e-3, "normal", "random", "C")
 
 
 def test_axes_out_of_range_ranks_0_1_and_6_and_every_mix_of_dtypes_are_in_the_runs_of_a_few_seeds():
     """Seeds begin at other variants, so that together they reach all of them."""
-    found = [facts(case) for seed in range(5) for _, case in strategies.cases(seed, strategies.DEFAULT)]
-    assert {about["rank"] for about in found} == set(range(7))
-    axes = {(about["rank"], str(about["axis"])) for about in found if about["misplaced"] and about["rank"]}
+    found = [step_facts(case, 0) for seed in range(5) for _, case in strategies.cases(seed, strategies.DEFAULT)]
+    assert {about.rank for about in found} == set(range(7))
+    axes = {(about.rank, str(about.said("axis"))) for about in found if about.misplaced and about.rank}
     assert axes == {(2, "[1, -1]"), (2, "-3"), (2, "2"), (4, "[3, -1]"), (4, "-5"), (4, "4")}
-    mixes = {(about["dtype"], about["parameters"], about["statistics"]) for about in found if about["mixed"]}
+    mixes = {(about.dtype, about.parameters, about.statistics) for about in found if about.mixed}
     assert len(mixes) == len(FEATURES["mixed dtypes"].variants) == 7
 
 

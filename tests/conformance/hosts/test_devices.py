@@ -9,8 +9,10 @@ from conformance.cli.main import main
 from conformance.hosts import doctor, roster
 from conformance.hosts.environment import Limits
 from conformance.model import results
+from conformance.model.case_facts import step_facts
 from conformance.runs import summary
 from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.studies.audit import making
 
 GPU = any(part.there for part in doctor._gpu(needed=False) if part.part == "GPU")
 
@@ -124,8 +126,8 @@ def test_nothing_unmeasured_is_promised_on_a_gpu():
     """What runs there promises sums of any order, and says in its statement that it is a guess."""
     unmeasured = [e for e in roster.built_in("cuda") if e.environment != "onnx"]
     assert len(unmeasured) > 40
+    about = step_facts(making.plain(making.InputLayout("rank 4, axis 1", (4, 3, 2, 1), 1), "train"), 0)
     for entry in unmeasured:
         (rule,) = (r for r in entry.statement.rules if r.when == {"device": ["cuda"]})
         assert rule.cite.startswith("not measured yet")
-        about = {"rank": 4, "channel": "second", "dtype": "float32"}
         assert entry.statement.numerics(about, "train", "y").sums == "serial"

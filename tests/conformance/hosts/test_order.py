@@ -15,9 +15,9 @@ from conformance.hosts.environment import Limits, Request, Worker
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model.case import Case, Derivative, Dtypes, Step, case_id
+from conformance.model.case_facts import step_facts
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Outputs
-from conformance.model.statement import facts
 from reference import Spec
 
 KEEPING = [  # those that keep something between cases, by what they keep
@@ -58,7 +58,7 @@ def answers(tmp_path):
         (environment,) = roster.environments(entries, {})
         worker = Worker(environment, Limits(), tmp_path / "log")
         try:
-            ids = [[e.id for e in entries if not e.statement.unsupported(facts(case))] for case in cases]
+            ids = [[e.id for e in entries if not e.statement.unsupported(step_facts(case, 0))] for case in cases]
             requests = [
                 Request(n, functools.partial(encode_case, case), list(ids[n])) for n, case in enumerate(cases) if ids[n]
             ]

@@ -15,9 +15,9 @@ from conformance.hosts.environment import Limits, Request, Worker
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model.case import Actions, Dtypes, case_id
+from conformance.model.case_facts import step_facts
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Outputs, Refused
-from conformance.model.statement import facts
 from reference import Clipping
 
 pytestmark = [
@@ -66,7 +66,7 @@ def answers(workers):
 def cases(feature, name, keep=lambda _case: True):
     """Return a case of each of the feature's cells that the implementation supports."""
     drawn = [build(recipe, SEED) for cell in CELLS if cell.feature == feature for recipe in recipes(cell, SEED, 2)]
-    found = [case for case in drawn if not ENTRIES[name].statement.unsupported(facts(case)) and keep(case)]
+    found = [case for case in drawn if not ENTRIES[name].statement.unsupported(step_facts(case, 0)) and keep(case)]
     assert found
     return found
 

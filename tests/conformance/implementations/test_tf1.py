@@ -23,11 +23,13 @@ from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model import results
 from conformance.model.case import Actions, Derivative, Dtypes
+from conformance.model.case_facts import step_facts
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Outputs, Refused, Reply
-from conformance.model.statement import Rule
+from conformance.model.rules import Rule
 from conformance.runs import summary
 from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.studies.audit import making
 
 pytestmark = pytest.mark.xdist_group("tf-1.15")  # one worker serves them all
 
@@ -414,5 +416,7 @@ def test_requirements_are_exact():
 @pytest.mark.parametrize("channel", ["second", "last"])
 def test_a_kept_axis_of_no_known_size_is_refused_first(entry, dtype, channel):
     """The layer is built before the kernel is looked for: a ValueError, whatever else would be refused."""
-    facts = {"unknown_sizes": "kept", "rank": 4, "channel": channel, "dtype": dtype, "virtual": False, "renorm": False}
-    assert entry.statement.refusal(facts | {"adjustment": False, "mode": "train"}).error == ["ValueError"]
+    axis = {"second": 1, "last": 3}[channel]
+    case = making.plain(making.InputLayout(channel, (2, 2, 2, 2), axis, dtype), "train")
+    facts = step_facts(msgspec.structs.replace(case, actions=Actions(unknown_sizes=(axis,))), 0)
+    assert entry.statement.refusal(facts).error == ["ValueError"]

@@ -12,8 +12,9 @@ from conformance.judging.expectation import trajectory
 from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
 from conformance.model.case import Case, Derivative, Dtypes, Step, case_id
+from conformance.model.case_facts import step_facts
 from conformance.model.outcome import Crashed, Outputs, Refused, Reply, TimedOut
-from conformance.model.statement import Rule, StatedRefusal, facts
+from conformance.model.rules import Rule, StatedRefusal
 from conformance.runs import wording
 from reference import Spec
 
@@ -192,8 +193,8 @@ def test_unasked_questions_are_unsupported_with_a_reason(small_case):
     """Third derivatives, shared layers, round trips: a statement that does not claim them is not asked."""
     case = small_case()
     deep = msgspec.structs.replace(case, steps=(Step(mode="train", derivatives=(Derivative(order=3),)),))
-    assert STATEMENT.unsupported(facts(case)) == ""
-    assert STATEMENT.unsupported(facts(deep)) == "differentiation is third; supported: none, reverse"
+    assert STATEMENT.unsupported(step_facts(case, 0)) == ""
+    assert STATEMENT.unsupported(step_facts(deep, 0)) == "differentiation is third; supported: none, reverse"
 
 
 def poisoned(small_case, value, modes):

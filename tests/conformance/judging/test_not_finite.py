@@ -14,7 +14,7 @@ from conformance.judging.not_finite import NAN_TOO
 from conformance.judging.promise import Promise
 from conformance.model.case import Case, Derivative, Step, case_id
 from conformance.model.outcome import Outputs, Reply
-from conformance.model.statement import Rule
+from conformance.model.rules import Rule
 from reference import Spec
 
 STATEMENT = from_target(str(ADAPTERS / "numpy.py"))[0].statement

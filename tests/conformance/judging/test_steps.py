@@ -18,9 +18,10 @@ from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
 from conformance.model import codec
 from conformance.model.case import Case, Derivative, Step, case_id
+from conformance.model.case_facts import every_step
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Outputs, Refused, Reply
-from conformance.model.statement import Statement, every_step, stated
+from conformance.model.statement import Statement, stated
 from reference import Spec
 
 MINE: dict[str, Any] = {"id": "mine", "packages": [], "documentation": "", "conventions": {}}
@@ -60,11 +61,11 @@ def test_an_exact_layer_takes_each_rank_as_it_comes(ranks):
 def test_facts_are_those_of_each_step(ranks):
     """Rank, the place of the channels, and whether the rank changed; a negative axis is another one in each rank."""
     about = every_step(ranks)
-    assert [f["rank"] for f in about] == [2, 3, 4, 2]
-    assert [f["reranked"] for f in about] == [False, True, True, False]
-    assert [f["n"] for f in about] == ["many", "many", "many", "1"]
+    assert [f.rank for f in about] == [2, 3, 4, 2]
+    assert [f.reranked for f in about] == [False, True, True, False]
+    assert [f.n for f in about] == ["many", "many", "many", "1"]
     last = msgspec.structs.replace(ranks, spec=Spec(axis=-1))
-    assert [f["channel"] for f in every_step(last)] == ["second", "last", "last", "second"]
+    assert [f.channel for f in every_step(last)] == ["second", "last", "last", "second"]
     fields = {"spec": {"axis": -1, "scale": True, "center": True, "epsilon": 0.0, "momentum": 0.9}, "layout": "C"}
     fields |= {
         "dtypes": {},

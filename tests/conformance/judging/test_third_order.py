@@ -19,8 +19,9 @@ from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
 from conformance.model import results
 from conformance.model.case import Derivative, case_id, content
+from conformance.model.case_facts import differentiation, step_facts
 from conformance.model.outcome import Outputs, Reply
-from conformance.model.statement import Statement, differentiation, facts
+from conformance.model.statement import Statement
 from conformance.runs.campaign import Campaign, Options, Progress
 
 (Subject,) = worker.load(str(Path(__file__).parents[1] / "adapters" / "reference_subject.py") + ":Subject")
@@ -39,7 +40,7 @@ def cases(wanted):
     """Return float32 cases, of the cells that have tangents, that ask for a derivative."""
     cells = [cell for cell in CELLS if cell.feature == "second order"]
     drawn = [asking(build(recipe, 7), wanted) for cell in cells for recipe in recipes(cell, 7, 8)]
-    return [case for case in drawn if not STATEMENT.unsupported(facts(case))]
+    return [case for case in drawn if not STATEMENT.unsupported(step_facts(case, 0))]
 
 
 def judged(case, change=dict):
@@ -92,7 +93,8 @@ def test_a_third_derivative_that_begins_forward_is_not_judged(small_case):
         Promise.of(ExactCase(case), STATEMENT).unjudged
         == "no bound is derived yet for third derivatives that begin forward"
     )
-    assert STATEMENT.unsupported(facts(case)).startswith("differentiation is third_forward; supported: none, reverse,")
+    why = STATEMENT.unsupported(step_facts(case, 0))
+    assert why.startswith("differentiation is third_forward; supported: none, reverse,")
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,11 @@ import networks
 import numpy as np
 
 from conformance.hosts.roster import select
+from conformance.model.case import Case, Step
+from conformance.model.case_facts import step_facts
 from reference import Parameters, Spec, State, train
 
 PASSES, ROWS = 20, 16
-FACTS = {"rank": 4, "dtype": "float32", "renorm": False, "virtual": False, "adjustment": False}
 
 
 def images(seed, batches):
@@ -77,9 +78,13 @@ def to_flax(torch):
 class Layer:
     """The moving statistics that one implementation promises of one layer, by the reference."""
 
-    def __init__(self, implementation, channel, arrays, name):
+    def __init__(self, implementation, axis, arrays, name):
         (entry,) = select((implementation,))
-        self.semantics = entry.statement.semantics(FACTS | {"channel": channel})
+        kept = np.zeros(2, np.float32)
+        tensors = {"0.x": np.zeros((2, 2, 2, 2), np.float32), "gamma": kept, "beta": kept}
+        tensors |= {"moving_mean": kept, "moving_variance": kept}
+        case = Case(spec=Spec(axis=axis), steps=(Step("train"),), tensors=tensors)
+        self.semantics = entry.statement.semantics(step_facts(case, 0))
         mean, variance = (arrays[f"{name}.running_{what}"].astype(float) for what in ("mean", "var"))
         self.state, self.spec = State(mean, variance), Spec(axis=1, momentum=0.99, epsilon=0.001)
 
@@ -92,7 +97,7 @@ class Layer:
 def compared(source, target, torch, names, moving):
     """Return the figures of a port: predicted and measured differences before and after the passes.
 
-    torch: the torch network of the two. names: of the implementations, with where their channels are. moving: two
+    torch: the torch network of the two. names: of the implementations, with the axis of their channels. moving: two
     functions that give the moving mean and variance of a layer.
     """
     model, (test, _) = copy.deepcopy(torch), next(images(99, 1))
@@ -140,9 +145,9 @@ def ported():
     of_keras = reading(keras, "{}/moving_mean", "{}/moving_variance")
     of_torch = reading(torch, "{}.running_mean", "{}.running_var")
     names = (
-        ("tf_keras.BatchNormalization", "last"),
-        ("torch.nn.BatchNorm2d", "second"),
-        ("flax.linen.BatchNorm+jit", "last"),
+        ("tf_keras.BatchNormalization", -1),
+        ("torch.nn.BatchNorm2d", 1),
+        ("flax.linen.BatchNorm+jit", -1),
     )
     found = {"tf_keras -> torch": compared(keras, torch, torch, names[:2], (of_keras, of_torch))}
     flax = to_flax(torch)

@@ -1,0 +1,168 @@
+"""The facts about a case and its steps, read off the case."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+
+from conformance.model.case import Actions, Case, Dtypes
+from conformance.model.facts import Affine, CaseFacts, Channel, Differentiation, Facts, Mask, Resized, Unknown
+from reference.spec import kept_axes, reduced_axes
+
+_AFFINE: dict[tuple[bool, bool], Affine] = {
+    (True, True): "both",
+    (True, False): "center",
+    (False, True): "scale",
+    (False, False): "none",
+}
+
+
+def step_facts(case: Case, t: int) -> Facts:
+    """Return the facts about one step."""
+    return _of_step(_of_case(case), case, t)
+
+
+def every_step(case: Case) -> list[Facts]:
+    """Return the facts about each step in turn."""
+    shared = _of_case(case)
+    return [_of_step(shared, case, t) for t in range(len(case.steps))]
+
+
+def _of_case(case: Case) -> CaseFacts:
+    sizes = [channels(case, t) for t in range(len(case.steps))]
+    return CaseFacts(
+        dtype=case.dtypes.x,
+        parameters=case.dtypes.parameters,
+        statistics=case.dtypes.statistics,
+        mixed=_mixed(case.dtypes),
+        axis=case.spec.axis,
+        layout=case.layout,
+        center=case.spec.center,
+        scale=case.spec.scale,
+        affine=_AFFINE[case.spec.center, case.spec.scale],
+        trainable=case.spec.trainable,
+        start="given" if _is_given(case) else "own",
+        begun=case.batches > 0,
+        differentiation=differentiation(case),
+        sites=case.actions.sites,
+        init_mode=case.actions.init_mode,
+        round_trip=case.actions.round_trip,
+        flag=case.actions.flag,
+        toggled=not all(step.trainable for step in case.steps),
+        unknown_sizes=_unknown(case.actions, kept_axes(case.spec, len(case.shape))),
+        updates=all(step.update for step in case.steps),
+        cumulative=case.spec.momentum is None,
+        virtual=case.spec.virtual_batch_size is not None,
+        renorm=case.spec.renorm,
+        weights=any(a.dtype != bool for name, a in case.tensors.items() if name.endswith(".mask")),
+        adjustment=any(name.endswith(".adjustment_scale") for name in case.tensors),
+        finite=all(bool(np.isfinite(array).all()) for array in case.tensors.values()),
+        one_channel=1 in sizes,
+        resized=_resized(sizes),
+        no_rows=any(not case.x(t).size for t in range(len(case.steps))),
+    )
+
+
+def _of_step(shared: CaseFacts, case: Case, t: int) -> Facts:
+    step = case.steps[t]
+    shape, rank = case.x(t).shape, case.x(t).ndim
+    kept, n = kept_axes(case.spec, rank), math.prod(shape[axis] for axis in reduced_axes(case.spec, rank))
+    return Facts(
+        **msgspec.structs.asdict(shared),
+        rank=rank,
+        channel=channel(kept, rank),
+        several_axes=len(kept) > 1,
+        misplaced=rank > 0 and (len(set(kept)) < len(kept) or any(not 0 <= axis < rank for axis in kept)),
+        reranked=rank != len(case.shape),
+        mask=mask(case, t),
+        mode=step.mode,
+        update=step.update,
+        trained=any(before.mode == "train" for before in case.steps[:t]),
+        n="many" if n > 1 else "1" if n else "0",
+    )
+
+
+def _mixed(dtypes: Dtypes) -> bool:
+    """Return whether some dtype is neither the input's nor, for an input of half precision, float32."""
+    single = dtypes.x if dtypes.x in ("float32", "float64") else "float32"
+    return (dtypes.parameters, dtypes.statistics) not in {(dtypes.x,) * 2, (single,) * 2}
+
+
+def _resized(sizes: list[int]) -> Resized:
+    if max(sizes) > sizes[0]:
+        return "more"
+    return "fewer" if min(sizes) < sizes[0] else False
+
+
+def channels(case: Case, t: int) -> int:
+    """Return how many channels the batch of a step has, or values of gamma where several axes are kept."""
+    sizes = case.x(t).shape
+    return math.prod(sizes[axis] for axis in kept_axes(case.spec, len(sizes)) if 0 <= axis < len(sizes))
+
+
+def channel(kept: tuple[int, ...], rank: int) -> Channel:
+    """Return where the kept axis is.
+
+    >>> channel((1,), 2), channel((3,), 4), channel((1, 3), 4), channel((0,), 2)
+    ('second', 'last', 'several', 'other')
+    """
+    if len(kept) > 1:
+        return "several"
+    if kept == (1,):
+        return "second"
+    return "last" if kept == (rank - 1,) else "other"
+
+
+def _is_given(case: Case) -> bool:
+    asked = {"gamma": case.spec.scale, "beta": case.spec.center, "moving_mean": True, "moving_variance": True}
+    return all(name in case.tensors for name, wanted in asked.items() if wanted)
+
+
+_HARDEST: dict[tuple[int, str], Differentiation] = {
+    (1, "reverse"): "reverse",
+    (1, "forward"): "forward",
+    (1, "forward_over_reverse"): "forward_over_reverse",
+    (2, "reverse"): "reverse_over_reverse",
+    (2, "forward"): "forward_over_forward",
+    (2, "forward_over_reverse"): "forward_over_reverse",
+    (3, "reverse"): "third",
+    (3, "forward"): "third_forward",
+    (3, "forward_over_reverse"): "third_forward_over_reverse",
+}
+
+
+def differentiation(case: Case) -> Differentiation:
+    """Return the hardest derivative that a case asks for.
+
+    `none`; `reverse`, the gradients; `forward`, the derivative of y along a tangent, and `forward_over_forward`, that
+    of it; `reverse_over_reverse` and `forward_over_reverse`, those of the gradients; `third`, those of these once more
+    in reverse, and `third_<mode>` in another mode.
+    """
+    derivatives = [d for step in case.steps for d in step.derivatives]
+    last = max(derivatives, key=lambda d: (d.order, d.mode != "reverse"), default=None)
+    if last is None:
+        return "none"
+    return _HARDEST[last.order, last.mode]
+
+
+def mask(case: Case, t: int = 0) -> Mask:
+    """Return the shape of a step's mask, that of the first mask where it has none: `full` is the input's.
+
+    `without_last`: that of all but its last axis. `spread` has the input's rank, and size 1 where one value stands for
+    a whole axis. False: no step has a mask.
+    """
+    for s in (t, *range(len(case.steps))):
+        values = case.tensor(f"{s}.mask")
+        if values is not None:
+            shape = case.x(s).shape
+            return "full" if values.shape == shape else "without_last" if values.shape == shape[:-1] else "spread"
+    return False
+
+
+def _unknown(actions: Actions, kept: tuple[int, ...]) -> Unknown:
+    """Return which sizes are unknown when the layer is built: a `kept` axis's, or only `reduced` ones."""
+    if not actions.unknown_sizes:
+        return False
+    return "kept" if set(actions.unknown_sizes) & set(kept) else "reduced"
