@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 class Refusal(ValueError):
-    """The question makes no sense: the message names the value, the rule and the fix."""
+    """What is asked makes no sense: the message names the value, the rule and the fix."""
 
 
 @dataclass(frozen=True)

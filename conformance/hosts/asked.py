@@ -8,7 +8,7 @@ _FREE = None
 _LAYOUTS = ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 _SPEC = ["axis", "epsilon", "momentum", "center", "scale", "trainable", "virtual_batch_size", "renorm"]
 
-# Of each part of a question its fields, and of each field the values that it may have.
+# Of each part of a request its fields, and of each field the values that it may have.
 WORDS = {
     "request": {"id": _FREE, "implementations": _FREE},
     "case": dict.fromkeys(["dtypes", "spec", "steps", "actions", "batches"], _FREE),
@@ -29,7 +29,7 @@ OF_STEPS = ["x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent"]
 
 
 class NotUnderstood(ValueError):
-    """A question has a word that this worker does not know: half understood, it would be another question."""
+    """A case has a word that this worker does not know: half understood, it would be another case."""
 
 
 def check_request(request):
@@ -69,7 +69,7 @@ def _meant(said):
 
 
 def misread(request, case, tensors, ready):
-    """Return the outcome of a question that is not understood, None where it is."""
+    """Return the outcome of a case that is not understood, None where it is."""
     try:
         check(request, case, tensors, ready)
     except NotUnderstood as error:

@@ -24,7 +24,7 @@ from conformance.model.statement import Statement
 
 
 class AskedCase(msgspec.Struct, frozen=True):
-    """A question: its number, the case, and whom it is for."""
+    """A case on its way to a worker: its number, and the implementations that are to answer it."""
 
     number: int
     case: Case
@@ -44,7 +44,7 @@ class Answering(Protocol):
 
 
 def ask(worker: Answering, questions: Iterable[AskedCase], statements: Mapping[str, Statement]) -> Iterator[Reply]:
-    """Yield one reply per question and implementation, gone on with after each refusal.
+    """Yield one reply per case and implementation, gone on with after each refusal.
 
     statements: by id; who does not support what is left of a case is not asked it.
     """

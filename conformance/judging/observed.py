@@ -15,7 +15,7 @@ from reference.spec import Array
 def outside(promise: Promise, t: int, got: Array) -> dict[str, float] | None:
     """Return ρ of a training step's y under each class and grade that it is outside of; None where none is promised.
 
-    The strictest is asked first: what is inside one is inside all that hold it, so that one question answers most.
+    The strictest is asked first: what is inside one is inside all that hold it, so that one comparison settles most.
     """
     promised = promise.at(t).numerics(promise.mode(t), "y")
     if promised.accumulate == "input" or promise.mode(t) != "train":

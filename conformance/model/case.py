@@ -1,4 +1,4 @@
-"""A `Case` is a question: pure data that can be saved, mailed, replayed and judged again.
+"""A `Case` is what is asked: pure data that can be saved, mailed, replayed and judged again.
 
 Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what the layer starts with, and `<t>.x`,
 `<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, and `<t>.tangent`, of x, for step t.
@@ -84,7 +84,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The question, and the tensors it is asked with.
+    """What is asked, and the tensors that it is asked with.
 
     batches: how many batches have entered the moving statistics that it gives, which an average that counts them needs.
     """
@@ -139,7 +139,7 @@ def _spelled_out(value: object) -> Any:
 
 
 def case_id(case: Case) -> str:
-    """Return 16 hex digits of the SHA-256 of the question, defaults omitted, and its tensors.
+    """Return 16 hex digits of the SHA-256 of all fields, defaults omitted, and of the tensors.
 
     Omitting defaults keeps old ids when a new field arrives.
     """

@@ -142,7 +142,7 @@ def _written(array: Array) -> dict[str, Any]:
 
 
 def check(case: Case) -> None:
-    """Raise ValueError where the tensors do not belong to the question: missing, of another dtype, of a wrong shape."""
+    """Raise ValueError where the tensors do not belong to the case: missing, of another dtype, of a wrong shape."""
     if not case.steps:
         raise ValueError('it has no steps; give at least one, such as {"mode": "train"}')
     for t in range(len(case.steps)):

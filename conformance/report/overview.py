@@ -59,7 +59,7 @@ class CheckSummary(msgspec.Struct):
 
 
 class OverviewRow(msgspec.Struct):
-    """One implementation."""
+    """One implementation: what became of each of its checks."""
 
     record: ImplementationRecord
     cells: dict[str, CheckSummary]

@@ -32,7 +32,7 @@ class Audited(msgspec.Struct):
     contradictions: list[Contradiction] = []
 
 
-class Promise(msgspec.Struct):
+class FieldPromise(msgspec.Struct):
     """What one implementation promises of one field.
 
     value: where nothing else is said. elsewhere: other values, and where they hold. cites: where that is documented.
@@ -54,10 +54,10 @@ class Promise(msgspec.Struct):
 
 
 class PromiseRow(msgspec.Struct):
-    """One implementation."""
+    """What one implementation promises, by field."""
 
     implementation: str
-    promises: dict[str, Promise]
+    promises: dict[str, FieldPromise]
 
 
 def matrix(run: Run, audited: Audited) -> list[PromiseRow]:
@@ -73,7 +73,7 @@ def matrix(run: Run, audited: Audited) -> list[PromiseRow]:
     return rows
 
 
-def _promise(record: ImplementationRecord, field: str) -> Promise:
+def _promise(record: ImplementationRecord, field: str) -> FieldPromise:
     statement, default = recorded(record), getattr(_DEFAULT, field)
     value, elsewhere, cites = default, list[str](), list[str]()
     for rule in statement.rules:
@@ -86,7 +86,7 @@ def _promise(record: ImplementationRecord, field: str) -> Promise:
             elsewhere.append(f"{_text(rule.semantics[field])} where {_words(when)}")
         else:
             value, elsewhere = rule.semantics[field], []
-    return Promise(_text(value), value != default, elsewhere, cites)
+    return FieldPromise(_text(value), value != default, elsewhere, cites)
 
 
 def _text(value: object) -> str:

@@ -1,1 +1,1 @@
-"""Studies: questions beyond one run, as audits, translations, hunts, soaks, recalls and what people ask."""
+"""Studies: what goes beyond one run, as audits, translations, hunts, soaks, recalls and what people ask."""

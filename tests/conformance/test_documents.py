@@ -116,3 +116,29 @@ def _under(tree, folder):
         rest = itertools.takewhile(lambda line, d=depth: len(line) - len(line.lstrip()) > d, lines[start + 1 :])
         tree = "\n".join([lines[start].partition(f"{name}/")[2], *rest])
     return tree
+
+
+def renamed():
+    """Return the table of decision 21: the class names that went, and those that came."""
+    text = (ROOT / "conformance" / "decisions" / "021-ten-rooms.md").read_text()
+    rows = re.findall(r"^\| \w[^|]*: ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    stay = set(re.findall(r"(\w+) \(", re.search(r"old names stay.*?:(.*?\))\.", text, re.DOTALL)[1]))
+    went, came = ({name for row in rows for name in re.findall(r"\w+", row[i])} for i in (0, 1))
+    return went - stay, came
+
+
+def test_no_class_is_called_by_a_word_that_went():
+    """The old names of decision 21 are names of no class, and each new one is of one."""
+    went, came = renamed()
+    text = "\n".join(path.read_text() for path in (ROOT / "conformance").rglob("*.py"))
+    classes = set(re.findall(r"^(?:class )?(\w+)(?=\(|:| = dict)", text, re.MULTILINE))
+    assert len(went) > 15
+    assert went & classes == set()
+    assert came - classes == set()
+
+
+def test_each_new_word_is_in_the_glossary():
+    """The page says what each class that got a name of its own is."""
+    text = (ROOT / "conformance" / "README.md").read_text()
+    words = re.search(r"## Words\n(.*?)\n## ", text, re.DOTALL)[1]
+    assert {name for name in renamed()[1] if not re.search(rf"\b{name}\b", words)} == set()

@@ -47,11 +47,14 @@ class Audit(msgspec.Struct):
 
 
 class Auditor:
-    """An audit in progress. cases: the folder that keeps each case asked; the questions are shared by all."""
+    """An audit in progress.
+
+    cases: the folder that keeps each case asked. Implementations that are asked the same case share its `ExactCase`.
+    """
 
     def __init__(self, options: Options, known: list[Divergence], tell: Callable[[str], None]) -> None:
         self.options, self.known, self.tell, self.found = options, known, tell, Audit()
-        self._questions: dict[str, ExactCase] = {}
+        self._exact_cases: dict[str, ExactCase] = {}
         self._cases = options.out / FOLDER
 
     def run(self) -> Audit:
@@ -87,7 +90,7 @@ class Auditor:
                 if subject.id not in wanted.setdefault(t.id, []):
                     wanted[t.id].append(subject.id)
         for identity, t in tries.items():
-            self._questions.setdefault(identity, ExactCase(t.case))
+            self._exact_cases.setdefault(identity, ExactCase(t.case))
             (self._cases / f"{identity}.safetensors").write_bytes(encode_case(t.case, sealed=True))
         replies: dict[str, dict[str, Reply]] = {subject.id: {} for subject in subjects}
         order = list(tries)  # an answer ends where a step is refused: what a mask means to the next is another field
@@ -98,7 +101,7 @@ class Auditor:
 
     def _settle(self, subjects: list[Subject], replies: dict[str, dict[str, Reply]]) -> None:
         for subject in subjects:
-            settling = Settling(subject, replies[subject.id], self._questions)
+            settling = Settling(subject, replies[subject.id], self._exact_cases)
             self.found.cells += settling.cells()
             self.found.inapplicable += settling.inapplicable()
             self.found.numerics += settling.blame.mismatches
