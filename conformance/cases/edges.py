@@ -1,4 +1,4 @@
-"""What a case may ask at the edges: other starts, rebuilt layers, tiny batches, values that are not finite."""
+"""Features at the edges: other starts, rebuilt layers, tiny batches, values that are not finite."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ _FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
 _GIVEN = ("gamma", "beta", "moving_mean", "moving_variance")
 _DTYPES: dict[str, Dtype] = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
 _MIXES = ("f64 f32 f32", "f32 f64 f64", "f16 f16 f32", "bf16 bf16 f32", "f32 f16 f16", "f32 f32 f64", "f16 f64 f64")
-"""Of the input, of gamma and beta, of the statistics.
+"""The dtypes of the input, of gamma and beta, and of the statistics.
 
-Training comes first: statistics that no batch has entered come back in the dtype they were given in, whatever it is.
+Cases of mixed dtypes train first: statistics that no batch has entered come back in the dtype they were given in.
 """
 _NOT_FINITE = {"nan": np.nan, "infinity": np.inf, "minus infinity": -np.inf}
 
 
 def _own_start(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
-    """Leave what the layer starts with to the layer; of parameters that nobody gave, nobody wants the gradients."""
+    """Leave the start to the layer itself, and ask for no gradients.
+
+    Its parameters are its own too, so that gradients with respect to them would have nothing to be held to.
+    """
     kept = {n: array for n, array in case.tensors.items() if n not in _GIVEN and not n.endswith(".dy")}
     steps = tuple(msgspec.structs.replace(step, derivatives=()) for step in case.steps)
     return msgspec.structs.replace(case, tensors=kept, steps=steps)
@@ -41,37 +44,37 @@ def _rebuilt(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
 
 
 def _shared(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
-    """Let two call sites take turns."""
+    """Let two call sites of the same layer take turns."""
     steps = tuple(msgspec.structs.replace(step, site=t % 2) for t, step in enumerate(case.steps))
     return msgspec.structs.replace(case, steps=steps, actions=Actions(sites=2))
 
 
 def _unknown(case: Case, variant: str, _rng: np.random.Generator) -> Case:
-    """Hide sizes when the layer is built: those of all that is averaged over, or of the kept axis."""
+    """Hide sizes while the layer is built: of the averaged axes, or of the kept one."""
     axes = (reduced_axes if variant == "reduced" else kept_axes)(case.spec, len(case.shape))
     return msgspec.structs.replace(case, actions=Actions(unknown_sizes=axes))
 
 
 def _told(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
-    """Tell the layer its mode by another type."""
+    """Tell the layer its mode as another type: an int, or a NumPy bool."""
     return msgspec.structs.replace(case, actions=Actions(flag=variant))
 
 
 def _misplaced(case: Case, variant: str, rng: np.random.Generator) -> Case:
-    """Ask for an axis that the input has not, or twice for one that it has."""
+    """Ask for an axis that the input does not have, or for the same axis twice."""
     rank, (axis,) = len(case.shape), kept_axes(case.spec, len(case.shape))
     asked = {"too large": rank, "too small": -rank - 1, "twice": (axis, axis - rank)}[variant]
     return _own_start(msgspec.structs.replace(case, spec=dataclasses.replace(case.spec, axis=asked)), variant, rng)
 
 
 def _scalars(case: Case, variant: str, rng: np.random.Generator) -> Case:
-    """Take the axes away, and all but one value."""
+    """Make every array a single value, of rank 0."""
     own = _own_start(case, variant, rng)
     return with_tensors(own, {name: array.reshape(-1)[0].reshape(()) for name, array in own.tensors.items()})
 
 
 def _mixed(case: Case, variant: str, _rng: np.random.Generator) -> Case:
-    """Give the input, the parameters and the statistics dtypes of their own."""
+    """Give the input, the parameters and the statistics different dtypes."""
     named: list[Dtype] = [_DTYPES[name] for name in variant.split()]
     dtypes = Dtypes(*named)
     cast = {n: a.astype(numpy_dtype(dtypes.of(n) or a.dtype.name)) for n, a in case.tensors.items()}
@@ -88,7 +91,10 @@ def _toggled(case: Case, _variant: str, rng: np.random.Generator) -> Case:
 
 
 def _cut(pick: Callable[[Case, int], tuple[slice, ...]]) -> Callable[[Case, str, np.random.Generator], Case]:
-    """Return what cuts the batch of one step of the variant's mode, and its cotangent; `all` cuts every batch."""
+    """Return a function that cuts the batch of one step, and its cotangent.
+
+    The step is drawn among those of the variant's mode; the variant `all` cuts every batch.
+    """
 
     def add(case: Case, variant: str, rng: np.random.Generator) -> Case:
         steps = [t for t, step in enumerate(case.steps) if variant in ("all", step.mode)]
@@ -108,7 +114,10 @@ def _no_row(_case: Case, _rank: int) -> tuple[slice, ...]:
 
 
 def _other_size(case: Case, variant: str, rng: np.random.Generator) -> Case:
-    """Give one step, not the first, a batch that is larger by one along a kept axis, or smaller, but not empty."""
+    """Change the size of one batch along the first kept axis by one: larger, or smaller but not empty.
+
+    The first batch stays, as it decides how many channels the layer has.
+    """
     t, axis = int(rng.integers(1, len(case.steps))), kept_axes(case.spec, len(case.shape))[0]
     names = [f"{t}.{name}" for name in ("x", "dy")]
     size = case.shape[axis]
@@ -123,7 +132,7 @@ def _one_value(case: Case, rank: int) -> tuple[slice, ...]:
 
 
 def _not_finite(case: Case, variant: str, rng: np.random.Generator) -> Case:
-    """Put one value that is not finite into the batch of one step, or into its cotangent."""
+    """Put NaN or an infinity into the batch of one step, or into its cotangent."""
     t, name = rng.integers(len(case.steps)), "dy" if rng.uniform() < 0.25 else "x"
     array = case.tensors[f"{t}.{name}"].copy()
     array.flat[rng.integers(array.size)] = _NOT_FINITE[variant]

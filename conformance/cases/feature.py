@@ -1,4 +1,4 @@
-"""One thing that a case may ask beyond the plain layer, as a kind of case to generate."""
+"""What one feature is: a thing that a case may ask beyond the plain layer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ DIVISIBLE = (4, 8, 16, 64, 128)
 
 
 class Feature(NamedTuple):
-    """One feature.
+    """One feature, and how to generate its cases.
 
-    placements: the cells that must have it. variants: its forms, as `add` knows them. spec: what each form asks of the
-    `Spec`. add: puts a form's tensors and derivatives into a case. dtypes: of the input. first: the sizes that the
-    first axis may have, any where empty. halves: parameters and statistics are of the input's half precision too.
-    modes: of the steps, to draw from; those of a plain case where empty. sizes: likewise, channels second; those are
-    the business of a thorough run alone.
+    placements: where the kept axes are; each placement is a cell.
+    variants: the forms of the feature, by names that `add` understands.
+    spec: the fields of `Spec` that each variant sets.
+    add: puts the tensors and derivatives of a variant into a plain case.
+    dtypes: those of the input to draw from.
+    first: the sizes that the first axis may have; empty: any.
+    halves: parameters and statistics have the input's half precision too.
+    modes: the modes of the steps to draw from; empty: those of a plain case.
+    sizes: the shapes to draw from, channels second; empty: those of a plain case. Only thorough runs ask these.
     """
 
     placements: tuple[str, ...]
@@ -37,5 +41,5 @@ class Feature(NamedTuple):
 
 
 def with_tensors(case: Case, tensors: dict[str, Array]) -> Case:
-    """Return the case with these tensors too, or instead of those of the same name."""
+    """Return the case with these tensors added; those of the same name are replaced."""
     return msgspec.structs.replace(case, tensors=case.tensors | tensors)

@@ -1,4 +1,4 @@
-"""What a case may ask beyond the plain layer: fields of its `Spec`, or more tensors and derivatives in its steps."""
+"""All features: what a case may ask beyond the plain layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reference.spec import Array, Clipping, broadcast, kept_shape
 
 
 def _masks(case: Case, variant: str, rng: np.random.Generator) -> Case:
-    """Add masks that let through about three values of four."""
+    """Add masks that let about three values of four through."""
     masks: dict[str, Array] = {}
     for t in range(len(case.steps)):
         shape = case.x(t).shape
@@ -28,7 +28,7 @@ def _masks(case: Case, variant: str, rng: np.random.Generator) -> Case:
 
 
 def _adjustment(case: Case, _variant: str, rng: np.random.Generator) -> Case:
-    """Add what the adjustment returns in each training step, shaped for the kept axes."""
+    """Add what the adjustment returns in each training step, one value for each kept position."""
     shape, arrays = _for_channels(case), dict[str, Array]()
     dtype = numpy_dtype(case.dtypes.parameters)
     for t in (t for t, step in enumerate(case.steps) if step.mode == "train"):
@@ -38,7 +38,7 @@ def _adjustment(case: Case, _variant: str, rng: np.random.Generator) -> Case:
 
 
 def _for_channels(case: Case) -> tuple[int, ...]:
-    """Return the shape that broadcasts one value per kept position against the input."""
+    """Return the shape in which one value for each kept position broadcasts against the input."""
     return broadcast(np.ones(kept_shape(case.spec, case.shape)), case.spec, len(case.shape)).shape
 
 
@@ -102,4 +102,4 @@ FEATURES: dict[str, Feature] = {
     "update": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_without_updates),
     **EDGES,
 }
-"""What must be asked for somewhere in a run, each in its cells."""
+"""Every feature by its name. Each of its placements is a mandatory cell."""

@@ -1,4 +1,4 @@
-"""`bnconf replay`, `bnconf explain` and `bnconf export`: what is done with single cases."""
+"""`bnconf replay`, `bnconf explain` and `bnconf export`: commands for single cases."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def replay(
 ) -> None:
     """Ask saved cases again, and say FIXED, STILL FAILING, CHANGED or CANNOT RUN where an answer was recorded.
 
-    INCONCLUSIVE is what nobody can say more of: nothing fails, and some output was never judged.
+    INCONCLUSIVE: nothing fails, but some output could not be judged.
 
     FILE is a case, a recording, a run's folder (its failures are asked again), or a folder of case files and
-    recordings. Without -i those are asked whose answers were recorded, or everybody.
+    recordings. Without -i the implementations whose answers were recorded are asked, or all where none were.
 
-    Who does not support a case is not asked; UNSUPPORTED says which fact of it excludes whom.
+    An implementation that does not support a case is not asked; UNSUPPORTED says why.
 
     Exits 1 where an implementation fails, 3 where one that was asked for is missing, or nothing was compared.
     """
@@ -87,7 +87,10 @@ def _judged_again(part: Recording, patterns: tuple[str, ...]) -> list[_ReplayOut
 def _asked_again(
     wanted: list[Recording], patterns: tuple[str, ...], save: Path | None, common: dict[str, Any]
 ) -> list[_ReplayOutput]:
-    """Ask those who are named, else those who answered, and of what nobody answered everybody."""
+    """Ask each case again: of the implementations named, or else of those whose answers were recorded.
+
+    A case without recorded answers is asked of all implementations.
+    """
     answered = [part for part in wanted if part.answers and not patterns]
     others = [part for part in wanted if not part.answers or patterns]
     lines = _asked(others, chosen(_RUN, patterns, **common), {}, None, save) if others else []
@@ -110,7 +113,7 @@ def _asked(
 
 
 def _recorded(parts: list[Recording], common: dict[str, Any]) -> tuple[Options, dict[str, str]]:
-    """Return options that choose who answered, and why some of them cannot be chosen."""
+    """Return options that choose the implementations whose answers were recorded, and why some cannot be chosen."""
     records = {answer.record.id: answer.record for part in parts for answer in part.answers}
     options, gone = chosen(_RUN, (), **common), dict[str, str]()
     known = {entry.id: entry for entry in options.entries}
@@ -127,9 +130,9 @@ def _recorded(parts: list[Recording], common: dict[str, Any]) -> tuple[Options, 
 
 
 def _as_recorded(record: results.ImplementationRecord, interpreters: tuple[str, ...]) -> dict[str, Any]:
-    """Return the options that an answer was asked with, where they are of use here: interpreters that exist, a device.
+    """Return the options that an answer was recorded with, as far as they apply here: interpreter and device.
 
-    What the caller says of an environment's interpreter comes last, and counts.
+    An interpreter that the caller names replaces the recorded one.
     """
     said = [text for option, text in itertools.pairwise(record.options) if option == "--env"]
     found = [text for text in said if shutil.which(text.partition("=")[2])]
@@ -191,8 +194,8 @@ def _excluded(lines: list[_ReplayOutput]) -> str:
 def explain(case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], **common: Any) -> None:
     """Say which output, step and element of a case is off, by how much, and who agrees with whom.
 
-    Of a CASE-ID the run tells; of a FILE what it recorded, and with -i, or where it recorded nothing, what is answered
-    now.
+    A CASE-ID is looked up in the run. A FILE is explained by the answers recorded in it; with -i, or where it has none,
+    the implementations are asked now.
 
     Exits 3 where nobody could be asked.
     """
@@ -224,7 +227,8 @@ def _one(case: str, folder: Path) -> Recording:
 def export(folder: Path, cases: tuple[str, ...], out: Path) -> None:
     """Write cases of a run as recordings: the case, the answers that fail, every verdict, the environment.
 
-    Without a CASE-ID, every case that somebody fails. A folder of recordings is a regression suite: `bnconf replay`.
+    Without a CASE-ID, every case that some implementation fails. A folder of recordings is a regression suite:
+    `bnconf replay` takes it.
     """
     parts = [p for case in cases for p in recording.of_run(folder, case)] if cases else recording.of_run(folder)
     written = [recording.write(part, out / f"{part.name}.safetensors") for part in parts]

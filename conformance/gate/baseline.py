@@ -1,4 +1,4 @@
-"""Baselines: the worst ρ per implementation, output and class of an earlier run; JSON lines in `reports/baseline/`."""
+"""Baselines: the worst ρ of an accepted run by implementation, output and class; JSON lines in `reports/baseline/`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from conformance.model.results import Run
 from conformance.runs import commands, summary
 
 WORSE = 2.0
-"""By which factor a worst ρ may grow inside the bound before the gate says so."""
+"""The factor by which a worst ρ may grow inside the bound before the gate warns."""
 
 
 class BaselineRow(msgspec.Struct, frozen=True):
-    """One output of one implementation and class: the worst ρ of how many judged arrays, and how many failed."""
+    """The worst ρ of one implementation, output and class, with how many arrays were judged and how many failed."""
 
     implementation: str
     output: str
@@ -28,13 +28,13 @@ class BaselineRow(msgspec.Struct, frozen=True):
 
 
 class Baseline(msgspec.Struct, frozen=True):
-    """A baseline read back."""
+    """A baseline, read back."""
 
     lines: list[BaselineRow]
 
 
 def of(run: Run) -> list[BaselineRow]:
-    """Return the baseline that a run makes, in a stable order."""
+    """Return the baseline of a run, in a stable order."""
     versions = {record.id: record.versions for record in run.implementations}
     found: dict[tuple[str, str, str], summary.Worst] = {}
     for result in run.results:
@@ -48,7 +48,7 @@ def of(run: Run) -> list[BaselineRow]:
 
 
 def write(run: Run, path: Path) -> Path:
-    """Write the baseline that a run makes."""
+    """Write the baseline of a run, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in of(run)))
     return path
@@ -67,7 +67,7 @@ def read(path: Path) -> Baseline:
 
 
 def versions_changed(run: Run, base: Baseline) -> Iterator[tuple[str, str, str]]:
-    """Yield implementations that run on other versions than in the baseline, with both."""
+    """Yield each implementation that runs on other versions than in the baseline, with both."""
     before = {line.implementation: line.versions for line in base.lines}
     for record in run.implementations:
         old = before.get(record.id, record.versions)
@@ -77,7 +77,7 @@ def versions_changed(run: Run, base: Baseline) -> Iterator[tuple[str, str, str]]
 
 
 def behaviour_changed(run: Run, base: Baseline) -> Iterator[tuple[str, str]]:
-    """Yield what fails and did not in the baseline, or the other way round: implementation, and output in words."""
+    """Yield what fails now and did not in the baseline, or the reverse: implementation, and output in words."""
     before = {(line.implementation, line.output): line.failed for line in base.lines if line.failed}
     now = {(line.implementation, line.output): line.failed for line in of(run) if line.failed}
     judged = {(line.implementation, line.output) for line in of(run)}

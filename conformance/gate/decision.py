@@ -1,4 +1,4 @@
-"""The gate: whether a run may pass. It reads the run, the known divergences and a baseline, and needs no framework."""
+"""The gate: whether a run may pass. It reads the run, the known divergences and a baseline; no framework is needed."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ _SAYS = {
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that the gate has to say, about one implementation and output where it is about one.
+    """Something that the gate has to say, mostly about one implementation and output.
 
-    failures: how many, the worst first. divergences: ids of those it is about.
+    failures: those that it is about, the worst first.
+    divergences: the ids of those that it is about.
     """
 
     kind: FindingKind
@@ -64,16 +65,19 @@ class Finding(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> int:
-        """The exit status that it asks for; 0 for a warning."""
+        """The exit status that the finding asks for; 0 for a warning."""
         return _STATUS.get(self.kind, 0)
 
 
 class GateDecision(msgspec.Struct, frozen=True):
     """What the gate decided, and why.
 
-    implementations: those it speaks of. explained: failures that behave as predicted. reasons: of known divergences,
-    by their ids. judged, passed: arrays; failures: of arrays and outcomes, as `counts` has them. no_formula: explained
-    failures that any wrong value would have passed for, as no formula says which.
+    implementations: those that the decision is about.
+    explained: the failures that behave as predicted.
+    reasons: why each known divergence is there, by id.
+    judged, passed: how many arrays.
+    failures: how many arrays and outcomes fail, as `counts` defines them.
+    no_formula: how many failures are explained only by a prediction that any wrong value would have met.
     """
 
     findings: list[Finding]
@@ -87,7 +91,7 @@ class GateDecision(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> int:
-        """The exit status: what is unexplained outweighs what is missing, and that what is stale."""
+        """The exit status: unexplained failures come first, then what is missing, then what is out of date."""
         asked = {finding.status for finding in self.findings}
         return next((status for status in (5, 1, 3, 4) if status in asked), 0)
 
@@ -112,9 +116,11 @@ def decide(
     today: date | None = None,
     only: tuple[str, ...] = (),
 ) -> GateDecision:
-    """Return the decision on a run; today: the day that review dates are held to; only: ids or patterns of interest.
+    """Return the decision on a run.
 
-    What is about the run as a whole counts whatever is of interest: that it was interrupted, or left a cell empty.
+    today: the day that review dates are held to.
+    only: ids or patterns; findings about other implementations are left out. Findings about the run as a whole always
+    count: that it was interrupted, or left a cell empty.
     """
     chosen = _chosen(run, only)
     explanations = explain(folder, chosen, known)
@@ -141,7 +147,7 @@ def decide(
 
 
 def _chosen(run: Run, only: tuple[str, ...]) -> Run:
-    """Return the run with the implementations of these names only; all of it without names."""
+    """Return the run restricted to the implementations of these names; without names, the run."""
     ids = [record.id for record in run.implementations]
     if stray := [pattern for pattern in only if not any(_named(identity, (pattern,)) for identity in ids)]:
         raise InvalidInput(f"--only {stray[0]}: no implementation of this run is called so; it holds {', '.join(ids)}")
@@ -181,7 +187,10 @@ def _says(
 
 
 def _incomplete(run: Run, chosen: Run) -> Iterator[Finding]:
-    """Yield what is missing; a filtered run may leave cells empty, and so may a shard, or one case of each cell."""
+    """Yield what is missing from the run.
+
+    Empty cells are fine in a run of named implementations, in a shard, and in a run with one case for each cell.
+    """
     ids, wanted = ([record.id for record in part.implementations] for part in (run, chosen))
     for reason in run.reasons if not run.complete else ():
         about = next((identity for identity in ids if reason.startswith(f"{identity} ")), "")
@@ -201,7 +210,7 @@ def unreached(run: Run) -> list[str]:
 
 
 def _vanished(run: Run, known: list[Divergence]) -> Iterator[Finding]:
-    """Yield the divergences whose witness was asked of an implementation that they speak of, and did not fail."""
+    """Yield the divergences whose witness was asked of an implementation that they are about, and passed."""
     named = {record.name: record for record in run.cases.values() if record.name}
     for divergence in known:
         witness = named.get(divergence.witness)
@@ -225,7 +234,7 @@ def _expired(run: Run, known: list[Divergence], today: date) -> Iterator[Finding
 
 
 def _untold(run: Run, known: list[Divergence]) -> Iterator[Finding]:
-    """Yield the divergences that ask about a version which an implementation does not tell: they cannot explain it."""
+    """Yield the divergences that depend on a version which an implementation does not report: they explain nothing."""
     for record in (record for record in run.implementations if record.available):
         about = [(divergence, divergence.untold(record)) for divergence in known]
         for divergence, packages in about:
@@ -239,7 +248,7 @@ def _untold(run: Run, known: list[Divergence]) -> Iterator[Finding]:
 
 
 def _against(run: Run, base: Baseline | None) -> Iterator[Finding]:
-    """Yield what is different from the baseline and not wrong: less precise inside the bound, another version."""
+    """Yield what differs from the baseline without being wrong: less precise inside the bound, or another version."""
     if base is None:
         return
     behaviour = list(_baseline.behaviour_changed(run, base))

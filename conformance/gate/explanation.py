@@ -1,4 +1,4 @@
-"""Which failures of a run are explained: the same answers, judged again under what known divergences predict."""
+"""Which failures of a run are explained: the same answers are judged again, as known divergences predict them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ExplanationKind = Literal["explained", "changed", "spread", "unexplained"]
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """A failure, and what known divergences say of it.
+    """A failure, and what the known divergences make of it.
 
-    `explained`: predicted, and it passes as predicted. `changed`: predicted, but it behaves otherwise. `spread`: it
-    behaves as predicted where that was not predicted. `unexplained`: nothing is known of it.
-    no_formula: it is explained by a prediction alone that has no formula for the wrong value.
+    kind: `explained`, it was predicted and passes as predicted; `changed`, it was predicted but behaves otherwise;
+        `spread`, it behaves as predicted in a place where that was not predicted; `unexplained`, nothing predicts it.
+    no_formula: it is explained only by a prediction without a formula, which any wrong value would have met.
     """
 
     result: Result
@@ -37,7 +37,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation]:
-    """Return every failure of a run with what the known divergences say of it."""
+    """Return an explanation of every failure of a run."""
     records = {record.id: record for record in run.implementations}
     failures: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in run.results:
@@ -58,14 +58,18 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
 
 
 class FailedAnswer:
-    """One implementation's answer to one case."""
+    """One implementation's answer to one case, with failures in it."""
 
     def __init__(self, record: ImplementationRecord, exact_case: ExactCase, reply: Reply) -> None:
         self.record, self.exact_case, self.reply = record, exact_case, reply
         self.statement = recorded(record)
 
     def explained(self, failures: list[Result], known: list[Divergence]) -> list[Explanation]:
-        """Return what divergences say of each failure in it: as predicted, then each one wherever it would explain."""
+        """Return the explanation of each failure in the answer.
+
+        Divergences that predict a failure are tried together. Where none predicts it, each is tried alone, as
+        though it held everywhere.
+        """
         about = [divergence for divergence in known if divergence.concerns(self.record)]
         verdicts = self._verdicts(about)
         return [self._explanation(result, about, verdicts) for result in failures]
@@ -86,16 +90,16 @@ class FailedAnswer:
         return Explanation(result, "spread" if spread else "unexplained", spread)
 
     def _told(self, result: Result, formula: str, about: list[Divergence]) -> bool:
-        """Return whether an array is what a formula makes of it, beside whatever else is predicted."""
+        """Return whether an array has the value of a formula, given all other predictions."""
         statement = self._changed(about)
         return predicted.explains(
             formula, WrongValue(self.exact_case, statement, self.reply, result.step, result.output)
         )
 
     def _spread_of_nan(self, result: Result) -> bool:
-        """Return whether an array, not a refusal or a crash, is not finite where something went in that was not.
+        """Return whether an array is not finite because an input was not finite.
 
-        A number whose square overflows counts too: what takes a variance of it is not finite.
+        An input whose square overflows counts too: its variance is not finite. Refusals and crashes do not.
         """
         if result.rho != "inf" or not result.elements:
             return False
@@ -116,7 +120,8 @@ class FailedAnswer:
 def _passes(verdicts: dict[Any, str], result: Result) -> bool:
     """Return whether a result no longer fails.
 
-    A step that now conforms by being refused is one `outcome`; one that was to be refused, and now is not, its arrays.
+    Where a step conforms now by being refused, its arrays have become one `outcome`; where it had to be refused and no
+    longer has to, that outcome has become arrays.
     """
     found = verdicts.get((result.step, result.output)) or verdicts.get((result.step, "outcome"))
     arrays = [verdict for (step, _), verdict in verdicts.items() if step == result.step]

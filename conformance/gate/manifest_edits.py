@@ -1,8 +1,8 @@
-"""What a decision suggests for the manifests of known divergences, as a patch: a person decides, nothing is written.
+"""Proposed edits of the manifests of known divergences, as a patch. Nothing is written: a person decides.
 
-A divergence that vanished everywhere is proposed for removal. One that vanished in places, behaves otherwise, spread
-or is due for review gets a comment. What nothing explains gets a stub, which is no valid entry until somebody says
-what it predicts, and why. Entries are edited as lines of text, so that everything else stays as it is written.
+The entry of a divergence that vanished everywhere is removed. One that vanished in places, behaves otherwise, spread or
+is due for review gets a comment. A failure that nothing explains gets a stub, which becomes a valid entry once somebody
+says what it predicts, and why. Entries are edited as lines of text, so that everything else stays as it is written.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _begin(lines: list[str], start: int) -> int:
 
 
 def _vanished_everywhere(divergence: Divergence, decision: GateDecision, run: Run) -> bool:
-    """Return whether every implementation that it speaks of and that was asked passes its witness."""
+    """Return whether all implementations that a divergence is about, and that were asked, pass its witness."""
     asked = {record.id for record in run.implementations if record.available and divergence.concerns(record)}
     about = [finding for finding in decision.findings if divergence.id in finding.divergences]
     used = any(divergence.id in explanation.divergences for explanation in decision.explained)
@@ -91,14 +91,14 @@ def _commented(block: list[str], divergence: Divergence, decision: GateDecision)
 
 
 def _unexplained(decision: GateDecision) -> Iterator[tuple[str, list[Finding]]]:
-    """Yield what nothing explains, by implementation: often one cause shows in several outputs."""
+    """Yield the findings that nothing explains, by implementation: often one cause shows in several outputs."""
     found = [finding for finding in decision.findings if finding.kind == "unexplained"]
     for identity, findings in itertools.groupby(found, key=lambda finding: finding.implementation):
         yield identity, list(findings)
 
 
 def _stub(findings: list[Finding], record: ImplementationRecord, run: Run, folder: Path, names: set[str]) -> str:
-    """Return an entry about findings without what only a person can say; its id is new, and added to names."""
+    """Return an entry for these findings, without what only a person can say. Its new id is added to names."""
     ids = (f"{record.id}{suffix}" for suffix in _suffixes())
     name = next(identity for identity in ids if identity not in names)
     names.add(name)
@@ -121,7 +121,7 @@ def _suffixes() -> Iterator[str]:
 
 
 def _toml(value: str | list[str]) -> str:
-    """Return a string or a list of strings as TOML, which writes both as JSON does."""
+    """Return a string or a list of strings as TOML; JSON writes both the same way."""
     return msgspec.json.encode(value).decode()
 
 

@@ -1,4 +1,4 @@
-"""The declared way of computing an output (`Numerics`), and the units of its arithmetic."""
+"""How an output is declared to be computed (`Numerics`), and the rounding units of that arithmetic."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ Stored = Literal["input", "parameters", "statistics", "float16", "bfloat16", "fl
 
 
 class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The declared way of computing one output.
+    """How one output is declared to be computed. Its bound follows from this.
 
-    variance: `two_pass`; `stable` (Welford, Chan); `fast`, E[x²] - E[x]². affine: `direct`, gamma (x - m) r + beta;
-    `folded`, x * scale + shift. sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, any order at all.
-    accumulate: `wide`, float32 or wider; `input`, the input's own dtype; `float32`, even where the input is wider.
-    widened: which sums of arithmetic in half precision are made in float32 and rounded once, `statistics`, means and
-    variances; `all`, those of gradients too; `none`. clamped: a fast variance is kept >= 0.
-    shift: of a folded map, `of_scale`, beta - m * scale; `apart`, with a product of its own, beta - (m r) gamma, where
-    the rounding of the scale does not cancel. merge: of running means, `weighted`, (m n + x) / (n + 1), or in whatever
-    other way; `moved`, m + (x - m) k, which rounds a quarter as often.
-    stored: the dtype the output is stored in, `input`, `parameters`, `statistics`, or a name.
+    variance: `two_pass`; `stable` (Welford, Chan); or `fast`, E[x²] - E[x]².
+    affine: `direct`, gamma (x - m) r + beta; or `folded`, x * scale + shift.
+    sums: `tree`, as deep as a pairwise or vectorized sum; or `serial`, in any order.
+    accumulate: `wide`, float32 or wider; `input`, the input's own dtype; or `float32`, even for a wider input.
+    widened: which sums in half precision are made in float32 and rounded once: `statistics`, those of means and
+        variances; `all`, those of gradients too; or `none`.
+    clamped: a fast variance is kept >= 0.
+    shift: how a folded map gets its shift: `of_scale`, beta - m * scale; or `apart`, beta - (m r) gamma, with a product
+        of its own, so that the rounding of the scale does not cancel.
+    merge: how running means are merged: `moved`, m + (x - m) k, which rounds a quarter as often; or `weighted`,
+        (m n + x) / (n + 1), which stands for every other way too.
+    stored: the dtype of the output: `input`, `parameters`, `statistics`, or a name.
     """
 
     variance: Literal["two_pass", "stable", "fast"] = "two_pass"
@@ -52,11 +55,11 @@ _ORDER: list[tuple[Literal["two_pass", "stable", "fast"], Literal["direct", "fol
     ("fast", "direct"),
     ("fast", "folded"),
 ]
-"""A, A′, B and B′; each holds those before it, but that B does not hold A′."""
+"""The classes A, A′, B and B′. Each allows what those before it allow, except that B does not allow A′."""
 
 
 def classes(promised: Numerics) -> dict[str, Numerics]:
-    """Return every class and grade by its label, from the strictest; accumulation and clamping as promised.
+    """Return every class and grade by its label, the strictest first. Accumulation and clamping stay as promised.
 
     >>> list(classes(Numerics()))
     ['A·T', 'A·S', 'A′·T', 'A′·S', 'B·T', 'B·S', 'B′·T', 'B′·S']
@@ -70,7 +73,7 @@ def classes(promised: Numerics) -> dict[str, Numerics]:
 
 
 def holds(wide: str, narrow: str) -> bool:
-    """Return whether a class and grade holds all of another, by their labels.
+    """Return whether whatever one class and grade allows, another allows too; both by their labels.
 
     >>> holds("B′·S", "A·T"), holds("A·T", "A·S"), holds("B·S", "A′·S"), holds("C·S", "A·T")
     (True, False, False, False)
@@ -83,7 +86,7 @@ def holds(wide: str, narrow: str) -> bool:
 
 
 def smallest(without: set[str]) -> str:
-    """Return the strictest class and grade that is not among these, empty where all are.
+    """Return the strictest class and grade that is not among these; empty where all are.
 
     >>> smallest({"A·T", "A′·T"}), smallest(set())
     ('A·S', 'A·T')
@@ -93,10 +96,12 @@ def smallest(without: set[str]) -> str:
 
 @dataclass(frozen=True)
 class Units:
-    """Rounding unit of the arithmetic `u`, its smallest normal and largest number; the same of the stored output.
+    """The rounding units of an output's arithmetic, and of the dtype that it is stored in.
 
-    taken_u, parameters_u: what inputs, and gamma and beta, are rounded by when arithmetic coarser than their own dtype
-    takes them in, 0 otherwise.
+    u: the unit roundoff of the arithmetic.
+    taken_u: what the input is rounded by when the arithmetic is coarser than its dtype; otherwise 0.
+    parameters_u: the same of gamma and beta.
+    The other fields are the smallest normal and the largest numbers, and the unit of the stored output.
     """
 
     u: float
@@ -111,9 +116,9 @@ class Units:
     @classmethod
     @functools.cache  # a dozen pairs of dtypes, asked for with every bound
     def of(cls, arithmetic: str, stored: str, taken: str = "bfloat16", parameters: str = "bfloat16") -> Units:
-        """Return the units for arithmetic in one dtype, storage in another, input and parameters of others.
+        """Return the units for arithmetic in one dtype, and storage, input and parameters in others.
 
-        Storing at no less costs nothing, nor does taking in what is no wider.
+        Storing in a dtype that is no narrower rounds nothing, nor does taking in an input that is no wider.
         """
         info, out = finfo(arithmetic), finfo(stored)
         rounds = float(out.eps) > float(info.eps)
@@ -130,5 +135,5 @@ class Units:
 
 @functools.cache
 def finfo(name: str) -> Any:
-    """Return limits of a dtype; NumPy has no bfloat16."""
+    """Return the limits of a dtype, bfloat16 included, which NumPy does not know."""
     return cast("Any", ml_dtypes).finfo(name)

@@ -1,4 +1,4 @@
-"""The results of a run as the report shows them: each with what the gate makes of it, and how another run had it."""
+"""The results of a run as the report shows them: with what the gate makes of each, and how another run had it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conformance.runs import summary
 
 Change = Literal["", "new", "regressed", "still failing", "fixed", "vanished"]
 Identity = tuple[str, str, int, str]
-"""What a failure is known by from run to run: case, implementation, step, output."""
+"""What identifies a failure from run to run: case, implementation, step, output."""
 
 CHANGES: dict[str, str] = {
     "new": "fails, and was not asked in the other run",
@@ -32,7 +32,11 @@ STANDINGS: dict[str, str] = {
 
 
 class ReportedResult(msgspec.Struct, frozen=True):
-    """One result. standing: of `STANDINGS`, empty where it does not fail; change: of `CHANGES`, empty without one."""
+    """One result.
+
+    standing: one of `STANDINGS`; empty where the result does not fail.
+    change: one of `CHANGES`; empty where there is none.
+    """
 
     result: Result
     standing: str = ""
@@ -56,7 +60,7 @@ class ReportedResult(msgspec.Struct, frozen=True):
 
 
 def identity(result: Result) -> Identity:
-    """Return what a result is known by from run to run.
+    """Return what identifies a result from run to run.
 
     >>> identity(Result("c", "i", "FAIL", step=1, output="dx"))
     ('c', 'i', 1, 'dx')
@@ -65,7 +69,7 @@ def identity(result: Result) -> Identity:
 
 
 def entries(run: Run, explanations: Iterable[Explanation], other: Run | None = None) -> list[ReportedResult]:
-    """Return every result of a run, and the failures of another one that are not asked any more."""
+    """Return every result of a run, and the failures of the other run that were not asked again."""
     said = {identity(e.result): e for e in explanations}
     changes = _Changes(run, other) if other else None
     found: list[ReportedResult] = []
@@ -88,7 +92,7 @@ class _Changes:
         self.here = {identity(r) for r in run.results}
 
     def of(self, result: Result) -> Change:
-        """Return how the other run had a result of this one."""
+        """Return how a result has changed since the other run."""
         known = identity(result) in self.before
         if not result.failed:
             return "fixed" if known else ""
@@ -97,7 +101,7 @@ class _Changes:
         return "regressed" if (result.case, result.implementation) in self.asked_before else "new"
 
     def gone(self) -> Iterator[tuple[Result, Change]]:
-        """Yield the failures of the other run that this one says nothing of: not asked, or answered otherwise."""
+        """Yield the other run's failures that are none here: `fixed`, or `vanished` where they were not asked again."""
         for result in self.other.results:
             if result.failed and identity(result) not in self.here:
                 asked = (result.case, result.implementation) in self.asked

@@ -25,7 +25,17 @@ _KINDS: dict[str, ExplanationKind] = {
 
 
 class Material(msgspec.Struct):
-    """All that a report shows. undecided: why the gate could not decide; against: what the other run is called."""
+    """Everything that a report is made of.
+
+    run, folder: the run, and where it is.
+    known: the known divergences.
+    decision: what the gate decided; undecided: why it could not decide.
+    baseline: the name of the baseline's file.
+    other, against: the run that this one is compared with, and its name.
+    runs: summaries of all runs that are kept.
+    scores: what the suite noticed of injected faults.
+    audited: what an audit of this run left.
+    """
 
     run: Run
     folder: Path
@@ -41,7 +51,7 @@ class Material(msgspec.Struct):
 
     @property
     def explanations(self) -> list[Explanation]:
-        """What the decision says of each failure."""
+        """The gate's explanation of each failure."""
         if self.decision is None:
             return []
         red = [
@@ -61,7 +71,7 @@ def gather(
     base: Path | None = None,
     today: date | None = None,
 ) -> Material:
-    """Return what a report of the run in a folder is made of; leave the run's summary in the folder."""
+    """Return the material for a report of the run in a folder; the run's summary is written into the folder."""
     run, folder = results.read(path), path if path.is_dir() else path.parent
     found = Material(run, folder, divergences.read(manifests), baseline=base.name if base else "")
     if against:

@@ -27,7 +27,11 @@ _ORDER: dict[State, int] = {"departs": 0, "explained": 1}
 
 
 class CheckSummary(msgspec.Struct):
-    """One check of one implementation. anchor: of its first group of failures. seen: whether each output was judged."""
+    """One check of one implementation.
+
+    anchor: that of its first group of failures.
+    seen: whether each output was judged.
+    """
 
     judged: int = 0
     failed: int = 0
@@ -39,13 +43,13 @@ class CheckSummary(msgspec.Struct):
 
     @property
     def state(self) -> State:
-        """What it comes to."""
+        """The state of the check, from its counts."""
         if self.failed:
             return "departs" if self.unexplained else "explained"
         return "conforms" if self.judged and all(self.seen.values()) else "nothing compared"
 
     def take(self, count: Count) -> None:
-        """Add results of one kind."""
+        """Add the results of one kind."""
         kind, n = count.kind, count.number
         if kind.verdict != "UNSUPPORTED" and kind.column != "outcome":
             judged = kind.verdict != "INCONCLUSIVE"
@@ -70,7 +74,7 @@ class OverviewRow(msgspec.Struct):
 
     @property
     def state(self) -> State:
-        """What it comes to."""
+        """The state of the implementation, from those of its checks."""
         return self.whole.state if self.record.available else "not judged"
 
 

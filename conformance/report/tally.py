@@ -21,7 +21,7 @@ NOT_ASKED = "not asked"
 
 
 class ResultGroup(NamedTuple):
-    """What the page filters by."""
+    """Results that the page's filters do not tell apart."""
 
     implementation: str
     column: str

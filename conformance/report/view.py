@@ -1,4 +1,4 @@
-"""What the page's template shows."""
+"""The values that the page's template shows, by the names that it uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from conformance.runs import commands, counts, summary
 
 
 def view(material: Material) -> dict[str, Any]:
-    """Return it."""
+    """Return every value that the template shows."""
     run, folder = material.run, material.folder
     kinds = _counts(material)
     found = groups.groups(kinds)
@@ -85,7 +85,7 @@ def _changes(kinds: list[Count]) -> dict[str, int]:
 
 
 def _vacuous(run: Run) -> float:
-    """Return the share of elements without a finite bound."""
+    """Return the share of elements whose bound is infinite."""
     elements = sum(r.elements for r in run.results)
     return sum(r.vacuous for r in run.results) / elements if elements else 0.0
 
@@ -106,7 +106,7 @@ def _plots(material: Material) -> list[plots.Plot]:
 
 
 def _depths(run: Run) -> list[tuple[str, float, float]]:
-    """Return framework, n and effective depth of the means that have one."""
+    """Return framework, n and effective depth of every mean that has a depth."""
     names = {r.id: r.framework for r in run.implementations}
     found: list[tuple[str, float, float]] = []
     for result in run.results:
@@ -117,7 +117,7 @@ def _depths(run: Run) -> list[tuple[str, float, float]]:
 
 
 def _steps(run: Run, folder: Path) -> dict[str, list[str]]:
-    """Return the steps of each case in words, from its file; from its recipe where the file is gone."""
+    """Return the steps of each case in words, read from its file or, where that is gone, from its recipe."""
     found: dict[str, list[str]] = {}
     for case in run.cases.values():
         try:
@@ -128,7 +128,7 @@ def _steps(run: Run, folder: Path) -> dict[str, list[str]]:
 
 
 def _history(runs: list[history.Summary]) -> list[tuple[str, list[str], Any]]:
-    """Return a line for each implementation: its worst ρ inside the bound in each run, and a small chart."""
+    """Return for each implementation its worst ρ inside the bound in each run, and a small chart of these."""
     ids = list(dict.fromkeys(identity for run in runs for identity in run.implementations))
     lines: list[tuple[str, list[str], Any]] = []
     for identity in ids:
@@ -149,6 +149,6 @@ def _command(run: Run, folder: Path, entry: ReportedResult) -> str:
 
 
 def _facts(run: Run, known: list[Divergence], entry: ReportedResult) -> dict[str, Any]:
-    """Return what is said of one failure beside its numbers."""
+    """Return what is shown of a failure beside its numbers."""
     case = run.cases.get(entry.result.case)
     return {"summary": case.summary if case else "", "reasons": [d for d in known if d.id in entry.divergences]}

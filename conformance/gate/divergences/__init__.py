@@ -1,8 +1,8 @@
 """Known departures of implementations from their own statements, each with the behaviour that it predicts.
 
-A file per framework, `divergences/<framework>.toml`, holds `[[divergence]]` tables; fields are those of `Divergence`.
-A prediction is a change to the statement: semantics, a numerical class, or a refusal. It explains a failure when the
-same answer passes under the changed statement, by the same bounds.
+There is a file for each framework, `divergences/<framework>.toml`, with a table `[[divergence]]` for each departure;
+its fields are those of `Divergence`. A prediction is a change to the statement. It explains a failure if the same
+answer passes under the changed statement, by the same bounds.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ FOLDER = Path(__file__).parent
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What holds instead of the statement: fields of `Semantics` or `Numerics`, or the types that it refuses with.
+    """What an implementation does instead of what it states. One of these is given.
 
-    accepts: it answers what makes no sense, such as statistics of another size. formula: its output is another, by a
-    formula of `conformance.gate.predicted`.
-    wrong: its output is off by more than the bound, finite unless a NaN or an infinity went in, or of another shape;
-    the weakest prediction, and the gate counts what nothing else explains. no_formula: why there can be no formula.
-    crashes: the process dies of it.
+    semantics, numerics: fields that have other values.
+    refuses: the types of the exceptions that it raises.
+    accepts: it answers where it should refuse, such as to statistics of another size.
+    formula: its output is wrong, and is that of a formula of `conformance.gate.predicted`.
+    wrong: its output is off by more than the bound, or has another shape; it is finite unless an input is not. This is
+        the weakest prediction: the gate counts the failures that only this explains.
+    no_formula: why `wrong` has no formula.
+    crashes: the process dies.
     """
 
     semantics: dict[str, Any] = {}
@@ -55,8 +58,8 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def rules(self, when: When, cite: str) -> list[Rule]:
         """Return the prediction as rules of a statement.
 
-        Semantics hold for a whole case, since what a step does decides what later ones start from; numerics for a mode
-        and an output. What `when` says beyond that is for `Divergence.covers` to hold results to.
+        Semantics hold for a whole case, since later steps start from what a step does; numerics hold for a mode and an
+        output. `Divergence.covers` holds results to everything else that `when` says.
         """
         return [
             Rule(cite, _without(when, "output", "mode", "update", "trained", "n"), semantics=self.semantics),
@@ -67,10 +70,15 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"review_by": "review-by"}):
     """One known departure.
 
-    implementations: ids or patterns, with their device. versions: PEP 440, by package. when: facts of the case, the
-    step and the output (`Facts`). predicts: what happens there. rule: of the reference.
-    reason: a sentence. link: public documentation or issue, or `unreported`. witness: a case of the corpus that shows
-    it. since, review-by: dates.
+    implementations: ids or patterns, with their device.
+    versions: the versions it is known of, as PEP 440 specifiers by package.
+    when: the facts of the case, the step and the output under which it happens (`Facts`).
+    predicts: what happens then.
+    rule: the rule of the reference that it concerns.
+    reason: why it happens, in a sentence.
+    link: public documentation or an issue, or `unreported`.
+    witness: the case of the corpus that shows it.
+    since, review-by: dates.
     """
 
     id: str
@@ -88,32 +96,35 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     when: When = {}
 
     def concerns(self, record: ImplementationRecord) -> bool:
-        """Return whether it speaks of this implementation at these versions."""
+        """Return whether the divergence is about this implementation at these versions."""
         return self.names(record) and all(
             known(record, package) and SpecifierSet(wanted).contains(record.versions[package], prereleases=True)
             for package, wanted in self.versions.items()
         )
 
     def names(self, record: ImplementationRecord) -> bool:
-        """Return whether it speaks of this implementation at some version."""
+        """Return whether the divergence is about this implementation at some version."""
         return any(fnmatch.fnmatchcase(record.id, pattern) for pattern in self.implementations)
 
     def untold(self, record: ImplementationRecord) -> list[str]:
-        """Return the packages whose versions it asks about and nobody knows: it then explains nothing of it."""
+        """Return the packages whose versions matter but are not reported: the divergence then explains nothing."""
         return [package for package in self.versions if self.names(record) and not known(record, package)]
 
     def covers(self, facts: Facts | None, output: str) -> bool:
-        """Return whether it predicts something of an output of a step; None: of no step, as of a worker that died."""
+        """Return whether something is predicted of an output where these facts hold.
+
+        None stands for the facts of no step, as when a worker died.
+        """
         if facts is None:
             return set(self.when) <= {"output"} and output in self.when.get("output", [output])
         return matches(self.when, msgspec.structs.replace(facts, output=output))
 
     def holds(self, facts: Facts) -> bool:
-        """Return whether it predicts something of a step, whatever the output."""
+        """Return whether something is predicted of a step, whatever the output."""
         return matches(_without(self.when, "output"), facts)
 
     def changed(self, statement: Statement, *, everywhere: bool = False) -> Statement:
-        """Return the statement with the prediction in it; everywhere: whatever the facts."""
+        """Return the statement with the prediction in it; everywhere: without its conditions."""
         when = {} if everywhere else self.when
         if self.predicts.wrong or self.predicts.crashes or self.predicts.formula:
             return statement
@@ -126,7 +137,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
 
 def known(record: ImplementationRecord, package: str) -> bool:
-    """Return whether the version of a package that an implementation runs on is known, as PEP 440 has versions."""
+    """Return whether an implementation reports the version of a package, in the form of PEP 440."""
     try:
         Version(record.versions.get(package, ""))
     except InvalidVersion:
@@ -192,7 +203,7 @@ def _check(where: str, divergence: Divergence) -> None:
 
 
 def _check_names(where: str, divergence: Divergence) -> None:
-    """Raise for a name that means nothing: it would never hold, and nobody would know."""
+    """Raise for a name that does not exist: it would never match, and no one would notice."""
     cases = {named.name: named.case for named in corpus.read()}
     facts = {*Facts.__struct_fields__} - {"device"}
     for what, given, known in (

@@ -1,4 +1,4 @@
-"""A run as a table of checks: each implementation × group of outputs, with what the gate decided of it."""
+"""A run as a table of checks: implementation × group of outputs, each with what the gate decided."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ DIVERGENCES = "divergences"  # whether what is known of an implementation is up 
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One check and its state; says: one line per finding or divergence; commands: those that replay failures."""
+    """One check and its state.
+
+    says: a line for each finding or divergence.
+    commands: those that replay its failures.
+    """
 
     implementation: str
     group: str
@@ -66,7 +70,7 @@ def table(decision: GateDecision, run: Run, folder: Path) -> list[Check]:
 
 
 def never_judged(found: list[Result]) -> str:
-    """Return which outputs of these results were asked for and never judged, in words; empty where all were."""
+    """Return, in words, which outputs of these results were asked for and never judged; empty if all were."""
     judged: dict[str, bool] = {}
     for result in found:
         if result.verdict != "UNSUPPORTED" and result.output != "outcome":
@@ -76,7 +80,7 @@ def never_judged(found: list[Result]) -> str:
 
 
 def _judged(decision: GateDecision, run: Run) -> Iterator[Check]:
-    """Yield the state of each check before anything is known of failures."""
+    """Yield the state of each check before its failures are taken into account."""
     asked, found = set(decision.implementations), dict[tuple[str, str], list[Result]]()
     for result in run.results:
         if result.implementation in asked:

@@ -1,4 +1,4 @@
-"""The decision in plain lines, and what every other format shares: one safe line."""
+"""The decision in plain lines, and the one safe line that every other format shares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _LONGEST = 2000
 
 
 def as_text(decision: GateDecision, run: Run, folder: Path, *, first: bool = False) -> str:
-    """Return the decision, the verdict last; each failure ends with the command that replays it. first: no more."""
+    """Return the decision, the verdict last; each failure ends with its replay command.
+
+    first: show no more than the first finding.
+    """
     red = [finding for finding in decision.findings if finding.status]
     shown = red[:1] if first else decision.findings
     lines = [line for finding in shown for line in _lines(finding, run, folder)]

@@ -1,4 +1,4 @@
-"""What a formula of a wrong value is asked about."""
+"""What a formula of a wrong value is given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conformance.model.statement import Statement
 
 @dataclass(frozen=True)
 class WrongValue:
-    """One output of one step of an answer, and the statement that it is judged by."""
+    """One output of one step of an answer, and the statement by which it is judged."""
 
     exact_case: ExactCase
     statement: Statement
@@ -23,4 +23,4 @@ class WrongValue:
 
 
 Formula = Callable[[WrongValue], Expected | None]
-"""What an output is known to be instead of what is right, with the error allowed; None: nothing is known of it."""
+"""Returns the wrong value that an output is known to have, with the error allowed; None if none is known."""
