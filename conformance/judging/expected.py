@@ -49,6 +49,12 @@ class Expected:
         free = where & np.isfinite(self.value) & (kinds == NOTHING)
         return replace(self, kinds=np.where(free, NAN_TOO, kinds)) if free.any() else self
 
+    def lost(self, got: Array) -> Array:
+        """Return where an answer is NaN that may be so instead of its value."""
+        if self.kinds is None:
+            return np.zeros(got.shape, bool)
+        return (self.kinds == NAN_TOO) & np.isnan(got)
+
     def strange(self, got: Array) -> int:
         """Return how many elements are not finite where the exact value is, and its dtype has room for it."""
         finite = np.isfinite(widened(got, np.float64))

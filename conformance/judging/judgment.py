@@ -231,7 +231,7 @@ def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation
     if expected.kinds is not None:
         found = widened(got, np.float64)
         ratio = np.where(not_finite.contradicts(expected.kinds, found), np.inf, ratio)
-        ratio = np.where((expected.kinds == not_finite.NAN_TOO) & np.isnan(found), 0.0, ratio)
+        ratio = np.where(expected.lost(found), 0.0, ratio)
     if expected.vacuous == got.size and not np.isposinf(ratio).any():
         return None, None
     index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)

@@ -222,10 +222,11 @@ class ExpectedStep:
 
     def doubted(self, answers: ExpectedOutputs, before: StateWithError) -> ExpectedOutputs:
         """Return what follows from statistics that may be NaN as what may be NaN too."""
-        batch = self.training and self.semantics.training_statistics == "batch" and not self.spec.renorm
-        if before.doubtful is None or batch:
+        own = self.training and self.semantics.training_statistics == "batch"
+        state = self.after(before) if self.training and not own else before
+        channels = state.doubtful
+        if channels is None or (own and not self.spec.renorm):
             return answers
-        channels = before.doubtful
         elements = self.joined(np.broadcast_to(self.align(channels), self.batch.x.shape))
         follows = {name: e for name, e in answers.items() if name not in _WITHOUT_STATE}
         return answers | {n: e.or_nan(channels if e.value.shape == self.kept else elements) for n, e in follows.items()}

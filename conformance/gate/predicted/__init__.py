@@ -43,8 +43,9 @@ def explains(formula: str, asked: WrongValue) -> bool:
 def _is(got: Array, wanted: Expected) -> bool:
     if got.shape != wanted.value.shape or got.dtype.name != wanted.dtype:
         return False
-    near, lost = bounds.rho(got, wanted.value, wanted.bound) <= 1, ~np.isfinite(widened(got, np.float64))
-    return bool(np.where(np.isfinite(wanted.value), near, lost).all())
+    found = widened(got, np.float64)
+    near = (bounds.rho(got, wanted.value, wanted.bound) <= 1) | wanted.lost(found)
+    return bool(np.where(np.isfinite(wanted.value), near, ~np.isfinite(found)).all())
 
 
 # --- other statistics than the right ones --------------------------------------------------------------------------

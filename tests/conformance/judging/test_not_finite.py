@@ -252,3 +252,13 @@ def test_a_sum_of_fractional_weights_near_1_may_be_rounded():
             outcomes[0].tensors["moving_variance"] *= np.float32(right / (right - 1) / (wide / (wide - 1)))
         found = verdicts(case, outcomes, statement)[0, "moving_variance"]
         assert found.verdict == verdict, found
+
+
+def test_who_normalizes_by_the_state_that_a_batch_has_entered_may_be_nan():
+    """Where the moving statistics normalize a training step, an infinity that enters them with fraction 0 does too."""
+    case = asked([TRAIN], spec=Spec(momentum=1.0))
+    case.tensors["0.x"][1, 0] = np.inf
+    moving = promising(training_statistics="moving")
+    kinds = trajectory(Promise.of(ExactCase(case), moving))[0]["y"].kinds
+    assert (kinds[[0, 2, 3], 0] == NAN_TOO).all()
+    assert (kinds[:, 1] == 0).all()
