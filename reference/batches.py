@@ -1,4 +1,4 @@
-"""What the statistics of a training step are taken of: virtual batches (BN-20), masks (BN-23), and their sums."""
+"""What the statistics of a training step are computed from: virtual batches (BN-20), masks (BN-23), and their sums."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import numpy as np
 from reference.spec import Array, Semantics, Spec, State, broadcast, reduced_axes
 
 quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
-"""Around what may divide by zero or overflow, which gives infinities and NaN but no warning."""
+"""Used around divisions by zero and overflows: these give infinities and NaN, but no warning."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """A batch as its statistics see it.
 
-    x: the input, with virtual batches along a new axis 1. counted: the same, with 0 where a mask says not to look.
-    axes: those averaged over. n: how many values are (the sum
-    of their weights, where masked), with the averaged axes of size 1. shares: what each value counts; None: all 1/n.
-    kept: the factor on the mean that an offset in the mask's denominator makes, 1 without. virtual: whether there are
-    virtual batches.
+    x: the input, with virtual batches along a new axis 1.
+    counted: the same, with 0 where a boolean mask says that a value does not count.
+    axes: the axes averaged over.
+    n: how many values are averaged, or the sum of their weights under a mask; averaged axes have size 1.
+    shares: what each value counts; None: all count 1/n.
+    kept: the factor by which an offset in the mask's denominator changes the mean; 1 without an offset.
+    virtual: whether there are virtual batches.
     """
 
     x: Array
@@ -33,14 +35,14 @@ class Batch:
     virtual: bool
 
     def offset(self, mean: Array, variance: Array) -> tuple[Array, Array]:
-        """Return the statistics that sums divided by n + offset give, with k = n / (n + offset) (BN-23).
+        """Return the statistics with sums divided by n + offset instead of n, where k = n / (n + offset) (BN-23).
 
         The mean is k m; the variance k mean((x - k m)²) = k (V + (m - k m)²), as the values deviate from m by V.
         """
         return self.kept * mean, self.kept * (variance + ((1 - self.kept) * mean) ** 2)
 
     def align(self, values: Array, spec: Spec) -> Array:
-        """Return values of the kept shape, shaped so that they broadcast against `x`."""
+        """Return values of the kept shape in a shape that broadcasts against `x`."""
         return values if self.virtual else broadcast(values, spec, self.x.ndim)
 
     def summed(self, values: Array, state: State) -> Array:
@@ -54,7 +56,7 @@ class Batch:
 
 
 def observe(x: Array, mask: Array | None, spec: Spec, semantics: Semantics) -> Batch:
-    """Return what the statistics are taken of.
+    """Return the batch as its statistics see it.
 
     >>> batch = observe(np.arange(4.0).reshape(4, 1), None, Spec(virtual_batch_size=2), Semantics())
     >>> batch.x[:, :, 0].tolist(), batch.axes, batch.n.ravel().tolist()
@@ -94,7 +96,7 @@ def split(x: Array, spec: Spec, semantics: Semantics) -> Array:
 
 
 def join(parts: Array, shape: tuple[int, ...], spec: Spec, semantics: Semantics) -> Array:
-    """Return what `split` made of an input of this shape, put together again (BN-20).
+    """Return an array that `split` took apart, put together again in this shape of the input (BN-20).
 
     >>> spec, semantics = Spec(virtual_batch_size=2), Semantics(virtual_batches="contiguous")
     >>> join(split(np.arange(6), spec, semantics), (6,), spec, semantics).tolist()

@@ -45,7 +45,7 @@ from reference.spec import Array
 
 @dataclass(frozen=True)
 class Roundings:
-    """How often `average` rounds: each term by itself, all terms in common; and by how much, the unit roundoff u."""
+    """How often `average` rounds: `each` term by itself, and all terms in `common`. u: the unit roundoff."""
 
     each: int
     common: int
@@ -53,7 +53,7 @@ class Roundings:
 
     @classmethod
     def of(cls, n: int, dtype: type[Any] = np.float64, *, weighted: bool = False) -> Roundings:
-        """Return those of n terms; weighted: with the shares of a mask.
+        """Return the roundings of an average of n terms; weighted: with the shares of a mask.
 
         >>> Roundings.of(8).each, Roundings.of(8, weighted=True).each
         (3, 5)

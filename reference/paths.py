@@ -12,9 +12,12 @@ from reference.spec import Refusal, Semantics, Spec, kept_axes
 class Paths:
     """A fused path and a plain one, and when the fused one is taken.
 
-    fused, plain: what each promises. ranks: the ranks of the inputs that are fused. channels: where their one kept
-    axis is, `last`, or `either` first after the batch or last. float64, integers: what the fused path does with a
-    float64 input, with a momentum given as an integer. strict: asking for it in vain is refused.
+    fused, plain: what each promises.
+    ranks: the ranks of the inputs that are fused.
+    channels: where the kept axis of a fused input is: `last`, or `either`, first after the batch or last.
+    float64: whether a float64 input is refused, or takes the plain path.
+    integers: whether the fused path takes a momentum given as an integer.
+    strict: asking for the fused path in vain is refused.
     """
 
     fused: Semantics

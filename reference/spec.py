@@ -86,7 +86,7 @@ class Renorm:
 
 @dataclass(frozen=True)
 class State:
-    """The moving statistics, of the kept shape, and how many batches entered them; None: renorm has not begun."""
+    """The moving statistics in the kept shape, how many batches entered them, and renorm's state; None: not begun."""
 
     mean: Array
     variance: Array

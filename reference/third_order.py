@@ -25,12 +25,12 @@ from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
 from reference.trace import Trace, trace_training
 
 Series = tuple[Array, Array, Array]
-"""The coefficients of 1, t and t²."""
+"""A Taylor series: the coefficients of 1, t and t²."""
 
 
 @dataclass(frozen=True)
 class Curvatures:
-    """Second derivatives along a tangent: y and dx have the input's shape, dgamma has the kept shape."""
+    """Second derivatives along a tangent. y and dx have the input's shape, dgamma has the kept shape."""
 
     y: Array
     dx: Array
@@ -61,7 +61,7 @@ def train_third_order(
 
 
 def _spreads(step: Trace, along: Array) -> tuple[Series, Series, Series, Series]:
-    """Return the series of mu, s, h and x - mu."""
+    """Return mu, s, h and x - mu, each as a series in t."""
     axes, shares, zero = step.batch.axes, step.batch.shares, np.zeros((), along.dtype)
     mu = average(along, axes, shares)
     away = along - step.j * mu
@@ -73,7 +73,7 @@ def _spreads(step: Trace, along: Array) -> tuple[Series, Series, Series, Series]
 
 
 def _backwards(step: Trace, dy: Array, z: Series, s: Series, h: Series, mu: Series, away: Series) -> Array:
-    """Return the coefficient of t² of the line for x'."""
+    """Return the coefficient of t² in the line for x'."""
     axes, zero = step.batch.axes, np.zeros((), dy.dtype)
     g = _over((step.gamma * step.f * dy, zero, zero), s)
     q0, q1, q2 = (-step.b * total(each, axes) / 2 for each in _times(g, z))

@@ -16,10 +16,13 @@ from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
 
 @dataclass(frozen=True)
 class Trace:
-    """One step, laid out as `batch.x`, statistics with the averaged axes of size 1; the names are in `gradients`.
+    """One step, by the names of the derivation in `gradients`, laid out as `batch.x`.
 
-    deviation: x - mu, 0 where a mask says not to look. j: 0 where the mean inside the variance is stopped. constant:
-    the statistics used do not depend on x, and none of the batch is returned.
+    Statistics keep the averaged axes with size 1.
+
+    deviation: x - mu; 0 where a mask says that a value does not count.
+    j: 0 where the mean inside the variance is stopped; otherwise 1.
+    constant: the statistics used do not depend on x, and those of the batch are not returned.
     """
 
     batch: Batch

@@ -1,7 +1,7 @@
-"""PyTorch: `torch.nn.functional.batch_norm`, what it is made of, and what `torch.func` makes of it.
+"""PyTorch: `torch.nn.functional.batch_norm`, the function below it, and the transformations of `torch.func`.
 
-Derivatives of the function as it comes: gradients by autograd, second ones by autograd over autograd or by dual
-numbers through autograd, forward ones by dual numbers.
+Derivatives are PyTorch's own: gradients by autograd, second derivatives by autograd over autograd or by dual numbers
+through autograd, forward derivatives by dual numbers.
 https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
 """
 
@@ -41,7 +41,7 @@ EVERY_MODE = ONCE + ["forward", "reverse_over_reverse", "forward_over_reverse"]
 
 
 def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentiation=EVERY_MODE, **fields):
-    """Return a statement: unbiased, never frozen, folded, any order of sums, but for what is said."""
+    """Return a statement: unbiased, never frozen, folded, sums in any order, and whatever else is given."""
     cite = cite or page + ": the running variance is unbiased; numerics measured on CPU"
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **_EDGES)
     semantics = dict(semantics, **fields.pop("semantics", {}))
@@ -73,12 +73,12 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
 
 
 def refusals(error):
-    """Return the refusal to train on one value per channel, with the exception type that it arrives as."""
+    """Return the refusal to train on one value per channel, as this type of exception."""
     return [{"when": {"n": ["1"], "mode": ["train"]}, "error": [error], "cite": _ONE_VALUE}]
 
 
 def of_mixed_dtypes(statement):
-    """Return the statement of one that refuses mixed dtypes, but for half precision with all the rest in float32."""
+    """Return the statement of an entry that refuses mixed dtypes, except half precision with float32 for the rest."""
     given = {"affine": ["both", "scale", "center"], "statistics": ["float32"], "dtype": ALL[2:]}
     whens = [{"dtype": ALL[:2]}, {"dtype": ALL[2:], "statistics": ["float64"]}, given]
     refused = [{"when": dict(w, mixed=[True]), "error": ["RuntimeError"], "cite": _MIXED} for w in whens]
@@ -108,13 +108,13 @@ class Functional(object):
         return {key: str(value) for key, value in found.items()}
 
     def prepared(self, function):
-        """Return the function to call."""
+        """Return the function that is called."""
         return function
 
     def tensor(self, array):
-        """Return a torch tensor that shares the array's strides; NumPy's bfloat16 goes by its bits.
+        """Return a torch tensor that shares the array's memory and strides. NumPy's bfloat16 is passed by its bits.
 
-        Of what torch has not, negative strides and memory that is not to be written, there is a copy.
+        An array with negative strides, or of read-only memory, is copied: torch has neither.
         """
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = np.array(array, order="C")
@@ -161,7 +161,7 @@ class Functional(object):
             yield {name: self.array(tensor) for name, tensor in out.items()}
 
     def step(self, call, step, x, free):
-        """Return the named outputs of one step with what it asks of their derivatives; free: what has a gradient."""
+        """Return the named outputs of one step, with the derivatives that it asks for; free: what has a gradient."""
         if not step.forward and step.second != "forward_over_reverse":
             return self.differentiated(call, step, x, free)
         numbers = self.torch.autograd.forward_ad
@@ -170,7 +170,7 @@ class Functional(object):
             return self.parted({name: numbers.unpack_dual(tensor) for name, tensor in out.items()})
 
     def differentiated(self, call, step, x, free):
-        """Return the named outputs of one step with their gradients, and the gradients of dx where it asks for them."""
+        """Return the named outputs of one step with their gradients, and those of dx where the step asks for them."""
         out, again = call(x, step.training), step.second == "reverse"
         if step.dy is not None:
             out.update(self.gradients(out["y"], free, self.tensor(step.dy), again))
@@ -180,7 +180,7 @@ class Functional(object):
         return out
 
     def gradients(self, output, free, cotangent, again=False):
-        """Return the named gradients of sum(output * cotangent), zero where nothing depends on a tensor."""
+        """Return the named gradients of sum(output * cotangent); 0 for a tensor that it does not depend on."""
         if not free:
             return {}
         if not output.requires_grad:  # dx of inference without gamma is a constant
@@ -189,13 +189,13 @@ class Functional(object):
         return dict(zip(free, self.torch.autograd.grad(output, list(free.values()), cotangent, **options)))
 
     def parted(self, pairs):
-        """Return the tangents of the outputs beside their values; one without a tangent does not depend on x."""
+        """Return the outputs' values, and apart their tangents: 0 for an output that does not depend on x."""
         tangents = {n + "_tangent": p.primal * 0 if p.tangent is None else p.tangent for n, p in pairs.items()}
         return dict({name: pair.primal for name, pair in pairs.items()}, **tangents)
 
 
 def present(**tensors):
-    """Return the tensors that there are."""
+    """Return the tensors that are not None."""
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
@@ -233,12 +233,12 @@ class Native(Functional):
 
 
 class Vmap(Functional):
-    """`torch.nn.functional.batch_norm` under `torch.func.vmap`: of the case's batch and of its mirror image."""
+    """`torch.nn.functional.batch_norm` under `torch.func.vmap`: over the case's batch and its mirror image."""
 
     statement = stated("F.batch_norm+vmap", DOCS + _VMAP + "BatchRulesNorm.cpp: batch_norm_batch_rule")
 
     def prepared(self, function):
-        """Return a function of the two batches at once that gives the output for the first."""
+        """Return a function that normalizes both batches at once and returns the output of the first."""
         torch = self.torch
 
         def call(x, mean, variance, gamma, beta, *constants):
@@ -253,7 +253,7 @@ class Vmap(Functional):
 
 
 class Func(Functional):
-    """`torch.nn.functional.batch_norm` under `vjp` and `jvp`; the running statistics go in and come out as values."""
+    """`torch.nn.functional.batch_norm` under `vjp` and `jvp`; running statistics are passed and returned as values."""
 
     statement = stated(
         "F.batch_norm+func",
@@ -326,7 +326,7 @@ class Func(Functional):
 
 
 class Hessian(Func):
-    """Higher derivatives by whole matrices, times the tangent: `jacfwd` or `jacrev` of the gradients, by `vmap`."""
+    """Higher derivatives as whole matrices times the tangent: `jacfwd` or `jacrev` of the gradients, by `vmap`."""
 
     statement = stated(
         "F.batch_norm+hessian",
@@ -336,7 +336,7 @@ class Hessian(Func):
     )
 
     def second(self, gradients, values, along, mode):
-        """Return the derivatives of `gradients` along a tangent of x, which the rows of the matrices are summed by."""
+        """Return the derivatives of `gradients` along a tangent of x: the matrices, summed along their rows."""
         over = self.torch.func.jacrev if mode == "reverse" else self.torch.func.jacfwd
         return self.summed(over(self.of_x(gradients, values))(values["dx"]), along)
 

@@ -1,4 +1,4 @@
-"""The state of a layer over several steps, with the error that an implementation may have accumulated in it."""
+"""The state of a layer over several steps, with the error that may have accumulated in it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from reference.spec import Array, kept_shape
 
 @dataclass(frozen=True)
 class StateWithError:
-    """A state, and how far each of its arrays may be off (a `State` too; its renorm None where that has not begun).
+    """A state, and how far each of its arrays may be off.
 
-    kinds: where its mean and variance must not be finite; None: nowhere.
-    doubtful: where they may be NaN instead, as what entered with fraction 0 was (BN-23); None: nowhere.
+    state: the exact one.
+    errors: how far each array may be off, as a `State` too. Its renorm is None where that has not begun.
+    kinds: where the mean and variance must not be finite; None: nowhere.
+    doubtful: where they may be NaN, since a NaN entered with fraction 0 (BN-23); None: nowhere.
     """
 
     state: State
@@ -32,7 +34,7 @@ class StateWithError:
 
     @classmethod
     def exact(cls, state: State) -> StateWithError:
-        """Take a state as it is."""
+        """Return a state without error."""
         none = np.zeros_like(state.mean)
         renorm = None if state.renorm is None else type(state.renorm)(none, none, none, none, none)
         kinds = Kinds(not_finite.of(state.mean), not_finite.of(state.variance))
@@ -41,14 +43,14 @@ class StateWithError:
 
 
 def overall(b: Bounds, batch: BatchStatistics, spec: Spec) -> tuple[Approximate, Approximate]:
-    """Return mean and biased variance of the batch, of the kept shape: the averages over its virtual batches."""
+    """Return the mean and the biased variance of a batch, averaged over its virtual batches, in the kept shape."""
     e_mean = b.e_mean(batch)
     e_variance = b.e_variance(batch)
     return flat(b, batch, spec, batch.mean, e_mean), flat(b, batch, spec, batch.variance, e_variance)
 
 
 def flat(b: Bounds, batch: BatchStatistics, spec: Spec, values: Array, e: Array) -> Approximate:
-    """Return a statistic of the batch, of the kept shape, with its error: the average over virtual batches."""
+    """Return a statistic of a batch with its error, averaged over its virtual batches, in the kept shape."""
     e = np.broadcast_to(e, values.shape)
     if batch.observed.virtual:
         values, e = b.e_overall(values, e)
@@ -59,7 +61,7 @@ def flat(b: Bounds, batch: BatchStatistics, spec: Spec, values: Array, e: Array)
 def moved(
     b: Bounds, batch: BatchStatistics, before: StateWithError, spec: Spec, semantics: Semantics
 ) -> StateWithError:
-    """Return the state after the batch entered it, with the error allowed in it."""
+    """Return the state after a batch has entered it, with the error allowed in it."""
     fast, fraction = b.numerics.variance == "fast", float(update_fraction(before.state.updates + 1, spec, semantics))
     entered = not_finite.entering(not_finite.of_batch(batch), batch, spec, semantics, fast=fast)
     kinds, doubtful = not_finite.moved(before.kinds, entered, fraction), before.doubtful
@@ -98,7 +100,7 @@ def _spread(b: Bounds, variance: Approximate, spec: Spec, semantics: Semantics) 
 def _entering(
     b: Bounds, batch: BatchStatistics, spec: Spec, semantics: Semantics
 ) -> list[tuple[Approximate, Approximate]]:
-    """Return mean and variance as they enter the state, in turn: of the batch, pooled, or of each virtual batch."""
+    """Return the pairs of mean and variance that enter the state: of the batch, or of each virtual batch in turn."""
     factor, e_variance = stored_factor(batch.n, spec, semantics), b.e_variance(batch)
     plain = semantics.stored_variance == "biased" or spec.renorm
     e_stored = e_variance if plain else _e_unbiased(b, batch, e_variance, factor, semantics)
@@ -128,11 +130,11 @@ def _e_unbiased(b: Bounds, batch: BatchStatistics, e_variance: Array, factor: Ar
 
 
 def _pooled(b: Bounds, batch: BatchStatistics, spec: Spec, semantics: Semantics) -> tuple[Approximate, Approximate]:
-    """Return the statistics of all virtual batches together: summed as one batch, or by the law of total variance.
+    """Return the mean and the variance of all virtual batches together.
 
-    That is V = sum w (V_g + (m_g - m)²). A mean's error e_g shifts its square by 2 |m_g - m| (e_g + e) + (e_g + e)²,
-    and the sum over G groups rounds G + 6 times: weight, difference twice, square, both sums and both products. One sum
-    over all is no deeper than its number of values.
+    They may be summed as one batch, or by the law of total variance, V = sum w (V_g + (m_g - m)²). There the error e_g
+    of a mean shifts its square by 2 |m_g - m| (e_g + e) + (e_g + e)², and the sum over G groups rounds G + 6 times:
+    weight, difference twice, square, both sums and both products. A sum over all is as deep as it has values, at most.
     """
     together, shares = _together(batch), shares_of(batch.n)
     whole = Bounds(b.numerics, b.units, batch.count * shares.shape[1], b.epsilon, outside=b.outside)
@@ -152,7 +154,7 @@ def _pooled(b: Bounds, batch: BatchStatistics, spec: Spec, semantics: Semantics)
 
 
 def _together(batch: BatchStatistics) -> BatchStatistics:
-    """Return the virtual batches (axis 1) as one; its mean absolute deviation is a bound, all else is exact."""
+    """Return the virtual batches (axis 1) as one batch, exactly, but that its mean absolute deviation is a bound."""
     n, shares = batches.total(batch.n, (1,)), shares_of(batch.n)
 
     def average(values: Array) -> Array:
@@ -174,7 +176,7 @@ def _together(batch: BatchStatistics) -> BatchStatistics:
 
 
 def debiased(b: Bounds, carried: StateWithError, spec: Spec, semantics: Semantics) -> StateWithError:
-    """Return the statistics that inference uses, which zero-debiased averages are divided for."""
+    """Return the statistics that inference uses: zero-debiased averages are divided by their weight first."""
     state, m, t = published(carried.state, spec, semantics), spec.momentum, carried.state.updates
     if semantics.average != "zero_debiased" or t == 0 or m is None:
         return carried

@@ -33,7 +33,7 @@ from reference.spec import Array
 
 
 def derivatives(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
-    """Return every derivative that the step asks for, as outputs."""
+    """Return the expected value of every derivative that the step asks for, by output."""
     out: ExpectedOutputs = {}
     for wanted in step.promise.case.steps[step.t].derivatives:
         out |= {name: one for name, one in _of(wanted, step, before, used).items() if _is_asked(wanted, name)}
@@ -41,7 +41,7 @@ def derivatives(step: ExpectedStep, before: StateWithError, used: Normalizing) -
 
 
 def _is_asked(wanted: Derivative, output: str) -> bool:
-    """Return whether an output is with respect to what a derivative is to be taken with respect to."""
+    """Return whether an output is a derivative of y, or is taken with respect to one of the tensors wanted."""
     return output.startswith("y") or output.partition("_")[0].removeprefix("d") in wanted.wrt
 
 
@@ -84,12 +84,15 @@ def _gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) ->
 def _sum(
     step: ExpectedStep, output: str, value: Array, bound: Array, *terms: Callable[[], Array], **more: Any
 ) -> Expected:
-    """Return what to expect of a gradient that is a sum: of no rows exactly 0."""
+    """Return the expected value of a gradient that is a sum over the batch; of an empty batch it is exactly 0."""
     return step.stored(output, value, bound if step.batch.count else np.zeros_like(value), *terms, **more)
 
 
 def _of_no_rows(step: ExpectedStep, before: StateWithError, dgamma: Expected) -> Expected:
-    """Return dgamma of no rows: r sum(dy (x - m)), of statistics that are NaN, is 0 times NaN, which Keras returns."""
+    """Return the expected dgamma of an empty batch: 0, or NaN where the statistics are NaN.
+
+    It is r sum(dy (x - m)); Keras multiplies the empty sum by r, and 0 times NaN is NaN.
+    """
     if step.batch.count or step.kinds(before) is None:
         return dgamma
     return replace(dgamma, kinds=np.full(step.kept, not_finite.NAN_TOO, np.int8))
@@ -120,7 +123,7 @@ def _over_all(step: ExpectedStep, kinds: Array) -> Array:
 
 
 def following(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
-    """Return dx and dgamma of a training step as they follow from the step's statistics, whatever those are."""
+    """Return the dx and dgamma of a training step that follow from given statistics, the batch's own or not."""
     q, t = step.exact_case, step.t
     dy, inner = q.dy(t), step.inner(before)
     if q.array(t, "x") is None or dy is None:
@@ -140,7 +143,7 @@ def following(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
 
 
 def _terms_dx(step: ExpectedStep, formulas: GradientBounds) -> Array:
-    """The magnitudes of gamma r dy, gamma r mean(dy) and gamma r z mean(dy z)."""
+    """Return the magnitude of dx's terms before they cancel: gamma r dy, gamma r mean(dy), gamma r z mean(dy z)."""
     f, terms = formulas, np.abs(formulas.dy)
     if step.training:
         terms = terms + (np.abs(f.c1) + np.abs(f.z * f.c2)) * f.batch.inside
@@ -152,14 +155,14 @@ def _terms(step: ExpectedStep, values: Callable[[], Array]) -> Array:
 
 
 class _Formulas:
-    """The formulas for the gradient of a step, which outputs that are promised alike share."""
+    """The bounds of one step's gradients; outputs that are promised alike share them."""
 
     def __init__(self, step: ExpectedStep, before: StateWithError, used: Normalizing) -> None:
         self.step, self.before, self.used = step, before, used
         self._found: dict[Bounds, GradientBounds] = {}
 
     def __call__(self, output: str, dy: Array, groups: int = 1) -> GradientBounds:
-        """Return those for one output; dy: laid out as the batch."""
+        """Return the bounds for one output. dy is laid out as the batch."""
         step, bounds = self.step, self.step.bounds(output, groups)
         if bounds not in self._found:
             reaching, e = _reaching(step, self.before, dy, bounds.units.u)
@@ -175,14 +178,14 @@ def _e_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds) 
 
 
 def _part(step: ExpectedStep, before: StateWithError) -> float:
-    """Return how much of what normalizes a training step is this batch's."""
+    """Return how much this batch weighs in the statistics that normalize it: 1 where they are its own."""
     if step.semantics.training_statistics == "batch":
         return 1.0
     return float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * step.promise.updates(step.t)
 
 
 def _reaching(step: ExpectedStep, before: StateWithError, dy: Array, u: float) -> tuple[Array, Array]:
-    """Return what of dy reaches z, and its error."""
+    """Return the part of dy that reaches z, after the adjustment and renorm's r, and its error."""
     inner = step.inner(before)
     if inner is None:
         return dy, np.zeros((), dy.dtype)
@@ -191,7 +194,7 @@ def _reaching(step: ExpectedStep, before: StateWithError, dy: Array, u: float) -
 
 
 def _e_dgamma(step: ExpectedStep, before: StateWithError, dy: Array, formulas: _Formulas) -> Array:
-    """dgamma = sum(dy p), p = f z + h: over all virtual batches, in any order."""
+    """Return the bound of dgamma = sum(dy p) with p = f z + h, over all virtual batches, in any order."""
     found = formulas("dgamma", dy, _groups(step))
     mean, inner = found.e_mean_dyz, step.inner(before)
     if inner is not None:
@@ -210,7 +213,7 @@ def _groups(step: ExpectedStep) -> int:
 
 
 def _summed(step: ExpectedStep, mean: Array) -> Array:
-    """Return the bound of a sum, of the kept shape, from that of the mean of each virtual batch."""
+    """Return the bound of a sum, in the kept shape, from the bound of the mean of each virtual batch."""
     e = mean * step.batch.divisor
     e = np.broadcast_to(e, np.broadcast_shapes(e.shape, step.batch.mean.shape))
     return (e.sum(1) if step.batch.observed.virtual else e).reshape(step.kept)
@@ -263,7 +266,7 @@ def _e_second_train(
 def _e_second_infer(
     step: ExpectedStep, value: Array, dy: Array, tangent: Array, used: Normalizing
 ) -> tuple[Array, Array]:
-    """The gradient of x does not depend on x, so that its derivative is 0."""
+    """Return the bounds in inference: dx does not depend on x, so that its derivative is exactly 0."""
     bounds, u = step.bounds("dgamma_tangent"), used("dgamma_tangent")
     return np.zeros_like(value), tangents.e_infer_mean_dgamma(bounds, step.batch, u, dy, tangent)
 
@@ -290,7 +293,10 @@ def _third(step: ExpectedStep, before: StateWithError, used: Normalizing) -> Exp
 def _twice_along(
     step: ExpectedStep, before: StateWithError, used: Normalizing
 ) -> tuple[Curvatures, Callable[[str], TangentBounds]]:
-    """Return the exact values, and the formulas for an output; in inference y is linear in x, and all are 0."""
+    """Return the exact second derivatives along the tangent, and the bounds of an output.
+
+    In inference y is linear in x, so that all of them are 0.
+    """
     q, t = step.exact_case, step.t
     x, dy, tangent = (q.array(t, name) for name in ("x", "dy", "tangent"))
     assert x is not None

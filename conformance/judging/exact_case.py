@@ -25,11 +25,13 @@ _OF_MASKS = ("mask", "mask_offset", "all_masked")
 
 
 class ExactCase:
-    """A case, its batches measured once for all implementations; float64 is judged in long double, others in float64.
+    """A case at the precision of the reference: long double for float64, float64 for everything else.
 
-    unjudged: why there is no verdict on its arrays, empty where there is one.
-    known: what was computed for a promise, by its key; implementations that promise the same share it. lock: who
-    judges holds it, as implementations in several threads are asked the same.
+    Its batches are measured once for all implementations.
+
+    unjudged: why its arrays cannot be judged; empty if they can.
+    known: what was computed for a promise, by its key. Implementations that promise the same share it.
+    lock: held while an answer is judged, since several threads may judge answers to the same case.
     """
 
     def __init__(self, case: Case) -> None:
@@ -43,7 +45,7 @@ class ExactCase:
         self._bounds: dict[tuple[Numerics, Units, int, float, bool], Bounds] = {}
 
     def batch(self, t: int, semantics: Semantics | None = None) -> BatchStatistics:
-        """Return the exact statistics of step t's input, as these semantics take them of masks and virtual batches."""
+        """Return the exact statistics of step t's input; semantics decide about masks and virtual batches."""
         x, mask = self.array(t, "x"), self.mask(t)
         assert x is not None
         names = _OF_MASKS if mask is not None or not x.size else ()
@@ -55,7 +57,7 @@ class ExactCase:
         return self._batches[key]
 
     def whole(self, t: int) -> BatchStatistics:
-        """Return step t's input as inference sees it: no mask, no virtual batches."""
+        """Return step t's input as inference sees it: without mask and virtual batches."""
         if ("whole", t) not in self._batches:
             x, plain = self.array(t, "x"), dataclasses.replace(self.spec, virtual_batch_size=None)
             assert x is not None
@@ -63,14 +65,14 @@ class ExactCase:
         return self._batches["whole", t]
 
     def bounds(self, numerics: Numerics, units: Units, n: int, epsilon: float, *, outside: bool) -> Bounds:
-        """Return the formulas for one way of computing; implementations that promise the same share them."""
+        """Return the bounds for one way of computing. Implementations that promise the same share them."""
         key = numerics, units, n, epsilon, outside  # all that they are made of
         if key not in self._bounds:
             self._bounds[key] = Bounds(numerics, units, n, epsilon, outside=outside)
         return self._bounds[key]
 
     def array(self, t: int, name: str) -> Array | None:
-        """Return a tensor of step t at the reference's precision: x, dy, tangent; None where there is none."""
+        """Return x, dy or the tangent of step t at the reference's precision; None if it has none."""
         array = self.case.tensor(f"{t}.{name}")
         return None if array is None else widened(array, self.dtype)
 
@@ -79,7 +81,7 @@ class ExactCase:
         return self.case.tensor(f"{t}.mask")
 
     def poisoned(self, t: int) -> Array | None:
-        """Return where an input up to step t was not finite, of the kept shape; None where all were."""
+        """Return where an input up to step t was not finite, in the kept shape; None if all were finite."""
         if not self._finite:
             self._finite = all(bool(np.isfinite(widened(a, np.float64)).all()) for a in self.case.tensors.values())
         if self._finite:
@@ -93,12 +95,12 @@ class ExactCase:
         return found
 
     def overflows(self, t: int) -> bool:
-        """Return whether the square of some input up to step t is beyond its dtype."""
+        """Return whether the square of some input up to step t is too large for its dtype."""
         most = float(finfo(self.case.dtypes.x).max) ** 0.5
         return any(bool((np.abs(widened(self.case.x(s), np.float64)) > most).any()) for s in range(t + 1))
 
     def dy(self, t: int) -> Array | None:
-        """Return the cotangent of step t, None where no gradient is asked for."""
+        """Return the cotangent of step t; None if no gradient is asked for."""
         return self.array(t, "dy") if self.case.steps[t].derivatives else None
 
     def adjustment(self, t: int) -> Adjustment | None:
@@ -122,7 +124,7 @@ class ExactCase:
 
 
 def _unjudged(case: Case) -> str:
-    """Return why no array of a case can be judged, empty where it can: there is no precision to judge it with."""
+    """Return why no array of a case can be judged, empty if they can: no precision may be wide enough."""
     try:
         working_dtype(msgspec.structs.astuple(case.dtypes))
     except Refusal as refusal:

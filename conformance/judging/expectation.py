@@ -1,8 +1,8 @@
-"""What the reference expects of a case, with the error allowed: computed before any answer is seen.
+"""What the reference expects of a case, with the error allowed.
 
-Three checks. `trajectory`: from the case alone, the allowed error of the state carried from step to step. `step`: the
-state of one step, and inference, from the implementation's own previous state. `residual`: the output against the
-batch statistics that the implementation itself returned, and with it gradients and moving statistics.
+There are three checks. `trajectory` needs the case alone: the error allowed in the state grows from step to step.
+`step` starts from the state that the implementation itself returned before the step. `residual` starts from the batch
+statistics that the implementation returned, and checks y, gradients and moving statistics against these.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from reference.spec import Array
 
 
 def trajectory(promise: Promise, refused: frozenset[int] = frozenset()) -> list[ExpectedOutputs | Refusal]:
-    """Return what every step of the case should give, from the case alone, or the refusal that it must meet with.
+    """Return what every step of the case should give, from the case alone: outputs, or the refusal that is due.
 
-    refused: the steps that were refused, which leave the layer as it was (BN-32); of these nothing is expected.
+    refused: the steps that were refused. They leave the layer as it was (BN-32), and nothing is expected of them.
     """
     known, key = promise.exact_case.known, (promise.key, refused)
     if key not in known:
@@ -56,13 +56,13 @@ def _trajectory(promise: Promise, refused: frozenset[int]) -> Iterator[ExpectedO
 
 
 def _given(promise: Promise) -> tuple[int, ...] | None:
-    """Return the kept shape that parameters or statistics are given in, None where the first batch decides."""
+    """Return the kept shape of the given parameters or statistics; None if the first batch decides it."""
     given = (promise.case.tensor(name) for name in ("gamma", "beta", "moving_mean", "moving_variance"))
     return next((array.shape for array in given if array is not None), None)
 
 
 def _step(promise: Promise, t: int) -> ExpectedStep:
-    """Return a step of a promise, which its checks share, and so do implementations that promise the same."""
+    """Return one step of a promise. Its checks share it, and so do implementations that promise the same."""
     promise = promise.at(t)
     known, key = promise.exact_case.known, ("step", t, promise.key)
     if key not in known:
@@ -71,7 +71,7 @@ def _step(promise: Promise, t: int) -> ExpectedStep:
 
 
 def keeps(promise: Promise, t: int) -> bool:
-    """Return whether there is anything whose size the batch of a step must fit: parameters, or statistics."""
+    """Return whether the layer holds parameters or statistics that the batch of a step must fit in size."""
     used = ("gamma", "beta") if promise.mode(t) == "train" else ("gamma", "beta", "moving_mean", "moving_variance")
     return promise.at(t).semantics.average != "none" or any(name in promise.case.tensors for name in used)
 
@@ -90,14 +90,14 @@ def _validate(promise: Promise, t: int, kept: tuple[int, ...] | None) -> None:
 
 
 def _answers(step: ExpectedStep, before: StateWithError) -> tuple[ExpectedOutputs, StateWithError]:
-    """Return every output of a step with its bound, and the state after it."""
+    """Return the expected outputs of a step, and the state after it."""
     after, used = step.after(before), step.normalizing(before)
     out = {"y": step.y(before, used), **step.batch_statistics(), **derivatives(step, before, used)}
     return step.doubted(out, before) | step.moving(before, after), after
 
 
 def after(promise: Promise, t: int, state: State) -> ExpectedOutputs:
-    """Return what step t should give from the state that the implementation itself returned before it."""
+    """Return the expected outputs of step t, from the state that the implementation returned before it."""
     step, before = _step(promise, t), StateWithError.exact(state)
     normalizes = (
         promise.mode(t) == "infer" or promise.at(t).semantics.training_statistics == "moving" or promise.spec.renorm
@@ -110,7 +110,8 @@ def residual(
 ) -> ExpectedOutputs:
     """Return what follows from the batch statistics that the implementation returned: y, dx, dgamma, moving statistics.
 
-    rounded: it may have rounded them to return them. before: the state that it returned before the step; None: unknown.
+    rounded: they may have been rounded when they were returned.
+    before: the state that it returned before the step; None: unknown.
     """
     dtype, step, info = promise.exact_case.dtype, _step(promise, t), finfo(mean.dtype.name)
     u, tiny = (float(info.eps) / 2, float(info.smallest_subnormal)) if rounded else (0.0, 0.0)
@@ -123,7 +124,10 @@ def residual(
 
 
 def y_as(promise: Promise, t: int, numerics: Numerics) -> Expected | None:
-    """Return a training step's y as computed in another way; None where the batch alone does not decide it."""
+    """Return the expected y of a training step if it were computed in another way.
+
+    None where y depends on more than the batch: on moving statistics, or on renorm's state.
+    """
     whole, promise = promise, promise.at(t)
     if promise.mode(t) != "train" or promise.spec.renorm or promise.semantics.training_statistics != "batch":
         return None

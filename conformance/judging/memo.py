@@ -1,4 +1,4 @@
-"""What is remembered is remembered by all that it may have been made of."""
+"""What is remembered is remembered by everything that it may have been made of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Only:
-    """Some fields of an object, and nothing else of it: what is made of these depends on `key` alone.
+    """Some fields of an object, and no others: what is made of them depends on `key` alone.
 
     Raises AttributeError for any other field.
 
@@ -22,7 +22,7 @@ class Only:
         self.__dict__.update((name, getattr(of, name)) for name in names)
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse what is not there."""
+        """Raise for a field that is not among them."""
         raise AttributeError(f"{name!r} is not among what is remembered by: {', '.join(self.__dict__)}")
 
     @property

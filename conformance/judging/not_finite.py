@@ -36,7 +36,7 @@ class Kinds:
 
 
 def of(values: Array) -> Array:
-    """Return the kinds of values that are known.
+    """Return the kinds of known values.
 
     >>> of(np.array([1.0, np.inf, -np.inf, np.nan])).tolist()
     [0, 2, 3, 4]
@@ -48,7 +48,7 @@ def of(values: Array) -> Array:
 
 
 def either(*kinds: Array) -> Array:
-    """Return the kind of what is made of terms and factors of these kinds: NaN absorbs, of infinities NaN may come.
+    """Return the kind of a result made of terms or factors of these kinds: NaN wins, and infinities may give NaN.
 
     >>> either(np.array([0, 1, 2, 3]), np.array([0, 0, 4, 1])).tolist()
     [0, 1, 4, 1]
@@ -58,12 +58,12 @@ def either(*kinds: Array) -> Array:
 
 
 def along(kinds: Array, axes: tuple[int, ...]) -> Array:
-    """Return the kind of a sum over axes, kept with size 1."""
+    """Return the kind of a sum over axes, kept as axes of size 1."""
     return either(kinds.max(axes, keepdims=True, initial=NOTHING))
 
 
 def of_nan(kinds: Array) -> Array:
-    """Return the kind of what follows from 1 / sqrt(variance): an infinite one makes it 0."""
+    """Return the kind of what follows from 1 / sqrt(variance), which an infinite variance makes 0."""
     return np.where(kinds == NAN, kinds, NOTHING).astype(np.int8)
 
 
@@ -78,7 +78,10 @@ def contradicts(kinds: Array, got: Array) -> Array:
 
 
 def held(kinds: Array, value: Array) -> Array | None:
-    """Return the kinds as far as the exact value bears them out, None where nothing is promised."""
+    """Return the kinds as far as the exact value confirms them; None if none is left.
+
+    There is none where it is finite, and `SOME` where it is another one than promised.
+    """
     kinds = np.broadcast_to(kinds, value.shape)
     kinds = np.where(np.isfinite(value), NOTHING, np.where((kinds > SOME) & (of(value) != kinds), SOME, kinds))
     return kinds if kinds.any() else None
@@ -127,10 +130,10 @@ def entering(
 
 
 def moved(old: Kinds | None, new: Kinds | None, fraction: float) -> Kinds | None:
-    """Return the kinds of moving statistics after a batch; one that enters with fraction 1 replaces them.
+    """Return the kinds of moving statistics after a batch. A batch that enters with fraction 1 replaces them.
 
-    With fraction 0 none enters: 0 times NaN is NaN, but who leaves that product out, as compilers do, is right too
-    (`Carried.doubtful`).
+    A batch does not enter with fraction 0: 0 times NaN is NaN, but an implementation that leaves the product out, as
+    compilers do, is right too (`StateWithError.doubtful`).
     """
     if fraction == 0:
         return old and Kinds(either(old.mean), either(old.variance))

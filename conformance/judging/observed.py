@@ -1,4 +1,4 @@
-"""Which class and grade an output is really in: the measured beside the declared, for information."""
+"""Which class and grade an output really shows, beside the declared one: for information."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from reference.spec import Array
 
 
 def outside(promise: Promise, t: int, got: Array) -> dict[str, float] | None:
-    """Return ρ of a training step's y under each class and grade that it is outside of; None where none is promised.
+    """Return ρ of a training step's y under each class and grade that it is outside of.
 
-    The strictest is asked first: what is inside one is inside all that hold it, so that one comparison settles most.
+    None where no class is promised. The strictest comes first: what is inside it is inside all that allow more, so that
+    one comparison settles most.
     """
     promised = promise.at(t).numerics(promise.mode(t), "y")
     if promised.accumulate == "input" or promise.mode(t) != "train":

@@ -1,4 +1,4 @@
-"""What the reference answers to a whole case under any semantics, those included that no bound is derived for."""
+"""What the reference answers to a whole case, under any semantics: those too that no bound is derived for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Values = dict[str, Array]
 
 
 def simulate(exact_case: ExactCase, semantics: Semantics) -> list[Values | Refusal]:
-    """Return y and the moving statistics of each step, or the refusal that it meets with; no derivatives."""
+    """Return y and the moving statistics of each step, or its refusal. Derivatives are left out."""
     return list(_steps(exact_case, semantics))
 
 

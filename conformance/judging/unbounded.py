@@ -1,4 +1,4 @@
-"""Why nothing can be promised of an output: what would have to be otherwise for some bound of it to be finite."""
+"""Why an output has no finite bound: what would have to be otherwise for it to have one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUPPOSED = {
 
 
 def reason(promise: Promise, t: int, output: str, refused: frozenset[int]) -> str:
-    """Return why every bound of an output of step t is infinite; refused: the steps that were."""
+    """Return why every bound of an output of step t is infinite; refused: the steps that were refused."""
     for why, supposed in _SUPPOSED.items():
         answers = expectation.trajectory(promise.supposing(**supposed), refused)[t]
         if isinstance(answers, dict) and np.isfinite(answers[output].bound).any():

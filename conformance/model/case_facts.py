@@ -85,7 +85,7 @@ def _of_step(shared: CaseFacts, case: Case, t: int) -> Facts:
 
 
 def _mixed(dtypes: Dtypes) -> bool:
-    """Return whether some dtype is neither the input's nor, for an input of half precision, float32."""
+    """Return whether some dtype is neither that of the input nor, for a half-precision input, float32."""
     single = dtypes.x if dtypes.x in ("float32", "float64") else "float32"
     return (dtypes.parameters, dtypes.statistics) not in {(dtypes.x,) * 2, (single,) * 2}
 

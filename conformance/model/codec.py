@@ -44,7 +44,7 @@ def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
 
 
 def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
-    """Return metadata and tensors of a safetensors buffer; raise ValueError where it is none."""
+    """Return the metadata and tensors of a safetensors buffer; raise ValueError if it is not one."""
     try:
         views: list[tuple[str, Any]] = cast("Any", safetensors).deserialize(body)
         tensors = {name: np.frombuffer(v["data"], _NAMES[v["dtype"]]).reshape(v["shape"]) for name, v in views}
@@ -86,12 +86,12 @@ Recorded = tuple[Case, dict[str, str], dict[str, Array]]
 
 
 def decode_case(body: bytes) -> tuple[Case, dict[str, str]]:
-    """Return a case and its other metadata; raise ValueError where it is none, or was altered."""
+    """Return a case and its other metadata; raise ValueError if the buffer holds none, or was altered."""
     return decode_recorded(body)[:2]
 
 
 def decode_recorded(body: bytes) -> Recorded:
-    """Return a case with what is recorded with it; raise ValueError where it is none, or was altered."""
+    """Return a case with everything recorded with it; raise ValueError if the buffer holds none, or was altered."""
     metadata, tensors = decode(body)
     seal = metadata.pop(_SEAL, None)
     if seal not in (None, _digest(metadata, tensors)):
@@ -142,7 +142,7 @@ def _written(array: Array) -> dict[str, Any]:
 
 
 def check(case: Case) -> None:
-    """Raise ValueError where the tensors do not belong to the case: missing, of another dtype, of a wrong shape."""
+    """Raise ValueError where the tensors do not fit the case: missing, of another dtype, or of a wrong shape."""
     if not case.steps:
         raise ValueError('it has no steps; give at least one, such as {"mode": "train"}')
     for t in range(len(case.steps)):
@@ -165,7 +165,7 @@ def check(case: Case) -> None:
 
 
 def _check_numbers(case: Case) -> None:
-    """Raise ValueError for a number of batches, of sites or of an axis that there cannot be."""
+    """Raise ValueError for an impossible number of batches, of sites, or of an axis."""
     if case.batches < 0:
         raise ValueError(f"batches is {case.batches}; no fewer than 0 can have entered")
     if case.actions.sites < 1:
@@ -181,7 +181,7 @@ def _check_numbers(case: Case) -> None:
 
 
 def _check_names(case: Case) -> None:
-    """Raise ValueError for a tensor that nothing reads, and for one that a derivative needs and that is not there."""
+    """Raise ValueError for a tensor that nothing reads, and for one that a derivative needs and lacks."""
     steps = range(len(case.steps))
     known = [*OF_LAYER, *(f"{t}.{name}" for t in steps for name in OF_STEP)]
     for name in sorted(case.tensors):

@@ -19,7 +19,10 @@ class Outputs(msgspec.Struct, frozen=True, tag="outputs"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused", omit_defaults=True):
-    """The implementation raised; by_adapter: an adapter of the suite did, and not what it calls."""
+    """The implementation raised an exception.
+
+    by_adapter: the suite's own adapter raised it, and not the code that it calls.
+    """
 
     error: str
     message: str
@@ -27,13 +30,13 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", omit_defaults=True):
 
 
 class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
-    """The process died, ran out of memory, or wrote garbage; every later step is lost with it."""
+    """The process died, ran out of memory, or wrote garbage. All later steps are lost too."""
 
     reason: str
 
 
 class TimedOut(msgspec.Struct, frozen=True, tag="timed_out"):
-    """No answer within the time limit, in seconds."""
+    """There was no answer within the time limit, in seconds."""
 
     seconds: float
 
@@ -42,7 +45,7 @@ Outcome = Outputs | Refused | Crashed | TimedOut
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One implementation's answer to one case; fewer outcomes than steps where it stopped early."""
+    """One implementation's answer to one case. There are fewer outcomes than steps where it stopped early."""
 
     request: int
     implementation: str
@@ -51,7 +54,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     @property
     def refused(self) -> frozenset[int]:
-        """The steps that were refused: they leave the layer as it was."""
+        """The steps that were refused. They leave the layer as it was."""
         return frozenset(t for t, outcome in enumerate(self.outcomes) if isinstance(outcome, Refused))
 
 
@@ -83,7 +86,7 @@ def encode_reply(reply: Reply) -> bytes:
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Return the reply in a frame's body; raise ValueError where it is none."""
+    """Return the reply in a frame's body; raise ValueError if it holds none."""
     metadata, tensors = decode(body)
     try:
         if "reply" not in metadata:

@@ -23,7 +23,7 @@ _LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
 class Place(msgspec.Struct, frozen=True):
     """One output of one step: how far each implementation is off, and the camps that their answers form.
 
-    camps: implementations whose arrays differ by no more than both may be off; the reference leads the one it is in.
+    camps: groups of implementations whose arrays agree, within what both may be off. The reference leads its own camp.
     """
 
     step: int
@@ -63,7 +63,7 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 def explain(recording: Recording) -> list[Place]:
-    """Return every output of every step that somebody was judged in, those with failures first."""
+    """Return every output of every step that was judged, those with failures first."""
     exact_case = ExactCase(recording.case)
     by_place: dict[tuple[int, str], list[tuple[RecordedAnswer, Result]]] = {}
     for answer in recording.answers:
@@ -93,7 +93,7 @@ def _place(exact_case: ExactCase, step: int, output: str, found: list[tuple[Reco
 
 
 def _channel(exact_case: ExactCase, step: int, output: str, worst: Deviation | None) -> Channel | None:
-    """Return the channel that the worst element belongs to; None where there is no such element."""
+    """Return the channel of the worst element; None if there is no such element."""
     if worst is None:
         return None
     batch = exact_case.whole(step)
@@ -115,7 +115,7 @@ def _aligned(batch: BatchStatistics, index: list[int]) -> tuple[int, ...]:
 def _camps(
     exact_case: ExactCase, step: int, output: str, found: list[tuple[RecordedAnswer, Result]]
 ) -> list[list[str]]:
-    """Group the answers: one joins the first camp whose first array it is within both bounds of."""
+    """Group the answers into camps: each joins the first camp whose first array it agrees with."""
     right = [result.implementation for _, result in found if result.verdict == "PASS"]
     camps: list[tuple[Array | None, list[str]]] = [(None, ["the reference", *right])]
     for answer, result in found:
@@ -132,7 +132,7 @@ def _camps(
 
 
 def _array(answer: RecordedAnswer, step: int, output: str) -> Array | None:
-    """Return what was answered, None where no array was, or it was not kept."""
+    """Return the array that was answered; None if there was none, or it was not kept."""
     outcome = answer.reply.outcomes[step] if answer.reply and step < len(answer.reply.outcomes) else None
     found = outcome.tensors.get(output) if isinstance(outcome, Outputs) else None
     return None if found is None else widened(found, np.float64)

@@ -27,7 +27,7 @@ class RunCase:
 
     @property
     def signature(self) -> Signature | None:
-        """The pooled static signature that a compiled implementation compiles for, None where it is not pooled."""
+        """The pooled static signature that a compiled implementation compiles for; None if it is not pooled."""
         return self.origin.signature if isinstance(self.origin, Recipe) and self.origin.pooled else None
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""A run in numbers: per implementation and output, the worst ρ, the verdicts, and what the bounds could see."""
+"""A run in numbers: for each implementation and output the worst ρ, the verdicts, and what the bounds can resolve."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from conformance.runs.counts import is_judged
 class Worst(msgspec.Struct):
     """The worst ρ of one output in one mode, where it was, and how many arrays and elements were judged.
 
-    vacuous: how many elements had an infinite bound. depth: the largest effective depth of a sum, 0 where none showed.
-    resolutions: of y in each array, the median of bound / |gamma|.
+    vacuous: how many elements have an infinite bound.
+    depth: the largest effective depth of a sum; 0 where none shows.
+    resolutions: for each array of y, the median of bound / |gamma|.
     """
 
     rho: Rho = None
@@ -30,7 +31,7 @@ class Worst(msgspec.Struct):
     resolutions: list[float] = []
 
     def add(self, result: Result) -> None:
-        """Take one result in."""
+        """Add one result."""
         self.judged += is_judged(result)
         self.failed += result.verdict == "FAIL"
         self.elements, self.vacuous = self.elements + result.elements, self.vacuous + result.vacuous
@@ -44,19 +45,19 @@ class Worst(msgspec.Struct):
 
     @property
     def vacuous_share(self) -> float:
-        """The share of elements that nothing was promised for."""
+        """The share of elements with an infinite bound."""
         return self.vacuous / self.elements if self.elements else 0.0
 
     @property
     def resolution(self) -> float | None:
-        """The median resolution of the arrays, None where the output has none."""
+        """The median resolution of the arrays; None where the output has none."""
         return statistics.median(self.resolutions) if self.resolutions else None
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """The class and grade declared of training y, and the strictest that held in all arrays so declared, or none.
+    """The class and grade declared for training y, and the strictest one that every array of this run was inside.
 
-    Of what a run saw, and no promise: other data, sizes or machines may show more.
+    This is what one run saw, and no promise: other data, sizes or machines may show more.
     """
 
     declared: str
@@ -65,12 +66,12 @@ class Observed(msgspec.Struct, frozen=True):
 
     @property
     def looser(self) -> bool:
-        """Whether the declaration is looser than all that was observed."""
+        """Whether the declaration allows more than this run observed."""
         return self.observed not in ("", self.declared) and holds(self.declared, self.observed)
 
 
 class Row(msgspec.Struct):
-    """One implementation."""
+    """One implementation of a run: its results, output by output."""
 
     id: str
     framework: str
@@ -91,18 +92,18 @@ class Row(msgspec.Struct):
 
     @property
     def conforms(self) -> bool:
-        """Whether something was judged of all that was asked for, and nothing failed."""
+        """Whether everything that was asked for was judged, and nothing failed."""
         red = self.verdicts.get("FAIL") or self.verdicts.get("ERROR")
         return bool(self.verdicts.get("PASS")) and not red and not self.unjudged
 
     @property
     def unjudged(self) -> list[str]:
-        """The outputs that were asked for and never judged: every bound was infinite."""
+        """The outputs that were asked for and never judged, since every bound was infinite."""
         return [column for column, worst in self.outputs.items() if worst.rho is None]
 
 
 def as_number(rho: Any) -> float:
-    """Return ρ for comparing: -1 where there is none.
+    """Return ρ as a number to compare by; -1 where there is none.
 
     >>> as_number("inf"), as_number(None), as_number(0.5)
     (inf, -1.0, 0.5)
@@ -144,7 +145,7 @@ def rows(run: Run) -> list[Row]:
 
 
 def key(result: Result) -> str:
-    """Return the column of a result: y is told apart by mode.
+    """Return the column of a result: the output, and the mode where both modes have it.
 
     >>> key(Result("c", "i", "PASS", output="dx", mode="train"))
     'dx train'
@@ -162,11 +163,11 @@ MAIN = (
 )
 _ALONG = tuple(f"{name}_tangent{often}" for often in ("", "2") for name in ("y", "dx", "dgamma"))
 COLUMNS = (*MAIN, *_ALONG, "moving_stddev", "renorm_mean", "renorm_stddev")
-"""The columns of a table of implementations: what nearly all have, then what some cases ask for."""
+"""The columns of a table of implementations: first those that nearly all have, then those of some cases."""
 
 
 def show(rho: Any) -> str:
-    """Return ρ as people read it.
+    """Return ρ as it is shown to people.
 
     >>> show(0.123456), show("inf"), show(None), show(12345.6)
     ('0.123', '∞', '–', '1.23e+04')
@@ -177,7 +178,7 @@ def show(rho: Any) -> str:
 
 
 def not_finite(result: Result) -> str:
-    """Return how many answers are not finite that should be, whether or not a bound says so; empty where none is."""
+    """Return, in words, how many answers should be finite and are not, within the bounds or not; empty if none."""
     if not result.not_finite:
         return ""
     of = f"{result.not_finite} of {result.elements} answers"

@@ -1,4 +1,4 @@
-"""Which values each field of `Semantics` may have, and for which implementations it means anything."""
+"""Which values each field of `Semantics` may have, and for which implementations it means something."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NUMBERS: dict[str, tuple[float, ...]] = {
     "epsilon_floor": (0.0, 1.001e-5),
     "mask_offset": (0.0, 1e-7),
 }
-"""The values that are told apart where any number is possible: those that some implementation has, and 1."""
+"""The values to tell apart where any number is possible: those that some implementation has, and 1."""
 
 REFUSING = ("single_value", "empty_batch", "zero_epsilon", "mask_rank")
-"""Fields that a documented refusal of a statement answers too."""
+"""The fields that a documented refusal of a statement may settle."""
 
 _HINTS = get_type_hints(Semantics)
 NAMES = tuple(field.name for field in dataclasses.fields(Semantics))
@@ -38,7 +38,7 @@ _COLUMN = {
 
 
 def values(name: str) -> tuple[Any, ...]:
-    """Return the values of a field that are told apart.
+    """Return the values of a field that an audit tells apart.
 
     >>> values("virtual_batches"), values("epsilon_floor")
     (('strided', 'contiguous', 'ignored'), (0.0, 1.001e-05))
@@ -48,9 +48,9 @@ def values(name: str) -> tuple[Any, ...]:
 
 
 def canonical(semantics: Semantics, *, keeps: bool = True) -> Semantics:
-    """Return the semantics with every field that means nothing beside the others as if nothing was said of it.
+    """Return the semantics with every meaningless field at its default, so that equal meanings are equal.
 
-    keeps: whether statistics are kept at all.
+    keeps: whether the layer keeps statistics at all.
 
     >>> canonical(Semantics(single_value="nan")) == Semantics()  # N/(N-1) does not enter a biased variance
     True
@@ -69,7 +69,7 @@ def canonical(semantics: Semantics, *, keeps: bool = True) -> Semantics:
 
 
 def meaningless(name: str, semantics: Semantics) -> str:
-    """Return why a field means nothing beside the others, empty where it does mean something.
+    """Return why the other fields make a field meaningless; empty if it means something.
 
     >>> meaningless("fraction_rounded", Semantics())
     'the update fraction is not rounded'
@@ -92,7 +92,7 @@ def meaningless(name: str, semantics: Semantics) -> str:
 
 
 def _undefined(semantics: Semantics, **asked: Any) -> str:
-    """Return why semantics say nothing of what is asked, empty where they do."""
+    """Return why the semantics do not define what is asked; empty if they do."""
     try:
         validate_semantics(Spec(**asked), semantics)
     except Refusal as refusal:
@@ -101,7 +101,7 @@ def _undefined(semantics: Semantics, **asked: Any) -> str:
 
 
 def rivals(name: str, semantics: Semantics, *, keeps: bool = True) -> tuple[Any, ...]:
-    """Return the values that must be ruled out: all that mean another thing than the one that the field has.
+    """Return the other values of a field that mean something else than its own: an audit must rule them out.
 
     >>> rivals("single_value", Semantics()), rivals("average", Semantics())
     (('refused',), ('zero_debiased', 'first_batch', 'none'))
@@ -113,7 +113,7 @@ def rivals(name: str, semantics: Semantics, *, keeps: bool = True) -> tuple[Any,
 
 
 def inapplicable(statement: Statement, name: str, *, keeps: bool) -> str:
-    """Return why a field cannot be asked about, in words, empty where it can: from what is offered alone.
+    """Return why a field cannot be asked about, from what the implementation offers alone; empty if it can.
 
     keeps: whether it keeps statistics, on any of its paths.
     """
@@ -131,7 +131,10 @@ def inapplicable(statement: Statement, name: str, *, keeps: bool) -> str:
 
 
 def hidden(statement: Statement, name: str, *, keeps: bool) -> str:
-    """Return why no answer shows a field; statistics that nothing moves are still what inference normalizes by."""
+    """Return why no answer shows a field; empty if some may.
+
+    Statistics that are never moved show all the same, since inference normalizes by them.
+    """
     seen = "infer" in statement.modes and name in ("frozen", "initial_mean", "initial_variance")
     return inapplicable(statement, name, keeps=keeps or seen)
 
@@ -154,6 +157,6 @@ def _unoffered(statement: Statement, name: str) -> str:
 
 
 def _wide(statement: Statement, name: str) -> bool:
-    """Return whether a rounding to float32 can be seen: in float64, or where it is promised beside arithmetic's."""
+    """Return whether a rounding to float32 can show: in float64, or where the field itself is promised."""
     promised = any(name in rule.semantics for rule in statement.rules)
     return promised or "float64" in statement.supports.get("dtype", ["float64"])

@@ -1,4 +1,4 @@
-"""What each side of a translation is asked: the same numbers, laid out as each has its channels."""
+"""What each side of a translation is asked: the same numbers, laid out as each side has its channels."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ CHANNELS = 3
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """A sequence of steps. own: from the layer's own statistics. frozen: whatever was asked. n: values per channel.
+    """A sequence of steps that both sides are asked.
 
-    momentum: another than the one asked for.
+    own: the layers start from their own statistics.
+    frozen: the layers are frozen, whatever the user asked for.
+    n: values per channel.
+    momentum: another one than the user asked for.
     """
 
     name: str
@@ -48,20 +51,25 @@ SETTLED = Scenario("settled", "train infer", momentum=0.0)
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """An input: its rank, its channels (several, where several axes are kept), and values per channel."""
+    """The shape of an input.
+
+    rank: how many axes it has.
+    channels: how many channels; several numbers where several axes are kept.
+    n: values per channel.
+    """
 
     rank: int
     channels: int
     n: int
 
     def sizes(self, axes: tuple[int, ...], n: int) -> tuple[int, ...]:
-        """Return the shape that has these axes kept, its rows a multiple of as many examples as can be."""
+        """Return the shape of an input with these axes kept and n values per channel."""
         spread = iter(factors(n, self.rank - len(axes)))
         return tuple(self.channels if axis in axes else next(spread) for axis in range(self.rank))
 
 
 def factors(n: int, parts: int) -> tuple[int, ...]:
-    """Return so many factors of n, near one another, the largest first.
+    """Return n as a product of so many factors, close to one another, the largest first.
 
     >>> factors(64, 3), factors(7, 2), factors(1, 2)
     ((4, 4, 4), (7, 1), (1, 1))
@@ -77,7 +85,7 @@ def factors(n: int, parts: int) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One implementation, the spec that it is asked for, the weights that it starts from; None: made up for it."""
+    """One implementation, the spec that it is asked for, and its starting weights; None: random ones."""
 
     entry: RosterEntry
     layer: Layer
@@ -87,12 +95,12 @@ class Side:
 
     @property
     def average(self) -> Average:
-        """The kind of its moving averages, which no rule of a statement makes depend on a case."""
+        """The kind of its moving averages. No statement makes it depend on the case."""
         merged = {k: v for rule in self.entry.statement.rules for k, v in rule.semantics.items()}
         return merged.get("average", "exponential")
 
     def case(self, scenario: Scenario) -> Case:
-        """Return the case of a scenario, as this implementation is asked it."""
+        """Return the case of a scenario, laid out for this implementation."""
         spec = dataclasses.replace(self.spec, trainable=self.spec.trainable and not scenario.frozen)
         if scenario.momentum is not None:
             spec = dataclasses.replace(spec, momentum=scenario.momentum)
@@ -108,7 +116,7 @@ class Side:
         return Case(spec, tuple(steps), Dtypes(), batches=0 if scenario.own else self._batches(), tensors=tensors)
 
     def _drawn(self, what: str, n: int) -> Array:
-        """Return random numbers that depend on what they are for and the sizes alone, channels where we have them."""
+        """Return random numbers, channels last. They depend only on their purpose and on the sizes."""
         number = int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big")
         one, *more = self._axes
         sizes = self.shape.sizes(self._axes if more else (self.shape.rank - 1,), n)
@@ -118,7 +126,7 @@ class Side:
         return values if more else np.ascontiguousarray(np.moveaxis(values, -1, one))
 
     def canonical(self, array: Array) -> Array:
-        """Return an input, an output or a gradient of one with its channels last; other arrays flat."""
+        """Return an array with its channels last where it is laid out as the input is; any other one flat."""
         one, *more = self._axes
         if more or array.ndim < self.shape.rank or array.size == math.prod(self._kept):
             return array if more else array.reshape(-1)
@@ -139,20 +147,20 @@ class Side:
         return {name: np.asarray(array, np.float32).reshape(self._kept) for name, array in there.items()}
 
     def _batches(self) -> int:
-        """Return how many batches have entered the given statistics, of whoever counts them; many, of those made up."""
+        """Return how many batches have entered the given statistics, for an implementation that counts them; else 0."""
         kept = None, self.spec.momentum
         given = self.weights or converted(self._made_up(), "exponential", self.average, kept, cumulative=False)
         return given.batches if self.entry.statement.takes("begun", value=True) else 0
 
     def _made_up(self) -> Weights:
-        """Return weights of no layer in particular, the same whatever the layout."""
+        """Return random weights, the same whatever the layout."""
         rng, ranges = np.random.default_rng(8), ((0.5, 1.5), (-1, 1), (0.5, 2.5), (0.5, 3))
         made: list[Any] = [rng.uniform(*limits, self._kept).astype(np.float32) for limits in ranges]
         return Weights(*made)
 
 
 def checked(shape: Shape, spec: Spec) -> Shape:
-    """Return the shape; raise `InvalidInput` where virtual batches do not divide its rows."""
+    """Return the shape; raise `InvalidInput` if virtual batches do not divide its rows."""
     size = spec.virtual_batch_size
     rows = shape.sizes(kept_axes(spec, shape.rank), shape.n)[0]
     if size and rows % size:
