@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import functools
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 from conformance.hosts import venvs
 from conformance.hosts.environment import Environment
+from conformance.hosts.in_process import worker
 from conformance.hosts.targets import RosterEntry as RosterEntry
 from conformance.hosts.targets import installed, introduced, is_target, program
 from conformance.model.errors import InvalidInput
@@ -61,7 +60,7 @@ def built_in(device: str = "cpu") -> list[RosterEntry]:
 def from_target(target: str, environment: str = "user", device: str = "cpu") -> list[RosterEntry]:
     """Return the implementations of an adapter that imports no framework, PATH.py or PATH.py:Class."""
     path, _, name = target.partition(":")
-    module = _load(Path(path))
+    module = worker.by_path(path)  # frameworks are imported once it is instantiated
     classes = [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
     read = [stated(cls.statement, f"{path}: the statement of {cls.__name__}") for cls in classes]
     return [_entry(statement, target, environment, device) for statement in read]
@@ -70,16 +69,6 @@ def from_target(target: str, environment: str = "user", device: str = "cpu") -> 
 def _entry(statement: Statement, target: str, environment: str, device: str) -> RosterEntry:
     identity = f"{statement.id}@{device}"
     return RosterEntry(identity, statement.on(device), environment, target, identity)
-
-
-def _load(path: Path) -> ModuleType:
-    """Import an adapter by path; adapters import their framework only when they are instantiated."""
-    spec = importlib.util.spec_from_file_location(f"_adapter_{path.stem}", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.executable) -> list[RosterEntry]:

@@ -252,14 +252,23 @@ def load(target, loaded={}):  # noqa: B006 - the default is the memory of what w
     """Return the implementation classes of an adapter, a file or a module by its dotted name: all, or that :Class."""
     place, _, name = target.partition(":")
     if place not in loaded:
-        loaded[place] = _by_path(place) if place.endswith(".py") else _by_name(place)
+        loaded[place] = by_path(place) if place.endswith(".py") else _by_name(place)
     return [getattr(loaded[place], name)] if name else list(loaded[place].IMPLEMENTATIONS)
 
 
-def _by_path(path):
-    spec = importlib.util.spec_from_file_location("adapter_" + os.path.basename(path)[:-3], path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def by_path(path):
+    """Return an adapter's module. While it is read, and only then, `from . import other` finds what stands beside it.
+
+    So two adapters of one name, from two folders, never get each other's neighbours.
+    """
+    name, beside = "adapter_" + os.path.basename(path)[:-3], [os.path.dirname(os.path.abspath(path))]
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=beside)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        for known in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
+            del sys.modules[known]
     return module
 
 
@@ -400,7 +409,7 @@ def answer(implementation, identity, request, fields, tensors):
     return encode({"reply": json.dumps(reply)}, arrays)
 
 
-asked = _by_path(os.path.join(_HERE, "asked.py"))
+asked = by_path(os.path.join(_HERE, "asked.py"))
 
 
 def replies(body, ready):

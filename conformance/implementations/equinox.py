@@ -4,27 +4,15 @@ https://docs.kidger.site/equinox/api/nn/normalisation/#equinox.nn.BatchNorm
 """
 
 import functools
-import importlib.util
-import pathlib
 import warnings
+
+from . import jax as common
 
 _EQUINOX = "https://docs.kidger.site/equinox/api/nn/normalisation/#equinox.nn.BatchNorm"
 
 
-def _sibling(name):
-    """Return the adapter of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location("adapter_%s_for_equinox" % name, str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_JAX = _sibling("jax")
-
-
 _ONE_DTYPE = {
-    "when": {"dtype": _JAX.HALF, "statistics": ["float32"], "mode": ["train"]},
+    "when": {"dtype": common.HALF, "statistics": ["float32"], "mode": ["train"]},
     "error": ["TypeError"],
     "cite": "https://docs.jax.dev/en/latest/_autosummary/jax.lax.select.html: the cases, which are the batch's "
     "statistics and the running ones, must have the same dtype",
@@ -34,12 +22,12 @@ _ONE_DTYPE = {
 def _equinox(kind, cite, **semantics):
     identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
     supports = {"channel": ["second"], "affine": ["both", "none"], "begun": [False, True]}
-    made = _JAX.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
-    made["rules"] += _JAX.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
+    made = common.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
+    made["rules"] += common.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
     return dict(made, refusals=[_ONE_DTYPE] if kind == "ema" else [])
 
 
-class EquinoxEma(_JAX.Jitted):
+class EquinoxEma(common.Jitted):
     """`equinox.nn.BatchNorm(mode="ema")`, the examples under `jax.vmap`."""
 
     package, kind, counting = "equinox", "ema", "ema_first_time_index"
@@ -84,7 +72,7 @@ class EquinoxEma(_JAX.Jitted):
     def initial(self, case):
         """Return the layer's own parameters, and the State."""
         layer, state = self.made(case, True)()
-        parameters = _JAX.present(dgamma=layer.weight, dbeta=layer.bias)
+        parameters = common.present(dgamma=layer.weight, dbeta=layer.bias)
         self.index = getattr(layer, self.kind + "_state_index")
         own = zip((case.mean, case.variance), state.get(self.index))
         state = state.set(self.index, tuple(b if a is None else a for a, b in own))
@@ -114,4 +102,4 @@ class EquinoxBatch(EquinoxEma):
         return self.jax.numpy.array(batches)
 
 
-IMPLEMENTATIONS = [EquinoxEma, EquinoxBatch, _JAX.eager(EquinoxEma), _JAX.eager(EquinoxBatch)]
+IMPLEMENTATIONS = [EquinoxEma, EquinoxBatch, common.eager(EquinoxEma), common.eager(EquinoxBatch)]

@@ -5,10 +5,10 @@ https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/normalization.ht
 """
 
 import functools
-import importlib.util
-import pathlib
 
 import numpy as np
+
+from . import jax as common
 
 _LINEN = "https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm"
 _NNX = "https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/normalization.html#flax.nnx.BatchNorm"
@@ -16,17 +16,7 @@ _STATS = "flax/linen/normalization.py, _compute_stats and _normalize"
 _WHERE = {"mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
 
 
-def _sibling(name):
-    """Return the adapter of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location("adapter_%s_for_flax" % name, str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_JAX = _sibling("jax")
-_SUPPORTS = dict(_JAX.MASKS, misplaced=[False, True], mixed=[False, True])
+_SUPPORTS = dict(common.MASKS, misplaced=[False, True], mixed=[False, True])
 _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: of float32 and float64 the result is float64"
 
 
@@ -34,8 +24,8 @@ _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: of float32 and
 
 
 def _linen(variant, cite, **numerics):
-    made = _JAX.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, _SUPPORTS, _WHERE, **numerics)
-    halves = {"dtype": _JAX.HALF, "mode": ["train"], "output": ["dx"]}
+    made = common.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, _SUPPORTS, _WHERE, **numerics)
+    halves = {"dtype": common.HALF, "mode": ["train"], "output": ["dx"]}
     cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
     made["rules"].append({"when": halves, "numerics": {"accumulate": "input", "widened": "all"}, "cite": cite})
     made["rules"].append(_float32_statistics("flax/linen/normalization.py: batch_stats are float32"))
@@ -46,9 +36,9 @@ def _linen(variant, cite, **numerics):
 
 
 def _native_half():
-    cite = _LINEN + ": force_float32_reductions; " + _JAX.WIDENED
+    cite = _LINEN + ": force_float32_reductions; " + common.WIDENED
     made = _linen("+native_half+jit", cite, variance="fast", clamped=True, accumulate="input", widened="statistics")
-    supports = {"dtype": _JAX.HALF, "differentiation": _JAX.ONCE}
+    supports = {"dtype": common.HALF, "differentiation": common.ONCE}
     lacks = dict(
         made["lacks"], **dict.fromkeys(("forward", "second order", "mask"), "no case of a half input asks for it")
     )
@@ -57,7 +47,7 @@ def _native_half():
 
 def _float32_statistics(cite):
     """Return the rule that statistics of half precision are kept in float32."""
-    when = {"statistics": _JAX.HALF, "output": ["moving_mean"]}
+    when = {"statistics": common.HALF, "output": ["moving_mean"]}
     return {"when": when, "numerics": {"stored": "float32"}, "cite": cite}
 
 
@@ -71,7 +61,7 @@ def _at_least_float32(array):
     return array.astype(np.promote_types(array.dtype, np.float32))
 
 
-class Linen(_JAX.Jitted):
+class Linen(common.Jitted):
     """`flax.linen.BatchNorm` as it comes: the variance as E[x²] - E[x]², kept at 0 or above."""
 
     package = "flax.linen"
@@ -83,7 +73,7 @@ class Linen(_JAX.Jitted):
         return functools.partial(
             self.library.BatchNorm,
             use_running_average=not training,
-            axis=_JAX.axis(case),
+            axis=common.axis(case),
             momentum=case.native["momentum"],
             dtype=case.dtypes["x"],
             param_dtype=case.dtypes["parameters"],
@@ -98,7 +88,7 @@ class Linen(_JAX.Jitted):
         module = self.module(case, training)
 
         def call(parameters, state, x, epsilon, mask=None):
-            named = _JAX.present(scale=parameters.get("dgamma"), bias=parameters.get("dbeta"))
+            named = common.present(scale=parameters.get("dgamma"), bias=parameters.get("dbeta"))
             variables = {"params": named, "batch_stats": state}
             y, new = module(epsilon=epsilon).apply(variables, x, mask=mask, mutable=["batch_stats"])
             return y, new["batch_stats"]
@@ -107,13 +97,13 @@ class Linen(_JAX.Jitted):
 
     def initial(self, case):
         """Return the layer's own parameters, and the batch_stats collection."""
-        given, own = _JAX.present(mean=case.mean, var=case.variance), {}
-        if _JAX.begins(case):
+        given, own = common.present(mean=case.mean, var=case.variance), {}
+        if common.begins(case):
             own = self.module(case, True)().init(self.jax.random.key(0), case.steps[0].x)
         named, state = own.get("params", {}), dict(own.get("batch_stats", {}), **given)
         kept = _at_least_float32 if self.forced else np.asarray
         state = {name: kept(array).reshape(case.kept) for name, array in state.items()}
-        return _JAX.present(dgamma=named.get("scale"), dbeta=named.get("bias")), state
+        return common.present(dgamma=named.get("scale"), dbeta=named.get("bias")), state
 
     def moving(self, state):
         """Return the moving mean and variance."""
@@ -139,8 +129,8 @@ class LinenNativeHalf(Linen):
 
 def _nnx(variant, cite, **numerics):
     supports = dict(_SUPPORTS, several_axes=[False])
-    made = _JAX.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, _WHERE, **numerics)
-    halves = {"dtype": _JAX.HALF, "output": ["y", "dx", "dgamma", "dbeta"]}
+    made = common.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, _WHERE, **numerics)
+    halves = {"dtype": common.HALF, "output": ["y", "dx", "dgamma", "dbeta"]}
     cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
     numerics = {"accumulate": "input", "widened": "statistics"}
     made["rules"].append({"when": halves, "numerics": numerics, "cite": cite})
@@ -154,7 +144,7 @@ def _features(case):
     return case.shape[case.axis[0] % case.rank] if case.shape else 1
 
 
-class Nnx(_JAX.Jitted):
+class Nnx(common.Jitted):
     """`flax.nnx.BatchNorm` as it comes: the variance as E[x²] - E[x]², kept at 0 or above."""
 
     package = "flax.nnx"
@@ -167,7 +157,7 @@ class Nnx(_JAX.Jitted):
         """Return a module."""
         return self.library.BatchNorm(
             _features(case),
-            axis=_JAX.axis(case),
+            axis=common.axis(case),
             momentum=case.native["momentum"],
             dtype=case.dtypes["x"],
             param_dtype=case.dtypes["parameters"],
@@ -193,10 +183,10 @@ class Nnx(_JAX.Jitted):
 
     def initial(self, case):
         """Return the layer's own parameters, and the moving statistics."""
-        parameters, state = {}, _JAX.present(mean=case.mean, var=case.variance)
-        if _JAX.begins(case):
+        parameters, state = {}, common.present(mean=case.mean, var=case.variance)
+        if common.begins(case):
             module = self.module(case)
-            named = _JAX.present(dgamma=module.scale, dbeta=module.bias)
+            named = common.present(dgamma=module.scale, dbeta=module.bias)
             parameters = {name: variable.get_value() for name, variable in named.items()}
             state = dict({"mean": module.mean.get_value(), "var": module.var.get_value()}, **state)
         return parameters, {name: _at_least_float32(array) for name, array in state.items()}
@@ -213,4 +203,4 @@ class NnxTwoPass(Nnx):
     fast = False
 
 
-IMPLEMENTATIONS = [Linen, LinenTwoPass, LinenNativeHalf, Nnx, NnxTwoPass, _JAX.eager(Linen), _JAX.eager(Nnx)]
+IMPLEMENTATIONS = [Linen, LinenTwoPass, LinenNativeHalf, Nnx, NnxTwoPass, common.eager(Linen), common.eager(Nnx)]

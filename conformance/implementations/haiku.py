@@ -3,24 +3,11 @@
 https://dm-haiku.readthedocs.io/en/latest/api.html#batchnorm
 """
 
-import importlib.util
-import pathlib
-
 import numpy as np
 
+from . import jax as common
+
 _HAIKU = "https://dm-haiku.readthedocs.io/en/latest/api.html#batchnorm"
-
-
-def _sibling(name):
-    """Return the adapter of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location("adapter_%s_for_haiku" % name, str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_JAX = _sibling("jax")
 
 
 _NO_INIT = {
@@ -38,14 +25,14 @@ _RERANKED = {
 _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: the result is of the wider dtype"
 _AVERAGES = ("moving_mean", "moving_variance")
 _PROMOTED = [({"parameters": ["float64"], "affine": ["both", "scale", "center"]}, "y", "float64")]
-_PROMOTED += [({"dtype": ["float32"], "statistics": _JAX.HALF}, output, "float32") for output in _AVERAGES]
+_PROMOTED += [({"dtype": ["float32"], "statistics": common.HALF}, output, "float32") for output in _AVERAGES]
 _PROMOTED += [
-    ({"dtype": ["float64"], "statistics": ["float32"] + _JAX.HALF}, output, "float64") for output in _AVERAGES
+    ({"dtype": ["float64"], "statistics": ["float32"] + common.HALF}, output, "float64") for output in _AVERAGES
 ]
 
 
 def _statement():
-    made = _JAX.stated(
+    made = common.stated(
         "haiku.BatchNorm+jit",
         _HAIKU,
         "reduced",
@@ -54,9 +41,9 @@ def _statement():
         {"average": "zero_debiased", "initial_variance": 0.0},
         variance="fast",
     )
-    made["rules"] += _JAX.halves(
+    made["rules"] += common.halves(
         "haiku/_src/batch_norm.py: jnp.mean of x in its own dtype, which averages are cast to too; only scale and "
-        "offset widen y; " + _JAX.WIDENED,
+        "offset widen y; " + common.WIDENED,
         widened="statistics",
     )[:-1]
     made["rules"] += [
@@ -66,7 +53,7 @@ def _statement():
     return dict(made, refusals=[_NO_INIT, _RERANKED], accepts=[{"rank": [0]}])  # of no axes it averages over none
 
 
-class Haiku(_JAX.Jitted):
+class Haiku(common.Jitted):
     """`haiku.BatchNorm`; its moving statistics are the `hidden` of its two ExponentialMovingAverage."""
 
     package = "haiku"
@@ -74,7 +61,7 @@ class Haiku(_JAX.Jitted):
 
     def shape(self, case):
         """Return the shape in which the library keeps parameters and statistics."""
-        return _JAX.full(case)
+        return common.full(case)
 
     def transformed(self, case, training):
         """Return the layer as a pair of pure functions of x and epsilon."""
@@ -91,28 +78,28 @@ class Haiku(_JAX.Jitted):
         transformed = self.transformed(case, training)
 
         def call(parameters, state, x, epsilon):
-            named = _JAX.present(scale=parameters.get("dgamma"), offset=parameters.get("dbeta"))
+            named = common.present(scale=parameters.get("dgamma"), offset=parameters.get("dbeta"))
             return transformed.apply({"layer": named}, state, None, x, epsilon)
 
         return call
 
     def initial(self, case):
         """Return what init gives; statistics of the case become hidden, and average as its batches make it."""
-        own, state, given = {}, {}, _JAX.present(mean=case.mean, var=case.variance)
-        if _JAX.begins(case):
+        own, state, given = {}, {}, common.present(mean=case.mean, var=case.variance)
+        if common.begins(case):
             training = case.actions["init_mode"] == "train"
             own, state = self.transformed(case, training).init(None, case.steps[0].x, case.native["epsilon"])
             own, state = own.get("layer", {}), dict(state)
         for name, array in given.items():
-            hidden = array.reshape(_JAX.full(case))
+            hidden = array.reshape(common.full(case))
             weight = hidden.dtype.type(1 - case.native["momentum"] ** case.batches if case.batches else 1)
             counter = np.array(case.batches, np.int32)
             state["layer/~/%s_ema" % name] = {"hidden": hidden, "average": hidden / weight, "counter": counter}
-        return _JAX.present(dgamma=own.get("scale"), dbeta=own.get("offset")), state
+        return common.present(dgamma=own.get("scale"), dbeta=own.get("offset")), state
 
     def moving(self, state):
         """Return the moving mean and variance."""
         return [state["layer/~/%s_ema" % name]["hidden"] for name in ("mean", "var")]
 
 
-IMPLEMENTATIONS = [Haiku, _JAX.eager(Haiku)]
+IMPLEMENTATIONS = [Haiku, common.eager(Haiku)]

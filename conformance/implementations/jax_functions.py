@@ -4,11 +4,11 @@ https://docs.jax.dev/en/latest/_autosummary/jax.nn.standardize.html
 https://docs.jax.dev/en/latest/jax.example_libraries.stax.html
 """
 
-import importlib.util
 import inspect
-import pathlib
 
 import numpy as np
+
+from . import jax as common
 
 _DOCS = "https://docs.jax.dev/en/latest/"
 _STANDARDIZE = _DOCS + "_autosummary/jax.nn.standardize.html"
@@ -16,28 +16,16 @@ _STAX = _DOCS + "jax.example_libraries.stax.html"
 _SOURCE = "https://github.com/jax-ml/jax/blob/jax-v0.10.2/jax/"
 
 
-def _sibling(name):
-    """Return the adapter of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location("adapter_%s_for_functions" % name, str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_JAX = _sibling("jax")
-
-
 def _statement(identity, page, cite, modes, supports=(), **numerics):
     semantics = {"average": "none", "mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
-    made = _JAX.stated(identity, page, "reduced", cite, dict(supports, reranked=[False]), semantics, **numerics)
-    made["rules"] += _JAX.halves(_SOURCE + "_src/nn/functions.py: jnp.mean of x in its own dtype")
+    made = common.stated(identity, page, "reduced", cite, dict(supports, reranked=[False]), semantics, **numerics)
+    made["rules"] += common.halves(_SOURCE + "_src/nn/functions.py: jnp.mean of x in its own dtype")
     if "infer" not in modes:
         made["lacks"]["infer"] = "it has no inference: it always normalizes by the batch"
-    return dict(made, packages=["jax", "jaxlib"], outputs=_JAX.GRADIENTS + _JAX.TANGENTS, modes=modes)
+    return dict(made, packages=["jax", "jaxlib"], outputs=common.GRADIENTS + common.TANGENTS, modes=modes)
 
 
-class Standardize(_JAX.Jitted):
+class Standardize(common.Jitted):
     """`jax.nn.standardize` with its default algorithm; inference by the case's own statistics."""
 
     package = "jax.nn"
@@ -46,7 +34,7 @@ class Standardize(_JAX.Jitted):
         _STANDARDIZE,
         _STANDARDIZE + ': algorithm="fast"; clipped to 0 in ' + _SOURCE + "_src/nn/functions.py",
         ["train", "infer"],
-        _JAX.MASKS,
+        common.MASKS,
         variance="fast",
         clamped=True,
     )
@@ -54,7 +42,7 @@ class Standardize(_JAX.Jitted):
 
     def shape(self, case):
         """Return the shape that broadcasts against x."""
-        return _JAX.full(case)
+        return common.full(case)
 
     def layer(self, case, training):
         """Return the function to jit."""
@@ -69,9 +57,9 @@ class Standardize(_JAX.Jitted):
 
     def initial(self, case):
         """Return neutral parameters, and the statistics for inference."""
-        one = np.ones(_JAX.full(case), case.dtypes["statistics"])
+        one = np.ones(common.full(case), case.dtypes["statistics"])
         mean, variance = 0 * one if case.mean is None else case.mean, one if case.variance is None else case.variance
-        named = _JAX.present(dgamma=case.neutral("gamma"), dbeta=case.neutral("beta"))
+        named = common.present(dgamma=case.neutral("gamma"), dbeta=case.neutral("beta"))
         parameters = {name: array.reshape(self.shape(case)) for name, array in named.items()}
         return parameters, (mean.reshape(one.shape), variance.reshape(one.shape))
 
@@ -88,7 +76,7 @@ class StandardizeTwoPass(Standardize):
         _STANDARDIZE,
         _STANDARDIZE + ': algorithm="stable"',
         ["train", "infer"],
-        _JAX.MASKS,
+        common.MASKS,
         variance="two_pass",
     )
     chosen = (("algorithm", "stable"),)
@@ -128,4 +116,4 @@ class Stax(Standardize):
 
 
 IMPLEMENTATIONS = [Standardize, StandardizeTwoPass, Stax]
-IMPLEMENTATIONS += [_JAX.eager(cls) for cls in (Standardize, Stax)]
+IMPLEMENTATIONS += [common.eager(cls) for cls in (Standardize, Stax)]

@@ -5,23 +5,13 @@ https://keras.io/api/layers/normalization_layers/batch_normalization/
 """
 
 import functools
-import importlib.util
+import importlib
 import os
-import pathlib
 
 import numpy as np
 
+from . import tensorflow_common as common
 
-def _sibling(name):
-    """Return the module of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location(name + "_for_keras", str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-COMMON = _sibling("tensorflow_common")
 _DOCS = "https://keras.io/api/layers/normalization_layers/batch_normalization/"
 _OPS = "https://keras.io/api/ops/nn/#batchnormalization-function"
 _SOURCE = "https://github.com/keras-team/keras/blob/v3.15.1/keras/src/"
@@ -68,10 +58,10 @@ def layer(backend, **more):
             "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
             "flag": ["bool", "int", "numpy"] if backend != "jax" else ["bool"],
             "toggled": [False, True] if backend != "jax" else [False],
-            "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],
+            "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
-        "outputs": ["y"] + COMMON.DERIVATIVES * (backend != "numpy") + COMMON.STATE,
-        "lacks": dict(COMMON.without(*COMMON.LACKS[2:]), **_ungraded(backend)),
+        "outputs": ["y"] + common.DERIVATIVES * (backend != "numpy") + common.STATE,
+        "lacks": dict(common.without(*common.LACKS[2:]), **_ungraded(backend)),
         "rules": [
             {
                 "semantics": {"stored_variance": "biased", "frozen": "infer", "reversed_clipping": "refused"},
@@ -80,9 +70,9 @@ def layer(backend, **more):
             _MASKED,
             {"numerics": _NUMERICS[backend], "cite": _NN % backend},
             _MASKED_TWICE,
-            COMMON.CUDA,
+            common.CUDA,
         ],
-        "refusals": [COMMON.another_rank(_LAYER + ", build: InputSpec(ndim=len(input_shape))")],
+        "refusals": [common.another_rank(_LAYER + ", build: InputSpec(ndim=len(input_shape))")],
     }
     return dict(statement, **more)
 
@@ -103,17 +93,17 @@ def functions(backend, **more):
             "reranked": [False],
             "cumulative": [False, True],
             "updates": [True, False],
-            "differentiation": COMMON.DIFFERENTIATION[: 2 if backend == "numpy" else None],
+            "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
-        "outputs": ["y"] + COMMON.DERIVATIVES * (backend != "numpy") + ["mean", "variance"],
-        "lacks": dict(COMMON.without(*COMMON.LACKS), **_ungraded(backend)),
+        "outputs": ["y"] + common.DERIVATIVES * (backend != "numpy") + ["mean", "variance"],
+        "lacks": dict(common.without(*common.LACKS), **_ungraded(backend)),
         "rules": [
             {
                 "semantics": {"average": "none", "frozen": "train"},
                 "numerics": _NUMERICS[backend],
                 "cite": _NN % backend,
             },
-            COMMON.CUDA,
+            common.CUDA,
         ],
     }
     return dict(statement, **more)
@@ -154,13 +144,13 @@ class _Layer(_Keras):
         make = functools.partial(self.keras.layers.BatchNormalization, **arguments(case))
         layer = make()
         layer.build(case.steps[0].x.shape)
-        for name, array in COMMON.initial(case).items():
+        for name, array in common.initial(case).items():
             getattr(layer, name).assign(array)
-        return COMMON.round_trip(case, layer, make)
+        return common.round_trip(case, layer, make)
 
     def run(self, case):
         """Yield the outputs of each step; gradients of a frozen layer's variables too."""
-        layer, names = self.build(case), COMMON.STATE[: 5 if case.spec["renorm"] else 2]
+        layer, names = self.build(case), common.STATE[: 5 if case.spec["renorm"] else 2]
         gamma, beta = [None if v is None else v.value for v in (layer.gamma, layer.beta)]
         for step in case.steps:
             if case.spec["trainable"] and layer.trainable != step.trainable:
@@ -223,11 +213,11 @@ class _TensorFlow(object):
 
     def prepare(self, device):
         """Import TensorFlow."""
-        self.tf = COMMON.tensorflow(device)
+        self.tf = common.tensorflow(device)
 
     def derived(self, call, sources, *asked):
         """Return the call's outputs and the derivatives."""
-        return COMMON.differentiated(self.tf, lambda: call(sources["dx"]), sources, *asked)
+        return common.differentiated(self.tf, lambda: call(sources["dx"]), sources, *asked)
 
 
 class _Torch(object):

@@ -6,23 +6,14 @@ https://keras.io/api/layers/normalization_layers/batch_normalization/
 """
 
 import contextlib
-import importlib.util
+import importlib
 import os
-import pathlib
 
 import numpy as np
 
+from . import keras as eager
+from . import tensorflow_common as common
 
-def _sibling(name):
-    """Return the module of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location(name + "_for_keras_jax", str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_KERAS = _sibling("keras")
 _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never lets go of one
 _JITTED = {"packages": ["keras", "jax", "jaxlib"], "compiled": True}
 
@@ -67,7 +58,7 @@ class _Jitted(object):
 
     def initial(self, case):
         """Return gamma and beta by the names of their gradients, and the first state."""
-        given, one = _KERAS.COMMON.initial(case), np.ones(case.kept, case.dtypes["statistics"])
+        given, one = common.initial(case), np.ones(case.kept, case.dtypes["statistics"])
         named = (("dgamma", case.neutral("gamma")), ("dbeta", case.neutral("beta")))
         parameters = {name: array for name, array in named if array is not None}
         return parameters, [given.get("moving_mean", 0 * one), given.get("moving_variance", one)]
@@ -133,11 +124,11 @@ def _reverse_again(jax, function, sources, tangent):
 class Layer(_Jitted):
     """`keras.layers.BatchNormalization` by `stateless_call`."""
 
-    statement = _KERAS.layer("jax", id="keras.BatchNormalization+jax+jit", **_JITTED)
+    statement = eager.layer("jax", id="keras.BatchNormalization+jax+jit", **_JITTED)
 
     def initial(self, case):
         """Return gamma and beta, and the first state in the order in which the layer keeps it: the layer's own."""
-        layer, given = self.layer(case), _KERAS.COMMON.initial(case)
+        layer, given = self.layer(case), common.initial(case)
         start = {name: given.get(name, getattr(layer, name).value) for name in self.state(case)}
         own = (("dgamma", "gamma", layer.gamma), ("dbeta", "beta", layer.beta))
         parameters = {name: given.get(its, v.value) for name, its, v in own if v is not None}
@@ -145,11 +136,11 @@ class Layer(_Jitted):
 
     def state(self, case):
         """Return the names of what the layer keeps."""
-        return _KERAS.COMMON.STATE[: 5 if case.spec["renorm"] else 2]
+        return common.STATE[: 5 if case.spec["renorm"] else 2]
 
     def layer(self, case):
         """Return a layer that was built."""
-        layer = self.keras.layers.BatchNormalization(**_KERAS.arguments(case))
+        layer = self.keras.layers.BatchNormalization(**eager.arguments(case))
         layer.build(case.shape)
         return layer
 
@@ -163,7 +154,7 @@ class Layer(_Jitted):
             trainable, others = (parameters, state) if static.spec["trainable"] else ([], parameters + state)
             y, others = layer.stateless_call(trainable, others, sources["dx"], training=static.training, mask=mask)
             new = others[-len(state) :]
-            return dict(zip(_KERAS.COMMON.STATE, new), y=y), new
+            return dict(zip(common.STATE, new), y=y), new
 
         return call
 
@@ -171,7 +162,7 @@ class Layer(_Jitted):
 class Functions(_Jitted):
     """`keras.ops.moments` and `keras.ops.batch_normalization`; inference by the case's own statistics."""
 
-    statement = _KERAS.functions("jax", id="keras.ops.batch_normalization+jax+jit", **_JITTED)
+    statement = eager.functions("jax", id="keras.ops.batch_normalization+jax+jit", **_JITTED)
 
     def function(self, static):
         """Return the function to jit."""

@@ -3,22 +3,12 @@
 https://sonnet.readthedocs.io/en/latest/api.html#batchnorm
 """
 
-import importlib.util
-import pathlib
+import importlib
 
 import numpy as np
 
+from . import tensorflow_common as common
 
-def _sibling(name):
-    """Return the module of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location(name + "_for_sonnet", str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_COMMON = _sibling("tensorflow_common")
 _SOURCE = "https://github.com/google-deepmind/sonnet/blob/v2.0.2/sonnet/src/"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
 _FUSED = {"rank": [4], "channel": ["last"]}
@@ -35,10 +25,10 @@ _STATEMENT = {
         "dtype": ["float32", "float64"],
         "parameters": ["float32", "float64"],
         "statistics": ["float32", "float64"],
-        "differentiation": _COMMON.DIFFERENTIATION,
+        "differentiation": common.DIFFERENTIATION,
     },
-    "outputs": ["y", "moving_mean", "moving_variance"] + _COMMON.DERIVATIVES,
-    "lacks": _COMMON.without(*_COMMON.LACKS),
+    "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES,
+    "lacks": common.without(*common.LACKS),
     "rules": [
         {
             "semantics": {"average": "zero_debiased", "initial_variance": 0.0, "frozen": "train"},
@@ -52,10 +42,10 @@ _STATEMENT = {
             "numerics": {"affine": "direct"},
             "cite": _SOURCE + "batch_norm.py: _initialize; Bessel's correction in " + _KERNEL,
         },
-        _COMMON.CUDA,
+        common.CUDA,
     ],
     "refusals": [
-        _COMMON.another_rank(
+        common.another_rank(
             _SOURCE + "batch_norm.py: _initialize, once: the axes of the first input",
             "InvalidArgumentError",
             "ValueError",
@@ -76,7 +66,7 @@ class BatchNorm(object):
     statement = _STATEMENT
 
     def __init__(self, device):
-        self.tf = _COMMON.tensorflow(device)
+        self.tf = common.tensorflow(device)
         self.sonnet = importlib.import_module("sonnet")
 
     def build(self, case):
@@ -116,8 +106,8 @@ class BatchNorm(object):
         """Return y, and the derivatives that the step asks for."""
         x = self.tf.constant(step.x)
         sources = {"dx": x, "dgamma": layer.scale, "dbeta": layer.offset}
-        return _COMMON.differentiated(
-            self.tf, lambda: {"y": layer(x, is_training=step.training)}, sources, **_COMMON.asked(self.tf, step)
+        return common.differentiated(
+            self.tf, lambda: {"y": layer(x, is_training=step.training)}, sources, **common.asked(self.tf, step)
         )
 
 

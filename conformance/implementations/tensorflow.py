@@ -3,10 +3,9 @@
 https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3
 """
 
-import importlib.util
-import pathlib
-
 import numpy as np
+
+from . import tensorflow_common as common
 
 _DOCS = "https://www.tensorflow.org/api_docs/python/tf/"
 _SOURCE = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/"
@@ -14,16 +13,6 @@ _KERNEL = _SOURCE + "core/kernels/fused_batch_norm_op.cc"
 _EXPANDER = "https://github.com/openxla/xla/blob/main/xla/service/batchnorm_expander.cc"
 
 
-def _sibling(name):
-    """Return the module of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location(name + "_for_tensorflow", str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_COMMON = _sibling("tensorflow_common")
 _FORMATS = {(4, (1,)): "NCHW", (4, (3,)): "NHWC", (5, (1,)): "NCDHW", (5, (4,)): "NDHWC"}
 
 
@@ -40,10 +29,10 @@ def _fused(identity, outputs, *numerics):
             "dtype": ["float32", "float16", "bfloat16"],
             "parameters": ["float32"],
             "statistics": ["float32"],
-            "differentiation": _COMMON.DIFFERENTIATION,
+            "differentiation": common.DIFFERENTIATION,
         },
-        "outputs": ["y", "moving_mean", "moving_variance"] + _COMMON.DERIVATIVES + outputs,
-        "lacks": _COMMON.without(*_COMMON.LACKS),
+        "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES + outputs,
+        "lacks": common.without(*common.LACKS),
         "compiled": "+" in identity,
         "rules": [
             {
@@ -52,7 +41,7 @@ def _fused(identity, outputs, *numerics):
             }
         ]
         + list(numerics)
-        + [_COMMON.CUDA],
+        + [common.CUDA],
     }
 
 
@@ -68,7 +57,7 @@ class FusedBatchNormV3(object):
     statement = _fused("tf.raw_ops.FusedBatchNormV3", ["mean", "variance"], _CENTERED)
 
     def __init__(self, device):
-        self.tf = _COMMON.tensorflow(device)
+        self.tf = common.tensorflow(device)
 
     def run(self, case):
         """Yield the outputs of each step; on CPU the reserve spaces are the batch's mean and biased variance."""
@@ -80,7 +69,7 @@ class FusedBatchNormV3(object):
         attributes = {"epsilon": case.native["epsilon"], "exponential_avg_factor": case.native["momentum"]}
         for step in case.steps:
             attributes["data_format"] = _FORMATS[step.x.ndim, case.axis]
-            x, derivatives = self.tf.constant(step.x), _COMMON.asked(self.tf, step)
+            x, derivatives = self.tf.constant(step.x), common.asked(self.tf, step)
             out = self.call(derivatives, x, scale, offset, mean, variance, training=step.training, **attributes)
             if step.training:
                 mean, variance = out["moving_mean"], out["moving_variance"]
@@ -103,7 +92,7 @@ class FusedBatchNormV3(object):
             return dict(zip(names if training else names[:1], outputs))
 
         sources = {"dx": x, "dgamma": scale, "dbeta": offset}
-        return _COMMON.differentiated(self.tf, forward, sources, **derivatives)
+        return common.differentiated(self.tf, forward, sources, **derivatives)
 
     def op(self, **arguments):
         """Return y, the new moving statistics and the batch's."""
@@ -193,12 +182,12 @@ def _moments(variant):
             "statistics": ["float32", "float64"],
             "cumulative": [False, True],
             "updates": [True, False],
-            "differentiation": _COMMON.DIFFERENTIATION,
+            "differentiation": common.DIFFERENTIATION,
             "mask": [False, "full", "spread"],
             "reranked": [False],
         },
-        "outputs": ["y", "mean", "variance"] + _COMMON.DERIVATIVES,
-        "lacks": _COMMON.without(*_COMMON.LACKS[1:]),
+        "outputs": ["y", "mean", "variance"] + common.DERIVATIVES,
+        "lacks": common.without(*common.LACKS[1:]),
         "compiled": bool(variant),
         "rules": [
             {
@@ -206,7 +195,7 @@ def _moments(variant):
                 "numerics": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
                 "cite": _SOURCE + "python/ops/nn_impl.py: moments, weighted_moments (of a mask), batch_normalization",
             },
-            _COMMON.CUDA,
+            common.CUDA,
         ],
     }
 
@@ -217,7 +206,7 @@ class Moments(object):
     statement = _moments("")
 
     def __init__(self, device):
-        self.tf = _COMMON.tensorflow(device)
+        self.tf = common.tensorflow(device)
 
     def run(self, case):
         """Yield the outputs of each step; what the case keeps has the averaged axes too, with size 1."""
@@ -229,7 +218,7 @@ class Moments(object):
         given.setdefault("variance", self.tf.ones(spread, case.dtypes["statistics"]))
         epsilon = self.tf.constant(case.native["epsilon"], case.dtypes["x"])
         for step in case.steps:
-            x, derivatives = self.tf.constant(step.x), _COMMON.asked(self.tf, step)
+            x, derivatives = self.tf.constant(step.x), common.asked(self.tf, step)
             weights = None if step.mask is None else self.tf.constant(step.mask, x.dtype)
             out = self.call(derivatives, x, weights, given, epsilon, tuple(case.native["axis"]), step.training)
             whole = ["y", "dx", "y_tangent", "dx_tangent"] if len(case.axis) == 1 else list(out)
@@ -247,7 +236,7 @@ class Moments(object):
 
         named = (("dx", x), ("dgamma", gamma), ("dbeta", beta))
         sources = {name: tensor for name, tensor in named if tensor is not None}
-        return _COMMON.differentiated(self.tf, forward, sources, **derivatives)
+        return common.differentiated(self.tf, forward, sources, **derivatives)
 
     def moments(self, x, axes, weights):
         """Return the batch's statistics."""

@@ -1,6 +1,6 @@
 """What the adapters of TensorFlow share: its import, the arguments of its layers, derivatives.
 
-Loaded by path; no implementation is in here.
+No implementation is in here.
 https://www.tensorflow.org/guide/advanced_autodiff
 https://www.tensorflow.org/api_docs/python/tf/autodiff/ForwardAccumulator
 """

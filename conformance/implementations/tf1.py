@@ -9,21 +9,11 @@ https://github.com/tensorflow/docs/blob/r1.15/site/en/api_docs/python/tf/layers/
 
 import collections
 import contextlib
-import importlib.util
-import pathlib
+import importlib
 import re
 
+from . import tensorflow_common as common
 
-def _sibling(name):
-    """Return the module of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location(name + "_for_tf1", str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_COMMON = _sibling("tensorflow_common")
 _SHARED = ("layout", "batches", "shape", "flag")  # what calls of one layer may differ in
 _FED = ("layout", "batches", "update", "trainable", "forward", "forward_twice", "third")  # or nothing depends on it
 _KEPT = 32  # layers with an open session; a graph weighs about a megabyte
@@ -66,11 +56,11 @@ def _statement(version, variant, rules, refusals, accepts=()):
             "misplaced": [False, True],
             "differentiation": ["none", "reverse", "reverse_over_reverse"],
         },
-        "outputs": _COMPUTED + [name for name in _COMMON.STATE if version == "1.15" or name != "moving_stddev"],
+        "outputs": _COMPUTED + [name for name in common.STATE if version == "1.15" or name != "moving_stddev"],
         "rules": [plain, _half(layer)] + rules,
-        "refusals": [_COMMON.unknown_axis(layer)] + refusals,  # build comes first
+        "refusals": [common.unknown_axis(layer)] + refusals,  # build comes first
         "accepts": list(accepts),
-        "lacks": dict(_COMMON.without("mask"), forward=_COMMON.NO_FORWARD),
+        "lacks": dict(common.without("mask"), forward=common.NO_FORWARD),
         "compiled": True,
         "signatures": 12,
     }
@@ -146,11 +136,11 @@ class Function(object):
 
     def arguments(self, case):
         """Return the function's arguments, but for the input, `training` and `adjustment`."""
-        return dict(_COMMON.arguments(case), fused=self.fused)
+        return dict(common.arguments(case), fused=self.fused)
 
     def initial(self, case):
         """Return the variables' first values by name."""
-        return _COMMON.initial(case)
+        return common.initial(case)
 
 
 @contextlib.contextmanager
@@ -215,7 +205,7 @@ class Layer(object):
         variables = self.variables()
         named = (("dx", fed["x"]), ("dgamma", variables.get("gamma")), ("dbeta", variables.get("beta")))
         sources = collections.OrderedDict((name, source) for name, source in named if source is not None)
-        return _COMMON.graph_gradients(self.tf, y, sources, fed["dy"], fed.get("tangent"))
+        return common.graph_gradients(self.tf, y, sources, fed["dy"], fed.get("tangent"))
 
     def variables(self):
         """Return the variables by name."""
@@ -231,7 +221,7 @@ class Layer(object):
         """Return the outputs of a step and the state after it; only a training step runs update ops, see tf-1.15.md."""
         fed, asked, updates = call
         values = {"x": step.x, "dy": step.dy, "tangent": step.tangent, "training": step.training}
-        values.update(zip(("scale", "bias"), step.adjustment or _COMMON.adjusted(case) or ()))
+        values.update(zip(("scale", "bias"), step.adjustment or common.adjusted(case) or ()))
         feed = {placeholder: values[name] for name, placeholder in fed.items()}
         try:
             out, _ = self.session.run([asked, updates if step.update and step.training else []], feed)
@@ -290,7 +280,7 @@ class Version17(Function):
 
     def initial(self, case):
         """Return the variables' first values by name; those of renorm are all 0."""
-        return {name: array for name, array in _COMMON.initial(case).items() if name not in _COMMON.STATE[2:]}
+        return {name: array for name, array in common.initial(case).items() if name not in common.STATE[2:]}
 
 
 def _tensorflow(device, version):

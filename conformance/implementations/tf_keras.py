@@ -4,22 +4,12 @@ https://github.com/keras-team/tf-keras
 """
 
 import functools
-import importlib.util
-import pathlib
+import importlib
 
 import numpy as np
 
+from . import tensorflow_common as common
 
-def _sibling(name):
-    """Return the module of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location(name + "_for_tf_keras", str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_COMMON = _sibling("tensorflow_common")
 _FOLDER = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/layers/normalization/"
 _SOURCE = _FOLDER + "batch_normalization.py"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
@@ -69,11 +59,11 @@ def _statement(variant, *rules, **more):
             "round_trip": ["none", "config", "state"],
             "flag": ["bool", "int", "numpy"],
             "toggled": [False, True],
-            "differentiation": _COMMON.DIFFERENTIATION,
+            "differentiation": common.DIFFERENTIATION,
         },
-        "outputs": ["y"] + _COMMON.STATE + _COMMON.DERIVATIVES,
-        "rules": [plain] + list(rules) + [_COMMON.CUDA],
-        "refusals": [_COMMON.another_rank(_SOURCE + ": build, InputSpec(ndim=rank)")],
+        "outputs": ["y"] + common.STATE + common.DERIVATIVES,
+        "rules": [plain] + list(rules) + [common.CUDA],
+        "refusals": [common.another_rank(_SOURCE + ": build, InputSpec(ndim=rank)")],
     }
     statement.update(more)
     return statement
@@ -86,7 +76,7 @@ class BatchNormalization(object):
     chosen = ()
 
     def __init__(self, device):
-        self.tf = _COMMON.tensorflow(device)
+        self.tf = common.tensorflow(device)
         self.keras = importlib.import_module("tf_keras")
 
     def layer(self):
@@ -95,26 +85,26 @@ class BatchNormalization(object):
 
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
-        arguments = dict(_COMMON.arguments(case), dtype=case.dtypes["x"], name="layer", **dict(self.chosen))
-        if _COMMON.adjusted(case):
+        arguments = dict(common.arguments(case), dtype=case.dtypes["x"], name="layer", **dict(self.chosen))
+        if common.adjusted(case):
             arguments["adjustment"] = lambda _shape: self.adjustment
         make = functools.partial(self.layer(), **arguments)
         layer = make()
         layer.build(case.steps[0].x.shape)
-        for name, array in _COMMON.initial(case).items():
+        for name, array in common.initial(case).items():
             getattr(layer, name).assign(array)
-        return _COMMON.round_trip(case, layer, make)
+        return common.round_trip(case, layer, make)
 
     def run(self, case):
         """Yield the outputs of each step."""
         layer = self.build(case)
-        call, state = self.prepared(layer), _COMMON.STATE[: 5 if case.spec["renorm"] else 2]
+        call, state = self.prepared(layer), common.STATE[: 5 if case.spec["renorm"] else 2]
         for step in case.steps:
             if case.spec["trainable"] and layer.trainable != step.trainable:
                 layer.trainable = step.trainable
-            named = (("x", step.x), ("mask", step.mask), ("adjustment", step.adjustment or _COMMON.adjusted(case)))
+            named = (("x", step.x), ("mask", step.mask), ("adjustment", step.adjustment or common.adjusted(case)))
             tensors = {name: self.tf.nest.map_structure(self.tf.constant, a) for name, a in named if a is not None}
-            out = call(_COMMON.asked(self.tf, step), self.flag(step), **tensors)
+            out = call(common.asked(self.tf, step), self.flag(step), **tensors)
             out.update((name, getattr(layer, name)) for name in state)
             yield {name: np.array(tensor) for name, tensor in out.items()}
 
@@ -131,7 +121,7 @@ class BatchNormalization(object):
         self.adjustment = adjustment
         named = (("dx", x), ("dgamma", layer.gamma), ("dbeta", layer.beta))
         sources = {name: source for name, source in named if source is not None}
-        return _COMMON.differentiated(
+        return common.differentiated(
             self.tf, lambda: {"y": layer(x, training=training, mask=mask)}, sources, **derivatives
         )
 

@@ -5,20 +5,11 @@ https://www.tensorflow.org/api_docs/python/tf/compat/v1/layers/batch_normalizati
 """
 
 import collections
-import importlib.util
-import pathlib
+import importlib
 
+from . import tensorflow_common as common
+from . import tf1
 
-def _sibling(name):
-    """Return the module of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location(name + "_for_tf_layers", str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_COMMON, _TF1 = _sibling("tensorflow_common"), _sibling("tf1")
 _SOURCE = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/"
 _LAYER = _SOURCE + "layers/normalization/batch_normalization.py"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
@@ -45,10 +36,10 @@ def _statement(variant):
             "misplaced": [False, True],
             "differentiation": ["none", "reverse", "reverse_over_reverse"],
         },
-        "outputs": ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"] + _COMMON.STATE,
-        "lacks": dict(_COMMON.without("mask"), forward=_COMMON.NO_FORWARD),
+        "outputs": ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"] + common.STATE,
+        "lacks": dict(common.without("mask"), forward=common.NO_FORWARD),
         "compiled": True,
-        "refusals": [_COMMON.unknown_axis(_LAYER)],
+        "refusals": [common.unknown_axis(_LAYER)],
         "rules": [
             {
                 "semantics": {
@@ -74,19 +65,19 @@ def _statement(variant):
                 "numerics": {"affine": "direct"},
                 "cite": _LAYER + ": build and _fused_can_be_used; Bessel's correction in " + _KERNEL,
             },
-            _COMMON.CUDA,
+            common.CUDA,
         ],
     }
 
 
-class Placeholder(_TF1.Function):
+class Placeholder(tf1.Function):
     """The function with `training` as a placeholder: one call serves both modes."""
 
     flag = "placeholder"
     statement = _statement("")
 
     def __init__(self, device):
-        tf = _COMMON.tensorflow(device)
+        tf = common.tensorflow(device)
         importlib.import_module("tf_keras")  # says that it is missing; TensorFlow would say that "Keras" is
         self.tf, self.layers = tf.compat.v1, collections.OrderedDict()
         self.tf.layers.batch_normalization  # noqa: B018 - TensorFlow says what to do where this is Keras 3's

@@ -4,43 +4,32 @@ https://docs.pytorch.org/docs/stable/generated/torch.compile.html
 """
 
 import importlib
-import importlib.util
-import pathlib
 
+from . import torch as common
 
-def _sibling(name):
-    """Return the adapter of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location("adapter_%s_for_compilers" % name, str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_TORCH = _sibling("torch")
-_DOCS = _TORCH.DOCS
-_ONCE = {"differentiation": _TORCH.ONCE, "supports": {"trainable": [True]}}  # each program takes seconds to make
+_DOCS = common.DOCS
+_ONCE = {"differentiation": common.ONCE, "supports": {"trainable": [True]}}  # each program takes seconds to make
 _NOT_TWICE = _DOCS + "torch.compiler_faq.html: AOTAutograd has no double backward"
 _TRAINING = "decomposition makes a program for inference: torch.export's run_decompositions is of the forward graph"
 
 
-class Script(_TORCH.Functional):
+class Script(common.Functional):
     """`torch.nn.functional.batch_norm` compiled by TorchScript."""
 
-    statement = _TORCH.stated(
-        "F.batch_norm+script", _DOCS + "generated/torch.jit.script.html", refusals=_TORCH.refusals("Error")
+    statement = common.stated(
+        "F.batch_norm+script", _DOCS + "generated/torch.jit.script.html", refusals=common.refusals("Error")
     )
-    statement = _TORCH.of_mixed_dtypes(statement)
+    statement = common.of_mixed_dtypes(statement)
 
     def prepared(self, function):
         """Return the scripted function."""
         return self.torch.jit.script(function)
 
 
-class Compile(_TORCH.Functional):
+class Compile(common.Functional):
     """`torch.nn.functional.batch_norm` compiled by inductor for each static signature and epsilon."""
 
-    statement = _TORCH.stated(
+    statement = common.stated(
         "F.batch_norm+compile",
         _DOCS + "generated/torch.compile.html",
         "torch/_decomp/decompositions.py, native_batch_norm_helper: (x - mean) * rstd * weight + bias",
@@ -48,7 +37,7 @@ class Compile(_TORCH.Functional):
         compiled=True,
         signatures=3,
         lacks={"forward": _NOT_TWICE, "second order": _NOT_TWICE},
-        refusals=_TORCH.refusals("TorchRuntimeError"),
+        refusals=common.refusals("TorchRuntimeError"),
         **_ONCE,
     )
 
@@ -59,10 +48,10 @@ class Compile(_TORCH.Functional):
         return self.torch.compile(function, fullgraph=True, dynamic=False)
 
 
-class Export(_TORCH.Functional):
+class Export(common.Functional):
     """`torch.nn.functional.batch_norm` through `torch.export`, one program for each static signature and epsilon."""
 
-    statement = _TORCH.of_mixed_dtypes(_TORCH.stated("F.batch_norm+export", _DOCS + "export.html", compiled=True))
+    statement = common.of_mixed_dtypes(common.stated("F.batch_norm+export", _DOCS + "export.html", compiled=True))
 
     def prepared(self, function):
         """Return a function that runs the exported program of its arguments."""
@@ -85,7 +74,7 @@ class Export(_TORCH.Functional):
 class Decomposed(Export):
     """The exported program after its decomposition into core ATen operators, made to run and not to train."""
 
-    statement = _TORCH.stated(
+    statement = common.stated(
         "F.batch_norm+export+decomposed",
         _DOCS + "export.html",
         compiled=True,

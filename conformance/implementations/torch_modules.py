@@ -3,21 +3,9 @@
 https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
 """
 
-import importlib.util
-import pathlib
+from . import torch as common
 
-
-def _sibling(name):
-    """Return the adapter of this folder with that name."""
-    path = pathlib.Path(__file__).with_name(name + ".py")
-    spec = importlib.util.spec_from_file_location("adapter_%s_for_modules" % name, str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_TORCH = _sibling("torch")
-_DOCS = _TORCH.DOCS
+_DOCS = common.DOCS
 _MODULE = _DOCS + "generated/torch.nn.%s.html"
 _LINEAR = "a convolution is linear in x"
 _FROZEN = (
@@ -25,7 +13,7 @@ _FROZEN = (
 )
 
 
-class _Module(_TORCH.Functional):
+class _Module(common.Functional):
     """A `torch.nn` module, its parameters and buffers set from the case."""
 
     def layer(self, case):
@@ -73,13 +61,13 @@ class _Lazy(_Module):
 class Folded(_Module):
     """`torch.nn.BatchNorm2d` folded into the 1x1 convolution before it, one for each channel; inference only."""
 
-    statement = _TORCH.stated(
+    statement = common.stated(
         "nn.BatchNorm2d+eval_fold",
         _DOCS + "generated/torch.nn.utils.fuse_conv_bn_eval.html",
         "torch/nn/utils/fusion.py, fuse_conv_bn_weights: weight * gamma * r and (bias - mean) * r * gamma + beta",
         ranks=[4],
         supports={"affine": ["both", "none"], "dtype": ["float32", "float64"]},
-        differentiation=_TORCH.ONCE,
+        differentiation=common.ONCE,
         semantics={"average": "none"},
         numerics={"shift": "apart"},
         modes=["infer"],
@@ -115,8 +103,8 @@ def _module(base, entry, ranks, variant="", error="ValueError"):
     frozen = {"when": {"trainable": [False]}, "absent": ["dgamma", "dbeta"], "cite": _FROZEN}
     identity, page = "nn.%s%s" % (entry, variant), _MODULE % entry
     six = {"when": {"rank": [6]}, "error": [error], "cite": page + ": Shape; _check_input_dim"}
-    options = {"refusals": [six] + _TORCH.refusals(error), "rules": [frozen]}
-    made = _TORCH.stated(identity, page, "", ranks + [6], supports, **options)
+    options = {"refusals": [six] + common.refusals(error), "rules": [frozen]}
+    made = common.stated(identity, page, "", ranks + [6], supports, **options)
     return type(entry, (base,), {"statement": made, "entry": entry})
 
 

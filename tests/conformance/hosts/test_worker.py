@@ -107,3 +107,15 @@ def test_what_an_adapter_of_ours_fails_by_itself_is_no_refusal(small_case, does,
     found = judge("", ExactCase(case), roster.select(("numpy.two_pass",))[0].statement, reply)
     expected = "ERROR" if FAILING[does] and place == "of ours" else "FAIL"
     assert [r.verdict for r in found] == [expected, "INCONCLUSIVE"]
+
+
+def test_an_adapter_finds_what_stands_beside_it_and_no_others_neighbour(tmp_path):
+    """`from . import beside` is the file of the adapter's own folder, and Python remembers no module of it."""
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "beside.py").write_text(f"PLACE = {place!r}\n")
+        (tmp_path / place / "mine.py").write_text("from . import beside\n")
+    before = set(sys.modules)
+    found = [worker.by_path(str(tmp_path / place / "mine.py")).beside.PLACE for place in ("one", "two")]
+    assert found == ["one", "two"]
+    assert set(sys.modules) == before
