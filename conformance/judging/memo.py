@@ -13,9 +13,9 @@ class Only:
     >>> read = Only(slice(1, 2, 3), "start", "stop")
     >>> read.start, read.key
     (1, (('start', 1), ('stop', 2)))
-    >>> read.step
+    >>> read.indices
     Traceback (most recent call last):
-    AttributeError: 'step' is not among what is remembered by: start, stop
+    AttributeError: 'indices' is not among what is remembered by: start, stop
     """
 
     def __init__(self, of: object, *names: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +94,6 @@ def _text(value: object) -> str:
 
 def _words(when: dict[str, list[Any]]) -> str:
     return ", ".join(f"{fact} is {' or '.join(map(str, values))}" for fact, values in when.items())
-
-
-def rules() -> dict[str, str]:
-    """Return the rule of the reference that each field belongs to.
-
-    >>> rules()["mask_rank"], rules()["stored_variance"]
-    ('BN-23', 'BN-11')
-    """
-    found: dict[str, str] = {}
-    for names, rule in re.findall(r"^\s*([\w, ]+) \((BN-\d+)[^)]*\):", Semantics.__doc__ or "", re.MULTILINE):
-        found |= dict.fromkeys(names.split(", "), rule)
-    return found
 
 
 def audit(folder: Path) -> Audited:

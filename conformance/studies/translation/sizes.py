@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import msgspec
@@ -14,17 +13,13 @@ from conformance.judging.expectation import ExpectedOutputs, trajectory
 from conformance.judging.promise import Promise
 from conformance.model.case import Case
 from conformance.model.case_facts import step_facts
+from conformance.model.reference_rules import RULES
 from conformance.model.rules import Rule
 from conformance.model.statement import Statement
 from conformance.studies.translation.calls import Dropped
 from conformance.studies.translation.sides import SCENARIOS, SETTLED, Scenario, Side
 from reference import Refusal, Semantics
 
-_RULES = {
-    name: rule
-    for names, rule in re.findall(r"^ {4}([a-z_, ]+) \((BN-\d+)", Semantics.__doc__ or "", re.MULTILINE)
-    for name in names.split(", ")
-}
 _SPEC_RULES = {
     "momentum": "BN-8",
     "center": "BN-6",
@@ -78,7 +73,7 @@ def differences(source: Side, target: Side, dropped: Dropped) -> list[Difference
         for was, now in sorted((pair for pair in values if pair[0] != pair[1]), key=str):
             sizes = _largest(_of_semantics(source, target, name, now))
             if sizes:
-                found.append(Difference(name, _RULES.get(name, ""), was, now, sizes))
+                found.append(Difference(name, RULES.get(name, ""), was, now, sizes))
     return sorted(found, key=lambda one: not one.seen)
 
 
