@@ -1,4 +1,4 @@
-"""One batch's exact statistics, as bounds are made of them."""
+"""The exact statistics of one batch, from which its bounds are computed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ from reference.spec import Array
 
 @dataclass(frozen=True)
 class BatchStatistics:
-    """Exact statistics of one batch, laid out as the reference sees it: virtual batches along axis 1, masks as shares.
+    """The exact statistics of one batch, laid out as the reference sees it.
 
-    shape: of the input. count: how many values each sum adds, masked ones too. n: how many of them count, with the
-    averaged axes of size 1.
-    mean, variance: what is returned and normalizes, after a mask's offset. inside: where a value counts, 1 without a
-    mask. lost: the part of the mean that an offset in the mask's denominator takes away, 0 without.
-    known: what formulas gave for it, which all who promise the same share. given: the errors of mean and variance where
-    these are not the batch's own but given.
+    Virtual batches are along axis 1, masks are shares.
+
+    shape: that of the input.
+    observed: the batch as the reference sees it.
+    count: how many values each sum adds, masked ones included.
+    n: how many values count; averaged axes have size 1.
+    mean, variance: what is returned and normalizes, after a mask's offset.
+    inside: where a value counts; 1 without a mask.
+    lost: the part of the mean that an offset in the mask's denominator takes away; 0 without.
+    known: what formulas gave for this batch; implementations that promise the same share it.
+    given: the errors of mean and variance, where these were given and are not the batch's own.
     """
 
     shape: tuple[int, ...]
@@ -44,7 +49,7 @@ class BatchStatistics:
 
     @classmethod
     def of(cls, observed: batches.Batch, shape: tuple[int, ...] | None = None) -> BatchStatistics:
-        """Collect what the bounds need of a batch; shape: of the input, where virtual batches are split from it."""
+        """Return what the bounds need of a batch; shape: the input's, where virtual batches are split from it."""
         x, axes, shares = observed.counted, observed.axes, observed.shares
         mean, variance = observed.offset(*moments(x, axes, shares))
         deviation, one = x - mean, np.ones((), x.dtype)
@@ -65,7 +70,7 @@ class BatchStatistics:
         )
 
     def with_statistics(self, mean: Array, variance: Array, errors: tuple[Array, Array]) -> BatchStatistics:
-        """Return the batch with other statistics, that may be off by so much; its deviations do not add to 0."""
+        """Return the batch with other statistics, and their errors. Its deviations no longer add up to 0."""
         apart = self.lost + np.abs(mean - self.mean)
         deviation, mean_deviation = self.x - mean, self.mean_deviation + apart
         changed = replace(self, mean=mean, variance=variance, deviation=deviation, mean_deviation=mean_deviation)
@@ -83,7 +88,7 @@ class BatchStatistics:
 
     @cached_property
     def divisor(self) -> Array:
-        """What sums are divided by: n, or 1 where nothing counts."""
+        """The number that sums are divided by: n, or 1 where no value counts."""
         return np.where(self.n == 0, 1, self.n)
 
     @cached_property
@@ -95,7 +100,7 @@ class BatchStatistics:
         return own_mean, error_of_variance(self.variance, self.mean_deviation, own_mean, by)
 
     def average(self, values: Array) -> Array:
-        """Return the sum over the axes, divided by n: what gradients' bounds are made of, in any order of adding."""
+        """Return the sum over the axes, divided by n. The bounds of gradients are made of these."""
         if values.shape != self.x.shape:
             values = np.broadcast_to(values, np.broadcast_shapes(values.shape, self.x.shape))
         return np.add.reduce(values, self.axes, keepdims=True, initial=0) / self.divisor

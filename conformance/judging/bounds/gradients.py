@@ -1,8 +1,8 @@
 """How much error is allowed in gradients: dx, dgamma and dbeta, in training and in inference.
 
-With y = gamma p + beta and p = f z + h (f, h: 1 and 0, but for renorm and adjustment), write e = f dy for what reaches
-z: dx_i = gamma r t_i, t_i = e_i - mean(e) - z̃_i mean(e z), z̃ = (x - batch mean) r. Means of gradients are sums over all
-values, divided by how many count; where a value does not count (`Batch.inside` = 0), t = e.
+Let y = gamma p + beta and p = f z + h, where f is 1 and h is 0 without renorm and adjustment, and let e = f dy be what
+reaches z. Then dx_i = gamma r t_i, t_i = e_i - mean(e) - z̃_i mean(e z), z̃ = (x - batch mean) r. Means of gradients
+are sums over all values, divided by how many count; where a value does not (`BatchStatistics.inside` = 0), t = e.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How much error is allowed in batch renormalization: its r and d, and its state over several steps (BN-16 to BN-19).
+"""How much error is allowed in batch renormalization: in r and d, and in the state over several steps (BN-16 to BN-19).
 
-Errors of a state are a `State` too: of the mean what the mean may be off by, and so on.
+The errors of a state are a `State` too: its mean is what the mean may be off by, and so on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Approximate:
     error: Array
 
     def without(self, where: Array) -> Approximate:
-        """Return 0 where it is said: what enters with fraction 0 and is left out (BN-23)."""
+        """Return 0, exactly, in the places given: what enters there with fraction 0 is left out (BN-23)."""
         return Approximate(np.where(where, 0, self.value), np.where(where, 0, self.error))
 
     def times(self, other: Approximate, u: float) -> Approximate:
@@ -54,7 +54,7 @@ def exact(value: Array) -> Approximate:
 
 
 def begun(state: State, errors: State, spec: Spec, semantics: Semantics, u: float) -> tuple[Renorm, Renorm]:
-    """Return the renorm state and its errors; where it has not begun, what the moving statistics make of it.
+    """Return the renorm state and its errors; where it has not begun, the one that the moving statistics begin it with.
 
     The caller's square root of the moving variance is rounded once.
     """

@@ -1,8 +1,8 @@
-"""What an answer that contradicts a statement is due to: a known divergence, its numerics, or one promise of many.
+"""The cause of an answer that contradicts a statement: a known divergence, its numerics, or one promise of many.
 
-A promise that is not kept shows in nearly every case, and so does another way of computing. A field is only blamed
-where its own value is what must change: numerics are fitted first, and what was found to hold instead is taken for
-given in the cases that come after.
+A promise that is not kept shows in nearly every case, and so does another way of computing. So a field is blamed only
+if its own value is what must change: numerics are fitted first, and what was found to hold instead is taken as given in
+the cases that come after.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _ORDER = [probe.name for probe in PROBES]
 class Mismatch(msgspec.Struct, frozen=True):
     """Numerics that are not as promised: what explains the answers instead, and a case that shows it.
 
-    rho: that of the case as promised. why: where it shows.
+    rho: that of the case under the promised numerics.
+    why: where it shows.
     """
 
     implementation: str
@@ -41,9 +42,9 @@ class Mismatch(msgspec.Struct, frozen=True):
 
 
 class Unexplained(msgspec.Struct, frozen=True):
-    """A case whose answer contradicts the statement, and nothing that was tried explains it alone.
+    """A case whose answer contradicts the statement, while no single change explains it.
 
-    either: the changes that would explain it, where there are several.
+    either: the changes that would explain it, if there are several.
     """
 
     implementation: str
@@ -55,7 +56,7 @@ class Unexplained(msgspec.Struct, frozen=True):
 
 
 class Blame:
-    """The statement under which each answer of one implementation is to be read."""
+    """The statement under which each answer of one implementation is to be read, amended by what was found."""
 
     def __init__(self, subject: Subject, replies: dict[str, Reply], exact_cases: dict[str, ExactCase]) -> None:
         self.subject, self._replies, self._questions = subject, replies, exact_cases
@@ -77,12 +78,12 @@ class Blame:
                 self._search(t)
 
     def _as_promised(self, t: Try) -> list[ProbeAnswer]:
-        """Return the answer as the statement alone would have it, and as known divergences would."""
+        """Return the answer as the statement alone promises it, and as it does with known divergences."""
         stated = ProbeAnswer(self._questions[t.id], self.subject.stated, self._replies[t.id])
         return [stated, ProbeAnswer(stated.exact_case, self.subject.statement, stated.reply, self._wrong)]
 
     def _read(self, t: Try, readings: list[ProbeAnswer]) -> bool:
-        """Take the first reading that the answer does not contradict; the first one where it contradicts all."""
+        """Take the first reading that the answer does not contradict; if it contradicts all, the first."""
         found = next((one for one in readings if one.fit({}).status != "fails"), None)
         self.bases[t.id] = found or readings[0]
         return found is not None
@@ -96,7 +97,7 @@ class Blame:
         return ProbeAnswer(self._questions[t.id], statement, self._replies[t.id], self._wrong)
 
     def _fitted(self, left: list[Try]) -> dict[str, Any]:
-        """Return the numerics that explain the most of what is left, and say so; nothing where none explain any."""
+        """Return the numerics that explain most of what is left, and report them; nothing if none explain any."""
         best, explained = dict[str, Any](), list[Try]()
 
         def explains(t: Try, numerics: dict[str, Any]) -> bool:
@@ -117,7 +118,7 @@ class Blame:
     # --- semantics -----------------------------------------------------------------------------------------------
 
     def _search(self, t: Try) -> None:
-        """Find the promise that must change, one alone or several of those that the probe is for."""
+        """Find the promise that must change: one alone, or several of those that the probe is for."""
         found: dict[str, Any] = {}
         for name, value in self._single(t):
             found.setdefault(name, value)
@@ -143,14 +144,14 @@ class Blame:
         self.bases[t.id] = self._amended(t, self.instead)
 
     def _single(self, t: Try) -> Iterator[tuple[str, Any]]:
-        """Yield each field and value by which alone the answer is explained."""
+        """Yield each field and value that explains the answer by itself."""
         for name in (name for name in fields.NAMES if name not in self.subject.inapplicable):
             for value in fields.values(name):
                 if self._explains(t, {name: value}):
                     yield name, value
 
     def _several(self, t: Try) -> list[dict[str, Any]]:
-        """Return the changes of what the probe is for by which the answer is explained, one of each meaning."""
+        """Return the changes to the probe's fields that explain the answer, one for each meaning."""
         names = [name for name in t.probe.fields if name not in self.subject.inapplicable]
         promised, found = self._amended(t, self.instead).semantics, dict[Semantics, dict[str, Any]]()
         for values in itertools.product(*map(fields.values, names)) if len(names) > 1 else ():

@@ -1,4 +1,4 @@
-"""The cells of the audit: for each implementation and field the value that it has, and the case that proves it."""
+"""The findings of an audit: for each implementation and field its value, and the case that proves it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from conformance.studies.audit.subject import Subject, Try, Value
 
 Status = Literal["proven", "undetermined", "refuted"]
 FOLDER = "witnesses"
-"""Where the cases are kept, beside the audit's file; `cases` is a run's, and the next run clears it."""
+"""The folder of the witnesses, beside the audit's file. (`cases` belongs to a run: the next run clears it.)"""
 
 
 class Witness(msgspec.Struct, frozen=True):
-    """A case that settles a cell. file: where it is kept, from the audit's folder. probe: what is asked in it."""
+    """The case that settles a finding.
+
+    case: its id.
+    file: where it is kept, from the audit's folder.
+    probe: the probe that made it.
+    place, dtype: where its kept axis is, and the dtype of its input.
+    """
 
     case: str
     file: str
@@ -31,10 +37,13 @@ class Witness(msgspec.Struct, frozen=True):
 class FieldFinding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One value of one field of one implementation.
 
-    rho: that of the witness under `value`. alternatives: the ρ of each other value; "inf" where the outcome would be
-    another one, null where nothing can be said. reasons: what decided it, by value. others: cases that rule out what
-    the witness does not. where: the places in which the statement promises this value, where it promises several.
-    promised: what the statement says, where a known divergence says otherwise. cite: where that is documented.
+    rho: that of the witness under `value`.
+    alternatives: the ρ of each other value; "inf" where the outcome would be another one, null where that is unknown.
+    reasons: what decided it, by value.
+    others: cases that rule out the values that the witness does not.
+    where: the places in which the statement promises this value, if it promises several.
+    promised: what the statement says, where a known divergence says otherwise.
+    cite: where that is documented.
     """
 
     implementation: str
@@ -62,7 +71,7 @@ class Inapplicable(msgspec.Struct, frozen=True):
 
 
 class _Tried(msgspec.Struct, frozen=True):
-    """One case, what the promised value makes of the answer, and what each other one does."""
+    """One case: what the promised value makes of the answer, and what each other value does."""
 
     case: Try
     mine: Fit
@@ -70,26 +79,26 @@ class _Tried(msgspec.Struct, frozen=True):
 
     @property
     def excluded(self) -> list[Value]:
-        """The values that the answer rules out while the promised one explains it."""
+        """The values that the answer rules out; none unless the promised value explains it."""
         if self.mine.status != "explains":
             return []
         return [value for value, fit in self.others.items() if fit.status == "fails"]
 
 
 class Settling:
-    """The cells of one implementation, from its answers to what it was asked."""
+    """The findings for one implementation, drawn from its answers."""
 
     def __init__(self, subject: Subject, replies: dict[str, Reply], exact_cases: dict[str, ExactCase]) -> None:
         self.subject, self._replies = subject, replies
         self.blame = Blame(subject, replies, exact_cases)
 
     def cells(self) -> list[FieldFinding]:
-        """Return a cell for each value of each field that applies."""
+        """Return a finding for each value of each field that applies."""
         asked = self.subject.asked
         return [self._cell(name, value, asked[name][value]) for name in asked for value in asked[name]]
 
     def inapplicable(self) -> list[Inapplicable]:
-        """Return the fields that do not apply."""
+        """Return the fields that do not apply, each with the reason."""
         return [Inapplicable(self.subject.id, name, why) for name, why in self.subject.inapplicable.items()]
 
     def _cell(self, name: str, value: Value, tries: list[Try]) -> FieldFinding:
@@ -126,7 +135,7 @@ class Settling:
         return _Tried(t, _fit(answered, name, value), fits)
 
     def _refuted(self, cell: FieldFinding, failing: _Tried) -> FieldFinding:
-        """Return the cell of a value that an answer contradicts, unless a known divergence says what holds instead."""
+        """Return the finding for a value that an answer contradicts, unless a known divergence says what holds."""
         explaining = [v for v, fit in failing.others.items() if fit.status == "explains"]
         known = self.subject.refusing(failing.case.case)
         if len(explaining) == 1 and known:
@@ -138,7 +147,7 @@ class Settling:
 
 
 def _settled(cell: FieldFinding, tried: list[_Tried], status: Status | None = None, why: str = "") -> FieldFinding:
-    """Return the cell with the case that rules out most as its witness, and what the others add."""
+    """Return the finding with the case that rules out most values as its witness, and what the other cases add."""
     best = max(tried, key=lambda t: (len(t.excluded), t.mine.status == "explains", t.mine.rho is not None))
     every = list(dict.fromkeys(value for t in tried for value in t.others))
     by: dict[Value, _Tried] = {v: next((t for t in (best, *tried) if v in t.excluded), best) for v in every}

@@ -1,4 +1,4 @@
-"""Whether what was identified is so: the statement is held to every answer, and to cases that no probe asks."""
+"""Whether what was identified is true: the statement is held to every answer, and to further cases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from reference.spec import reduced_axes
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A case in which the statement fails. n: values per channel of its first step. why: which output, and how far."""
+    """A case in which the statement fails.
+
+    n: values per channel of its first step.
+    why: which output fails, and by how much.
+    """
 
     case: str
     about: str
@@ -34,8 +38,10 @@ class Failure(msgspec.Struct, frozen=True):
 class Checked(msgspec.Struct, frozen=True):
     """A statement, and how the answers conform to it.
 
-    statement: as data. computed: the rule of numerics that what it says of itself lacked. conformed, undecided: arrays
-    and steps. tried: what was asked, in words, and up to which sizes it conforms.
+    statement: as data.
+    computed: the rule of numerics that was missing.
+    conformed, undecided: how many arrays and steps.
+    tried: what was asked, in words, and up to which sizes it conforms.
     """
 
     statement: dict[str, Any]
@@ -63,7 +69,7 @@ class _Holding:
         return found
 
     def touched(self, rules: Iterable[dict[str, Any]]) -> set[str]:
-        """Return the cases of which some step is one that a rule or a refusal speaks of: no other verdict changes."""
+        """Return the cases with a step that a rule or a refusal is about; no other verdict can change."""
         whens = [{n: v for n, v in rule.get("when", {}).items() if n != "output"} for rule in rules]
         return {i for i, exact_case, _ in self.answers for f in exact_case.facts if any(matches(w, f) for w in whens)}
 
@@ -113,7 +119,7 @@ def _checked(
 
 
 def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[tuple[str, Facts]], list[Facts]]:
-    """Return the error and the facts of each step that raised and should not have, and the facts of those answered."""
+    """Return error and facts of each step that raised and should not have, and the facts of the steps that answered."""
     raised, answered = list[tuple[str, Facts]](), list[Facts]()
     for identity, exact_case, reply in holding.answers:
         failed = {r.step for r in results.get(identity, []) if r.verdict == "FAIL" and r.outcome == "Refused"}
@@ -126,7 +132,7 @@ def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[t
 
 
 def _stored(results: dict[str, list[Result]], holding: _Holding) -> list[dict[str, Any]]:
-    """Return rules for outputs that came in another dtype than the promised one, by the dtype of the input."""
+    """Return rules for outputs that came in another dtype than promised, by the dtype of the input."""
     outputs: dict[tuple[str, str], list[str]] = {}
     for identity, exact_case, _ in holding.answers:
         failed = [r for r in results.get(identity, []) if r.failed and r.output != "y"]  # output_dtype says that of y
@@ -150,7 +156,7 @@ def _fitted(proposed: Callable[..., dict[str, Any]], holding: _Holding, results:
     most, best = len(failing) // 2, dict[str, Any]()
 
     def left(rule: dict[str, Any], most: int) -> int:
-        """Return how many still fail, counted until they are more than the most."""
+        """Return how many still fail, counted no further than the most."""
         statement, remaining = proposed(rule), 0
         for case in failing:
             remaining += any(r.failed for r in holding.to(statement, [case])[case])
@@ -233,7 +239,7 @@ def _tried(judged: Mapping[str, Case], wrong: set[str], has: Collection[str]) ->
 
 
 def _limit(wrong: list[int], right: list[int]) -> list[str]:
-    """Return up to which size every case conforms, and from which on every case fails, where there are such sizes.
+    """Return the size up to which every case conforms, and from which every case fails, if there are such sizes.
 
     >>> _limit([65, 257], [8, 64])
     ['with up to 64 values per channel every case conforms, and with 65 or more every one fails']

@@ -1,4 +1,4 @@
-"""Whether one answer is explained by given semantics, and how far off it is where it is not."""
+"""Whether given semantics explain one answer, and how far off it is if they do not."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ _DERIVED = {"renorm": "tf_1_15", "epsilon_placement": "inside"}
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """What semantics make of an answer. status: `vacuous` where nothing can be said.
+    """What semantics make of an answer.
 
-    rho: the largest of any output, "inf" where the outcome is another one. why: what decided, in words.
+    status: whether they explain it; `vacuous` where nothing can be said.
+    rho: the largest of any output; "inf" where the outcome is another one.
+    why: what decided, in words.
     """
 
     status: Literal["explains", "fails", "vacuous"]
@@ -49,7 +51,8 @@ class Fit(msgspec.Struct, frozen=True):
 class ProbeAnswer(msgspec.Struct, frozen=True):
     """An implementation's answer to a case, to be held to several semantics.
 
-    statement: what is promised, known divergences included. wrong: those of them that predict no value at all.
+    statement: what is promised, known divergences included.
+    wrong: the divergences among them that predict no value at all.
     """
 
     exact_case: ExactCase
@@ -63,12 +66,12 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
         return self.statement.semantics(telling(self.exact_case.case))
 
     def fit(self, fields: Mapping[str, Any]) -> Fit:
-        """Return what the answer is where these fields have these values, and the others what is promised."""
+        """Return what the answer is if these fields have these values, and the others are as promised."""
         with np.errstate(all="ignore"):  # overflow and 0/0 are values here, as they are to the judge
             return self._fit(supposing(self.statement, self.exact_case.case, fields))
 
     def storage(self, value: Any) -> Fit:
-        """Return whether y came in the dtype that a value of `output_dtype` says."""
+        """Return whether y came in the dtype that this value of `output_dtype` means."""
         wanted = stored(self.exact_case.case.dtypes.x, Semantics(output_dtype=value)).output
         for outcome in self.reply.outcomes:
             if isinstance(outcome, Outputs) and "y" in outcome.tensors:
@@ -77,7 +80,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
         return Fit("vacuous", None, "nothing was answered")
 
     def declines(self, mask: str) -> bool:
-        """Return whether a mask of weights is refused, as it may be by who takes booleans."""
+        """Return whether a mask of weights is refused, as implementations that take booleans may do."""
         masks = [self.exact_case.mask(t) for t in range(len(self.exact_case.case.steps))]
         weights = any(m is not None and m.dtype != bool for m in masks)
         return mask == "boolean" and weights and isinstance(self.reply.outcomes[0], Refused)
@@ -102,7 +105,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
     # --- what the judge does not compare -------------------------------------------------------------------------
 
     def _accepted(self, expected: list[Any]) -> str:
-        """Return what was answered that these semantics refuse, empty where nothing was."""
+        """Return what was answered although these semantics refuse it; empty if nothing was."""
         for t, (wanted, outcome) in enumerate(zip(expected, self.reply.outcomes, strict=False)):
             judged = self.exact_case.case.steps[t].mode in self.statement.modes
             if judged and isinstance(wanted, Refusal) and isinstance(outcome, Outputs):
@@ -110,7 +113,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
         return ""
 
     def _declined(self, expected: list[Any]) -> str:
-        """Return what was refused that these semantics answer, empty where nothing was."""
+        """Return what was refused although these semantics answer it; empty if nothing was."""
         for t, (wanted, outcome) in enumerate(zip(expected, self.reply.outcomes, strict=False)):
             if not isinstance(wanted, Refusal) and isinstance(outcome, Refused):
                 return f"step {t} was refused, and would be answered: {outcome.error}: {outcome.message}"
@@ -129,7 +132,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
                     yield t, output, widened(got, np.float64), strange
 
     def _finite(self, expected: list[Any]) -> str:
-        """Return what is finite though it should not be, empty where nothing is."""
+        """Return what is finite and should not be; empty if nothing is."""
         for t, output, got, strange in self._strange(expected):
             if np.isfinite(got[strange]).any():
                 return f"{output} of step {t} is finite, and would be NaN"
@@ -139,7 +142,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
         return any(True for _ in self._strange(expected))
 
     def _far(self, statement: Statement, semantics: Semantics) -> Fit:
-        """Return how far the answer is from semantics without bounds, in bounds of the nearest ones that have some."""
+        """Return how far the answer is from semantics without bounds, in bounds of the nearest with some."""
         expected = simulate(self.exact_case, semantics)
         if unlike := self._accepted(expected) or self._finite(expected) or self._declined(expected):
             return Fit("fails", "inf", unlike)

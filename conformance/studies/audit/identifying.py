@@ -1,10 +1,10 @@
-"""What an implementation that nobody described means: every `Semantics` that its answers are consistent with.
+"""What an undescribed implementation means: every `Semantics` that its answers are consistent with.
 
-A candidate gives values to the fields that were asked about so far. Each case adds the fields that its answer depends
-on, in every combination with what is left of the earlier ones, and drops what the answer is not explained by; the next
-case is the one under which the reference answers the candidates in the most different ways. Implementations choose
-their path by where the kept axis is and by dtype: those with the same plain answers are taken together. Plain cases are
-asked with gradients too: some move their state in the backward pass.
+A candidate gives values to the fields asked about so far. Each case adds the fields that its answer depends on, in
+every combination with the candidates left, and drops those that do not explain the answer. The next case is the one to
+which the reference answers in the most different ways under the candidates. Implementations choose their path by where
+the kept axis is and by dtype: layouts with the same plain answers are taken together. Plain cases are asked with
+gradients too, as some implementations move their state in the backward pass.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ _WIDE = ("float32", "float64")
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What was found in some places.
+    """What was found in some layouts.
 
-    semantics: all that explain every answer. open: the values that are left, of the fields with several. unexplained:
-    the probes whose answer no semantics explain, and what is nearest. asked: the cases, by probe. paths: fields that
-    differ in a probe. taken: the dtypes of inputs that were answered. raised: what was not answered, by probe.
-    differentiation: this holds where that is asked for, or for all where it is empty.
+    semantics: all that explain every answer.
+    open: the values that are left, of the fields with several.
+    unexplained: the probes whose answers no semantics explain, each with what is nearest.
+    asked: the cases, by probe.
+    paths: the fields that differ in a probe.
+    taken: the dtypes of inputs that were answered.
+    raised: the errors, by probe.
+    differentiation: the kind of derivatives under which this holds; empty: under all.
     """
 
     places: tuple[InputLayout, ...]
@@ -52,7 +56,10 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """A place whose plain answer is none that any semantics give, or that raised. way: a known way that it is near."""
+    """A layout whose plain answer no semantics give, or that raised.
+
+    way: a known way to be wrong that the answer is near to.
+    """
 
     place: InputLayout
     case: Case
@@ -76,7 +83,7 @@ class Recorder:
 
 
 class Identified(msgspec.Struct, frozen=True):
-    """All that was found of an implementation; answers: every case that was asked, and the reply to it."""
+    """All that was found of an implementation; answers: every case that was asked, with the reply."""
 
     found: tuple[Found, ...]
     outside: tuple[Outside, ...]
@@ -84,19 +91,19 @@ class Identified(msgspec.Struct, frozen=True):
 
     @property
     def explained(self) -> bool:
-        """Whether something was found, and every answer is explained; what raised is no answer."""
+        """Whether something was found, and every answer is explained; an error is no answer."""
         strange = any(one.unexplained for one in self.found) or any(not one.raised for one in self.outside)
         return bool(self.found) and not strange
 
 
 def unknown(statement: Statement) -> Statement:
-    """Return a statement without a word on semantics, and with the loosest numerical class."""
+    """Return a statement that promises no semantics, and the loosest numerical class."""
     rules = [msgspec.structs.replace(rule, semantics={}) for rule in statement.rules]
     return msgspec.structs.replace(statement, rules=[*rules, _LOOSEST], refusals=[], accepts=[])
 
 
 def identify(statement: Statement, ask: Ask) -> Identified:
-    """Return what an implementation means, a finding for each group of places that answer plain cases alike."""
+    """Return what an implementation means: a finding for each group of layouts that answer plain cases alike."""
     recorder = Recorder(ask)
     begin = set(_WIDE) & set(statement.supports.get("dtype", _WIDE)) or set(statement.supports["dtype"])
     searches = [Search(unknown(statement), recorder, place) for place in PLACES if place.dtype in begin]
@@ -119,7 +126,7 @@ def _outside(search: Search, ask: Recorder) -> Outside:
 
 
 def _finish(group: list[Search]) -> list[Found]:
-    """Search on in the first place of a group; with gradients too, where these make a difference."""
+    """Search on in the first layout of a group, and with gradients too if they make a difference."""
     first, places = group[0], tuple(search.place for search in group)
     taking = _taking(first)
     if taking is None or taking.alike() == first.alike() or taking.unexplained or taking.raised:
@@ -144,7 +151,7 @@ def _named(found: dict[str, Any], wanted: bool) -> dict[str, Any]:
 
 
 def _taking(first: Search) -> Search | None:
-    """Return the same search with gradients, its plain case asked; None where no gradient can be asked for."""
+    """Return the same search with gradients, its plain case asked; None if no gradient can be asked for."""
     if "dx" not in first.statement.outputs or "train" not in first.statement.modes:
         return None
     taking = Search(first.statement, first.ask, first.place, taking=True)
@@ -153,7 +160,7 @@ def _taking(first: Search) -> Search | None:
 
 
 def _go_on(search: Search, group: list[Search]) -> None:
-    """Ask what is left in a search's place, and in other dtypes there for what shows only in them."""
+    """Ask what is left in the layout of a search, and in other dtypes what shows only there."""
     search.go_on(PROBES)
     alike = {one.place.dtype for one in group}
     for dtype in search.statement.supports.get("dtype", list(_WIDE)):
@@ -163,7 +170,7 @@ def _go_on(search: Search, group: list[Search]) -> None:
 
 
 def _found(search: Search, places: tuple[InputLayout, ...]) -> Found:
-    """Return what is left, fields that mean nothing here as if nothing was said of them."""
+    """Return what is left; fields that mean nothing here are left out."""
     meanings = (meant(search.statement, Semantics(**candidate), search.taken) for candidate in search.candidates)
     left = tuple(dict.fromkeys(meanings))
     values = {n: tuple(dict.fromkeys(getattr(s, n) for s in left)) for n in fields.NAMES}
@@ -173,7 +180,7 @@ def _found(search: Search, places: tuple[InputLayout, ...]) -> Found:
 
 
 def meant(statement: Statement, semantics: Semantics, taken: Iterable[str]) -> Semantics:
-    """Return the semantics, fields that show in no answer as if nothing was said of them; taken: dtypes that answer."""
+    """Return the semantics without the fields that show in no answer; taken: the dtypes that are answered."""
     keeps = semantics.average != "none"
     silent = {n: getattr(Semantics(), n) for n in fields.NAMES if fields.hidden(statement, n, keeps=keeps)}
     if "float64" not in taken:  # float32 rounds any fraction
@@ -183,7 +190,7 @@ def meant(statement: Statement, semantics: Semantics, taken: Iterable[str]) -> S
 
 
 def _storage(semantics: Semantics, taken: list[str]) -> Any:
-    """Return the first value of `output_dtype` that gives the same dtypes, of the inputs that are taken."""
+    """Return the first value of `output_dtype` that means the same dtypes for all inputs that are taken."""
 
     def dtypes(value: Any) -> list[str]:
         return [stored(dtype, dataclasses.replace(semantics, output_dtype=value)).output for dtype in taken]

@@ -14,7 +14,13 @@ from reference.spec import Array, broadcast, kept_shape
 
 
 class InputLayout(NamedTuple):
-    """Where the kept axis is, in an input of which shape, and the input's dtype."""
+    """How the input of a probe is laid out.
+
+    name: in words.
+    shape: of the input.
+    axis: the kept one.
+    dtype: of the input.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -36,13 +42,13 @@ PLACES = tuple(place._replace(dtype=dtype) for dtype in _DTYPES for place in _SH
 
 
 def _numbers(shape: tuple[int, ...], seed: int, low: float, high: float) -> Array:
-    """Return multiples of 1/64, which half precision holds up to 32."""
+    """Return multiples of 1/64, which half precision holds exactly up to 32."""
     drawn = np.random.default_rng(seed).integers(int(low * 64), int(high * 64), shape, endpoint=True)
     return drawn / 64.0
 
 
 def plain(place: InputLayout, modes: str, seed: int = 0, own: bool = False, **spec: Any) -> Case:
-    """Return a case with batches around 1.5 that deviate by about 1, and statistics that are not theirs."""
+    """Return a case with batches around 1.5 that deviate by about 1, and given statistics of other values."""
     fields: dict[str, Any] = {"axis": place.axis, "epsilon": 0.25, "momentum": 0.75, **spec}
     asked = Spec(**fields)
     kept, statistics = kept_shape(asked, place.shape), "float64" if place.dtype == "float64" else "float32"
@@ -65,7 +71,7 @@ def _with(case: Case, tensors: dict[str, Array]) -> Case:
 
 
 def asking(modes: str, own: bool = False, **spec: Any) -> Callable[[InputLayout], Case]:
-    """Return what makes a plain case that asks for this."""
+    """Return a function that makes a plain case with these steps and fields of `Spec`."""
     return lambda place: plain(place, modes, own=own, **spec)
 
 
@@ -79,17 +85,17 @@ def tiny_epsilon(place: InputLayout) -> Case:
 
 
 def no_rows(place: InputLayout) -> Case:
-    """Return a case that trains on nothing."""
+    """Return a case that trains on an empty batch."""
     return _rows(plain(place, "train infer"), 0)
 
 
 def three_rows(place: InputLayout) -> Case:
-    """Return inference on three rows of a layer whose virtual batches have two."""
+    """Return a case that infers on three rows of a layer with virtual batches of two."""
     return _rows(plain(place, "infer", virtual_batch_size=2), 3)
 
 
 def _rows(case: Case, number: int) -> Case:
-    """Return the case with so many rows in its first step."""
+    """Return the case with this many rows in its first step."""
     return _with(case, {"0.x": case.x(0)[:number]})
 
 
@@ -102,7 +108,7 @@ def one_value(place: InputLayout) -> Case:
 
 
 def masked(values: str, rank: str) -> Callable[[InputLayout], Case]:
-    """Return what makes a case with masks. values: `bool`, `weights` of 0 to 4, or `none`, letting nothing through."""
+    """Return what makes a case with masks. values: `bool`, `weights` of 0 to 4, or `none`: no value counts."""
 
     def make(place: InputLayout) -> Case:
         case, shape = plain(place, "train infer"), place.shape if rank == "full" else place.shape[:-1]
@@ -117,7 +123,7 @@ def masked(values: str, rank: str) -> Callable[[InputLayout], Case]:
 
 
 def first(case: Case) -> Case:
-    """Ask each step for the gradients."""
+    """Ask each step for its gradients."""
     steps = tuple(
         step if step.derivatives else msgspec.structs.replace(step, derivatives=(Derivative(),)) for step in case.steps
     )
@@ -127,7 +133,7 @@ def first(case: Case) -> Case:
 
 
 def second(case: Case) -> Case:
-    """Ask each step for the gradients, and for those of dx."""
+    """Ask each step for its gradients, and for the derivatives of dx."""
     steps = tuple(
         msgspec.structs.replace(step, derivatives=(Derivative(), Derivative(order=2, mode="reverse")))
         for step in case.steps
@@ -141,7 +147,7 @@ def second(case: Case) -> Case:
 
 
 def without_updates(place: InputLayout) -> Case:
-    """Return a case whose update ops are not run."""
+    """Return a case whose update ops do not run."""
     case = plain(place, "train infer")
     steps = tuple(msgspec.structs.replace(step, update=False) for step in case.steps)
     return msgspec.structs.replace(case, steps=steps)
@@ -162,7 +168,7 @@ def second_derivative(place: InputLayout) -> Case:
 
 
 def near_one(place: InputLayout) -> Case:
-    """Return a case whose momentum is so near 1 that float32 holds 1 - momentum to four digits less."""
+    """Return a case whose momentum is so near 1 that float32 loses four digits of 1 - momentum."""
     case = plain(place, "train train infer", momentum=0.9999)
     zero = np.zeros_like(case.tensors["moving_mean"])
     return _with(case, {"moving_mean": zero, "moving_variance": zero})

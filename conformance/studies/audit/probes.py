@@ -1,7 +1,7 @@
-"""Cases that tell the values of `Semantics` fields apart: small, exact in half precision, the same for everybody.
+"""Probes: cases that tell the values of `Semantics` fields apart. They are small, and exact in half precision.
 
-A probe is made for a place, where the kept axis is and which dtype the input has, as implementations choose their
-path by it. It names the fields that it is for; another one may be settled by it too.
+A probe makes a case for each layout of the input, as implementations choose their path by where the kept axis is and by
+dtype. It names the fields that it is for; it may settle others too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from reference.spec import Clipping
 
 
 class Probe(NamedTuple):
-    """A way to make a case for a place.
+    """A way to make a case for a layout of the input.
 
-    fields: what it is for. dtypes: of the input. beyond_masks: it may ask for another shape of masks than a statement
-    supports, as that is what it is there to find out.
+    fields: what it is for.
+    make: makes the case.
+    dtypes: those of the input.
+    beyond_masks: it may ask for shapes of masks that a statement does not support, since these are what it finds out.
     """
 
     name: str
@@ -33,16 +35,16 @@ class Probe(NamedTuple):
     beyond_masks: bool = False
 
     def case(self, place: InputLayout, statement: Statement) -> Case | None:
-        """Return the case for a place as this implementation can be asked it, None where it cannot be.
+        """Return the case for a layout, adapted to what this implementation can be asked; None if it cannot be.
 
-        One that takes halves alone is asked everything in them.
+        An implementation that takes half precision alone is asked everything in it.
         """
         taken = statement.supports.get("dtype", ["float32"])
         only_half = not {"float32", "float64"} & set(taken)
         return self.in_place(place, statement) if place.dtype in self.dtypes or only_half else None
 
     def in_place(self, place: InputLayout, statement: Statement) -> Case | None:
-        """Return the same for a place with any dtype of the input."""
+        """Return the case for a layout, whatever the dtype of its input."""
         case = _derived(self.make(place), statement)
         besides: dict[str, Any] = {"weights": False} | ({"mask": False} if self.beyond_masks else {})
         about = (msgspec.structs.replace(facts, **besides) for facts in every_step(case))
@@ -50,7 +52,7 @@ class Probe(NamedTuple):
 
 
 def _derived(case: Case, statement: Statement) -> Case:
-    """Return the case, asking for second derivatives too where an implementation gives nothing else."""
+    """Return the case with second derivatives asked for, if an implementation gives nothing else."""
     wanted = statement.supports.get("differentiation", ["none"])
     if "none" in wanted or case.steps[0].derivatives:
         return case

@@ -1,4 +1,4 @@
-"""One implementation under audit: what it promises, known divergences included, and which cases may settle it."""
+"""One implementation under audit: what it promises, known divergences included, and which cases may settle that."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class Try:
 
 
 class Subject:
-    """An implementation, and what can be asked of it.
+    """An implementation, and what it can be asked.
 
-    stated: what it promises. statement: the same, with the divergences that concern it.
+    stated: what it promises.
+    statement: the same, with the divergences that are about it.
     """
 
     def __init__(self, identity: str, stated: Statement, divergences: Iterable[Divergence] = ()) -> None:
@@ -54,12 +55,12 @@ class Subject:
 
     @classmethod
     def of(cls, record: ImplementationRecord, known: list[Divergence]) -> Subject:
-        """Return the subject of a record, with the divergences that concern it."""
+        """Return the subject of a record, with the divergences that are about it."""
         statement = recorded(record)
         return cls(record.id, statement, [d for d in known if d.concerns(record)])
 
     def _answers_in(self, place: InputLayout) -> bool:
-        """Return whether a plain case in a place is answered at all."""
+        """Return whether a plain case in this layout is answered at all."""
         case = PLAIN.in_place(place, self.statement)
         return case is not None and not documented(self.statement, case)
 
@@ -100,7 +101,7 @@ class Subject:
 
     @cached_property
     def asked(self) -> dict[str, dict[Value, list[Try]]]:
-        """The cases to ask, by field and promised value: each probe for it in the first place with that value."""
+        """The cases to ask, by field and promised value: each probe for it, in the first layout with that value."""
         found: dict[str, dict[Value, list[Try]]] = {}
         for name in (name for name in fields.NAMES if name not in self.inapplicable):
             by_value = found.setdefault(name, {})
@@ -116,7 +117,7 @@ class Subject:
         return [t for probe in PROBES if name in probe.fields for t in self._of(probe)]
 
     def rivals(self, name: str, value: Value, case: Case) -> tuple[Any, ...]:
-        """Return the other values of a field, those left out that would show nothing here."""
+        """Return the other values of a field, without those that no answer here could show."""
         semantics = self.statement.semantics(telling(case))
         if name == "output_dtype":
             cases = [t.case for t in self._of(DTYPES)]
@@ -137,13 +138,13 @@ class Subject:
         return self.stated.semantics(telling(case))
 
     def where(self, name: str, value: Value) -> tuple[str, ...]:
-        """Return the places in which a field is promised a value, empty where it has the same one in all."""
+        """Return the layouts in which a field is promised a value; empty if it is the same in all."""
         tries = [t for t in self._tries(name) if t.place.dtype == t.probe.dtypes[0]]
         here = tuple(dict.fromkeys(t.place.name for t in tries if self.promised(name, t.case) == value))
         return here if len(self.asked[name]) > 1 else ()
 
     def cite(self, name: str, case: Case) -> str:
-        """Return where the value of a field is documented, the documentation where no rule sets it."""
+        """Return where the value of a field is documented; without a rule for it, the documentation."""
         about = msgspec.structs.replace(telling(case), device=self.stated.device)
         cites = [rule.cite for rule in self.stated.rules if name in rule.semantics and matches(rule.when, about)]
         return cites[-1] if cites else self.stated.documentation
@@ -153,7 +154,7 @@ _BY_DTYPE = ("output_dtype", "mask_offset", "fraction_dtype", "fraction_rounded"
 
 
 def _differs(name: str, one: Try, other: Try) -> bool:
-    """Return whether a field may need both cases: what is rounded shows in one dtype, and not in another."""
+    """Return whether a field may need both cases, since a rounding shows in one dtype and not in another."""
     return name in _BY_DTYPE and one.place.dtype != other.place.dtype
 
 
