@@ -27,7 +27,7 @@ FOLDERS = (corpus.FOLDER, corpus.FOLDER.with_name("questions"))
 
 
 class Show(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A number: where it is in a case, and whose it is. Fields: see `faq.toml`."""
+    """A number to show: where it is in a case, and whose it is. Its fields are described in `faq.toml`."""
 
     says: str
     case: str = ""
@@ -40,7 +40,7 @@ class Show(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FaqEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question and its answer. Fields: see `faq.toml`."""
+    """A question and its answer. The fields are described in `faq.toml`."""
 
     id: str
     asks: str
@@ -59,7 +59,11 @@ class Number(msgspec.Struct, frozen=True):
 
 
 class FaqAnswer(msgspec.Struct, frozen=True):
-    """An answer. witness: the case's file. means: implementations by the value that their statement promises."""
+    """The answer to a question.
+
+    witness: the file of its case.
+    means: implementations, by the value that their statement promises.
+    """
 
     id: str
     asks: str
@@ -109,7 +113,7 @@ def answered(question: FaqEntry) -> FaqAnswer:
 
 
 def shown(show: Show, case: str) -> str:
-    """Return what a number is, in words."""
+    """Return the value of a number, in words."""
     question = ExactCase(witness(show.case or case).case)
     found = simulate(question, Semantics(**show.semantics))[show.step]
     if isinstance(found, Refusal):
@@ -139,7 +143,7 @@ def _digits(value: Any) -> str:
 
 
 def means(question: FaqEntry) -> dict[str, list[str]]:
-    """Return which implementations mean what, by the field, or the convention, that the question is about."""
+    """Return which implementations mean what, in the field or the convention that the question is about."""
     found: dict[str, list[str]] = {}
     for entry in roster.select(()):
         value = None if entry.statement.calibration else _meant(question, entry.statement)
@@ -149,7 +153,7 @@ def means(question: FaqEntry) -> dict[str, list[str]]:
 
 
 def _meant(question: FaqEntry, statement: Statement) -> str | None:
-    """Return what an implementation means; None where it cannot be asked the witness, or that shows nothing."""
+    """Return what an implementation means; None if it cannot be asked the witness, or the witness does not show it."""
     if question.convention:
         return statement.conventions.get(question.convention)
     about = step_facts(witness(question.case).case, 0)

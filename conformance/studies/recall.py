@@ -25,7 +25,7 @@ Status = Literal["found", "not found", "not applicable"]
 
 
 class Instead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What somebody would have expected: other semantics, another numerical class, or an answer (no refusal)."""
+    """What somebody would have expected instead: other semantics, another numerical class, or no refusal."""
 
     semantics: dict[str, Any] = {}
     numerics: dict[str, Any] = {}
@@ -38,7 +38,7 @@ class Instead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KnownReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something publicly known. Fields: see `recall.toml`."""
+    """Something that is publicly known. Its fields are described in `recall.toml`."""
 
     id: str
     title: str
@@ -56,7 +56,7 @@ class KnownReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recalled(msgspec.Struct, frozen=True):
-    """An entry and what became of it. case: of the worst failure that shows it, by its name in the corpus or its id."""
+    """An entry, and what became of it; case: the worst failure that shows it, by its name in the corpus or its id."""
 
     id: str
     status: Status
@@ -78,7 +78,7 @@ def read(path: Path = FILE) -> list[KnownReport]:
 
 
 class Recall(Campaign):
-    """A run that judges every answer by what somebody would have expected, too."""
+    """A run that also judges every answer by what somebody would have expected."""
 
     def __init__(self, options: Options, progress: Progress, entries: list[KnownReport]) -> None:
         super().__init__(options, progress)
@@ -100,7 +100,7 @@ class Recall(Campaign):
     def _showing(
         self, wanted: KnownReport, item: RunCase, statement: Statement, reply: Reply, own: list[Result]
     ) -> list[Result]:
-        """Return the failures that show an entry: of what was expected instead, or of a known divergence."""
+        """Return the failures that show an entry: against what was expected, or predicted by a known divergence."""
         if wanted.instead is None:
             known = self._known.get(wanted.divergence)
             failed = [result for result in own if result.verdict == "FAIL" and result.step >= 0]

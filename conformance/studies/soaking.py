@@ -14,9 +14,12 @@ from conformance.runs.campaign import Campaign, Options, Progress
 
 
 class Round(msgspec.Struct, frozen=True):
-    """One run of a soak. unexplained: what the gate says of failures that no known divergence predicts.
+    """One run of a soak.
 
-    folder: where the run is. failed: results that fail, explained ones among them. reasons: why it is not complete.
+    folder: where the run is.
+    unexplained: what the gate says of failures that no known divergence predicts.
+    failed: how many results fail, explained ones included.
+    reasons: why the run is incomplete.
     """
 
     seed: int

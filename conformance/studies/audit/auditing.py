@@ -27,8 +27,8 @@ SCHEMA = 1
 class Audit(msgspec.Struct):
     """What an audit found.
 
-    missing: why implementations could not be asked, by id. numerics, unexplained: what contradicts a statement without
-    being the fault of one field.
+    missing: why implementations could not be asked, by id.
+    numerics, unexplained: what contradicts a statement without being due to one field.
     """
 
     schema: int = SCHEMA
@@ -58,7 +58,7 @@ class Auditor:
         self._cases = options.out / FOLDER
 
     def run(self) -> Audit:
-        """Audit one environment after the other; cells come in the order in which implementations were named."""
+        """Audit one environment after the other; findings come in the order in which implementations were named."""
         self._cases.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             for host in environments(self.options.entries, self.options.interpreters):

@@ -27,7 +27,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cite: str
 
     def speaks_of(self, cell: FieldFinding) -> bool:
-        """Return whether the page is about a cell."""
+        """Return whether the page is about the field of a finding."""
         named = any(fnmatch.fnmatchcase(cell.implementation, pattern) for pattern in self.implementations)
         return named and cell.field == self.field
 
@@ -51,7 +51,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(path: Path = FILE) -> list[Document]:
-    """Return the pages of a file; raise `InvalidInput` where it says what no field can be."""
+    """Return the pages of a file; raise `InvalidInput` for a value that the field cannot have."""
     try:
         found = msgspec.convert(tomllib.loads(path.read_text()), _File).document
     except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
@@ -65,7 +65,7 @@ def read(path: Path = FILE) -> list[Document]:
 def contradictions(
     cells: Iterable[FieldFinding], documents: Iterable[Document], known: Iterable[Divergence]
 ) -> list[Contradiction]:
-    """Return what pages, and statements that known divergences depart from, say of proven cells."""
+    """Return what pages say that proven findings contradict, and likewise statements that known divergences amend."""
     links, pages = {divergence.id: divergence.link for divergence in known}, list(documents)
     return [one for cell in cells if cell.status == "proven" for one in _of(cell, pages, links)]
 

@@ -1,4 +1,4 @@
-"""The search in one place: the `Semantics` that its answers are consistent with, one well-chosen case at a time."""
+"""The search in one layout: the `Semantics` that its answers are consistent with, one well-chosen case at a time."""
 
 from __future__ import annotations
 
@@ -39,17 +39,18 @@ PLAIN = PROBES[0]
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """A case that was not answered: the error, in words."""
+    """A case that raised, and the error in words."""
 
     words: str
     case: Case
 
 
 class Search:
-    """The search in one place.
+    """The search in one layout of the input.
 
-    taking: a gradient is taken in each step, for who moves its state in the backward pass. raised: what was not
-    answered, and unexplained: what no semantics explain, each by probe.
+    taking: a gradient is taken in each step, as some implementations move their state in the backward pass.
+    raised: the errors, by probe.
+    unexplained: the answers that no semantics explain, by probe.
     """
 
     def __init__(self, statement: Statement, ask: Ask, place: InputLayout, *, taking: bool = False) -> None:
@@ -70,7 +71,7 @@ class Search:
         self._classes: dict[tuple[str, str], str] = {}
 
     def begin(self) -> bool:
-        """Ask the plain case; return whether it was answered as some semantics would."""
+        """Ask the plain case; return whether some semantics would answer it so."""
         case = self._asked(PLAIN.in_place(self.place, self.statement))
         if case is None:
             return False
@@ -79,7 +80,7 @@ class Search:
         return self.answered and not self.unexplained and not self.raised
 
     def _asked(self, case: Case | None) -> Case | None:
-        """Return a case as it is asked here, None where it cannot be."""
+        """Return a case as it can be asked here; None if it cannot be."""
         if case is None or not self.taking:
             return case
         case = making.first(case)
@@ -87,7 +88,7 @@ class Search:
         return None if self.statement.unsupported(*asked) else case
 
     def alike(self) -> Any:
-        """Return what two places have in common that may be the same path: what explains the plain case."""
+        """Return what layouts on the same path have in common: the candidates that explain the plain case."""
         return self.plain
 
     def go_on(self, probes: Iterable[Probe]) -> None:
@@ -105,7 +106,7 @@ class Search:
             self._narrow(best, case)
 
     def go_on_in(self, place: InputLayout, probes: Iterable[Probe]) -> None:
-        """Go on in another place of the same path."""
+        """Go on in another layout on the same path."""
         other = Search(self.statement, self.ask, place, taking=self.taking)
         other.candidates = self.candidates
         other.go_on(probes)
@@ -121,7 +122,7 @@ class Search:
 
     @property
     def keeps(self) -> bool:
-        """Whether it may keep statistics, as far as is known."""
+        """Whether the layer may keep statistics, as far as is known."""
         return any(candidate.get("average") != "none" for candidate in self.candidates)
 
     def _extended(self, probe: Probe) -> list[Candidate]:
@@ -155,7 +156,7 @@ class Search:
     # --- what its answer leaves ----------------------------------------------------------------------------------
 
     def _narrow(self, probe: Probe, case: Case) -> None:
-        """Ask, and keep the candidates that the answer is explained by; all of them where it is by none."""
+        """Ask a case, and keep the candidates that explain the answer; all of them if none does."""
         self.asked[probe.name] = case
         reply = self.ask(case)
         answered = ProbeAnswer(self._exact_case(case), _returning(self.statement, reply), reply)
@@ -178,7 +179,7 @@ class Search:
             self.unexplained[probe.name] = _nearest(answered, ordered)
 
     def _is_near(self, case: Case, reply: Reply, answers: list[Values | Refusal]) -> bool:
-        """Return whether an answer is within a thousandth of what semantics give; bounds are far below."""
+        """Return whether an answer is within a thousandth of what semantics give; bounds are far below that."""
         judged = (step.mode in self.statement.modes for step in case.steps)
         for outcome, wanted, here in zip(reply.outcomes, answers, judged, strict=False):
             if here and isinstance(outcome, Outputs) and not isinstance(wanted, Refusal):
@@ -188,7 +189,7 @@ class Search:
         return True
 
     def _on_another_path(self, answered: ProbeAnswer, probe: Probe, extended: list[Candidate]) -> list[Candidate]:
-        """Return the candidates that explain an answer if what depends on the path has another value there."""
+        """Return the candidates that explain an answer if the fields that depend on the path have other values."""
         for name in _BY_PATH:
             for value in fields.values(name):
                 left = [c for c in extended if _explains(answered, probe, c | {name: value})]
@@ -199,9 +200,9 @@ class Search:
 
 
 def _returning(statement: Statement, reply: Reply) -> Statement:
-    """Return the statement with the outputs that were returned, each stored in the dtype that it came in.
+    """Return the statement with the outputs that came back, each stored in the dtype that it came in.
 
-    That an output is missing is no matter of semantics; which dtype is right, `output_dtype` says.
+    A missing output says nothing of semantics, and `output_dtype` says which dtype is right.
     """
     arrays = {n: a for o in reply.outcomes if isinstance(o, Outputs) for n, a in o.tensors.items()}
     named = {n: a.dtype.name for n, a in arrays.items() if n in OUTPUTS and a.dtype.name in get_args(Stored)}
@@ -227,7 +228,7 @@ def _explains(answered: ProbeAnswer, probe: Probe, candidate: Candidate) -> bool
 
 
 def _distance(reply: Reply, answers: list[Values | Refusal]) -> float:
-    """Return how far y is from what semantics give, in its own unit; what is not answered alike is infinitely far."""
+    """Return how far y is from what semantics give, in its own unit; infinite if the outcomes differ."""
     worst = 0.0
     for outcome, wanted in zip(reply.outcomes, answers, strict=False):
         got = outcome.tensors.get("y") if isinstance(outcome, Outputs) else None
@@ -239,7 +240,7 @@ def _distance(reply: Reply, answers: list[Values | Refusal]) -> float:
 
 
 def _nearest(answered: ProbeAnswer, ordered: list[Candidate]) -> str:
-    """Return which candidate is the nearest to an answer that none explains, and what is off; of the first few."""
+    """Return which candidate is nearest to an answer that none explains, and what is off; of the first few."""
     fits = [(answered.fit(candidate), candidate) for candidate in ordered[:_FEW]]
     fit, candidate = min(fits, key=lambda one: float(one[0].rho) if one[0].rho is not None else 0.0)
     defaults = Semantics()
@@ -260,7 +261,7 @@ def _key(candidate: Candidate) -> str:
 
 
 def _digest(answer: Any) -> str:
-    """Return an answer in words, the same for what is computed the same."""
+    """Return an answer in words, the same for the same computation."""
     if isinstance(answer, Refusal):
         return "refused"
     return str({name: [f"{v:.17g}" for v in np.ravel(np.asarray(a, np.float64))] for name, a in answer.items()})

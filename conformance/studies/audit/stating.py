@@ -1,4 +1,4 @@
-"""A statement written from what was identified, ready to be put into an adapter."""
+"""A statement written from what was identified, to be put into an adapter."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def proposed(
 ) -> dict[str, Any]:
     """Return the statement with a rule for each path, as data.
 
-    refusals: what was found to raise, beside what it says. computed: a rule of how it computes, where that is not as
-    it says.
+    refusals: what was found to raise, beside the refusals it states.
+    computed: a rule for how it computes, if that is not as it states.
     """
     ordered = sorted(found, key=lambda one: (bool(one.differentiation), -len(one.places)))
     rules = [rule for one in ordered for rule in rules_of(one, ordered[0])]
@@ -55,7 +55,7 @@ def as_source(written: Mapping[str, Any]) -> str:
 
 
 def rules_of(found: Found, first: Found) -> list[dict[str, Any]]:
-    """Return the rules for what was found: those of the `first` path hold everywhere, and others say what differs."""
+    """Return the rules for what was found: those of the `first` path hold everywhere, other paths say what differs."""
     alone = found is first
     path = {"differentiation": [found.differentiation]} if found.differentiation else {}
     whens: list[dict[str, Any]] = [{}] if found.places == first.places else places_when(found.places)
@@ -71,14 +71,14 @@ def rules_of(found: Found, first: Found) -> list[dict[str, Any]]:
 
 
 def _differing(found: Found, first: Found) -> dict[str, Any]:
-    """Return the fields that another path has otherwise, but for those that show only in float64 where it has none."""
+    """Return the fields that differ on another path, except those that show only in float64 if it has none."""
     here, there = (msgspec.to_builtins(one.semantics[0]) for one in (found, first))
     hidden = () if "float64" in found.taken else ("fraction_dtype", "fraction_rounded")
     return {name: value for name, value in here.items() if value != there[name] and name not in hidden}
 
 
 def changed(semantics: Semantics) -> dict[str, Any]:
-    """Return the fields that are not the default."""
+    """Return the fields that are not at their defaults."""
     defaults = msgspec.to_builtins(Semantics())
     return {name: value for name, value in msgspec.to_builtins(semantics).items() if value != defaults[name]}
 
@@ -109,7 +109,7 @@ def _bare(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def remarks(identified: Identified) -> list[str]:
-    """Return what was found, in words: what explains the answers, what is open or raised, what nothing explains."""
+    """Return what was found, in words: what explains the answers, what is open, what raised, what nothing explains."""
     lines = [line for one in identified.found for line in _of_path(one)]
     outside: dict[tuple[str, ...], list[str]] = {}
     for one in identified.outside:

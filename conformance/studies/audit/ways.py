@@ -1,7 +1,7 @@
-"""Known ways to be wrong that no field of `Semantics` stands for: tried, in words, where nothing else explains.
+"""Known ways to be wrong that no field of `Semantics` stands for, tried where nothing else explains an answer.
 
-Each is a plain layer in float64 with something changed. It is named where an answer is within rounding of it: it has
-no bounds, so that it explains what a person may look for, and proves nothing.
+Each is a plain layer in float64 with something changed. It is named if an answer is within rounding of it. Without
+bounds it proves nothing, but tells a person what to look for.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from reference.spec import Array, broadcast, kept_axes
 
 
 class How(NamedTuple):
-    """How a layer computes. fraction: of the update, where it is not 1 - momentum. epsilon: where it is another one.
+    """How a layer computes.
 
-    over: what is averaged over; `sample`, each sample's own values of a channel; `row`, all values of a sample.
+    fraction: that of the update, if it is not 1 - momentum.
+    epsilon: another one than asked for.
+    over: what is averaged over: `sample`, each sample's own values of a channel; `row`, all values of a sample.
     """
 
     trains: Literal["biased", "unbiased"] = "biased"
@@ -71,7 +73,7 @@ _CLOSE = {2: 1e-2, 4: 1e-5, 8: 1e-5}
 
 
 def nearest(case: Case, reply: Reply) -> str:
-    """Return the way, or the two, that an answer is within rounding of, in words; empty where it is none of them."""
+    """Return the way, or the two ways, that an answer is within rounding of, in words; empty if there is none."""
     if not _is_plain(case):
         return ""
     for number in (1, 2):
@@ -95,7 +97,7 @@ def _is_plain(case: Case) -> bool:
 
 
 def _off(case: Case, reply: Reply, how: How) -> float:
-    """Return how far an answer is from a way, in what rounding may do; a step that gave no arrays is infinitely far."""
+    """Return how far an answer is from a way, in units of what rounding may do; infinite for a step without arrays."""
     worst, seen = 0.0, False
     for outcome, wanted in zip(reply.outcomes, _answers(case, how), strict=False):
         if not isinstance(outcome, Outputs):
@@ -111,7 +113,7 @@ def _off(case: Case, reply: Reply, how: How) -> float:
 
 
 def _answers(case: Case, how: How) -> Iterator[dict[str, Array]]:
-    """Yield y and the moving statistics of each step of a plain layer that computes so."""
+    """Yield y and the moving statistics of each step of a plain layer that computes this way."""
     spec, rank = case.spec, len(case.shape)
 
     def spread(array: Array) -> Array:
@@ -155,7 +157,7 @@ def _moments(x: Array, kept: tuple[int, ...], how: How) -> tuple[Array, Array, i
 
 
 def _entering(x: Array, kept: tuple[int, ...], how: How, bessel: float) -> tuple[Array, Array]:
-    """Return what enters the moving statistics: those of the whole batch, whatever normalizes."""
+    """Return what enters the moving statistics: the statistics of the whole batch, whatever normalizes."""
     mean, variance, _ = _moments(x, kept, how._replace(over="batch"))
     stored = {"biased": variance, "unbiased": bessel * variance, "deviation": np.sqrt(variance)}
     return mean, stored.get(how.stores, variance + mean**2)

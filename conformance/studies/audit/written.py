@@ -1,4 +1,4 @@
-"""The file that an audit leaves: its cells, what documentation contradicts, and what changed since another one."""
+"""The file that an audit leaves: its findings, documentation that they contradict, and changes since another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conformance.studies.audit.documents import Contradiction
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A field of an implementation that differs. before, after: each value with its status; empty where it is gone."""
+    """A field of an implementation that differs; before, after: each value with its status, empty if it is gone."""
 
     implementation: str
     field: str
@@ -25,9 +25,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct):
-    """An audit as it is written. missing: why implementations could not be asked, by id.
+    """An audit as it is written.
 
-    numerics, unexplained: what contradicts a statement without being the fault of one field.
+    missing: why implementations could not be asked, by id.
+    numerics, unexplained: what contradicts a statement without being due to one field.
     """
 
     cells: list[FieldFinding]
@@ -48,7 +49,7 @@ def write(written: Written, path: Path) -> None:
 
 
 def read(path: Path) -> Written:
-    """Return an audit from its file; raise `InvalidInput` where it holds none."""
+    """Return an audit from its file; raise `InvalidInput` if the file holds none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Written)
     except (OSError, ValueError) as error:

@@ -30,14 +30,14 @@ from conformance.runs.asking import Ask
 from conformance.studies.hunt import minimizing
 
 SIZES = (2, 1, 3, 4, 5, 7, 8, 16, 17, 64, 127, 129, 1000)
-"""Of one axis, in the order in which shrinking prefers them: two rows say more than one."""
+"""The sizes of one axis, in the order in which shrinking prefers them: two rows say more than one."""
 ELEMENTS = 20_000
 ROUND = 200
 """How many cases Hypothesis draws before it starts from another seed."""
 VAIN = 5_000
-"""After how many cases that an implementation does not support a search that asked none is over."""
+"""After this many unsupported cases a search that has asked nothing is over."""
 LATE_SECONDS, LATE_CASES = 60.0, 500
-"""What is left at least to make the last case smaller, though the search is over."""
+"""The least time left to make the last case smaller after the search is over."""
 
 
 class FailureKind(NamedTuple):
@@ -48,7 +48,7 @@ class FailureKind(NamedTuple):
     outcome: str
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the kind in words."""
         return " ".join(part for part in self if part)
 
 
@@ -64,7 +64,7 @@ class Caught(msgspec.Struct, frozen=True):
 
 
 class _Failed(Exception):
-    """A case fails in the way that is looked for."""
+    """Raised by a case that fails in the way that is looked for."""
 
 
 @st.composite
@@ -82,9 +82,11 @@ def recipes(draw: st.DrawFn) -> Recipe:
 
 
 class Hunt:
-    """A search of one implementation. folder: keeps what was found, and Hypothesis's database, between searches.
+    """A search for cases that one implementation fails.
 
-    known: divergences, whose failures are not looked for. tell: is told what happens, in lines.
+    folder: keeps what was found, and Hypothesis's database, from one search to the next.
+    known: the divergences whose failures are not looked for.
+    tell: is told what happens, line by line.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Hunt:
         self._until, self._most = 0.0, math.inf
 
     def run(self, seconds: float, cases: float, run_seed: int) -> list[Caught]:
-        """Search for so long, or until so many cases are asked; return all kinds caught, also by earlier searches."""
+        """Search for this long, or until so many cases were asked; return all kinds caught, earlier ones included."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._until, self._most = time.monotonic() + seconds, cases
         found, number = self._before(), run_seed
@@ -171,7 +173,7 @@ class Hunt:
         return [result for result in results if result not in expected]
 
     def _aim(self, results: list[Result]) -> None:
-        """Tell Hypothesis what to make larger: the largest ρ of each output that is not infinite."""
+        """Tell Hypothesis what to maximize: the largest finite ρ of each output."""
         largest: dict[str, float] = {}
         for result in results:
             if 0 < result.size < math.inf:

@@ -13,12 +13,12 @@ from conformance.model.results import Result
 from reference.spec import Array, kept_axes
 
 Still = Callable[[Case], Result | None]
-"""Returns the failure that a case still shows, None where it shows it no more."""
+"""Returns the failure that a case still shows; None if it no longer does."""
 DIGITS = (0, 1, 2, 3)
 
 
 def smallest(case: Case, result: Result, still: Still) -> tuple[Case, Result]:
-    """Return the smallest case that is found to fail alike, with its failure; `still` says None when time is up."""
+    """Return the smallest case found to fail in the same way, with its failure; `still` is None when time is up."""
     improved = True
     while improved:
         improved = False
@@ -84,7 +84,7 @@ def _cut(case: Case, axis: int, part: range) -> dict[str, Array]:
 
 
 def _plainer(case: Case) -> Iterator[Case]:
-    """Put 0 or 1 for each whole tensor, then fewer digits, then both for each element of a small one."""
+    """Put 0 or 1 into each whole tensor, then use fewer digits, then put 0 or 1 into each element of a small tensor."""
     for name, array in case.tensors.items():
         if array.dtype == bool:
             continue
@@ -98,7 +98,7 @@ def _plainer(case: Case) -> Iterator[Case]:
 
 
 def _plain(array: Array) -> Iterator[Array]:
-    """Yield arrays of plainer numbers of the same shape, unless the array is as plain."""
+    """Yield arrays of plainer numbers in the same shape, unless the array is as plain already."""
     wide = array.astype(np.float64)
     if not np.isin(wide, (0.0, 1.0)).all():
         yield np.zeros_like(array)

@@ -24,10 +24,12 @@ _FACTS = {"trainable": "trainable", "renorm": "renorm", "virtual_batch_size": "v
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What a layer is asked for. placed: whether the user said where the channels are. channels: None: not said.
+    """What a layer is asked for.
 
-    assumed: arguments that have no default, or one that is no batch normalization, and what was taken instead.
-    unread: arguments that were given and say nothing of `Spec`.
+    placed: whether the user said where the channels are.
+    channels: how many there are; None: not said.
+    assumed: arguments without a default, or with one that is no batch normalization, and what was taken instead.
+    unread: arguments that were given and set nothing of `Spec`.
     """
 
     spec: Spec
@@ -38,7 +40,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def read(layer: Layer, statement: Statement, given: dict[str, Any], rank: int) -> Call:
-    """Return what native arguments ask for, those that are not given at their defaults."""
+    """Return what native arguments ask for; those that are not given are at their defaults."""
     said = {name: given.get(name, argument.taken) for name, argument in layer.arguments.items()}
     by_meaning = {layer.arguments[name].meaning: value for name, value in said.items()}
     fields = {name: by_meaning[name] for name in _SAME if name in by_meaning}
@@ -68,7 +70,7 @@ def _without_meaning(argument: Argument, value: Any) -> bool:
 
 
 def complement(fraction: float | None) -> float | None:
-    """Return 1 - fraction as the decimals that a person would write; None stays None.
+    """Return 1 - fraction with the decimals that a person would write; None stays None.
 
     >>> complement(0.99), complement(0.1), complement(None)
     (0.01, 0.9, None)
@@ -112,11 +114,11 @@ def _short(kept: tuple[int, ...], rank: int) -> int | tuple[int, ...]:
 # --- towards the target -------------------------------------------------------------------------------------------
 
 Dropped = dict[str, tuple[Any, Any]]
-"""Fields of `Spec` that cannot be asked for: what was asked, and what is instead."""
+"""Fields of `Spec` that cannot be asked for, each with what was asked and what holds instead."""
 
 
 def expressed(spec: Spec, layer: Layer, statement: Statement) -> tuple[Spec, Dropped]:
-    """Return the nearest to a spec that an implementation can be asked for, and the fields that had to change."""
+    """Return the nearest spec that an implementation can be asked for, and the fields that had to change."""
     changed: dict[str, Any] = {
         name: plain
         for name, plain in _BEYOND.items()
@@ -144,7 +146,7 @@ def _own_momentum(layer: Layer, statement: Statement) -> float:
 
 
 def placed(call: Call, layer: Layer, statement: Statement, rank: int) -> int | tuple[int, ...]:
-    """Return where the target keeps its channels: where the user said, if it can, else where it does by itself."""
+    """Return where the target keeps its channels: where the user said, if it can, otherwise where it does by itself."""
     axis = call.spec.axis
     if isinstance(axis, tuple):
         if statement.takes("several_axes", value=True) and statement.takes("channel", "several"):
@@ -157,7 +159,7 @@ def placed(call: Call, layer: Layer, statement: Statement, rank: int) -> int | t
 
 
 def written(layer: Layer, statement: Statement, spec: Spec, rank: int, channels: int | None) -> dict[str, Any]:
-    """Return a spec as a layer's own arguments; what neither says anything of nor chooses a variant is left out."""
+    """Return a spec as a layer's own arguments, without those that neither mean anything nor choose a variant."""
     found: dict[str, Any] = {}
     for name, argument in layer.arguments.items():
         value = _argument(argument, statement, spec, rank, channels)
@@ -172,7 +174,7 @@ def written(layer: Layer, statement: Statement, spec: Spec, rank: int, channels:
 
 
 def _fixed(argument: Argument, statement: Statement) -> Any:
-    """Return the value of an argument without a meaning: the one that chooses this variant, or that has to be given."""
+    """Return the value of an argument without a meaning: the one that chooses this variant, or that must be given."""
     chooses = next((value for value, chosen in argument.chooses.items() if chosen == statement.id), None)
     if chooses is not None and argument.written is None:
         return natives.value(chooses)
@@ -180,7 +182,7 @@ def _fixed(argument: Argument, statement: Statement) -> Any:
 
 
 def _silent(layer: Layer, name: str, value: Any, spec: Spec) -> bool:
-    """Return whether an argument goes without saying: a renorm of nothing, a bias of no affine layer."""
+    """Return whether an argument need not be said: no renorm, or no bias in a layer without parameters."""
     argument = layer.arguments[name]
     if argument.meaning == "center" and layer.named("affine"):
         return bool(value or not spec.scale)

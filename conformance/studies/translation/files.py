@@ -29,7 +29,7 @@ def load(path: Path) -> dict[str, Array]:
 
 
 class Network:
-    """The layers of a file. layers: their weights by prefix. others: names of arrays of no batch normalization."""
+    """The layers of a file; layers: their weights by prefix; others: names of arrays that belong to none."""
 
     def __init__(self, path: Path, layer: Layer, spec: Spec, rank: int, average: Average) -> None:
         self._path, self._layer, self._spec, self._rank, self._average = path, layer, spec, rank, average
@@ -85,7 +85,7 @@ class Network:
 
 
 def _count(counter: Array) -> int:
-    """Return how many batches a counter counts; one that is a flag says whether the next is the first."""
+    """Return how many batches a counter counts; a counter that is a flag says whether the next batch is the first."""
     return int(not counter) if counter.dtype == bool else int(counter)
 
 
@@ -107,7 +107,7 @@ def _grouped(arrays: dict[str, Array], layer: Layer) -> tuple[dict[str, dict[str
 
 
 def _split(name: str, leaves: dict[str, str], layer: Layer) -> tuple[str, str] | None:
-    """Return a layer's prefix and the neutral name of one of its arrays, None where the name ends in none of ours."""
+    """Return a layer's prefix and the neutral name of one of its arrays; None if the name ends in none of ours."""
     bare = _SUFFIX.sub("", name)
     for collection in set(layer.collections.values()):
         bare = bare.removeprefix(f"{collection}/")

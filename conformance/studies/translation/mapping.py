@@ -1,4 +1,4 @@
-"""Which weight of one layer is which of another, and how their inputs are laid out to one another."""
+"""Which weight of one layer becomes which of another, and how the axes of their inputs correspond."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reference.spec import kept_axes
 
 
 class Mapped(msgspec.Struct, frozen=True):
-    """One weight: its neutral name, its name and shape on both sides; an empty name: there is none."""
+    """One weight: its neutral name, and its name and shape on both sides; an empty name: that side has none."""
 
     meaning: str
     source: str
@@ -48,7 +48,7 @@ def mapping(source: Side, target: Side) -> list[Mapped]:
 
 
 def _name(side: Side, name: str) -> str:
-    """Return what a side calls a weight, empty where it has none."""
+    """Return what a side calls a weight; empty if it has none."""
     if name in side.layer.renorm:
         return name if side.spec.renorm else ""
     if name == "batches":

@@ -35,10 +35,11 @@ _RULES: dict[str, tuple[str, str]] = {
 class Argument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One argument of a layer.
 
-    meaning: what of `Spec` it says, empty for one that only chooses a variant. default: the documented one; absent, it
-    is None, unless the argument is `required`. assumed: what is taken where a user gives nothing and the default is
-    missing, or is no batch normalization. written: the value that a translation gives it. chooses: the implementation
-    of the roster that a value means.
+    meaning: the field of `Spec` that it sets; empty for an argument that only chooses a variant.
+    default: the documented one; None if it is absent, unless the argument is `required`.
+    assumed: what is taken if a user gives nothing, and there is no default or one that is no batch normalization.
+    written: the value that a translation gives it.
+    chooses: the implementation of the roster that each value means.
     """
 
     type: Type
@@ -51,20 +52,27 @@ class Argument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def taken(self) -> Any:
-        """What holds where a user gives nothing."""
+        """The value that holds if a user gives nothing."""
         return self.default if self.assumed is None else self.assumed
 
 
 class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A layer as its framework has it.
 
-    short: what `--from` and `--to` may call it. main: the implementations meant by that, the first that takes the rank.
-    implementations: patterns of ids. signatures: what can be inspected in the installed packages. channels: the kept
-    axis where no argument says it. names: of the weights, by their neutral names; averages: of the debiased
-    statistics, where they are stored beside the others; counters: of the numbers of batches. state: what stands before
-    the names of statistics in a checkpoint. collections: what stands before the layer's name. shape, statistics_shape:
-    of parameters and of statistics: `vector`, `full` (the input's rank), `trailing` (without axes before the channel).
-    renorm: weights that batch renormalization adds. other: arguments that say nothing of `Spec`.
+    short: the name by which `--from` and `--to` may call it.
+    main: the implementations that this name means; the first that takes the rank is chosen.
+    implementations: patterns of ids.
+    signatures: what can be inspected in the installed packages.
+    channels: the kept axis, if no argument says it.
+    names: what its weights are called, by their neutral names.
+    averages: what the debiased statistics are called, where they are stored beside the others.
+    counters: what the numbers of batches are called.
+    state: the prefix of statistics in a checkpoint.
+    collections: the prefixes before the layer's own name.
+    shape, statistics_shape: of parameters and of statistics: `vector`, `full` (the input's rank), or `trailing`
+        (without the axes before the channel).
+    renorm: the weights that batch renormalization adds.
+    other: arguments that set nothing of `Spec`.
     """
 
     implementations: list[str]
@@ -86,7 +94,7 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     other: list[str] = []
 
     def named(self, meaning: str) -> str:
-        """Return the argument with a meaning, empty where there is none."""
+        """Return the name of the argument with a meaning; empty if there is none."""
         return next((name for name, argument in self.arguments.items() if argument.meaning == meaning), "")
 
 
@@ -101,13 +109,13 @@ def read() -> list[Layer]:
 
 
 def of(implementation: str) -> Layer:
-    """Return how an implementation is called; one that nobody wrote down is called as the reference is."""
+    """Return how an implementation is called in its framework; one without an entry is called as the reference is."""
     name = implementation.partition("@")[0]
     return next(layer for layer in read() if any(fnmatch.fnmatchcase(name, p) for p in layer.implementations))
 
 
 def chosen(option: str, named: str, rank: int | None, device: str, python: str) -> RosterEntry:
-    """Return the one implementation that `--from` or `--to` names, for inputs of a rank; None: any."""
+    """Return the one implementation that `--from` or `--to` names, for inputs of a rank; None: of any rank."""
     layer = next((layer for layer in read() if layer.short and layer.short == named), None)
     if layer is None:
         found = _selected(option, named, device, python)
@@ -133,7 +141,7 @@ def _selected(option: str, named: str, device: str, python: str) -> list[RosterE
 
 
 def values(layer: Layer, called: str, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Return the arguments that a user gave, checked; called: what the layer is named in messages."""
+    """Return the arguments that a user gave, checked; called: the layer's name in messages."""
     given: dict[str, Any] = {}
     known = [*layer.arguments, *layer.other]
     for pair in pairs:
@@ -153,7 +161,7 @@ def values(layer: Layer, called: str, pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def value(text: str) -> Any:
-    """Return what a word on the command line means in Python; a word that is none stays one.
+    """Return a word of the command line as a Python value; a word that is none stays text.
 
     >>> value("0.99"), value("true"), value("None"), value("[0, 1]"), value("channels_last")
     (0.99, True, None, [0, 1], 'channels_last')
@@ -208,7 +216,7 @@ def _of_limits(given: Any) -> bool:
 
 
 def variant(layer: Layer, entry: RosterEntry, given: dict[str, Any], device: str, python: str) -> RosterEntry | None:
-    """Return the implementation that the arguments choose instead of a plain one, None where they choose none."""
+    """Return the implementation that the arguments choose instead of the plain one; None if they choose none."""
     for name, argument in layer.arguments.items():
         chosen = argument.chooses.get(str(given.get(name, "")).lower())
         if chosen and chosen.split("+")[0] == entry.statement.id.split("+")[0]:

@@ -24,13 +24,16 @@ from reference.spec import Array
 
 
 class Translation(msgspec.Struct, frozen=True):
-    """What `bnconf translate` says. arguments: of the source, given or not, and of the target.
+    """What `bnconf translate` says.
 
-    assumed: arguments of the source that have no default here. transpose: how the axes of the source's input are
-    permuted for the target; empty where they stay. not_mapped: arguments that were given and mean nothing to `Spec`.
-    others: arrays of the weights' file that are of no batch normalization. batches: what the target's counter is set
-    to. layers: whose weights were translated and verified too. not_asked: fields of `Spec` that the source cannot be
-    asked for here, with what it was asked for instead.
+    arguments: those of the source, given or not, and of the target.
+    assumed: arguments of the source without a default, and what was taken.
+    transpose: how the axes of the source's input are permuted for the target; empty if they stay.
+    not_mapped: arguments that were given and set nothing of `Spec`.
+    others: arrays of the file of weights that belong to no batch normalization.
+    batches: what the target's counter is set to.
+    layers: the layers whose weights were translated and verified too.
+    not_asked: fields of `Spec` that the source cannot be asked for here, with what it was asked for instead.
     """
 
     source: str
@@ -52,20 +55,20 @@ class Translation(msgspec.Struct, frozen=True):
 
     @property
     def surprises(self) -> list[Compared]:
-        """What is not as predicted."""
+        """The comparisons that are not as predicted."""
         return [one for one in self.verified if one.verdict == "NOT as predicted"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Half:
-    """An implementation, and how it is called."""
+    """An implementation, and how it is called in its framework."""
 
     entry: RosterEntry
     layer: Layer
 
 
 class Job:
-    """One translation: made, then asked together with others, then finished."""
+    """One translation: made, asked together with others, then finished."""
 
     def __init__(
         self, source: Half, target: Half, given: dict[str, Any], *, rank: int, n: int, weights: Path | None = None
@@ -112,7 +115,7 @@ class Job:
     # --- the proof -----------------------------------------------------------------------------------------------
 
     def _sides(self) -> list[tuple[str, Side, Side, tuple[Scenario, ...]]]:
-        """Return what is asked, by a label: made-up weights in every scenario, the file's from where they are."""
+        """Return the sides by label: random weights in every scenario, and the file's weights as they are."""
         found: list[tuple[str, Side, Side, tuple[Scenario, ...]]] = [("", self.source, self.target, SCENARIOS)]
         for prefix, weights in (self._network.layers if self._network else {}).items():
             start = filled(weights, scale=self.source.spec.scale, center=self.source.spec.center)

@@ -1,4 +1,4 @@
-"""Whether both sides answer as the reference predicts: their difference against that of the two references."""
+"""Whether both sides answer as predicted: the difference of their answers against that of the two references."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ Verdict = Literal["agree", "differ as predicted", "known divergence", "NOT as pr
 
 
 class Compared(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One output of one step. predicted, measured: the largest difference of the references, and of the answers.
+    """One output of one step, compared.
 
-    rho: the worst of |measured - predicted| / (the sum of both bounds), at most 1 where it is as predicted. known: ids
-    of known divergences that explain it. reason: why there is nothing to compare, or who refuses.
-    layer: whose weights, of a file; vacuous: how many elements have no finite bound.
+    predicted, measured: the largest difference of the references, and of the answers.
+    rho: the worst of |measured - predicted| / (the sum of both bounds); at most 1 is as predicted.
+    known: ids of known divergences that explain the rest.
+    reason: why there is nothing to compare, or who refuses.
+    layer: whose weights, in a file.
+    vacuous: how many elements have no finite bound.
     """
 
     scenario: str
@@ -51,7 +54,7 @@ class Compared(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Inquiry:
-    """Many sides and scenarios, every implementation started once for all of them."""
+    """Many sides and scenarios; every implementation is started once for all of them."""
 
     def __init__(self) -> None:
         self._cases: dict[tuple[str, str, str], tuple[Case, Side]] = {}
@@ -59,7 +62,7 @@ class Inquiry:
         self.missing: dict[str, str] = {}
 
     def add(self, label: str, side: Side, scenario: Scenario) -> None:
-        """Take in what a side is to be asked; label: tells it from the same implementation's other sides."""
+        """Add what a side is to be asked; label: distinguishes it from other sides of the same implementation."""
         self._cases[label, side.entry.id, scenario.name] = side.case(scenario), side
 
     def ask(self, options: Options) -> None:
@@ -80,7 +83,7 @@ class Inquiry:
 
 
 class Told:
-    """An answer of one side beside what is expected of it."""
+    """An answer of one side, and what the reference expects of it."""
 
     def __init__(self, side: Side, case: Case, answer: RecordedAnswer | None) -> None:
         self.side, self.case, self.answer = side, case, answer
@@ -91,7 +94,7 @@ class Told:
 
     @property
     def unsupported(self) -> str:
-        """Why the case cannot be asked, empty where it can."""
+        """Why the case cannot be asked; empty if it can."""
         return self.statement.unsupported(*self.exact_case.facts)
 
     def _under(self, statement: Statement) -> list[ExpectedOutputs | Refusal]:
@@ -99,13 +102,13 @@ class Told:
             return trajectory(Promise.of(self.exact_case, statement))
 
     def outputs(self, t: int) -> dict[str, Array] | None:
-        """Return the arrays of a step, None where there are none."""
+        """Return the arrays of a step; None if there are none."""
         outcomes = self.answer.reply.outcomes if self.answer and self.answer.reply else ()
         outcome = outcomes[t] if t < len(outcomes) else None
         return outcome.tensors if isinstance(outcome, Outputs) else None
 
     def refuses(self, t: int) -> str:
-        """Return how a step should be refused, empty where it should be answered."""
+        """Return how a step should be refused; empty if it should be answered."""
         expected = self.expected[t]
         if isinstance(expected, Refusal):
             return str(expected)
@@ -113,17 +116,17 @@ class Told:
         return f"{' or '.join(documented.error)}: {documented.cite}" if documented else ""
 
     def refused(self) -> str:
-        """Return what the implementation raised, empty where it did not."""
+        """Return what the implementation raised; empty if it did not."""
         outcomes = self.answer.reply.outcomes if self.answer and self.answer.reply else ()
         return next((f"{o.error}: {o.message}" for o in outcomes if isinstance(o, Refused)), "")
 
     def known(self, t: int, output: str, divergences: list[Divergence]) -> list[Divergence]:
-        """Return the known divergences that speak of an output here."""
+        """Return the known divergences that concern an output here."""
         about = self.exact_case.facts[t]
         return [d for d in divergences if self.answer and d.concerns(self.answer.record) and d.covers(about, output)]
 
     def is_wrong(self, t: int, output: str, about: Divergence) -> bool:
-        """Return whether an output is wrong as a known divergence has it: by its formula, or where it has none."""
+        """Return whether an output is wrong as a known divergence predicts: by its formula, or wrong without one."""
         formula, reply = about.predicts.formula, self.answer.reply if self.answer else None
         if not formula or reply is None:
             return about.predicts.wrong
@@ -164,7 +167,7 @@ def compare(scenario: Scenario, a: Told, b: Told, divergences: list[Divergence],
 
 
 def _refusals(at: tuple[str, int, str], a: Told, b: Told, t: int, layer: str) -> Compared | None:
-    """Return what became of a step that one side does not answer, None where both do."""
+    """Return what became of a step that one side does not answer; None if both do."""
     if a.outputs(t) is not None and b.outputs(t) is not None and not (a.refuses(t) or b.refuses(t)):
         return None
     right = all(bool(told.refuses(t)) == bool(told.outputs(t) is None and told.refused()) for told in (a, b))

@@ -15,9 +15,10 @@ _GONE = 2.0**-54  # what 1 minus it is 1 in float64
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """One layer's weights, of the kept shape, as it stores them; None: it has none. renorm: what renorm adds, by name.
+    """One layer's weights, in the kept shape, as it stores them; None for one that it does not have.
 
-    batches: how many batches entered the statistics; 0 too where nobody counts.
+    renorm: the weights that batch renormalization adds, by name.
+    batches: how many batches entered the statistics; 0 also if the layer does not count them.
     """
 
     gamma: Any = None
@@ -29,7 +30,7 @@ class Weights(msgspec.Struct, frozen=True):
 
 
 def used(stored: Array, average: Average, momentum: float | None, batches: int) -> Array:
-    """Return the statistic that inference uses, of one that is stored.
+    """Return the statistic that inference uses, from the one that is stored.
 
     >>> [used(np.array([0.75]), kind, 0.5, 2).tolist() for kind in ("zero_debiased", "exponential")]
     [[1.0], [0.75]]
@@ -70,7 +71,7 @@ def converted(
 
 
 def filled(weights: Weights, *, scale: bool, center: bool) -> Weights:
-    """Return weights with a gamma of 1 and a beta of 0 where a layer must have one, and without what it has none of."""
+    """Return weights with gamma 1 and beta 0 where a layer needs them, and without those that it does not have."""
     like = next(a for a in (weights.mean, weights.gamma, weights.beta) if a is not None)
     gamma = np.ones_like(like) if weights.gamma is None else weights.gamma
     beta = np.zeros_like(like) if weights.beta is None else weights.beta
