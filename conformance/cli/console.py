@@ -16,13 +16,14 @@ from rich.table import Table
 
 from conformance.cases.strategies import DEFAULT
 from conformance.hosts.doctor import Part
+from conformance.model.outputs import EVERY
 from conformance.model.results import ImplementationRecord, Run
 from conformance.runs import commands, summary, wording
 from conformance.runs.campaign import Progress
 from conformance.runs.explaining import Off, Place
 from conformance.studies.soaking import Round
 
-_SHORT = {"moving_mean": "moving mean", "moving_variance": "moving var", "variance": "var"}
+_SHORT = {output.name: output.short for output in EVERY if output.short}
 
 
 class _Bars(Progress):

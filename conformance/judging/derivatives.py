@@ -17,6 +17,7 @@ from conformance.judging.bounds.tangents import TangentBounds
 from conformance.judging.carried import StateWithError
 from conformance.judging.step import Expected, ExpectedOutputs, ExpectedStep, Normalizing
 from conformance.model.case import Derivative
+from conformance.model.outputs import BY_NAME
 from reference import (
     Curvatures,
     Tangent,
@@ -42,7 +43,7 @@ def derivatives(step: ExpectedStep, before: StateWithError, used: Normalizing) -
 
 def _is_asked(wanted: Derivative, output: str) -> bool:
     """Return whether an output is a derivative of y, or is taken with respect to one of the tensors wanted."""
-    return output.startswith("y") or output.partition("_")[0].removeprefix("d") in wanted.wrt
+    return BY_NAME[output].wrt in ("", *wanted.wrt)
 
 
 def _of(wanted: Derivative, step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:

@@ -15,8 +15,8 @@ from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import Expected, ExpectedOutputs
 from conformance.judging.expected import digits
 from conformance.judging.promise import Promise
+from conformance.model import outputs
 from conformance.model.case import initial_state, without
-from conformance.model.facts import OUTPUTS
 from conformance.model.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
 from conformance.model.results import Deviation, Result, Rho
 from conformance.model.spelling import nearest
@@ -26,7 +26,6 @@ from reference.precision import widened
 from reference.spec import Array, kept_shape
 
 MISSING = "the output is missing"
-_RENORM = ("renorm_mean", "renorm_stddev", "moving_stddev")
 
 
 def judge(case_id: str, exact_case: ExactCase, statement: Statement, reply: Reply) -> list[Result]:
@@ -110,8 +109,8 @@ class _Judge:
         """Return what to say where an output is not there; something that is no output may have been meant for it."""
         outcome = self.reply.outcomes[t]
         given = outcome.tensors if isinstance(outcome, Outputs) else {}
-        strays = [name for name in given if name not in OUTPUTS]
-        meant = [name for name in strays if nearest(name, OUTPUTS) == output]
+        strays = [name for name in given if name not in outputs.NAMES]
+        meant = [name for name in strays if nearest(name, outputs.NAMES) == output]
         return f'the output is missing; "{meant[0]}" is no output; did you mean {output}?' if meant else MISSING
 
     def checks(self, t: int, trajectory: ExpectedOutputs, outcome: Outputs) -> dict[str, ExpectedOutputs]:
@@ -132,7 +131,7 @@ class _Judge:
         before = self.reply.outcomes[answered[-1]]
         if self.promise.spec.renorm and self.promise.semantics.renorm == "tf_1_7":
             return None  # its weights are returned by nobody
-        names = ("moving_mean", "moving_variance", *(_RENORM if self.promise.spec.renorm else ()))
+        names = ("moving_mean", "moving_variance", *(outputs.RENORM if self.promise.spec.renorm else ()))
         returned = self._statistics(before, *names) if isinstance(before, Outputs) else None
         if returned is None:
             return None
@@ -141,7 +140,8 @@ class _Judge:
         one = np.ones_like(arrays["moving_mean"])
         renorm = None
         if self.promise.spec.renorm:
-            renorm = Renorm(arrays["renorm_mean"], arrays["renorm_stddev"], arrays["moving_stddev"], one, one)
+            fields = {field: arrays[name] for name, field in outputs.RENORM.items()}
+            renorm = Renorm(**fields, mean_weight=one, stddev_weight=one)
         return State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
 
     def _answered(self, t: int) -> list[int]:

@@ -16,22 +16,15 @@ from conformance.model.case import Case
 from conformance.model.case_facts import differentiation, mask
 from conformance.model.facts import Mode
 from conformance.model.numerics import Numerics, Units
+from conformance.model.outputs import DECLARED_AS
 from conformance.model.statement import Statement
 from reference import Semantics, Spec
 from reference.averages import moves
 from reference.spec import floored_epsilon
 
-# Outputs that share a declaration.
-ALIAS: dict[str, str] = dict.fromkeys(
-    ("moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"), "moving_mean"
-)
-ALIAS["variance"] = "mean"
 _MODES: tuple[Mode, ...] = ("train", "infer")
 _DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
-_PLANNED = (
-    *("y", "dx", "dgamma", "dbeta", "moving_mean", "mean"),
-    *("y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"),
-)
+_PLANNED = dict.fromkeys(DECLARED_AS.values())
 
 
 class StepPromise(NamedTuple):
@@ -143,7 +136,7 @@ class Promise:
 
     def numerics(self, mode: str, output: str) -> Numerics:
         """Return how an output is promised to be computed."""
-        return self.here.numerics[mode, ALIAS.get(output, output)]
+        return self.here.numerics[mode, DECLARED_AS[output]]
 
     def bounds(self, mode: str, output: str, n: int) -> Bounds:
         """Return the formulas for an output, for sums of n values."""

@@ -19,6 +19,7 @@ from conformance.judging.expected import Expected as Expected
 from conformance.judging.not_finite import Kinds
 from conformance.judging.promise import Promise
 from conformance.model.numerics import finfo
+from conformance.model.outputs import RENORM
 from reference.averages import update_fraction
 from reference.batch_norm import spread
 from reference.batches import join, split
@@ -27,7 +28,6 @@ from reference.spec import Array, kept_shape
 OWN = 1e-3
 """The part of a bound that the reference's own error stays below."""
 
-_RENORM = {"moving_stddev": "moving_stddev", "renorm_mean": "mean", "renorm_stddev": "stddev"}
 _WITHOUT_STATE = ("mean", "variance", "dbeta")
 
 ExpectedOutputs = dict[str, Expected]
@@ -75,7 +75,7 @@ class ExpectedStep:
         if self.spec.renorm:
             u = self.bounds("moving_mean").units.u
             begun, e = renorm.begun(state, errors, self.spec, self.semantics, u)
-            found |= {name: (getattr(begun, field), getattr(e, field)) for name, field in _RENORM.items()}
+            found |= {name: (getattr(begun, field), getattr(e, field)) for name, field in RENORM.items()}
             return {
                 name: self.expected(name, value, bound, kinds=partial(self._kinds_moving, name, after))
                 for name, (value, bound) in found.items()

@@ -6,13 +6,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
+from conformance.model import outputs
 from conformance.model.case import Dtype, Layout
 
-OUTPUTS = (
-    *("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"),
-    *("moving_stddev", "renorm_mean", "renorm_stddev"),
-    *("y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"),
-)
 DEVICES = ("cpu", "cuda")
 
 Mode = Literal["train", "infer"]
@@ -128,6 +124,6 @@ def _values(hint: Any) -> tuple[Any, ...]:
 VALUES: dict[str, tuple[Any, ...]] = {
     **{fact: _values(hint) for fact, hint in get_type_hints(Facts).items() if fact not in WHOLE},
     "device": DEVICES,
-    "output": OUTPUTS,
+    "output": outputs.NAMES,
 }
 """Every other fact, and the values that it may have; `output` is one of numerics and divergences alone."""

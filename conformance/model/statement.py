@@ -15,14 +15,12 @@ from conformance.model import rules, vocabulary
 from conformance.model.errors import InvalidInput
 from conformance.model.facts import DEVICES, Facts, Mode
 from conformance.model.numerics import Numerics
+from conformance.model.outputs import BY_NAME, OF_A_LAYER
 from conformance.model.results import ImplementationRecord
 from conformance.model.rules import Rule, StatedRefusal, When, matches
 from conformance.model.spelling import Misspelt, converted
 from reference import Semantics
 from reference.dtypes import stored
-
-OUTPUTS_OF_A_LAYER = ("y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance")
-"""What an implementation returns that says nothing of it; who only infers may leave out all but y."""
 
 
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +43,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conventions: dict[str, str]
     supports: When = {}
     modes: tuple[Literal["train", "infer"], ...] = ("train", "infer")
-    outputs: tuple[str, ...] = OUTPUTS_OF_A_LAYER
+    outputs: tuple[str, ...] = OF_A_LAYER
     rules: list[Rule] = []
     refusals: list[StatedRefusal] = []
     accepts: list[When] = []
@@ -96,8 +94,9 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _stored(self, facts: Facts, output: str) -> str:
         """Return what an output is stored in where no rule for numerics says: y as `output_dtype` has it (BN-26)."""
-        if output not in ("y", "y_tangent", "y_tangent2"):
-            return _STORED.get(output, "input")
+        known = BY_NAME[output]
+        if known.like != "input" or known.wrt:
+            return known.like
         promised = self.semantics(facts)
         return "input" if promised.output_dtype == "input" else stored(facts.dtype, promised).output
 
@@ -112,7 +111,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         An inference engine has no gradients and hands out no statistics, which nobody should have to say of it.
         """
-        return "train" not in self.modes and self.outputs == OUTPUTS_OF_A_LAYER and output != "y"
+        return "train" not in self.modes and self.outputs == OF_A_LAYER and output != "y"
 
     def offers(self, column: str) -> bool:
         """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""
@@ -185,20 +184,6 @@ COLUMNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "renorm": ("renorm", (True,)),
     "virtual batch": ("virtual", (True,)),
     "adjustment": ("adjustment", (True,)),
-}
-
-_STORED = {
-    "dgamma": "parameters",
-    "dbeta": "parameters",
-    "dgamma_tangent": "parameters",
-    "dgamma_tangent2": "parameters",
-    "moving_mean": "statistics",
-    "moving_variance": "statistics",
-    "moving_stddev": "statistics",
-    "renorm_mean": "statistics",
-    "renorm_stddev": "statistics",
-    "mean": "statistics",
-    "variance": "statistics",
 }
 
 

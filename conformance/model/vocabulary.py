@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable
 from typing import Any, cast
 
-from conformance.model.facts import OUTPUTS, VALUES, WHOLE
+from conformance.model import outputs
+from conformance.model.facts import VALUES, WHOLE
 from conformance.model.numerics import Numerics
 from conformance.model.spelling import Misspelt, converted, stray
 from reference import Semantics
@@ -71,7 +72,7 @@ def check_numerics(place: str, fields: dict[str, Any]) -> None:
 
 def check_outputs(place: str, names: Iterable[str]) -> None:
     """Raise `Misspelt` for what is no output."""
-    check_words(place, "output", names, OUTPUTS)
+    check_words(place, "output", names, outputs.NAMES)
 
 
 def check_words(place: str, what: str, names: Iterable[Any], known: Iterable[Any]) -> None:

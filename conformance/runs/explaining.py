@@ -10,14 +10,13 @@ from conformance.judging.bounds.batch import BatchStatistics
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.promise import Promise
 from conformance.model.outcome import Outputs
+from conformance.model.outputs import LIKE_INPUT
 from conformance.model.results import Deviation, Result, Rho
 from conformance.model.statement import recorded
 from conformance.runs import summary
 from conformance.runs.recording import RecordedAnswer, Recording
 from reference.precision import widened
 from reference.spec import Array
-
-_LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -97,7 +96,7 @@ def _channel(exact_case: ExactCase, step: int, output: str, worst: Deviation | N
     if worst is None:
         return None
     batch = exact_case.whole(step)
-    index = tuple(worst.index) if output in _LIKE_X else _aligned(batch, worst.index)
+    index = tuple(worst.index) if output in LIKE_INPUT else _aligned(batch, worst.index)
     here = tuple(0 if size == 1 else i for i, size in zip(index, batch.mean.shape, strict=True))
     mean, deviation = float(batch.mean[here]), float(np.sqrt(max(float(batch.variance[here]), 0.0)))
     return Channel(batch.count, mean, deviation, abs(mean) / deviation if deviation else None)

@@ -7,14 +7,12 @@ from typing import Any
 
 import msgspec
 
+from conformance.model.outputs import EVERY
 from conformance.model.results import CaseRecord, Result, Run
 from conformance.model.statement import COLUMNS, Statement, recorded
 from conformance.runs.counts import is_judged
 
-_GRADIENTS = ("dx", "dgamma", "dbeta")
-_TANGENTS = {"y_tangent": "forward"} | dict.fromkeys(
-    ("dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"), "second order"
-)
+_DERIVATIVES = {o.name: "second order" if o.order > 1 else "gradient" if o.wrt else "forward" for o in EVERY if o.order}
 _FEATURES = {
     "mask": ("mask",),
     "mask without last": ("mask",),
@@ -60,8 +58,7 @@ def _count(counts: dict[str, Counter[str]], result: Result, case: CaseRecord) ->
 
 def _columns(result: Result, signature: dict[str, Any]) -> list[str]:
     """Return the columns that a judged array belongs to: what it is, and what its case asks for."""
-    plain = "gradient" if result.output in _GRADIENTS else result.mode
-    return [_TANGENTS.get(result.output, plain), *_FEATURES.get(signature.get("feature", ""), ())]
+    return [_DERIVATIVES.get(result.output, result.mode), *_FEATURES.get(signature.get("feature", ""), ())]
 
 
 def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) -> MatrixRow:

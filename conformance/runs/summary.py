@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from conformance.model.numerics import holds, smallest
+from conformance.model.outputs import EVERY
 from conformance.model.results import Result, Rho, Run
 from conformance.runs.counts import is_judged
 
@@ -153,16 +154,13 @@ def key(result: Result) -> str:
     return f"{result.output} {result.mode}" if result.output in _BOTH else result.output
 
 
-_BOTH = ("y", "dx", "dgamma", "dbeta")
-MAIN = (
-    *(f"{output} {mode}" for output in _BOTH for mode in ("train", "infer")),
-    "moving_mean",
-    "moving_variance",
-    "mean",
-    "variance",
-)
-_ALONG = tuple(f"{name}_tangent{often}" for often in ("", "2") for name in ("y", "dx", "dgamma"))
-COLUMNS = (*MAIN, *_ALONG, "moving_stddev", "renorm_mean", "renorm_stddev")
+def _columns(output: str) -> tuple[str, ...]:
+    return tuple(f"{output} {mode}" for mode in ("train", "infer")) if output in _BOTH else (output,)
+
+
+_BOTH = {output.name for output in EVERY if output.kind in ("y", "gradients") and not output.along}
+MAIN = tuple(column for output in EVERY if not output.special for column in _columns(output.name))
+COLUMNS = (*MAIN, *(output.name for output in EVERY if output.special))
 """The columns of a table of implementations: first those that nearly all have, then those of some cases."""
 
 

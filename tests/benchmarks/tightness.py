@@ -27,15 +27,16 @@ from conformance.judging.bounds.bounds import Bounds, NormalizingStatistics
 from conformance.judging.bounds.gradients import GradientBounds
 from conformance.judging.bounds.tangents import TangentBounds
 from conformance.judging.judgment import judge
-from conformance.judging.promise import ALIAS, Promise
+from conformance.judging.promise import Promise
 from conformance.judging.step import ExpectedStep
 from conformance.model.codec import encode_case
+from conformance.model.outputs import EVERY
 from conformance.model.results import Result
 from conformance.runs.run_case import RunCase
 from conformance.runs.summary import as_number, key
 
 NEEDED = 0.3
-HELD = {"y train", "y infer", "mean", "variance", *(name for name, alias in ALIAS.items() if alias == "moving_mean")}
+HELD = {"y train", "y infer", "mean", "variance", *(o.name for o in EVERY if o.declared_as == "moving_mean")}
 SUBJECTS = ("numpy.*", str(roster.ADAPTERS.parents[1] / "tests" / "conformance" / "adapters" / "reference_subject.py"))
 
 

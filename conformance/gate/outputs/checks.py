@@ -11,17 +11,14 @@ import msgspec
 
 from conformance.gate.decision import Finding, GateDecision
 from conformance.gate.outputs.text import SHOWN, command, one_line
+from conformance.model.outputs import Kind, of_kind
 from conformance.model.results import Result, Run
 
 State = Literal["passed", "known", "not judged", "failed", "error"]
 RUN = "run"  # stands for an implementation in checks of the run as a whole
 
-OUTPUTS = {
-    "gradients": {f"{name}{along}" for name in ("dx", "dgamma") for along in ("", "_tangent", "_tangent2")}
-    | {"dbeta", "y_tangent", "y_tangent2"},
-    "moving_statistics": {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"},
-    "batch_statistics": {"mean", "variance"},
-}
+_GROUPS: tuple[Kind, ...] = ("gradients", "moving_statistics", "batch_statistics")
+OUTPUTS = {kind: of_kind(kind) for kind in _GROUPS}
 OUTCOMES = "outcomes"  # what is refused, and what crashes, hangs or stops answering
 DIVERGENCES = "divergences"  # whether what is known of an implementation is up to date
 

@@ -13,9 +13,9 @@ from conformance.judging.exact_case import ExactCase
 from conformance.judging.simulation import Values, simulate
 from conformance.model.case import Case
 from conformance.model.case_facts import every_step
-from conformance.model.facts import OUTPUTS
 from conformance.model.numerics import Stored
 from conformance.model.outcome import Outputs, Refused, Reply
+from conformance.model.outputs import GRADIENTS, NAMES
 from conformance.model.rules import Rule
 from conformance.model.statement import Statement
 from conformance.runs.asking import Ask
@@ -34,7 +34,6 @@ _BY_PATH = ("stored_variance",)
 """What another path, of virtual batches or of a mask, may do differently."""
 _CLOSE, _HALF = 1e-3, 2  # of the largest value; bytes of a half
 _FEW = 10  # candidates whose bounds are computed where none explains an answer
-_GRADIENTS = ("dx", "dgamma", "dbeta")
 PLAIN = PROBES[0]
 
 
@@ -55,7 +54,7 @@ class Search:
 
     def __init__(self, statement: Statement, ask: Ask, place: InputLayout, *, taking: bool = False) -> None:
         if taking:  # whether gradients are right is no matter of where the state moves
-            outputs = tuple(name for name in statement.outputs if name not in _GRADIENTS)
+            outputs = tuple(name for name in statement.outputs if name not in GRADIENTS)
             statement = msgspec.structs.replace(statement, outputs=outputs or statement.outputs)
         self.statement, self.ask, self.place, self.taking = statement, ask, place, taking
         self.taken = [place.dtype]
@@ -205,7 +204,7 @@ def _returning(statement: Statement, reply: Reply) -> Statement:
     A missing output says nothing of semantics, and `output_dtype` says which dtype is right.
     """
     arrays = {n: a for o in reply.outcomes if isinstance(o, Outputs) for n, a in o.tensors.items()}
-    named = {n: a.dtype.name for n, a in arrays.items() if n in OUTPUTS and a.dtype.name in get_args(Stored)}
+    named = {n: a.dtype.name for n, a in arrays.items() if n in NAMES and a.dtype.name in get_args(Stored)}
     stored_as = [Rule("as returned", {"output": [n]}, numerics={"stored": dtype}) for n, dtype in named.items()]
     outputs = tuple(name for name in statement.outputs if name in arrays) or statement.outputs  # where it raised
     return msgspec.structs.replace(statement, outputs=outputs, rules=[*statement.rules, *stored_as])

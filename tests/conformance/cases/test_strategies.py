@@ -48,7 +48,10 @@ def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatur
 
 def test_cases_are_the_same_in_another_process_and_under_another_hash_seed():
     """A seed means the same cases everywhere: no process state decides."""
-    code = "from conformance import strategies as s, case; print([case.case_id(c) for _, c in s.cases(0, 60)])"
+    code = (
+        "from conformance.cases import strategies as s; from conformance.model import case; "
+        "print([case.case_id(c) for _, c in s.cases(0, 60)])"
+    )
     found = [
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": h}, capture_output=True, text=True, check=True
