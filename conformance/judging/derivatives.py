@@ -112,7 +112,7 @@ def _kinds_dgamma(step: ExpectedStep, before: StateWithError, dy: Array) -> Arra
 
 
 def _kinds_dbeta(step: ExpectedStep, dy: Array) -> Array:
-    return _over_all(step, not_finite.of_dbeta(dy, _axes(step), step.bounds("dbeta").units.largest))
+    return _over_all(step, not_finite.of_dbeta(dy, _axes(step)))
 
 
 def _axes(step: ExpectedStep) -> tuple[int, ...]:

@@ -192,12 +192,14 @@ def of_dgamma(dy: Array, x: Array, kinds: Kinds | None, axes: tuple[int, ...]) -
     return along(either(np.zeros(dy.shape, np.int8), *terms), axes)
 
 
-def of_dbeta(dy: Array, axes: tuple[int, ...], largest: float) -> Array:
-    """Return the kinds of sum(dy): infinities of one sign stay, of both are NaN."""
-    kinds, rest = of(dy), np.abs(np.where(np.isfinite(dy), dy, 0)).sum(axes, keepdims=True)
+def of_dbeta(dy: Array, axes: tuple[int, ...]) -> Array:
+    """Return the kinds of sum(dy): NaN where one is, or both infinities are; compensated sums make NaN of one infinity.
+
+    Kahan's next term is inf - (inf - inf), so that an infinity alone is not promised to keep its sign.
+    """
+    kinds = of(dy)
     if not kinds.any():
         return NONE
     there = [(kinds == kind).any(axes, keepdims=True) for kind in (PLUS, MINUS, NAN)]
-    one = np.where(there[0], PLUS, np.where(there[1], MINUS, NOTHING))
-    one = np.where((one != NOTHING) & (rest > largest / 2), SOME, one)
-    return np.where(there[2] | (there[0] & there[1]), NAN, one)
+    some = np.where(there[0] | there[1], SOME, NOTHING)
+    return np.where(there[2] | (there[0] & there[1]), NAN, some)

@@ -262,3 +262,11 @@ def test_who_normalizes_by_the_state_that_a_batch_has_entered_may_be_nan():
     kinds = trajectory(Promise.of(ExactCase(case), moving))[0]["y"].kinds
     assert (kinds[[0, 2, 3], 0] == NAN_TOO).all()
     assert (kinds[:, 1] == 0).all()
+
+
+def test_a_sum_of_one_infinity_may_be_compensated():
+    """Kahan's sum makes NaN of an infinity, which a plain one keeps; a number is wrong."""
+    case = asked([TRAIN])
+    case.tensors["0.dy"][1, 0] = np.inf
+    for value, verdict in ((np.inf, "PASS"), (np.nan, "PASS"), (1.0, "FAIL")):
+        assert answered(case, STATEMENT, 0, "dbeta", 0, value).verdict == verdict
