@@ -1,4 +1,4 @@
-"""What a person watching a terminal sees; plain lines where nobody watches."""
+"""What a run shows in a terminal: bars and tables, or plain lines where the output is no terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Bars(Progress):
 
 
 class _Lines(Progress):
-    """A line per environment at its start and at each quarter."""
+    """A line for each environment, at its start and after each quarter."""
 
     def __init__(self) -> None:
         self._total: dict[str, int] = {}
@@ -66,7 +66,7 @@ class _Lines(Progress):
 
 @contextlib.contextmanager
 def watching(*, quiet: bool) -> Generator[Progress]:
-    """Yield what shows a run's progress."""
+    """Yield the progress that a run reports to."""
     console = Console(stderr=True)
     if quiet:
         yield Progress()
@@ -101,7 +101,7 @@ def _print_first(lines: list[str], all_of_them: str) -> None:
 
 
 def _looser(rows: list[summary.Row]) -> list[str]:
-    """Return a line for each implementation that declares less of y than all that this run observed."""
+    """Return a line for each implementation that declares less of y than this run observed everywhere."""
     return [
         f"{row.id}: y declared {o.declared}, observed {o.observed} in {o.arrays} arrays: looser than observed"
         for row in rows
@@ -111,7 +111,7 @@ def _looser(rows: list[summary.Row]) -> list[str]:
 
 
 def _unjudged(rows: list[summary.Row]) -> list[str]:
-    """Return a line for each implementation of which some output was asked for and never judged."""
+    """Return a line for each implementation with an output that was asked for and never judged."""
     return [f"{row.id}: never judged: {', '.join(row.unjudged)}" for row in rows if row.unjudged]
 
 
@@ -154,7 +154,7 @@ def as_json(run: Run) -> str:
 
 
 def told(one: Round, progress: Progress) -> Round:
-    """Tell what a round of a soak found, and return it."""
+    """Print what a round of a soak found, and return it."""
     progress.note(f"seed {one.seed}: {one.judged} judged arrays, {len(one.unexplained)} unexplained findings")
     for says in one.unexplained:
         progress.note(f"  {says}")
@@ -171,7 +171,7 @@ def print_rounds(found: list[Round]) -> None:
 
 
 def print_places(name: str, places: list[Place]) -> None:
-    """Print what happened in a case, output by output; outputs in which nobody fails in a line."""
+    """Print what happened in a case, output by output; an output in which nothing fails gets one line."""
     click.echo(f"case {name}")
     for place in places:
         failing = [off for off in place.deviations if off.failed]
@@ -186,7 +186,7 @@ def print_places(name: str, places: list[Place]) -> None:
 
 
 def _counted(offs: list[Off], failing: int) -> str:
-    """Return how many of those who were judged fail, and why others were not judged."""
+    """Return how many of the judged implementations fail, and why others were not judged."""
     without = [off for off in offs if off.verdict == "INCONCLUSIVE"]
     reasons = ", ".join(dict.fromkeys(off.reason for off in without))
     if without and len(without) == len(offs):
@@ -196,7 +196,7 @@ def _counted(offs: list[Off], failing: int) -> str:
 
 
 def _off(off: Off) -> str:
-    """Return how far off an implementation is, in words."""
+    """Return, in words, how far off an implementation is."""
     if off.worst is None:
         return off.reason
     worst, channel = off.worst, off.channel
@@ -223,7 +223,7 @@ def print_implementations(found: list[ImplementationRecord], console: Console) -
 
 
 def print_parts(found: list[Part]) -> None:
-    """Print what a doctor found, a line or two for each part."""
+    """Print what the doctor found, a line or two for each part."""
     for part in found:
         click.echo(f"{'ok     ' if part.there else 'MISSING' if part.needed else 'no     '}  {part.part}: {part.found}")
         for name in ("command", "without"):

@@ -39,7 +39,7 @@ def implementations_and_limits(command: Callable[..., None]) -> Callable[..., No
 
 
 def what_the_gate_reads(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say what a decision is held to: `manifests`, `baseline` and `today`."""
+    """Add the options that say what the gate decides by: `manifests`, `baseline` and `today`."""
     for option in (
         click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The day that review dates are held to."),
         click.option(
@@ -68,7 +68,7 @@ def chosen(
     timeout: float,
     memory: float,
 ) -> campaign.Options:
-    """Return what the options choose, as a run takes it; raise `InvalidInput` where they name nothing known."""
+    """Return what the options choose, as options of a run; raise `InvalidInput` if they name nothing known."""
     pythons = dict(assignment(text) for text in interpreters)
     entries = roster.select(patterns, device, pythons.get("user", sys.executable))
     if in_process and (apart := [entry.target for entry in entries if targets.program(entry.target)]):
@@ -87,7 +87,7 @@ def chosen(
 
 
 def _where(entry: roster.RosterEntry, pythons: dict[str, str]) -> list[str]:
-    """Return the options that host an implementation where these do: those that its `-i` does not say."""
+    """Return the options, beyond `-i`, that host an implementation in the same place again."""
     theirs = "user" if entry.environment.startswith("user") else entry.environment
     found = commands.kept((name, python) for name, python in pythons.items() if name == theirs)
     away = targets.is_target(entry.named) and entry.device != "cpu"

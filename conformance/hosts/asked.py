@@ -33,7 +33,7 @@ class NotUnderstood(ValueError):
 
 
 def check_request(request):
-    """Raise `NotUnderstood` for a request that nobody could answer: there is no number, or nobody is named."""
+    """Raise `NotUnderstood` for a request without a number, or one that names no implementation."""
     for needed in sorted(WORDS["request"]):
         if needed not in request:
             stray = difflib.get_close_matches(needed, list(request), n=1, cutoff=0.5)
@@ -42,7 +42,7 @@ def check_request(request):
 
 
 def check_statement(whose, said, place="statement"):
-    """Raise `NotUnderstood` for what of a statement JSON cannot say: it names the place, and what was meant."""
+    """Raise `NotUnderstood` for what JSON cannot express in a statement, with its place and what was meant."""
     if place == "statement" and not isinstance(said, dict):
         raise NotUnderstood(
             '%s.statement: %r is no statement; give a dict, {"id": "mine.batch_norm", ...}' % (whose, said)
@@ -57,7 +57,7 @@ def check_statement(whose, said, place="statement"):
 
 
 def _meant(said):
-    """Return how JSON, or a Python literal, says what a value of another type seems to mean."""
+    """Return how JSON, or a Python literal, would express what a value of another type seems to mean."""
     name = getattr(said, "__name__", None)
     if isinstance(name, str):
         return json.dumps(name)
@@ -69,7 +69,7 @@ def _meant(said):
 
 
 def misread(request, case, tensors, ready):
-    """Return the outcome of a case that is not understood, None where it is."""
+    """Return the outcome for a case that is not understood; None if it is understood."""
     try:
         check(request, case, tensors, ready)
     except NotUnderstood as error:
@@ -78,7 +78,7 @@ def misread(request, case, tensors, ready):
 
 
 def check(request, case, tensors, ready):
-    """Raise `NotUnderstood` for a field, a value or a tensor that is not known, or for who is not hosted here."""
+    """Raise `NotUnderstood` for an unknown field, value or tensor, and for an implementation not hosted here."""
     steps, spec = case.get("steps", []), case.get("spec", {})
     parts = [("request", request), ("case", case), ("spec", spec), ("dtypes", case.get("dtypes", {}))]
     parts += [("actions", case.get("actions", {})), ("renorm_clipping", spec.get("renorm_clipping") or {})]

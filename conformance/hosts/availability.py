@@ -20,7 +20,7 @@ from conformance.model.results import ImplementationRecord
 def hosting(
     host: Environment, entries: list[RosterEntry], limits: Limits, log: Path, *, in_process: bool = False
 ) -> Generator[tuple[Worker | LocalWorker | None, list[ImplementationRecord]]]:
-    """Start an environment and yield its worker, None where it died, with what can be said of its implementations."""
+    """Start an environment; yield its worker, or None if it died, with what is known of its implementations."""
     try:
         worker = LocalWorker(host) if in_process else Worker(host, limits, log)
     except WorkerDied as error:
@@ -40,7 +40,7 @@ def hosting(
 
 
 def missing(entries: list[RosterEntry], records: list[ImplementationRecord], *, requested: bool) -> dict[str, str]:
-    """Return why implementations cannot be asked that were asked for, or should be there, by id."""
+    """Return, by id, why implementations cannot be asked that were asked for or should be there."""
     packages = {entry.id: entry.statement.packages for entry in entries}
     return {
         one.id: one.reason
@@ -50,7 +50,7 @@ def missing(entries: list[RosterEntry], records: list[ImplementationRecord], *, 
 
 
 def record(entry: RosterEntry, listing: Listing | str, versions: dict[str, str]) -> ImplementationRecord:
-    """Return what a run says of an implementation; `listing` is a worker's word on it, or why there is none."""
+    """Return a run's record of an implementation; `listing` is what the worker said of it, or why it said nothing."""
     statement = entry.statement
     reason, about = (listing, {}) if isinstance(listing, str) else (listing.reason, listing.about)
     packages = ("python", "numpy", *statement.packages)
@@ -72,7 +72,7 @@ def record(entry: RosterEntry, listing: Listing | str, versions: dict[str, str])
 
 
 def advice(reason: str, environment: str) -> str:
-    """Return the reason with what to do about it, where a package is missing.
+    """Return the reason and, where a package is missing, the command that installs it.
 
     >>> advice("ModuleNotFoundError: No module named 'torch'", "torch")
     "ModuleNotFoundError: No module named 'torch'; pip install 'batchnorm-conformance[torch]'"
@@ -83,9 +83,9 @@ def advice(reason: str, environment: str) -> str:
 
 
 def is_optional(reason: str, packages: list[str]) -> bool:
-    """Return whether a run is complete without what is missing for this reason, unless it was asked for.
+    """Return whether a run is complete without what is missing for this reason, provided that it was not asked for.
 
-    What is not installed is optional; what is there and does not work is not.
+    A package that is not installed is optional; one that is installed and does not work is not.
 
     >>> is_optional("ModuleNotFoundError: No module named 'torch'; pip install …", ["torch"])
     True

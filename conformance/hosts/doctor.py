@@ -22,8 +22,10 @@ _REQUIREMENT = re.compile(r"""([\w.-]+).*extra\s*==\s*['"](\w+)['"]""")
 class Part(msgspec.Struct, frozen=True):
     """One thing that some implementations need.
 
-    needed: whether its absence counts; a GPU's does where one was asked for. found: what is there, or what is not.
-    command: what adds it, empty where no command can. without: what cannot run without it.
+    needed: whether its absence counts. That of a GPU counts if one was asked for.
+    found: what is there, or what is missing.
+    command: what adds it; empty if no command can.
+    without: what cannot run without it.
     """
 
     part: str
@@ -106,7 +108,7 @@ def _build(name: str, found: str, cpu_only: bool, needed: bool, command: str) ->
 
 
 def _nvidia() -> str:
-    """Return the GPUs and their driver, as nvidia-smi tells; empty where there is none."""
+    """Return the GPUs and their driver, as nvidia-smi reports them; empty if there are none."""
     program = shutil.which("nvidia-smi")
     if not program:
         return ""

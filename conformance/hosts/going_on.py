@@ -1,8 +1,8 @@
-"""Going on after a refusal: the rest of a case is asked again without the step that was refused.
+"""What follows a refusal: the rest of a case is asked again, without the step that was refused.
 
-A refused call leaves the layer as it was (BN-32), so what comes after it follows from what came before. A worker ends
-its answer where it refuses; the host asks the case again without that step, and puts what is answered into the place
-it has in the whole case. Recordings keep the whole answer, and it is judged as one.
+A refused call leaves the layer as it was (BN-32), so that what comes after it follows from what came before. A worker's
+answer ends with its first refusal. The host asks the case again without that step, and puts the new outcomes where they
+belong in the whole answer, which recordings keep and which is judged as one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class AskedCase(msgspec.Struct, frozen=True):
     implementations: list[str]
 
     def request(self) -> Request:
-        """Return it as a worker takes it."""
+        """Return the request for a worker."""
         return Request(self.number, functools.partial(encode_case, self.case), list(self.implementations))
 
 
@@ -44,9 +44,9 @@ class Answering(Protocol):
 
 
 def ask(worker: Answering, questions: Iterable[AskedCase], statements: Mapping[str, Statement]) -> Iterator[Reply]:
-    """Yield one reply per case and implementation, gone on with after each refusal.
+    """Yield one reply per case and implementation, complete beyond every refusal.
 
-    statements: by id; who does not support what is left of a case is not asked it.
+    statements: by id. An implementation that does not support what is left of a case is not asked it.
     """
     cases: dict[int, Case] = {}
     begun: dict[tuple[int, str], Reply] = {}
@@ -85,7 +85,7 @@ def ask(worker: Answering, questions: Iterable[AskedCase], statements: Mapping[s
 
 
 def left(case: Case, reply: Reply) -> Case | None:
-    """Return the case without what was refused, None where it is no refusal that ended the answer."""
+    """Return the case without the refused step; None if the answer did not end with a refusal."""
     answered = reply.outcomes
     if not answered or not isinstance(answered[-1], Refused) or len(answered) >= len(case.steps):
         return None
@@ -93,7 +93,7 @@ def left(case: Case, reply: Reply) -> Case | None:
 
 
 def joined(whole: Reply, rest: Reply) -> Reply:
-    """Return an answer with what was answered of its case without the refused steps; what is there already stays."""
+    """Return an answer with the outcomes of the case without the refused steps; outcomes it has already stay."""
     before = sum(t not in whole.refused for t in range(len(whole.outcomes)))
     new: tuple[Outcome, ...] = rest.outcomes[before:]
     died = rest.outcomes[-1:]

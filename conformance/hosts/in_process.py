@@ -1,4 +1,4 @@
-"""A worker without a process, for debugging: the same adapters, called directly, in the host's interpreter."""
+"""A worker without a process, for debugging: the same adapters, called directly in the host's interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ worker = cast("Any", _worker)  # Python 3.6 style, unannotated
 
 
 class LocalWorker:
-    """Answers like `conformance.hosts.environment.Worker`; a crash or a hang is the host's own."""
+    """Answers as `conformance.hosts.environment.Worker` does. A crash or a hang is the host's own."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
@@ -28,7 +28,7 @@ class LocalWorker:
             yield from map(decode_reply, worker.replies(request.body(), self._ready))
 
     def kill(self) -> None:
-        """Nothing to end: what hangs is the host itself."""
+        """Do nothing: there is no process to end."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no process to end."""

@@ -1,4 +1,4 @@
-"""What results may depend on beside the frameworks: the machine, and the threads that workers are held to."""
+"""What results may depend on besides the frameworks: the machine, and the number of threads that workers may use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PINNED = {
 
 
 def processor() -> str:
-    """Return the processor's name and the instruction sets that decide how sums are ordered, where Linux tells."""
+    """Return the processor's name and the instruction sets that decide how sums are ordered, as Linux reports them."""
     with contextlib.suppress(OSError):
         lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
         found = {key.strip(): value.strip() for key, _, value in lines}

@@ -1,4 +1,4 @@
-"""Which implementations there are: their statements, read without importing a framework."""
+"""Which implementations there are, with their statements, which are read without importing a framework."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def _entry(statement: Statement, target: str, environment: str, device: str) -> 
 
 
 def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.executable) -> list[RosterEntry]:
-    """Return the implementations that the patterns name; the whole roster where there is none.
+    """Return the implementations that the patterns name; without patterns, the whole roster.
 
-    A pattern is an id, with or without its device, and may hold * and ?; or it names a user's own (see `targets`),
-    which `python` hosts. A pattern with no device means `device`.
+    A pattern is an id, with or without its device, and may contain * and ?. Or it names an implementation of a user's
+    own (see `targets`), which `python` hosts. A pattern without a device means `device`.
     """
     known = _Roster(device, python)
     chosen: dict[str, RosterEntry] = {}
@@ -93,7 +93,7 @@ def _add(chosen: dict[str, RosterEntry], entry: RosterEntry) -> None:
 
 
 class _Roster:
-    """What comes with the suite and what installed packages add, read once for each device."""
+    """The implementations of the suite and of installed packages, read once for each device."""
 
     def __init__(self, device: str, python: str) -> None:
         self._device, self._python = device, python
@@ -104,7 +104,7 @@ class _Roster:
         return [*built_in(device), *installed(device, self._python)]
 
     def named(self, pattern: str) -> list[RosterEntry]:
-        """Return what a pattern names; raise `InvalidInput` where that is nothing."""
+        """Return what a pattern names; raise `InvalidInput` if that is nothing."""
         name, at, place = pattern.partition("@")
         devices = fnmatch.filter(DEVICES, place) if at else [self._device]
         found = [e for d in devices for e in self.on(d) if fnmatch.fnmatchcase(e.statement.id, name)]
@@ -121,7 +121,7 @@ def _unknown(pattern: str, known: list[str]) -> str:
 
 
 def environments(entries: list[RosterEntry], interpreters: dict[str, str]) -> list[Environment]:
-    """Return the environments that host these implementations; `interpreters` overrides their Python."""
+    """Return the environments that host these implementations; `interpreters` replaces their Python."""
     unknown = set(interpreters) - {*_BUILT_IN, "user"}
     if unknown:
         raise InvalidInput(f"--env {min(unknown)}: no such environment; use one of {[*_BUILT_IN, 'user']}")

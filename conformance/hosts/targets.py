@@ -30,8 +30,13 @@ _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class RosterEntry(msgspec.Struct, frozen=True):
-    """One implementation on one device, the environment that hosts it, its target there, and what `-i` names it by.
+    """One implementation on one device.
 
+    id: as the roster lists it.
+    statement: what it promises on the device.
+    environment: the name of the environment that hosts it.
+    target: what the worker loads.
+    named: what `-i` names it by.
     options: what else it is asked with, as a command takes it (`commands`).
     fault: what is misspelt in its statement, so that it cannot be asked.
     """
@@ -46,17 +51,17 @@ class RosterEntry(msgspec.Struct, frozen=True):
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """The device that it runs on."""
         return self.id.rpartition("@")[2]
 
     @property
     def host(self) -> str:
-        """The name of the worker that hosts it: the environment, and the device where that is not the CPU."""
+        """The name of its worker: the environment, and the device unless that is the CPU."""
         return self.environment if self.device == "cpu" else f"{self.environment}@{self.device}"
 
 
 def is_target(pattern: str) -> bool:
-    """Return whether this names something of a user's own rather than an id.
+    """Return whether a name is that of a user's own implementation, and not an id.
 
     >>> [is_target(p) for p in ("mine.py", "mine.py:Mine", "pkg.mod:Mine", "exec:./mine --fast", "torch.*@cuda")]
     [True, True, True, True, False]
@@ -68,7 +73,7 @@ def is_target(pattern: str) -> bool:
 def introduced(
     target: str, device: str = "cpu", python: str = sys.executable, start: float = START
 ) -> list[RosterEntry]:
-    """Start the worker that hosts a target, within seconds, and return the implementations that its hello announces."""
+    """Start the worker that hosts a target, within seconds, and return the implementations that it announces."""
     path = Path(target.partition(":")[0])
     if path.suffix == ".py" and not path.is_file():
         raise InvalidInput(f"-i {target}: {path}: no such adapter; give the path of a Python file")
@@ -86,7 +91,7 @@ def introduced(
 
 
 def program(target: str) -> tuple[str, ...]:
-    """Return the command line that an `exec:` target names, nothing for another; check that it can be started."""
+    """Return the command line that an `exec:` target names, after a check that it can be started; else nothing."""
     if not target.startswith(EXEC):
         return ()
     try:
@@ -123,7 +128,7 @@ def _hello(target: str, device: str, python: str, limits: Limits) -> Hello:
 
 
 def elsewhere(reason: str) -> str:
-    """Return the reason with what to do about it, where an adapter needs a module that its Python does not have.
+    """Return the reason and, where the Python lacks a module that the adapter needs, what to do about it.
 
     >>> elsewhere("ModuleNotFoundError: No module named 'mylib'")[44:]
     '; where another Python has it, add --env user=/path/to/python: one with numpy and mylib, and no need of bnconf'
@@ -149,7 +154,7 @@ def _entry(target: str, listing: Listing, device: str) -> RosterEntry:
 
 
 def installed(device: str, python: str = sys.executable) -> Iterator[RosterEntry]:
-    """Yield what installed packages add to the roster; one that cannot be loaded stays in it, and is not available."""
+    """Yield the implementations of installed packages. One that cannot be loaded is listed, and not available."""
     for point in entry_points(group=GROUP):
         try:
             found = introduced(point.value, device, python)

@@ -43,13 +43,13 @@ def python_in(place: Path) -> Path:
 
 
 def python(name: str) -> str:
-    """Return the interpreter of an environment by name, empty where it was not created."""
+    """Return the interpreter of an environment by name; empty if it was not created."""
     found = python_in(folder(name))
     return str(found) if found.exists() else ""
 
 
 def create(name: str, asked: str | None, into: Path | None, say: Callable[[str], None]) -> Path:
-    """Make an environment, or complete one that is there; return its interpreter."""
+    """Make an environment, or complete an existing one; return its interpreter."""
     recipe, place = RECIPES[name], into or folder(name)
     if place.exists() and any(place.iterdir()) and not (place / "pyvenv.cfg").exists():
         raise InvalidInput(f"--into {place}: holds something that is no environment; name a new or an empty folder")
@@ -65,7 +65,7 @@ def create(name: str, asked: str | None, into: Path | None, say: Callable[[str],
 
 
 def interpreter(recipe: EnvironmentSpec, asked: str | None = None) -> str:
-    """Return an interpreter of the version that a recipe needs: the one asked for, or the first that is found."""
+    """Return an interpreter of the version that an environment needs: the one given, or the first found."""
     if asked is not None:
         found = version(asked)
         if found != recipe.version:
@@ -82,7 +82,7 @@ def interpreter(recipe: EnvironmentSpec, asked: str | None = None) -> str:
 
 
 def _candidates(wanted: str) -> Iterator[str]:
-    """Yield interpreters that may be of this version: on PATH, then pyenv's, whose shims run the active ones only."""
+    """Yield interpreters that may have this version: on PATH, then pyenv's, whose shims run only the active ones."""
     on_path = shutil.which(f"python{wanted}")
     if on_path:
         yield on_path
@@ -91,7 +91,7 @@ def _candidates(wanted: str) -> Iterator[str]:
 
 
 def version(program: str) -> str:
-    """Return the version of a Python, such as 3.7; empty where it does not run."""
+    """Return the version of a Python, such as 3.7; empty if it does not run."""
     command = [program, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -101,7 +101,7 @@ def version(program: str) -> str:
 
 
 def _run(what: str, command: list[str]) -> None:
-    """Run a command; where it fails, say what it said last."""
+    """Run a command; if it fails, raise with its last words."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         last = " ".join(line.strip() for line in done.stdout.splitlines()[-5:])

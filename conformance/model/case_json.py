@@ -26,7 +26,7 @@ _DTYPES = (*get_args(Dtype), "bool", "int32", "int64")
 
 
 class NotACase(ValueError):
-    """Something in it is of another kind than it must be."""
+    """Some part of the JSON is of another kind than it must be."""
 
 
 def fields(text: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def tensor(name: str, given: object) -> Array:
 
 
 def _no_number(data: object, kinds: Any = _NO_NUMBERS) -> tuple[object] | None:
-    """Return the first thing among nested lists that is of a kind which is no number, None where there is none."""
+    """Return the first thing among nested lists that is no number; None if all are."""
     if isinstance(data, list):
         inner = (_no_number(one, kinds) for one in cast("list[object]", data))
         return next((found for found in inner if found), None)
@@ -92,7 +92,7 @@ def _shaped(name: str, array: Array, shape: object) -> Array:
 
 
 def _lost(data: object, array: Array) -> object:
-    """Return a finite number that its dtype made infinite, None where there is none."""
+    """Return a finite number that its dtype turned infinite; None if there is none."""
     if array.dtype.kind not in "fV" or np.isfinite(array.astype(np.float64)).all():
         return None
     flat = np.array(data, np.float64).ravel()
@@ -160,7 +160,7 @@ def _nearest(word: str, known: list[str], quote: bool = True) -> str:
 
 
 def unknown(word: str, known: list[str]) -> str:
-    """Return what to say of a tensor that nothing reads: the nearest that something does."""
+    """Return what to say of a tensor that nothing reads, with the nearest name that something does read."""
     return f"no tensor is called {word}; {_nearest(word, known)}"
 
 

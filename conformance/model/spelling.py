@@ -1,4 +1,4 @@
-"""What is misspelt, and the nearest right word: one clear sentence for data that others wrote, instead of a guess."""
+"""Misspelt words, each with the nearest right one: one clear sentence on data that others wrote, instead of a guess."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _KINDS: dict[type[inspect.Type], str] = {
 
 
 class Misspelt(ValueError):
-    """Data says what means nothing: the message names the place, the value, and the nearest right word."""
+    """Data says something meaningless. The message names the place, the value, and the nearest right word."""
 
 
 def nearest(value: Any, known: Iterable[Any]) -> Any:
@@ -90,10 +90,9 @@ def _shown(value: Any) -> str:
 
 
 def converted(value: Any, wanted: type[T], place: str = "") -> T:
-    """Return data as what it is to be; raise `Misspelt` for the first thing in it that is not right.
+    """Return data converted to a type; raise `Misspelt` for the first thing in it that is wrong.
 
-    place: what the data is called in the message. Unknown fields are refused where the type forbids them, and of a
-    dataclass.
+    place: what the message calls the data. Unknown fields are refused by types that forbid them, and by dataclasses.
     """
     faults = _faults(_info(wanted), value, place)
     try:
@@ -130,7 +129,7 @@ def _faults(info: inspect.Type, value: Any, place: str) -> Iterator[str]:
 
 
 def _no_utf8(text: str) -> str:
-    """Return the first half of a surrogate pair that a text holds, which no file could; empty where there is none."""
+    """Return the first half of a surrogate pair in a text, which no file could hold; empty if there is none."""
     return next((ascii(one) for one in text if "\ud800" <= one <= "\udfff"), "")
 
 
@@ -198,7 +197,7 @@ def _is(info: inspect.Type, value: Any) -> bool:
 
 
 def _as(info: inspect.Type, value: Any) -> Any:
-    """Return a value as the type wants it, None where it cannot be read so."""
+    """Return a value as the type wants it; None if it cannot be read so."""
     if isinstance(info, inspect.StrType):
         return None if value is None or isinstance(value, (dict, list)) else str(value)
     meant = _MEANT.get(str(value).lower(), value)

@@ -1,4 +1,4 @@
-"""What a statement may say: names and values that mean something, all else refused with the nearest right word."""
+"""What a statement may say: the names and values that mean something. All else is refused with the nearest word."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NOT_NEGATIVE = ("epsilon_floor", "mask_offset", "initial_variance")
 
 
 def check_when(place: str, when: dict[str, list[Any]], *, besides: Iterable[str] = ()) -> None:
-    """Raise `Misspelt` for a fact that does not exist, and for a value that it never has.
+    """Raise `Misspelt` for an unknown fact, or for a value that a fact never has.
 
-    besides: facts that say nothing in this place.
+    besides: facts that mean nothing in this place.
     """
     known = [fact for fact in (*WHOLE, *VALUES) if fact not in besides]
     for fact, values in when.items():
@@ -43,7 +43,7 @@ def _check_value(place: str, fact: str, value: Any) -> None:
 
 
 def _whole(fact: str, value: Any) -> str:
-    """Return which number was meant, in words; empty where none can be read."""
+    """Return, in words, which number was meant; empty if none can be read."""
     text = str(value).removesuffix(".0")
     meant = int(text) if text.removeprefix("-").isdecimal() else None
     return f"; did you mean {meant}?" if meant is not None and _is_number(fact, meant) else ""
@@ -56,7 +56,7 @@ def _is_number(fact: str, value: Any) -> bool:
 
 
 def check_semantics(place: str, fields: dict[str, Any]) -> None:
-    """Raise `Misspelt` for what is no field of `Semantics`, or no value of one."""
+    """Raise `Misspelt` for an unknown field of `Semantics`, or an unknown value of one."""
     found = converted(fields, Semantics, place)
     for name in ("initial_mean", *_NOT_NEGATIVE):
         value = getattr(found, name)
@@ -66,17 +66,17 @@ def check_semantics(place: str, fields: dict[str, Any]) -> None:
 
 
 def check_numerics(place: str, fields: dict[str, Any]) -> None:
-    """Raise `Misspelt` for what is no field of `Numerics`, or no value of one."""
+    """Raise `Misspelt` for an unknown field of `Numerics`, or an unknown value of one."""
     converted(fields, Numerics, place)
 
 
 def check_outputs(place: str, names: Iterable[str]) -> None:
-    """Raise `Misspelt` for what is no output."""
+    """Raise `Misspelt` for an unknown output."""
     check_words(place, "output", names, outputs.NAMES)
 
 
 def check_words(place: str, what: str, names: Iterable[Any], known: Iterable[Any]) -> None:
-    """Raise `Misspelt` for a word that is not among those known."""
+    """Raise `Misspelt` for a word that is not among the known ones."""
     known = list(known)
     for name in names:
         if name not in known:
@@ -84,7 +84,7 @@ def check_words(place: str, what: str, names: Iterable[Any], known: Iterable[Any
 
 
 def check_conventions(given: dict[str, str]) -> None:
-    """Raise `Misspelt` for what is no calling convention, or no value of one."""
+    """Raise `Misspelt` for an unknown calling convention, or an unknown value of one."""
     check_words("conventions", "convention", given, CONVENTIONS)
     for name, value in given.items():
         check_words(f"conventions.{name}", f"way to give {name}", [value], CONVENTIONS[name])

@@ -1,4 +1,4 @@
-"""What the page's script reads: kinds of results with their counts, the rows kept, the cases, how all fared in each."""
+"""What the page's script reads: groups of results with their counts, the rows kept, the cases, and who fared how."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Extra(NamedTuple):
 
 
 def packed(run: Run, folder: Path, counts: list[Count], extra: Extra) -> str:
-    """Return all of it, compressed."""
+    """Return everything that the script reads, compressed."""
     rows = [(n, entry) for n, count in enumerate(counts) for entry in count.rows]
     arrays = [_single(array.ravel()) for sample in extra.samples for array in sample.arrays.values()]
     columns: dict[str, Array | Sequence[str]] = {
@@ -85,7 +85,7 @@ def said(result: Result) -> str:
 
 
 def number(result: Result) -> float:
-    """Return ρ as a number, NaN where there is none."""
+    """Return ρ as a number; NaN if there is none."""
     return math.nan if result.rho is msgspec.UNSET or result.rho is None else float(result.rho)
 
 

@@ -31,10 +31,13 @@ SIDE = 12
 
 
 class Sample(msgspec.Struct):
-    """One output of one step: what is around its worst element, as two-dimensional windows of one size.
+    """One output of one step: windows around its worst element, two-dimensional and all of one size.
 
-    Columns are channels, rows are what a channel is averaged over. x: the input there, or of these channels where the
-    output is a statistic. start, size: where the window begins and how large the whole is; worst: of the window.
+    Columns are channels; rows are what a channel is averaged over.
+
+    x: the input there, or that of these channels if the output is a statistic.
+    start, size: where the window begins, and how large the whole is.
+    worst: the place of the worst element in the window.
     """
 
     case: str
@@ -49,13 +52,13 @@ class Sample(msgspec.Struct):
     arrays: dict[str, Array]
 
     def described(self) -> dict[str, Any]:
-        """Return it without its values, which `values` holds in this order, one array after the other."""
+        """Return the sample without its values, which `values` has in this order, one array after the other."""
         plain = {f: getattr(self, f) for f in self.__struct_fields__ if f != "arrays"}
         return plain | {"arrays": [[name, *array.shape] for name, array in self.arrays.items()]}
 
 
 def samples(run: Run, folder: Path, counts: list[Count]) -> list[Sample]:
-    """Return samples of what fails: the worst of each kind first, as long as there is room; none without its files."""
+    """Return samples of failures, the worst of each kind first, as far as there is room; none if the files are gone."""
     records = {record.id: record for record in run.implementations}
     exact_cases: dict[str, ExactCase | None] = {}
     found, room = list[Sample](), VALUES
@@ -75,7 +78,7 @@ def samples(run: Run, folder: Path, counts: list[Count]) -> list[Sample]:
 
 
 def _wanted(counts: list[Count]) -> list[Result]:
-    """Return failures with arrays: each kind's worst, then each one's second worst, and so on."""
+    """Yield failures with arrays: the worst of each kind, then the second worst of each, and so on."""
     kinds = [
         [e.result for e in count.rows if e.fails and e.result.deviation] for count in counts if count.kind.standing
     ]

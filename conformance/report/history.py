@@ -1,4 +1,4 @@
-"""Runs in few numbers: what is kept of each one, so that many can be compared without reading them again."""
+"""Runs in few numbers: what is kept of each, so that many can be compared without reading them again."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ HISTORY = "history"
 
 
 class Implementation(msgspec.Struct, omit_defaults=True):
-    """One implementation in one run: the worst ρ of all, the worst of those inside the bound.
+    """One implementation in one run.
 
-    judged: arrays; failed: failures, of arrays and outcomes (`counts`).
+    worst: the worst ρ; inside: the worst of those that are within the bound.
+    judged: how many arrays.
+    failed: how many failures, of arrays and outcomes (`counts`).
     """
 
     versions: dict[str, str]
@@ -82,9 +84,9 @@ def keep(found: Summary, folder: Path) -> Path:
 
 
 def runs(reports: Path, *, read_all: bool = False) -> list[Summary]:
-    """Return the runs kept in a folder, oldest first: its run folders, and the summaries in its history.
+    """Return the runs kept in a folder, the oldest first: its run folders, and the summaries in its history.
 
-    A run folder counts once a report of it was made, which leaves a summary; with read_all the others are read too.
+    A run folder counts once it has a summary, which a report leaves there. With read_all, the others are read too.
     """
     kept = [(path.stem, read(path)) for path in sorted((reports / HISTORY).glob("*.json"))]
     folders = [path.parent for path in sorted(reports.glob(f"*/{results.FILE}"))]
@@ -94,12 +96,12 @@ def runs(reports: Path, *, read_all: bool = False) -> list[Summary]:
 
 
 def _distinct(found: Iterable[Summary]) -> list[Summary]:
-    """Return one summary of each run: that of a folder, which has a report, before that of the history."""
+    """Return one summary of each run; that of a folder, which has a report, is preferred to that of the history."""
     return list({(s.started, s.seed, s.cases, s.judged, s.failed): s for s in found}.values())
 
 
 def _of_folder(folder: Path) -> Summary:
-    """Return a run folder's summary, from the run itself where it is newer."""
+    """Return the summary of a run folder; if the run itself is newer, one made from it."""
     path, run = folder / FILE, folder / results.FILE
     fresh = path.exists() and path.stat().st_mtime >= run.stat().st_mtime
     found = read(path) if fresh else of(results.read(folder))

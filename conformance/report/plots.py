@@ -25,7 +25,7 @@ MARKS = 1500
 
 
 class Series(msgspec.Struct):
-    """One line or kind of mark: its style, name, and numbers. numbers: what the table beside the chart shows."""
+    """One line, or one kind of mark: its style, name and numbers; numbers: what the table beside the chart shows."""
 
     css: str
     name: str
@@ -34,7 +34,7 @@ class Series(msgspec.Struct):
 
 
 class Plot(msgspec.Struct):
-    """A chart, its legend as a table, and where there is nothing to draw, why. head: of the columns of numbers."""
+    """A chart with its legend as a table, and why nothing is drawn, if so; head: of its columns of numbers."""
 
     title: str
     head: list[str]

@@ -1,4 +1,4 @@
-"""The suite's own score: what it noticed of faults put in on purpose; JSON files in `reports/score/`."""
+"""The score of the suite itself: what it noticed of injected faults; JSON files in `reports/score/`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Table(msgspec.Struct):
 
 
 class Score(msgspec.Struct):
-    """One file. facts: what it says of itself; tables: lists of objects in it, as tables."""
+    """One file; facts: what it says of itself; tables: the lists of objects in it, as tables."""
 
     name: str
     facts: dict[str, str]
@@ -33,7 +33,7 @@ class Score(msgspec.Struct):
 
 
 def read(reports: Path) -> list[Score]:
-    """Return the scores kept beside the runs; nothing where there are none."""
+    """Return the scores kept beside the runs; an empty list if there are none."""
     return [_score(path) for path in sorted((reports / FOLDER).glob("*.json"))]
 
 
@@ -71,7 +71,7 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, str]:
-    """Return an object's fields as text; a count in an object beside what it is of is a share.
+    """Return an object's fields as text; a count in an object, beside the count it is a part of, becomes a share.
 
     >>> _flat({"rule": "bounds", "easy": {"of": 8, "detected": 6, "of_alarms": 4, "alarms": 0}})
     {'rule': 'bounds', 'easy detected': '6 of 8 (75.0%)', 'easy alarms': '0 of 4 (0.0%)'}

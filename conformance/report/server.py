@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 
 
 class Pages:
-    """The page of the run's present state."""
+    """The page of the run as it is now."""
 
     def __init__(self, folder: Path, gather: Callable[[], Material]) -> None:
         self.file = folder / results.FILE if folder.is_dir() else folder
@@ -26,7 +26,7 @@ class Pages:
         self._made, self._page = "", b""
 
     def stamp(self) -> str:
-        """Return what changes when the run does."""
+        """Return a value that changes when the run does."""
         try:
             found = self.file.stat()
         except OSError:  # being replaced just now
@@ -34,7 +34,7 @@ class Pages:
         return f"{found.st_mtime_ns} {found.st_size}"
 
     def page(self) -> bytes:
-        """Return the page, made again where the run is new."""
+        """Return the page, made again if the run has changed."""
         with self._lock:
             if (stamp := self.stamp()) != self._made:
                 self._page, self._made = render(self._gather(), reload=True).encode(), stamp

@@ -70,13 +70,13 @@ class Chart:
         self._add('<path class="{}" d="{}"><title>{}</title></path>', css, path, title)
 
     def rule(self, x: float, label: str) -> None:
-        """Draw a vertical line that means something."""
+        """Draw a vertical line at a value that means something."""
         (left, bottom), (_, top) = self.at(x, self.y.low), self.at(x, self.y.high)
         self._add('<line class="rule" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>', left, bottom, top)
         self._add('<text class="rule" x="{:.1f}" y="{:.1f}">{}</text>', left + 4, bottom - 6, label)
 
     def level(self, y: float, label: str) -> None:
-        """Draw a horizontal line that means something."""
+        """Draw a horizontal line at a value that means something."""
         (left, here), (right, _) = self.at(self.x.low, y), self.at(self.x.high, y)
         self._add('<line class="rule" x1="{0:.1f}" x2="{1:.1f}" y1="{2:.1f}" y2="{2:.1f}"/>', left, right, here)
         self._add('<text class="rule" x="{:.1f}" y="{:.1f}">{}</text>', left + 4, here - 4, label)

@@ -43,7 +43,7 @@ class Count(NamedTuple):
 
 
 def kind(entry: ReportedResult, dtype: str) -> ResultGroup:
-    """Return what the page filters an entry by."""
+    """Return the group that a result belongs to."""
     r = entry.result
     gone = entry.change in ("fixed", "vanished") and r.failed
     divergences = ", ".join(entry.divergences)
@@ -54,7 +54,7 @@ def kind(entry: ReportedResult, dtype: str) -> ResultGroup:
 
 
 def tally(entries: Iterable[ReportedResult], dtype: Callable[[Result], str]) -> list[Count]:
-    """Return the kinds of results in a stable order, each counted, with the rows that are kept of it."""
+    """Return the groups of results in a stable order, each counted, with the rows that are kept of it."""
     found: dict[ResultGroup, list[ReportedResult]] = {}
     for entry in entries:
         found.setdefault(kind(entry, dtype(entry.result)), []).append(entry)
@@ -70,7 +70,7 @@ def _counts(key: ResultGroup) -> bool:
 
 
 def _share(sizes: list[int]) -> int:
-    """Return how many of each kind may be kept so that no more than `KEPT_FAILURES` are in all."""
+    """Return how many rows each group may keep, so that all together keep no more than `KEPT_FAILURES`."""
     left, kinds = KEPT_FAILURES, len(sizes)
     for size in sorted(sizes):
         if size * kinds > left:
@@ -86,6 +86,6 @@ def _chosen(of_kind: list[ReportedResult], share: int) -> list[ReportedResult]:
 
 
 def _order(entry: ReportedResult) -> tuple[float, int]:
-    """Order by ρ, and equals by a hash, so that a kind's rows do not all come from one case."""
+    """Return what to sort by: ρ, then a hash, so that the rows of a group do not all come from one case."""
     r = entry.result
     return r.size, zlib.crc32(f"{r.case} {r.step}".encode())

@@ -1,7 +1,7 @@
-"""The command lines that outputs print: each works as it stands, from where it is printed, and ends its line.
+"""The command lines that outputs print. Each works as it stands, from where it is printed, and ends its line.
 
-Whatever is printed of a command is made here, so that none leaves out what the answer depended on: the interpreter
-(`--env`), the device, the limits, and what a user's own implementation is called by.
+All of them are made here, so that none forgets what the answer depended on: the interpreter (`--env`), the device, the
+limits, and what a user's own implementation is called by.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from conformance.model.results import ImplementationRecord, Result, Run
 
 
 class Around(NamedTuple):
-    """What stands before and after `bnconf replay FILE`: a change of the directory, and the options."""
+    """The text around the file in `bnconf replay FILE`: a change of the directory before it, the options after it."""
 
     before: str
     after: str
@@ -32,7 +32,7 @@ def line(*words: str | Path) -> str:
 
 
 def quoted(word: str) -> str:
-    r"""Return a word as a shell takes it, printable, and nothing that a build server obeys (`##[…]`).
+    r"""Return a word as a shell takes it, printable, and without what a build server would obey (`##[…]`).
 
     >>> quoted("a b"), quoted("a\nb"), quoted("##[error]")
     ("'a b'", "$'a\\nb'", "'##''[error]'")
@@ -50,25 +50,25 @@ def _escaped(c: str) -> str:
 
 
 def file(path: Path) -> str:
-    """Return a path as an argument that is no option."""
+    """Return a path as an argument that cannot be mistaken for an option."""
     return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def replay(run: Run, result: Result, folder: Path) -> str:
-    """Return the line that asks the case of a result again, of who gave it; folder: the run's."""
+    """Return the line that asks the case of a result again, of the same implementation; folder: the run's."""
     record = next((r for r in run.implementations if r.id == result.implementation), None)
     return with_file("replay", folder / run.cases[result.case].file, record, result.implementation)
 
 
 def with_file(command: str, path: Path, record: ImplementationRecord | None, identity: str = "") -> str:
-    """Return the line of a command about a file and an implementation; identity: its id where no record is."""
+    """Return the line of a command with a file and an implementation; identity: its id, used without a record."""
     around = options(record, identity)
     place = path.absolute() if around.before else path
     return f"{around.before}{line(command, file(place))}{around.after}"
 
 
 def options(record: ImplementationRecord | None, identity: str = "") -> Around:
-    """Return what names an implementation as it was asked: the options, and the directory where that matters."""
+    """Return the options that name an implementation as it was asked, and the directory if that matters."""
     if record is None:
         return Around("", f" -i {quoted(identity)}")
     before, name = target(record)
@@ -76,9 +76,9 @@ def options(record: ImplementationRecord | None, identity: str = "") -> Around:
 
 
 def target(record: ImplementationRecord) -> tuple[str, str]:
-    """Return what `-i` names an implementation by from here, and the change of directory that it needs.
+    """Return what `-i` names an implementation by from here, and the change of directory that this needs.
 
-    A file is found from anywhere by its path; a module or a program only from where it was asked.
+    A file is found by its path from anywhere; a module or a program only from where it was asked.
     """
     name = record.named or record.id
     there = Path(record.directory)
@@ -91,7 +91,7 @@ def target(record: ImplementationRecord) -> tuple[str, str]:
 
 
 def kept(assignments: Iterable[tuple[str, str]]) -> list[str]:
-    """Return `--env` options for interpreters by environment, their paths as they are found from anywhere."""
+    """Return `--env` options for interpreters by environment, with paths that are valid anywhere."""
     return [
         word
         for name, python in assignments

@@ -19,7 +19,7 @@ from conformance.model.results import Result
 
 
 class Counts(NamedTuple):
-    """How many results are of each kind; they add up to all results."""
+    """How many results there are of each kind. They add up to all results."""
 
     passed: int = 0
     failed: int = 0
@@ -41,7 +41,7 @@ class Counts(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The arrays and their parts, then what else there is, in a line whose numbers add up.
+        """The judged arrays and what became of them, then everything else, in a line whose numbers add up.
 
         >>> Counts(8, 1, 2, 0, 3).words
         '9 judged arrays: 8 PASS, 1 FAIL; beside them 2 refusals PASS, 3 INCONCLUSIVE'

@@ -57,7 +57,7 @@ def _count(counts: dict[str, Counter[str]], result: Result, case: CaseRecord) ->
 
 
 def _columns(result: Result, signature: dict[str, Any]) -> list[str]:
-    """Return the columns that a judged array belongs to: what it is, and what its case asks for."""
+    """Return the columns that a judged array belongs to: what it is, and the features of its case."""
     return [_DERIVATIVES.get(result.output, result.mode), *_FEATURES.get(signature.get("feature", ""), ())]
 
 
@@ -69,7 +69,7 @@ def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) 
 
 
 def _reason(column: str, statement: Statement) -> str:
-    """Return why nothing was judged; empty where nothing says so, which is a gap of the run or of the statement."""
+    """Return the stated reason why nothing was judged; empty if there is none, which is a gap."""
     return "" if statement.offers(column) else statement.lacks.get(column, "")
 
 

@@ -1,4 +1,4 @@
-"""The shards of a run, put together again: the same records as the unsharded run's, but for times and processes."""
+"""The shards of a run, put together: the same records as the unsharded run's, except for times and processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shard(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """What messages call it."""
         return f"{self.folder} (shard {self.number}/{self.shards})"
 
 
@@ -94,7 +94,7 @@ def _implementations(shards: list[Shard]) -> dict[str, ImplementationRecord]:
 
 
 def _bare(record: ImplementationRecord) -> ImplementationRecord:
-    """Return a record without where it was asked from, which may differ from machine to machine."""
+    """Return a record without the place that it was asked from, which may differ between machines."""
     return msgspec.structs.replace(record, options=[], directory="")
 
 
@@ -103,7 +103,7 @@ def _versions(record: ImplementationRecord) -> str:
 
 
 def _missing(shards: list[Shard], cases: list[CaseRecord]) -> Iterator[str]:
-    """Yield what a shard or case that is not there makes incomplete."""
+    """Yield what a missing shard or case makes incomplete."""
     numbers = {shard.number for shard in shards}
     gone = [n for n in range(1, shards[0].shards + 1) if n not in numbers]
     yield from (f"shard {n}/{shards[0].shards} is missing" for n in gone)
@@ -113,7 +113,7 @@ def _missing(shards: list[Shard], cases: list[CaseRecord]) -> Iterator[str]:
 
 
 def _elsewhere(shards: list[Shard]) -> Iterator[str]:
-    """Yield the implementations that some shards judged and others could not, or were not asked for."""
+    """Yield the implementations that some shards judged while others could not, or were not asked to."""
     listed = Counter(record.id for shard in shards for record in shard.run.implementations if record.available)
     for identity, count in listed.items():
         if count < len(shards):
@@ -121,7 +121,7 @@ def _elsewhere(shards: list[Shard]) -> Iterator[str]:
 
 
 def _said(shards: list[Shard]) -> Iterator[str]:
-    """Yield why shards are incomplete; a shard may compare nothing as long as another does."""
+    """Yield why shards are incomplete. A shard may compare nothing as long as another one compares something."""
     compared = any(result.verdict in ("PASS", "FAIL") for shard in shards for result in shard.run.results)
     for shard in shards:
         if shard.run.end is None:
@@ -131,7 +131,7 @@ def _said(shards: list[Shard]) -> Iterator[str]:
 
 
 def _end(shards: list[Shard], reasons: list[str]) -> EndRecord:
-    """Return how the whole ended: as long as its longest shard, with the work of all."""
+    """Return how the whole run ended: it took as long as its longest shard, with the work of all."""
     ends = [shard.run.end for shard in shards if shard.run.end]
     cpu, verdicts = dict[str, float](), Counter[str](r.verdict for shard in shards for r in shard.run.results)
     for name, seconds in (item for end in ends for item in end.cpu.items()):

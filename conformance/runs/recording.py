@@ -1,7 +1,7 @@
-"""Recordings: a case with what implementations answered and what was judged of it, readable without any framework.
+"""Recordings: a case with what implementations answered and how that was judged, readable without any framework.
 
-A recording is a case file with more in it: `reply.<n>.<t>.<output>` tensors, and as metadata `recorded`, the n-th
-implementation's record, outcomes and results, and the environment. Everything is under a checksum; metadata that this
+A recording is a case file with more in it: tensors `reply.<n>.<t>.<output>`, and as metadata `recorded`, with the n-th
+implementation's record, outcomes and results, and the environment. A checksum covers everything. Metadata that this
 version does not know is kept.
 """
 
@@ -26,7 +26,7 @@ _KEY = "recorded"
 
 
 class RecordedAnswer(msgspec.Struct, frozen=True):
-    """What one implementation answered, and what was judged of it. reply: None where only the judgment was kept."""
+    """What one implementation answered, and how it was judged; reply: None if only the judgment was kept."""
 
     record: ImplementationRecord
     results: tuple[Result, ...]
@@ -34,7 +34,10 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """A case, the answers to it, where they were given, and metadata of others. name: the file's, or the case's id."""
+    """A case, the answers to it, where they were given, and other metadata.
+
+    name: that of the file, or the case's id.
+    """
 
     name: str
     case: Case
@@ -55,7 +58,7 @@ class _Recorded(msgspec.Struct):
 
 
 def write(recording: Recording, path: Path) -> Path:
-    """Write a recording and return its path; the same recording gives the same bytes."""
+    """Write a recording and return its path. The same recording gives the same bytes."""
     tensors: dict[str, Any] = {}
     bare: list[RecordedAnswer] = []
     for n, answer in enumerate(recording.answers):
@@ -110,7 +113,7 @@ def _with_arrays(answer: RecordedAnswer, n: int, tensors: dict[str, Any]) -> Rec
 
 
 def of_run(folder: Path, wanted: str = "") -> Iterator[Recording]:
-    """Yield each case of a run that somebody fails, with the answers that fail; of a wanted case all judgments."""
+    """Yield each case of a run that some implementation fails, with the answers that fail; of a wanted one, all."""
     run = results.read(folder)
     if wanted and wanted not in run.cases:
         raise InvalidInput(f"{folder}: has no case {wanted}; give one of its {len(run.cases)}, or a case file")

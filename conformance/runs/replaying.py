@@ -24,8 +24,9 @@ Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "C
 
 
 class ReplayedCase(msgspec.Struct, frozen=True):
-    """A case asked again: the answers, and for each implementation that could not be asked a line that says why.
+    """A case asked again: the answers, and why other implementations did not give one.
 
+    missing: why an implementation could not be asked, by id.
     unsupported: why it was not asked, by id: which fact, which value, what is supported.
     """
 
@@ -35,9 +36,9 @@ class ReplayedCase(msgspec.Struct, frozen=True):
 
 
 def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = None) -> list[ReplayedCase]:
-    """Ask implementations the cases that they support, each environment started once.
+    """Ask implementations the cases that they support; each environment is started once.
 
-    wanted: the ids to ask, for each case; without it all that the options name.
+    wanted: the ids to ask, for each case; without it, all that the options name.
     """
     everybody = [{entry.id for entry in options.entries}] * len(cases)
     exact_cases = [ExactCase(case) for case in cases]
@@ -78,17 +79,17 @@ def _answer(exact_case: ExactCase, records: dict[str, ImplementationRecord], rep
 
 
 def judged_again(recording: Recording) -> list[RecordedAnswer]:
-    """Return the recorded answers judged anew: by today's bounds, and without any framework."""
+    """Return the recorded answers, judged anew by today's bounds, without any framework."""
     exact_case = ExactCase(recording.case)
     return [_answer(exact_case, {a.record.id: a.record}, a.reply) for a in recording.answers if a.reply]
 
 
 def word(now: tuple[Result, ...], before: tuple[Result, ...] | None) -> Word:
-    """Return what became of an answer; before: what was recorded of it, None where nothing was.
+    """Return what became of an answer; before: what was recorded of it, None if nothing was.
 
-    `INCONCLUSIVE`: nothing fails, and some output was never judged, or none at all; then neither CONFORMS nor FIXED may
-    be said. `FIXED`: it failed, and conforms. `STILL FAILING`: in the same outputs of the same steps. `CHANGED`: it
-    fails elsewhere than it did, or failed nowhere.
+    `INCONCLUSIVE`: nothing fails, but some output was never judged, or none was; so neither CONFORMS nor FIXED is true.
+    `FIXED`: it failed, and conforms. `STILL FAILING`: it fails in the same outputs of the same steps. `CHANGED`: it
+    fails in others, or had not failed.
     """
     fails, failed_before = _places(now), None if before is None else _places(before)
     if not fails and (not now or any(result.verdict == "INCONCLUSIVE" for result in now)):

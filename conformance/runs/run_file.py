@@ -1,4 +1,4 @@
-"""A run being written: each record is on disk before the next is judged, and what was written outlives a full disk."""
+"""A run that is being written: each record is on disk before the next is judged, even as the disk fills up."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def lines(records: Sequence[Record]) -> bytes:
 
 
 class RunFile:
-    """The file of a run; a record that does not fit leaves no part of a line, and after it nothing more is written."""
+    """The file of a run. A record that does not fit leaves no part of a line, and nothing is written after it."""
 
     def __init__(self, folder: Path, begins: Sequence[Record] = (), *, clear: bool = True) -> None:
-        """Make the folder and the file; begins: its first records. What was there stays until these are written."""
+        """Make the folder and the file; begins: its first records. An earlier file stays until these are written."""
         self.path = folder / FILE
         try:
             for part in ("cases", "answers"):
@@ -37,7 +37,7 @@ class RunFile:
         self._whole, self._full = self.path.stat().st_size, False
 
     def write(self, *records: Record) -> None:
-        """Append records; raise OSError where they do not fit."""
+        """Append records; raise OSError if they do not fit."""
         if self._full:
             raise OSError(0, "what came before it could not be written", str(self.path))
         rest = lines(records)
@@ -57,7 +57,7 @@ class RunFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the file; what was written stays."""
+        """Close the file. What was written stays."""
         self._stream.close()
 
     def finish(self, order: Sequence[Record]) -> None:

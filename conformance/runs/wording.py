@@ -1,4 +1,4 @@
-"""A run and a result in a line, for a terminal, a log, and somebody's own tests."""
+"""A run, and a result, in one line: for a terminal, a log, or somebody's own tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def describe(result: Result) -> str:
 
 
 def _figures(result: Result) -> str:
-    """Return what helps to read a deviation: its size in condition-scaled ulps, and what the bounds could see."""
+    """Return what helps to read a deviation: its size in condition-scaled ulps, and what the bounds resolve."""
     d, said = result.deviation, list[str]()
     if d and d.ulps:
         said.append(f"{d.ulps:g} ulps of the terms' size")
