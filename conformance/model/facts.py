@@ -38,14 +38,14 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     affine: which of center and scale there are.
     start: whether parameters and statistics are `given`, or some are the implementation's `own`.
     begun: whether batches have entered the statistics given.
-    differentiation: see `case_facts`.
+    differentiation: the hardest derivative asked for (see `case_facts.differentiation`).
     toggled: whether the layer is frozen for some of the steps.
     unknown_sizes: which sizes are unknown when the layer is built, a `kept` axis's, or only `reduced` ones.
     updates: whether the update ops run in every step.
     cumulative: whether the average counts the batches.
     weights: whether a mask's values are numbers.
-    finite: whether all values are.
-    one_channel: whether some batch has one.
+    finite: whether all values are finite.
+    one_channel: whether some batch has one channel.
     resized: whether a batch has `more` channels than the first, or else `fewer`.
     no_rows: whether some batch is empty.
     The others are what the case has by that name.
@@ -85,14 +85,15 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(CaseFacts, frozen=True, kw_only=True):
     """The facts about one step: those of its case, and its own.
 
-    channel: where the kept axis is (`second` before `last` for rank 2, where both hold), or `several`.
+    channel: where the kept axis is, `second` where it is `last` too, as for rank 2; or `several`.
     misplaced: whether the axis is out of range, or named twice.
     reranked: whether the first step had another rank.
-    mask: see `case_facts`.
+    mask: the shape of its mask (see `case_facts.mask`).
     update: whether its update ops run.
     trained: whether a training step came before.
     n: how many values there are per channel, 0, 1 or many.
-    device, output: where it is asked and which output is meant; empty where that is not said.
+    device: where it is asked; empty where that is not said.
+    output: which output is meant; empty where that is not said.
     """
 
     rank: int

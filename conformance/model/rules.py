@@ -19,8 +19,9 @@ _DTYPE = "output_dtype"
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `when` holds, these semantics and numerics hold instead. cite: where that is documented or was measured.
+    """Where `when` holds, these semantics and numerics hold instead.
 
+    cite: where that is documented or was measured.
     absent: outputs that it does not return there, such as gradients of a frozen layer's parameters.
     """
 

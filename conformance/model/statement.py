@@ -1,7 +1,7 @@
 """Implementation conformance statements: what an implementation promises, as data that needs no framework to read.
 
-A statement is a function of `facts` about a case (see `facts`): rules whose `when` holds override the defaults, later
-ones win. A `when` maps a fact to the values it may have: `{"rank": [4], "mode": ["train"]}`.
+A statement is a function of the facts about a step (see `facts`). Its rules whose `when` holds override the defaults;
+of several, the last one wins.
 """
 
 from __future__ import annotations
@@ -26,15 +26,20 @@ from reference.dtypes import stored
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one implementation promises.
 
-    id: `framework.entry(+variant)*`, of letters, digits and `._+-`. packages: the modules whose versions identify it.
-    conventions: how its native arguments differ from the neutral `Spec`. supports: facts a case must have to be asked
-    at all. modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged. outputs: what
-    it returns; who only infers and says nothing may leave out all but y. compiled: it pays for each new static
-    signature, so it gets the pooled ones only, and of those no more than `signatures`. accepts: where it answers what
-    makes no sense, such as statistics of another size. lacks: why it offers none of a column of the matrix (see
-    `offers`). calibration: it is there to test the suite. returned: batch statistics are returned `as_used` in the
-    output, or may be `rounded` on the way out. device: where it runs, which the host fills in; a `when` may name it
-    beside the facts of the case.
+    id: `framework.entry(+variant)*`, of letters, digits and `._+-`.
+    packages: the modules whose versions identify it.
+    conventions: how its native arguments differ from the neutral `Spec`.
+    supports: the facts that a case must have to be asked at all.
+    modes: the modes it has; a step of another mode leaves it as it is, and nothing is judged.
+    outputs: what it returns; who only infers and says nothing may leave out all but y.
+    rules, refusals: what it promises, and what it refuses, where.
+    accepts: where it answers what makes no sense, such as statistics of another size.
+    lacks: why it offers none of a column of the matrix (see `offers`).
+    compiled: it pays for each new static signature, so it gets the pooled ones only.
+    signatures: how many of those it can pay for.
+    calibration: it is there to test the suite.
+    returned: batch statistics are returned `as_used` in the output, or may be `rounded` on the way out.
+    device: where it runs, which the host fills in; a `when` may name it beside the facts of the case.
     """
 
     id: str
