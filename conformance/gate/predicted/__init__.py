@@ -1,7 +1,7 @@
-"""What known departures answer instead: wrong values that have a formula, with the error allowed in them.
+"""Wrong values that known departures are known to give: each as a formula, with the error allowed in it.
 
-Each formula gives for one output of one step of an answer what the implementation is known to compute there, by the
-same bounds as what is right, and from the state that it itself returned before. Another wrong value stays unexplained.
+A formula gives the value of one output of one step, from the state that the implementation itself returned before,
+by the same bounds as the right value. Any other wrong value stays unexplained.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from reference.spec import Array
 
 
 def explains(formula: str, asked: WrongValue) -> bool:
-    """Return whether an output is as a formula has it: of that shape, within its bound, not finite only where it is."""
+    """Return whether an output is that of a formula: of its shape, within its bound, and finite where it is."""
     outcome = asked.reply.outcomes[asked.t] if asked.t < len(asked.reply.outcomes) else None
     got = outcome.tensors.get(asked.output) if isinstance(outcome, Outputs) else None
     with asked.exact_case.lock, np.errstate(all="ignore"):
@@ -52,7 +52,7 @@ def _is(got: Array, wanted: Expected) -> bool:
 
 
 def _of_what_init_saw(asked: WrongValue) -> Expected | None:
-    """Inference before the first step by the statistics that a training step on the first input leaves behind."""
+    """Inference before the first step, by the statistics that training on the first input leaves behind."""
     case, begun = asked.exact_case.case, [t for t in range(asked.t + 1) if t not in asked.reply.refused]
     trained = any(case.steps[t].mode == "train" for t in begun)
     if not begun or trained or {"moving_mean", "moving_variance"} & set(case.tensors):
@@ -63,7 +63,7 @@ def _of_what_init_saw(asked: WrongValue) -> Expected | None:
 
 
 def _blended(asked: WrongValue) -> Expected | None:
-    """Inference by the moving statistics after its own batch has entered them, which are then forgotten."""
+    """Inference by the moving statistics into which its own batch has entered; they are forgotten afterwards."""
     case, t = asked.exact_case.case, asked.t
     step = msgspec.structs.replace(case.steps[t], mode="train")
     changed = msgspec.structs.replace(case, steps=(step,), tensors=_without_steps(case) | _of_step(case, t, 0))
@@ -72,9 +72,9 @@ def _blended(asked: WrongValue) -> Expected | None:
 
 
 def _of_all_channels(asked: WrongValue) -> Expected | None:
-    """One mean and one variance of all that a vector holds, in place of each channel's own.
+    """A vector normalized by one mean and one variance of all its channels.
 
-    That is the same as to give every channel all of the vector; its own value and gradient are on the diagonal.
+    This is as if every channel held the whole vector; the value and gradient of its own are on the diagonal.
     """
     case = asked.exact_case.case
     if len(case.shape) != 1 or any(name.endswith((".mask", ".tangent")) for name in case.tensors):
@@ -93,7 +93,7 @@ def _of_all_channels(asked: WrongValue) -> Expected | None:
 
 
 def _own(output: str, array: Array) -> Array:
-    """Return what an output has of one in which every channel holds the whole vector."""
+    """Return the diagonal of an output of the case in which every channel holds the whole vector."""
     if output == "y":
         return np.diagonal(array)
     if output == "dx":
@@ -119,9 +119,9 @@ def _answer(
     semantics: dict[str, Any] | None = None,
     refused: frozenset[int] = frozenset(),
 ) -> Expected | None:
-    """Return what would be right of the output in step t of another case, by other semantics, of one who also trains.
+    """Return what would be right of the output in step t of another case, under other semantics.
 
-    refused: the steps of that case that were refused.
+    The implementation is taken to train too. refused: the steps of that case that were refused.
     """
     both = msgspec.structs.replace(_with(asked, semantics or {}), modes=("train", "infer"))
     promise = Promise.of(ExactCase(case), both)
@@ -134,7 +134,7 @@ def _without_steps(case: Case) -> dict[str, Any]:
 
 
 def _of_step(case: Case, t: int, to: int) -> dict[str, Any]:
-    """Return the tensors of step t, named as those of another."""
+    """Return the tensors of step t, renamed to those of another step."""
     found = {name.partition(".")[2]: a for name, a in case.tensors.items() if name.startswith(f"{t}.")}
     return {f"{to}.{name}": array for name, array in found.items()}
 
@@ -143,10 +143,10 @@ def _of_step(case: Case, t: int, to: int) -> dict[str, Any]:
 
 
 def _overwritten_constants(asked: WrongValue) -> Expected | None:
-    """Training by the new moving statistics in place of gamma and beta, where those equal the old ones.
+    """Training with the new moving statistics in place of gamma and beta, where those equal the old statistics.
 
-    Equal constants of a model are merged, and the operator writes its moving statistics where its inputs are: mean
-    first, then variance, both into one where they are equal.
+    A model's equal constants are merged, and the operator writes its moving statistics over its inputs: first the mean,
+    then the variance; both over the same array where the two are equal.
     """
     case = asked.exact_case.case
     promise = Promise.of(
@@ -175,7 +175,7 @@ def _overwritten_constants(asked: WrongValue) -> Expected | None:
 
 
 def _constants(asked: WrongValue, before: StateWithError) -> dict[str, tuple[Array, str]]:
-    """Return the constants of the model, each with its dtype."""
+    """Return the constants of the model with their dtypes."""
     exact_case, dtypes = asked.exact_case, asked.exact_case.case.dtypes
     given, one = exact_case.parameters, np.ones_like(before.state.mean)
     gamma, beta = (one if given.gamma is None else given.gamma), (0 * one if given.beta is None else given.beta)
@@ -196,7 +196,7 @@ def _with_variance(state: Any, variance: Array) -> Any:
 
 
 def _times_zero(asked: WrongValue) -> Expected | None:
-    """The right gradient of inference plus 0 times one through the batch's variance: NaN where that is not finite.
+    """The right gradient of inference, plus 0 times one through the batch's variance: NaN where that is not finite.
 
     It may be finite where only the batch's variance overflows, as no difference from the mean is multiplied then.
     """
@@ -216,7 +216,7 @@ def _times_zero(asked: WrongValue) -> Expected | None:
 
 
 def _squared_weights(asked: WrongValue) -> Expected | None:
-    """Training by sum(w x) / sum(w) and sum((w x)²) / sum(w) - mean², and what follows from it in later steps."""
+    """Training by sum(w x) / sum(w) and sum((w x)²) / sum(w) - mean², and the later steps that follow from it."""
     promise, t = Promise.of(asked.exact_case, asked.statement), asked.t
     before = state_before(asked.exact_case, asked.statement, asked.reply, t)
     if before is None or promise.unjudged:

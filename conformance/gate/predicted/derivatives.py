@@ -1,4 +1,4 @@
-"""Wrong derivatives that have a formula: of statistics that are taken for constants, and of squared weights."""
+"""Wrong derivatives that have a formula: with statistics taken for constants, and with squared weights."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def forward_over_forward(asked: WrongValue) -> Expected | None:
 
 
 class _Stopped(TangentBounds):
-    """Bounds of the two, by the same reasoning as for the right ones: magnitudes, and how they grow."""
+    """The bounds of these two formulas, derived as those of the right ones are: magnitudes, and how they grow."""
 
     def e_third(self, gamma: Array, value: Array) -> Array:
         def most(m: Any) -> Array:
