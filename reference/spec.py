@@ -73,7 +73,8 @@ class Adjustment:
 class Renorm:
     """The state of batch renormalization, of the kept shape (BN-16, BN-18).
 
-    mean, stddev: what r and d correct towards. moving_stddev: what the moving variance is derived from.
+    mean, stddev: what r and d correct towards.
+    moving_stddev: what the moving variance is derived from.
     mean_weight, stddev_weight: how much of `mean` and `stddev` is not their initial 0 (TF 1.7; 1 elsewhere).
     """
 

@@ -75,10 +75,13 @@ def _finish(found: Audit) -> None:
 
 
 class _Identified(msgspec.Struct, omit_defaults=True):
-    """What `identify --json` prints for each path of an implementation; what it is all held to, with the first.
+    """What `identify --json` prints for each path of an implementation.
 
-    raised: errors, by probe or place. statement: what was identified, to put into an adapter. failures: where the
-    answers to further cases contradict it.
+    What concerns the implementation as a whole is printed with the first path.
+
+    raised: errors, by probe or place.
+    statement: what was identified, to be put into an adapter.
+    failures: the further cases whose answers contradict it.
     """
 
     implementation: str

@@ -18,11 +18,16 @@ from reference.spec import Array
 
 @dataclass(frozen=True)
 class Expected:
-    """The exact value of one output, the allowed error per element, and the dtype it is promised in.
+    """The exact value of one output, and the error allowed in each element.
 
-    For the figures beside ρ, worked out when they are asked for: terms, the magnitudes of what adds up to the value;
-    gain, |gamma| of y; sums, what one rounding of a sum of absolute values is worth in it, and what rounds besides.
-    kinds: where it must not be finite (`not_finite`), None where nothing is promised but the value.
+    dtype: the one it is promised in.
+    kinds: where it must not be finite (`not_finite`); None if nothing but the value is promised.
+
+    The others are for the figures beside ρ, which are computed only when they are asked for:
+
+    terms: the magnitudes of what adds up to the value.
+    gain: |gamma| of y.
+    sums: what one rounding of a sum of absolute values is worth in the value, and everything else that rounds.
     """
 
     value: Array
@@ -40,11 +45,11 @@ class Expected:
         return int((without if self.kinds is None else without & (self.kinds == NOTHING)).sum())
 
     def kind(self, index: tuple[Any, ...]) -> int:
-        """Return whether an element must not be finite, and how, as `not_finite` has it."""
+        """Return whether an element must not be finite, and how, in the terms of `not_finite`."""
         return NOTHING if self.kinds is None else int(self.kinds[index])
 
     def or_nan(self, where: Array) -> Expected:
-        """Return this where an element may be NaN instead of its value, unless it must be something else."""
+        """Return the same with NaN allowed in these elements, unless something else is required there."""
         kinds = np.zeros(self.value.shape, np.int8) if self.kinds is None else self.kinds
         free = where & np.isfinite(self.value) & (kinds == NOTHING)
         return replace(self, kinds=np.where(free, NAN_TOO, kinds)) if free.any() else self
@@ -56,7 +61,7 @@ class Expected:
         return (self.kinds == NAN_TOO) & np.isnan(got)
 
     def strange(self, got: Array) -> int:
-        """Return how many elements are not finite where the exact value is, and its dtype has room for it."""
+        """Return how many elements are not finite although the exact value is, and fits the dtype."""
         finite = np.isfinite(widened(got, np.float64))
         if finite.all():
             return 0
@@ -67,7 +72,7 @@ class Expected:
 
     @cached_property
     def size(self) -> Array:
-        """The value's magnitude, or that of its terms where they cancel."""
+        """The value's magnitude; where its terms cancel, theirs."""
         size = np.abs(self.value)
         return size if self.terms is None else np.maximum(size, self.terms())
 
@@ -115,7 +120,7 @@ _MOST = 1e308
 
 
 def digits(value: float) -> float:
-    """Return a figure as a run file keeps it, to three digits; JSON has no infinity, so 1e308 is the most there is.
+    """Return a figure as a run file keeps it, with three digits; JSON has no infinity, so that 1e308 is the most.
 
     >>> digits(0.00123456), digits(math.inf)
     (0.00123, 1e+308)

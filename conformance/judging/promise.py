@@ -35,17 +35,18 @@ class StepPromise(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """The same, to remember by."""
+        """The promise, to remember by."""
         return self.semantics, tuple(self.numerics.items())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Promise:
-    """What one implementation promises about a case: for one step of it, at first the first; `at` gives another's.
+    """What one implementation promises about a case, for one of its steps: at first the first; `at` gives another's.
 
-    here: what is promised for that step. steps: for every step; empty where all are held to `here`.
-    lacked: the steps in a mode that it does not have, which leave the layer as it was.
-    unjudged: why there is no verdict on its arrays, empty where there is one.
+    here: what is promised for that step.
+    steps: what is promised for every step; empty where all are held to `here`.
+    lacked: the steps in a mode that it does not have; they leave the layer as it was.
+    unjudged: why its arrays cannot be judged; empty if they can.
     limitless: suppose that no dtype has a largest number.
     """
 
@@ -76,20 +77,20 @@ class Promise:
 
     @property
     def semantics(self) -> Semantics:
-        """What is promised to be meant."""
+        """The semantics promised for the step."""
         return self.here.semantics
 
     def at(self, t: int) -> Promise:
-        """Return what is promised for a step, whose rank and mask may be other than the first's."""
+        """Return the promise for another step, whose rank and mask may differ from the first's."""
         return self if not self.steps or self.steps[t] == self.here else replace(self, here=self.steps[t])
 
     def _underived(self) -> str:
-        """Return what no bound is derived for yet in some step, empty where all are."""
+        """Return for what, in some step, no bound is derived yet; empty if there is one for all."""
         promised = dict.fromkeys(step.semantics for step in self.steps)
         return next((why for one in promised if (why := self._missing(one))), "")
 
     def _missing(self, promised: Semantics) -> str:
-        """Return what no bound is derived for yet under these semantics."""
+        """Return for what no bound is derived yet under these semantics; empty if there is one for all."""
         virtual = self.spec.virtual_batch_size is not None
         second = differentiation(self.case) not in ("none", "reverse")
         special = self.spec.renorm or virtual or mask(self.case) or self.exact_case.adjustment(0)
@@ -109,23 +110,23 @@ class Promise:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What the expectations depend on, beside the case: all that the promise holds but for the case."""
+        """Everything that the expectations depend on beside the case."""
         held = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "exact_case"
         }
         return tuple((held | {"here": self.here.key, "steps": tuple(step.key for step in self.steps)}).items())
 
     def asked(self, t: int) -> Spec:
-        """Return what is asked for in a step: the layer may be frozen for it."""
+        """Return what is asked for in a step, in which the layer may be frozen."""
         return replace(self.spec, trainable=self.spec.trainable and self.case.steps[t].trainable)
 
     def mode(self, t: int) -> str:
-        """Return the mode a step really runs in: a frozen layer may infer where training was asked for."""
+        """Return the mode that a step really runs in: a frozen layer may infer where training was asked for."""
         frozen = not self.asked(t).trainable and self.at(t).semantics.frozen == "infer"
         return "infer" if frozen else self.case.steps[t].mode
 
     def updates(self, t: int) -> bool:
-        """Return whether a step moves the state: not one in a mode that the implementation lacks."""
+        """Return whether a step moves the state; in a mode that the implementation lacks, it does not."""
         asked, semantics = self.case.steps[t].update, self.at(t).semantics
         trains = self.mode(t) == "train" and t not in self.lacked
         return trains and moves(self.case.x(t), self.asked(t), semantics, asked)
@@ -139,7 +140,7 @@ class Promise:
         return self.here.numerics[mode, DECLARED_AS[output]]
 
     def bounds(self, mode: str, output: str, n: int) -> Bounds:
-        """Return the formulas for an output, for sums of n values."""
+        """Return the bounds for an output, for sums of n values."""
         numerics = self.numerics(mode, output)
         epsilon, outside = floored_epsilon(self.spec, self.semantics), self.semantics.epsilon_placement == "outside"
         return self.exact_case.bounds(numerics, self._units(numerics), n, epsilon, outside=outside)
@@ -161,7 +162,7 @@ class Promise:
         return replace(self, here=StepPromise(self.semantics, held), steps=())
 
     def supposing(self, *, limitless: bool = False, clamped: bool = False) -> Promise:
-        """Return the promise as it would be if no dtype had a largest number, or every variance were kept above 0."""
+        """Return the promise as if no dtype had a largest number, or as if every variance were kept above 0."""
 
         def changed(promised: StepPromise) -> StepPromise:
             numerics = {
@@ -174,7 +175,7 @@ class Promise:
 
 
 def _promised(exact_case: ExactCase, statement: Statement) -> Iterator[StepPromise]:
-    """Yield what is promised for each step; steps of which the rules see the same facts share it."""
+    """Yield what is promised for each step; steps with the same facts for the rules share it."""
     named = {fact for rule in statement.rules for fact in rule.when}
     known: dict[tuple[Any, ...], StepPromise] = {}
     for about in exact_case.facts:

@@ -37,7 +37,7 @@ class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     statistics: Dtype = "float32"
 
     def of(self, tensor: str) -> Dtype | None:
-        """Return the dtype of a tensor by its name, None where that is not said here."""
+        """Return the dtype of a tensor by its name; None if it is not one of these."""
         if tensor.endswith((".x", ".dy", ".tangent")):
             return self.x
         if tensor in ("moving_mean", "moving_variance"):
@@ -57,7 +57,8 @@ class Derivative(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One call of the layer.
 
-    update: whether the update ops run (TF 1); site: which of the call sites that share the layer makes the call;
+    update: whether the update ops run (TF 1).
+    site: which of the call sites that share the layer makes the call.
     trainable: False freezes a trainable layer for this call.
     """
 
@@ -71,9 +72,11 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What is done to the layer around its steps.
 
-    init_mode: the mode it is first built in. round_trip: rebuild it from its configuration or its state before step 0.
-    sites: how many call sites share its variables. unknown_sizes: input axes whose size is unknown when it is built.
-    flag: what it is told the mode by: a Python bool, an int, or a NumPy bool.
+    init_mode: the mode in which it is first built.
+    round_trip: it is rebuilt from its configuration or its state before step 0.
+    sites: how many call sites share its variables.
+    unknown_sizes: input axes whose size is unknown when it is built.
+    flag: the type by which it is told the mode: a Python bool, an int, or a NumPy bool.
     """
 
     init_mode: Literal["train", "infer"] = "train"
@@ -86,7 +89,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What is asked, and the tensors that it is asked with.
 
-    batches: how many batches have entered the moving statistics that it gives, which an average that counts them needs.
+    batches: how many batches have entered the given moving statistics; an average that counts them needs to know.
     """
 
     spec: Spec
@@ -98,7 +101,7 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     tensors: dict[str, Any] = {}
 
     def tensor(self, name: str) -> Array | None:
-        """Return a tensor by name, None where the case has none."""
+        """Return a tensor by name; None if the case has none."""
         return self.tensors.get(name)
 
     def x(self, t: int) -> Array:
@@ -112,7 +115,7 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
 
 def without(case: Case, steps: Collection[int]) -> Case:
-    """Return the case without some steps; the others are numbered anew."""
+    """Return the case without these steps; the others are numbered anew."""
     kept = [t for t in range(len(case.steps)) if t not in steps]
     tensors = {name: array for name, array in case.tensors.items() if not name.partition(".")[0].isdecimal()}
     for new, t in enumerate(kept):
@@ -123,7 +126,7 @@ def without(case: Case, steps: Collection[int]) -> Case:
 
 
 def content(case: Case) -> dict[str, Any]:
-    """Return everything but the tensors, every default spelled out: what is sent and saved."""
+    """Return everything but the tensors, with every default spelled out: what is sent and saved."""
     fields = {f: getattr(case, f) for f in case.__struct_fields__ if f != "tensors"}
     return {name: _spelled_out(value) for name, value in fields.items()}
 
@@ -157,7 +160,7 @@ def digest(text: str, tensors: dict[str, Array]) -> str:
 
 
 def _bare(value: object) -> Any:
-    """Return what differs from the defaults, all the way down."""
+    """Return what differs from the defaults, at every level."""
     if isinstance(value, tuple):
         return [_bare(v) for v in cast("tuple[object, ...]", value)]
     if isinstance(value, Spec):
@@ -174,14 +177,14 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 
 
 def parameters(case: Case, dtype: type[np.floating[Any]]) -> Parameters:
-    """Return gamma and beta at the precision the reference computes in; None where the spec asks for none."""
+    """Return gamma and beta at the reference's precision; None where the spec asks for none."""
     gamma = _at(case.tensor("gamma"), dtype) if case.spec.scale else None
     beta = _at(case.tensor("beta"), dtype) if case.spec.center else None
     return Parameters(gamma, beta)
 
 
 def initial_state(case: Case, semantics: Semantics, dtype: type[np.floating[Any]]) -> State:
-    """Return the case's moving statistics, or what the implementation starts with where the case gives none."""
+    """Return the case's moving statistics; if it gives none, those that the implementation starts with."""
     kept = kept_shape(case.spec, case.shape)
     mean, variance = _at(case.tensor("moving_mean"), dtype), _at(case.tensor("moving_variance"), dtype)
     return State(

@@ -29,7 +29,7 @@ _HERE = "cases/0123456789abcdef.safetensors"  # as long as any, and as little to
 
 
 class Extra(NamedTuple):
-    """What is shown beside results. steps: of each case, in words; reasons: of known divergences, by id."""
+    """What is shown beside results; steps: those of each case, in words; reasons: those of known divergences, by id."""
 
     groups: list[Group]
     samples: list[Sample]

@@ -17,7 +17,9 @@ SHOWN = 4
 class Group(msgspec.Struct):
     """Failures of one implementation, output, standing and change, in every dtype.
 
-    anchor: its place on the page. number: how many. rows: the worst of them, worst first.
+    anchor: its place on the page.
+    number: how many there are.
+    rows: those that are kept, the worst first.
     """
 
     anchor: str

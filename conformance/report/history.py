@@ -34,7 +34,11 @@ class Implementation(msgspec.Struct, omit_defaults=True):
 
 
 class Summary(msgspec.Struct, omit_defaults=True):
-    """One run. decision: what the gate said of it, empty where it was not asked; name: of its folder or file."""
+    """One run.
+
+    decision: what the gate said of it; empty if the gate was not asked.
+    name: that of its folder or file.
+    """
 
     started: str
     seed: int

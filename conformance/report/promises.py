@@ -34,8 +34,10 @@ class Audited(msgspec.Struct):
 class FieldPromise(msgspec.Struct):
     """What one implementation promises of one field.
 
-    value: where nothing else is said. elsewhere: other values, and where they hold. cites: where that is documented.
-    inapplicable: why it means nothing, empty where it does.
+    value: the value where nothing else is said.
+    elsewhere: other values, and where they hold.
+    cites: where that is documented.
+    inapplicable: why the field means nothing; empty if it means something.
     """
 
     value: str
@@ -47,7 +49,7 @@ class FieldPromise(msgspec.Struct):
 
     @property
     def status(self) -> str:
-        """The weakest of the proofs; empty without one."""
+        """The weakest status of the proofs; empty without a proof."""
         found = {proof.status for proof in self.proofs}
         return next((status for status in ("refuted", "undetermined", "proven") if status in found), "")
 
@@ -109,7 +111,7 @@ def audit(folder: Path) -> Audited:
 
 
 def said(proof: FieldFinding) -> str:
-    """Return a proof in words."""
+    """Return a proof, in words."""
     words = [f"{_text(proof.value)}: {proof.status}", proof.why, proof.divergence and f"divergence {proof.divergence}"]
     if proof.witness:
         w, rest = proof.witness, ", ".join(f"{_text(v)} {summary.show(r)}" for v, r in proof.alternatives.items())

@@ -24,7 +24,11 @@ class Table(msgspec.Struct):
 
 
 class Score(msgspec.Struct):
-    """One file; facts: what it says of itself; tables: the lists of objects in it, as tables."""
+    """One file.
+
+    facts: what it says of itself.
+    tables: the lists of objects in it, as tables.
+    """
 
     name: str
     facts: dict[str, str]

@@ -19,8 +19,10 @@ FOLDER = Path(__file__).with_name("scenarios")
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file says of its case.
 
-    title: what happens in it. rule: that of `reference/README.md`. source: a public page, or `unreported`.
-    compiled: patterns of compiled implementations that are to be asked too, each of which pays for its signature.
+    title: what happens in it.
+    rule: the rule of `reference/README.md` that it is about.
+    source: a public page, or `unreported`.
+    compiled: patterns of compiled implementations that are asked too; each pays for its signature.
     """
 
     title: str

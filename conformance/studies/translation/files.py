@@ -29,7 +29,11 @@ def load(path: Path) -> dict[str, Array]:
 
 
 class Network:
-    """The layers of a file; layers: their weights by prefix; others: names of arrays that belong to none."""
+    """The layers of a file.
+
+    layers: their weights, by prefix.
+    others: the names of arrays that belong to no batch normalization.
+    """
 
     def __init__(self, path: Path, layer: Layer, spec: Spec, rank: int, average: Average) -> None:
         self._path, self._layer, self._spec, self._rank, self._average = path, layer, spec, rank, average
