@@ -177,7 +177,7 @@ def _decided(config: pytest.Config, run: Run, folder: Path, check: CheckedGroup)
 
 def _run(config: pytest.Config, check: CheckedGroup) -> tuple[Run, Path]:
     """Return the run of an implementation and its folder; its cases are asked once in a session."""
-    from conformance.model import results
+    from conformance.runs import run_file
 
     key, known = (check.entry.id, check.seed, check.cases), config.stash[_RUNS]
     if key not in known:
@@ -188,7 +188,7 @@ def _run(config: pytest.Config, check: CheckedGroup) -> tuple[Run, Path]:
                 stamp.unlink(missing_ok=True)
                 _ask(check, folder)
                 stamp.write_text(session)
-        known[key] = results.read(folder), folder
+        known[key] = run_file.read(folder), folder
     return known[key]
 
 
@@ -202,9 +202,11 @@ def _alone(folder: Path) -> Generator[None]:
 
 
 def _ask(check: CheckedGroup, folder: Path) -> None:
-    from conformance.runs.campaign import Campaign, Options, Progress
+    from conformance.hosts.participants import Participants
+    from conformance.runs.campaign import Campaign, Options
+    from conformance.runs.progress import Progress
 
-    options = Options([check.entry], folder, seed=check.seed, cases=check.cases, requested=True)
+    options = Options(Participants([check.entry], requested=True), folder, check.seed, check.cases)
     end = Campaign(options, Progress()).run()
     if "the run was interrupted" in end.reasons:
         raise KeyboardInterrupt

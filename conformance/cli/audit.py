@@ -45,8 +45,8 @@ def audit(out: Path, style: str, as_json: bool, against: Path | None, **common: 
     Exits 1 where an answer contradicts the statement, 3 where an implementation that was asked for is missing.
     """
     before, known = written.read(against) if against else None, divergences.read()
-    options, quiet = chosen(out.parent, **common), as_json or style == "json"
-    found = Auditor(options, known, lambda line: click.echo(line, err=True)).run()
+    quiet = as_json or style == "json"
+    found = Auditor(chosen(**common), out.parent, known, lambda line: click.echo(line, err=True)).run()
     contradicted = documents.contradictions(found.cells, documents.read(), known)
     changed = comparison.changes(before, found.cells, found.versions) if before else []
     parts = found.cells, found.schema, found.inapplicable, contradicted, found.versions, found.missing, changed
@@ -117,7 +117,7 @@ def identify(out: Path | None, as_json: bool, **common: Any) -> None:
     if not common["patterns"]:
         raise InvalidInput("identify asks what -i names; give -i ID, -i PATH.py:Class or -i exec:PROGRAM")
     listed, right = list[_Identified](), list[bool]()
-    for entry, _, ask in asking.each(chosen(OUT.parent, **common)):
+    for entry, _, ask in asking.each(chosen(**common)):
         found = identifying.identify(entry.statement, ask)
         checked = checking.check(entry.statement, found) if found.found else None
         listed += _listed(entry.id, found, checked)

@@ -15,10 +15,10 @@ from conformance.cli import console
 from conformance.cli.options import assignment, chosen, implementations_and_limits
 from conformance.hosts import roster
 from conformance.hosts.machine import describe_host
+from conformance.hosts.participants import Participants
 from conformance.model import excluded, results
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.runs import commands, explaining, recording, replaying, wording
-from conformance.runs.campaign import Options
 from conformance.runs.recording import RecordedAnswer, Recording
 
 _Path = click.Path(path_type=Path)
@@ -93,7 +93,7 @@ def _asked_again(
     """
     answered = [part for part in wanted if part.answers and not patterns]
     others = [part for part in wanted if not part.answers or patterns]
-    lines = _asked(others, chosen(_RUN, patterns, **common), {}, None, save) if others else []
+    lines = _asked(others, chosen(patterns, **common), {}, None, save) if others else []
     if answered:
         only = [{answer.record.id for answer in part.answers} for part in answered]
         lines += _asked(answered, *_recorded(answered, common), only, save)
@@ -101,10 +101,10 @@ def _asked_again(
 
 
 def _asked(
-    parts: list[Recording], options: Options, gone: dict[str, str], only: list[set[str]] | None, save: Path | None
+    parts: list[Recording], who: Participants, gone: dict[str, str], only: list[set[str]] | None, save: Path | None
 ) -> list[_ReplayOutput]:
     lines: list[_ReplayOutput] = []
-    for part, asked in zip(parts, replaying.ask([part.case for part in parts], options, only), strict=True):
+    for part, asked in zip(parts, replaying.ask([part.case for part in parts], who, only), strict=True):
         lines += _lines(part, asked, gone)
         if save:
             kept = Recording(part.name, part.case, tuple(asked.answers), describe_host(), part.extra)
@@ -112,21 +112,21 @@ def _asked(
     return lines
 
 
-def _recorded(parts: list[Recording], common: dict[str, Any]) -> tuple[Options, dict[str, str]]:
-    """Return options that choose the implementations whose answers were recorded, and why some cannot be chosen."""
+def _recorded(parts: list[Recording], common: dict[str, Any]) -> tuple[Participants, dict[str, str]]:
+    """Return the implementations whose answers were recorded, and why some of them cannot be chosen."""
     records = {answer.record.id: answer.record for part in parts for answer in part.answers}
-    options, gone = chosen(_RUN, (), **common), dict[str, str]()
-    known = {entry.id: entry for entry in options.entries}
-    entries, pythons = list[roster.RosterEntry](), dict(options.interpreters)
+    who, gone = chosen((), **common), dict[str, str]()
+    known = {entry.id: entry for entry in who.entries}
+    entries, pythons = list[roster.RosterEntry](), dict(who.interpreters)
     for identity, record in records.items():
         try:
             here = identity in known and record.named in ("", identity)
             asked = common | _as_recorded(record, common["interpreters"])
             pythons |= dict(map(assignment, asked["interpreters"]))
-            entries += [known[identity]] if here else chosen(_RUN, (commands.target(record)[1],), **asked).entries
+            entries += [known[identity]] if here else chosen((commands.target(record)[1],), **asked).entries
         except (InvalidInput, Incomplete) as error:
             gone[identity] = f"{identity}: {error}"
-    return msgspec.structs.replace(options, entries=entries, requested=True, interpreters=pythons), gone
+    return msgspec.structs.replace(who, entries=entries, requested=True, interpreters=pythons), gone
 
 
 def _as_recorded(record: results.ImplementationRecord, interpreters: tuple[str, ...]) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def explain(case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], *
     """
     part = _one(case, folder)
     if patterns or not part.answers:
-        asked = replaying.ask([part.case], chosen(_RUN, patterns, **common))[0]
+        asked = replaying.ask([part.case], chosen(patterns, **common))[0]
         part = msgspec.structs.replace(part, answers=tuple(asked.answers))
         if not asked.answers:
             why = [*asked.missing.values(), excluded.brief(asked.unsupported.items())]

@@ -19,8 +19,8 @@ from conformance.hosts.doctor import Part
 from conformance.model.outputs import EVERY
 from conformance.model.results import ImplementationRecord, Run
 from conformance.runs import commands, summary, wording
-from conformance.runs.campaign import Progress
 from conformance.runs.explaining import Off, Place
+from conformance.runs.progress import Progress
 from conformance.studies.soaking import Round
 
 _SHORT = {output.name: output.short for output in EVERY if output.short}

@@ -17,6 +17,7 @@ from conformance.gate.decision import GateDecision, decide
 from conformance.gate.outputs import ctrf, github, junit, sarif, text
 from conformance.model import results
 from conformance.model.errors import InvalidInput
+from conformance.runs import run_file
 
 _File = click.Path(path_type=Path, dir_okay=False)
 _FORMATS: dict[str, Callable[[GateDecision, results.Run, Path], str]] = {
@@ -62,7 +63,7 @@ def gate(
     Exits 0 when all conforms or is explained; 1 for what nothing explains; 2 for invalid input; 3 when the run is
     incomplete; 4 when a known divergence has vanished or is due for review; 5 for a fault of bnconf.
     """
-    run, folder = results.read(folder), folder if folder.is_dir() else folder.parent
+    run, folder = run_file.read(folder), folder if folder.is_dir() else folder.parent
     base = _baseline.read(baseline) if baseline else None
     known = divergences.read(manifests)
     decision = decide(folder, run, known, base, today.date() if today else None, only)

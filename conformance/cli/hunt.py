@@ -57,7 +57,7 @@ def command(minutes: float, cases: int | None, seed: int, out: Path, known: bool
     if not common["patterns"]:
         raise InvalidInput("hunt searches what -i names; give -i ID, -i PATH.py:Class or -i exec:PROGRAM")
     found, unasked, about = list[_Found](), list[str](), [] if known else divergences.read()
-    for entry, record, ask in asking.each(chosen(out, **common)):
+    for entry, record, ask in asking.each(chosen(**common)):
         folder = out / entry.id.replace("/", "_")
         hunt = Hunt(record, ask, about, folder, lambda line: click.echo(line, err=True))
         caught = hunt.run(60 * minutes if cases is None else math.inf, cases or math.inf, seed)

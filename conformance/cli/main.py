@@ -15,9 +15,9 @@ from conformance.cases import strategies
 from conformance.cli import ask, audit, case, env, gate, hunt, merge, recall, report, translate
 from conformance.cli.options import assignment, chosen, implementations_and_limits
 from conformance.hosts import roster
-from conformance.model import results
 from conformance.model.errors import Incomplete, InvalidInput
-from conformance.runs import campaign
+from conformance.runs import run_file
+from conformance.runs.campaign import Campaign, Options
 
 OUT = Path("reports/latest")
 PROFILES = {
@@ -110,14 +110,16 @@ def run(
     """
     from conformance.cli import console
 
-    options = msgspec.structs.replace(
-        chosen(out, **common),
+    options = Options(
+        chosen(**common),
+        out,
         seed=seed,
         cases=cases or PROFILES[profile],
         corpus=corpus,
         jobs=jobs,
         shard=_shard(shard),
         resume=resume,
+        command=["bnconf", *sys.argv[1:]],
     )
     if profile == "soak":
         _soak(options, minutes or 60.0, as_json=as_json)
@@ -125,8 +127,8 @@ def run(
     if minutes is not None:
         raise InvalidInput(f"--minutes {minutes:g}: is of --profile soak alone; add it, or leave --minutes out")
     with console.watching(quiet=as_json) as progress:
-        end = campaign.Campaign(options, progress).run()
-    finished = results.read(out)
+        end = Campaign(options, progress).run()
+    finished = run_file.read(out)
     if as_json:
         click.echo(console.as_json(finished))
     else:
@@ -137,7 +139,7 @@ def run(
         )
 
 
-def _soak(options: campaign.Options, minutes: float, *, as_json: bool) -> None:
+def _soak(options: Options, minutes: float, *, as_json: bool) -> None:
     from conformance.cli import console
     from conformance.studies import soaking
 
@@ -191,7 +193,7 @@ def matrix(folder: Path, out: Path | None, as_json: bool) -> None:
     """
     from conformance.runs import matrix as table
 
-    run = results.read(folder)
+    run = run_file.read(folder)
     found = table.lines(run)
     page = msgspec.json.encode(found).decode() if as_json else table.as_markdown(found, run).rstrip()
     if out:

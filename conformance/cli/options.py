@@ -12,8 +12,9 @@ import msgspec
 from conformance.gate import divergences
 from conformance.hosts import roster, targets
 from conformance.hosts.environment import Limits
+from conformance.hosts.participants import Participants
 from conformance.model.errors import InvalidInput
-from conformance.runs import campaign, commands
+from conformance.runs import commands
 
 
 def implementations_and_limits(command: Callable[..., None]) -> Callable[..., None]:
@@ -60,29 +61,26 @@ def what_the_gate_reads(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def chosen(
-    out: Path,
     patterns: tuple[str, ...],
     device: str,
     interpreters: tuple[str, ...],
     in_process: bool,
     timeout: float,
     memory: float,
-) -> campaign.Options:
-    """Return what the options choose, as options of a run; raise `InvalidInput` if they name nothing known."""
+) -> Participants:
+    """Return whom the options choose, and where they run; raise `InvalidInput` if they name nothing known."""
     pythons = dict(assignment(text) for text in interpreters)
     entries = roster.select(patterns, device, pythons.get("user", sys.executable))
     if in_process and (apart := [entry.target for entry in entries if targets.program(entry.target)]):
         raise InvalidInput(f"--in-process -i {apart[0]}: an executable is a process of its own; leave one of them out")
     limits = Limits(case=timeout, memory=memory)
     shared = (*_limits(limits), *(["--in-process"] if in_process else []))
-    return campaign.Options(
+    return Participants(
         [msgspec.structs.replace(entry, options=(*_where(entry, pythons), *shared)) for entry in entries],
-        out,
         requested=bool(patterns),
         in_process=in_process,
         interpreters=pythons,
         limits=limits,
-        command=["bnconf", *sys.argv[1:]],
     )
 
 

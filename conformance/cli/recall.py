@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from conformance.cases import strategies
 from conformance.cli import console
 from conformance.cli.options import chosen, implementations_and_limits
 from conformance.runs import summary
+from conformance.runs.campaign import Options
 from conformance.studies import recall
 
 GENERATED = 0.75
@@ -39,16 +41,10 @@ def command(generated: bool, seed: int, cases: int, as_json: bool, patterns: tup
     entries = recall.read()
     wanted = patterns or tuple(dict.fromkeys(name for entry in entries for name in entry.implementations))
     with tempfile.TemporaryDirectory() as folder, console.watching(quiet=as_json) as progress:
-        options = msgspec.structs.replace(
-            chosen(Path(folder), wanted, **common),
-            requested=bool(patterns),
-            seed=seed,
-            cases=cases if generated else 0,
-            corpus=not generated,
-        )
-        run = recall.Recall(options, progress, entries)
-        run.run()
-        found = run.recalled()
+        who = msgspec.structs.replace(chosen(wanted, **common), requested=bool(patterns))
+        count, command_line = cases if generated else 0, ["bnconf", *sys.argv[1:]]
+        options = Options(who, Path(folder), seed, count, corpus=not generated, command=command_line)
+        found = recall.recalled(options, progress, entries)
     click.echo(msgspec.json.encode(found).decode()) if as_json else _print(found)
     applicable = [line for line in found if line.status != "not applicable"]
     shown = sum(line.status == "found" for line in applicable)

@@ -15,8 +15,8 @@ from conformance.cli.options import assignment
 from conformance.gate import divergences
 from conformance.hosts import roster
 from conformance.hosts.environment import Limits
+from conformance.hosts.participants import Participants
 from conformance.model.errors import InvalidInput
-from conformance.runs.campaign import Options
 from conformance.studies.translation import natives, showing, translating
 from conformance.studies.translation.translating import Half, Job, Translation
 
@@ -66,8 +66,8 @@ def translate(
     given = natives.values(halves[0].layer, source, arguments)
     job = Job(*halves, given, rank=_rank(halves, rank), n=n, weights=weights)
     limits = Limits(case=common["timeout"], memory=common["memory"])
-    options = Options([], Path(), requested=True, in_process=common["in_process"], interpreters=pythons, limits=limits)
-    found = translating.asked(job, options, divergences.read())
+    who = Participants([], True, common["in_process"], pythons, limits)
+    found = translating.asked(job, who, divergences.read())
     if out:
         _write(out, job)
     _print(found, as_json=as_json)

@@ -16,8 +16,9 @@ from conformance.judging.judgment import judge
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply
-from conformance.model.results import ImplementationRecord, Result, Run, answer_file
+from conformance.model.results import ImplementationRecord, Result, Run
 from conformance.model.statement import Statement, recorded
+from conformance.runs.run_file import answer_file
 
 ExplanationKind = Literal["explained", "changed", "spread", "unexplained"]
 

@@ -16,9 +16,10 @@ from conformance.model.case import Case
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Outputs, Reply, decode_reply
-from conformance.model.results import Result, Run, answer_file
+from conformance.model.results import Result, Run
 from conformance.model.statement import Statement, recorded
 from conformance.report.tally import Count
+from conformance.runs.run_file import answer_file
 from reference.precision import widened
 from reference.spec import Array, kept_axes
 

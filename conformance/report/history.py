@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.model import results
 from conformance.model.errors import InvalidInput
 from conformance.model.results import Rho, Run
-from conformance.runs import counts, summary
+from conformance.runs import counts, run_file, summary
 
 FILE = "summary.json"
 """What a run's folder keeps of it."""
@@ -93,7 +92,7 @@ def runs(reports: Path, *, read_all: bool = False) -> list[Summary]:
     A run folder counts once it has a summary, which a report leaves there. With read_all, the others are read too.
     """
     kept = [(path.stem, read(path)) for path in sorted((reports / HISTORY).glob("*.json"))]
-    folders = [path.parent for path in sorted(reports.glob(f"*/{results.FILE}"))]
+    folders = [path.parent for path in sorted(reports.glob(f"*/{run_file.FILE}"))]
     kept += [(folder.name, _of_folder(folder)) for folder in folders if read_all or (folder / FILE).exists()]
     named = [msgspec.structs.replace(one, name=name) for name, one in kept]
     return sorted(_distinct(named), key=lambda s: s.started)
@@ -106,9 +105,9 @@ def _distinct(found: Iterable[Summary]) -> list[Summary]:
 
 def _of_folder(folder: Path) -> Summary:
     """Return the summary of a run folder; if the run itself is newer, one made from it."""
-    path, run = folder / FILE, folder / results.FILE
+    path, run = folder / FILE, folder / run_file.FILE
     fresh = path.exists() and path.stat().st_mtime >= run.stat().st_mtime
-    found = read(path) if fresh else of(results.read(folder))
+    found = read(path) if fresh else of(run_file.read(folder))
     report = f"{folder.name}/report.html" if (folder / "report.html").exists() else ""
     return msgspec.structs.replace(found, report=report)
 

@@ -11,10 +11,10 @@ from conformance.gate import baseline, divergences
 from conformance.gate.decision import GateDecision, decide
 from conformance.gate.divergences import Divergence
 from conformance.gate.explanation import Explanation, ExplanationKind
-from conformance.model import results
 from conformance.model.errors import InvalidInput
 from conformance.model.results import Run
 from conformance.report import history, promises, score
+from conformance.runs import run_file
 
 _KINDS: dict[str, ExplanationKind] = {
     "unexplained": "unexplained",
@@ -72,10 +72,10 @@ def gather(
     today: date | None = None,
 ) -> Material:
     """Return the material for a report of the run in a folder; the run's summary is written into the folder."""
-    run, folder = results.read(path), path if path.is_dir() else path.parent
+    run, folder = run_file.read(path), path if path.is_dir() else path.parent
     found = Material(run, folder, divergences.read(manifests), baseline=base.name if base else "")
     if against:
-        found.other, found.against = results.read(against), against.resolve().name
+        found.other, found.against = run_file.read(against), against.resolve().name
     lines = baseline.read(base) if base else None
     try:
         found.decision = decide(folder, run, found.known, lines, today)

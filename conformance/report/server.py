@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from conformance.model import results
 from conformance.report import render
 from conformance.report.material import Material
+from conformance.runs import run_file
 
 HOST = "127.0.0.1"
 
@@ -21,7 +21,7 @@ class Pages:
     """The page of the run as it is now."""
 
     def __init__(self, folder: Path, gather: Callable[[], Material]) -> None:
-        self.file = folder / results.FILE if folder.is_dir() else folder
+        self.file = folder / run_file.FILE if folder.is_dir() else folder
         self._gather, self._lock = gather, threading.Lock()
         self._made, self._page = "", b""
 

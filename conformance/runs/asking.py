@@ -10,26 +10,26 @@ from pathlib import Path
 from conformance.hosts import availability, going_on
 from conformance.hosts import environment as env
 from conformance.hosts.in_process import LocalWorker
-from conformance.hosts.roster import RosterEntry, environments
+from conformance.hosts.participants import Participants
+from conformance.hosts.roster import RosterEntry
 from conformance.model.case import Case
 from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord
 from conformance.model.statement import Statement
-from conformance.runs.campaign import Options
 
 Ask = Callable[[Case], Reply]
 
 
-def each(options: Options) -> Iterator[tuple[RosterEntry, ImplementationRecord, Ask]]:
+def each(who: Participants) -> Iterator[tuple[RosterEntry, ImplementationRecord, Ask]]:
     """Yield every implementation with its record and a function that asks it, valid until the next.
 
     Each environment is started once. Raise Incomplete where an implementation is not available.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for host in environments(options.entries, options.interpreters):
-            entries, log = [e for e in options.entries if e.host == host.name], Path(folder) / f"{host.name}.log"
-            started = availability.hosting(host, entries, options.limits, log, in_process=options.in_process)
+        for host in who.environments():
+            entries, log = who.hosted(host), Path(folder) / f"{host.name}.log"
+            started = availability.hosting(host, entries, who.limits, log, in_process=who.in_process)
             with started as (worker, records):
                 for entry, record in zip(entries, records, strict=True):
                     if worker is None or not record.available:

@@ -12,8 +12,9 @@ import msgspec
 
 from conformance.model import results
 from conformance.model.errors import InvalidInput
-from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run, answer_file
-from conformance.runs.run_file import RunFile
+from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run
+from conformance.runs import run_file
+from conformance.runs.run_file import RunFile, answer_file
 
 _SAME = ("version", "seed", "cases", "selected")
 
@@ -49,12 +50,12 @@ def merge(folders: list[Path], out: Path, command: list[str]) -> EndRecord:
     records: list[Record] = [header, *implementations.values(), *cases, *found, end]
     with RunFile(out) as file:
         _copy(shards, out)
-        file.finish(results.ordered(records, list(implementations)))
+        file.finish(run_file.ordered(records, list(implementations)))
     return end
 
 
 def _shard(folder: Path) -> Shard:
-    run = results.read(folder)
+    run = run_file.read(folder)
     number, _, shards = run.header.shard.partition("/")
     return Shard(int(number), int(shards), folder if folder.is_dir() else folder.parent, run)
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from conformance.model import results
 from conformance.model.case import Case, case_id
 from conformance.model.codec import REPLY, encode_case, read_case, read_recorded
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply, join_reply, split_reply
 from conformance.model.results import ImplementationRecord, Result
+from conformance.runs import run_file
 
 SCHEMA = 1
 _KEY = "recorded"
@@ -73,7 +73,7 @@ def write(recording: Recording, path: Path) -> Path:
 
 def read(path: Path) -> Iterator[Recording]:
     """Yield what a path holds: a case file, a recording, the failures of a run's folder, or a folder of such files."""
-    if (path / results.FILE).exists():
+    if (path / run_file.FILE).exists():
         yield from of_run(path)
     elif path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in (".safetensors", ".json"))
@@ -114,7 +114,7 @@ def _with_arrays(answer: RecordedAnswer, n: int, tensors: dict[str, Any]) -> Rec
 
 def of_run(folder: Path, wanted: str = "") -> Iterator[Recording]:
     """Yield each case of a run that some implementation fails, with the answers that fail; of a wanted one, all."""
-    run = results.read(folder)
+    run = run_file.read(folder)
     if wanted and wanted not in run.cases:
         raise InvalidInput(f"{folder}: has no case {wanted}; give one of its {len(run.cases)}, or a case file")
     records = {record.id: record for record in run.implementations}
@@ -131,7 +131,7 @@ def of_run(folder: Path, wanted: str = "") -> Iterator[Recording]:
 
 
 def _of_run(folder: Path, record: ImplementationRecord, found: list[Result]) -> RecordedAnswer:
-    path = folder / results.answer_file(found[0].case, record.id)
+    path = folder / run_file.answer_file(found[0].case, record.id)
     if not any(result.failed for result in found):
         return RecordedAnswer(record, tuple(found))
     try:

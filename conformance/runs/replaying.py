@@ -10,14 +10,13 @@ from typing import Literal
 import msgspec
 
 from conformance.hosts import availability, going_on
-from conformance.hosts.roster import environments
+from conformance.hosts.participants import Participants
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model.case import Case, case_id
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord, Result
 from conformance.model.statement import recorded
-from conformance.runs.campaign import Options
 from conformance.runs.recording import RecordedAnswer, Recording
 
 Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
@@ -35,24 +34,24 @@ class ReplayedCase(msgspec.Struct, frozen=True):
     unsupported: dict[str, str]
 
 
-def ask(cases: list[Case], options: Options, wanted: list[set[str]] | None = None) -> list[ReplayedCase]:
+def ask(cases: list[Case], who: Participants, wanted: list[set[str]] | None = None) -> list[ReplayedCase]:
     """Ask implementations the cases that they support; each environment is started once.
 
-    wanted: the ids to ask, for each case; without it, all that the options name.
+    wanted: the ids to ask, for each case; without it, everybody.
     """
-    everybody = [{entry.id for entry in options.entries}] * len(cases)
+    everybody = [{entry.id for entry in who.entries}] * len(cases)
     exact_cases = [ExactCase(case) for case in cases]
     about = [(one.facts, only) for one, only in zip(exact_cases, wanted or everybody, strict=True)]
-    why = [{e.id: e.statement.unsupported(*known) for e in options.entries if e.id in only} for known, only in about]
+    why = [{e.id: e.statement.unsupported(*known) for e in who.entries if e.id in only} for known, only in about]
     asked = [{identity for identity, reason in of_case.items() if not reason} for of_case in why]
-    entries = [entry for entry in options.entries if any(entry.id in ids for ids in asked)]
+    needed = msgspec.structs.replace(who, entries=[e for e in who.entries if any(e.id in ids for ids in asked)])
     found = [_unasked(of_case) for of_case in why]
     with tempfile.TemporaryDirectory() as folder:
-        for host in environments(entries, options.interpreters):
-            hosted, log = [e for e in entries if e.host == host.name], Path(folder) / f"{host.name}.log"
-            started = availability.hosting(host, hosted, options.limits, log, in_process=options.in_process)
+        for host in needed.environments():
+            hosted, log = needed.hosted(host), Path(folder) / f"{host.name}.log"
+            started = availability.hosting(host, hosted, who.limits, log, in_process=who.in_process)
             with started as (worker, records):
-                gone = availability.missing(hosted, records, requested=options.requested)
+                gone = availability.missing(hosted, records, requested=who.requested)
                 for one, ids in zip(found, asked, strict=True):
                     one.missing.update({n: f"{n} is not available: {why}" for n, why in gone.items() if n in ids})
                 ready = {record.id: record for record in records if record.available}

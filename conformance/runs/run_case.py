@@ -10,11 +10,13 @@ import msgspec
 import numpy as np
 
 from conformance.cases.corpus import Named
+from conformance.cases.features import FEATURES
 from conformance.cases.strategies import Recipe, Signature
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
 from conformance.model.facts import Facts
 from conformance.model.results import CaseRecord
+from conformance.model.statement import Statement
 
 WELL_POSED_CONDITIONING = 1e3
 
@@ -64,3 +66,15 @@ class RunCase:
             ratio = np.abs(batch.mean) / np.sqrt(np.maximum(batch.variance, 0))
             largest = max(largest, float(np.nan_to_num(ratio, nan=np.inf).max(initial=0)))
         return largest
+
+
+def pooled(statement: Statement, items: list[RunCase]) -> list[Signature]:
+    """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature.
+
+    Of features it can pay for twice as many: most of their cases compile what plain ones compile too.
+    """
+    found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(*i.facts))
+    plain = [signature for signature in found if not signature.feature]
+    featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
+    first = sorted(featured, key=list(FEATURES).index)  # what the matrix counts, before the edges
+    return plain[: statement.signatures] + [featured[feature] for feature in first[: 2 * statement.signatures]]

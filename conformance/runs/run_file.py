@@ -1,17 +1,40 @@
-"""A run that is being written: each record is on disk before the next is judged, even as the disk fills up."""
+"""The file of a run. Written: each record is on disk before the next is judged, and outlives a full disk. Read back."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from conformance.model.errors import InvalidInput
-from conformance.model.results import FILE, Record
+from conformance.model.results import (
+    SCHEMA,
+    CaseRecord,
+    EndRecord,
+    ImplementationRecord,
+    Record,
+    Result,
+    Run,
+    RunRecord,
+    WorkerRecord,
+)
+
+FILE = "run.jsonl"
+
+
+def answer_file(case: str, implementation: str) -> str:
+    """Return where a run folder keeps an answer that failed, so that it can be judged again.
+
+    >>> answer_file("034287ab02e95a33", "torch.F.batch_norm@cpu")
+    'answers/034287ab02e95a33.torch.F.batch_norm@cpu.safetensors'
+    """
+    slug = re.sub(r"[^\w.+@-]", "_", implementation)
+    return f"answers/{case}.{slug}.safetensors"
 
 
 def lines(records: Sequence[Record]) -> bytes:
@@ -72,3 +95,87 @@ class RunFile:
         except OSError:
             draft.unlink(missing_ok=True)
             raise
+
+
+def ordered(records: Iterable[Record], implementations: Sequence[str]) -> list[Record]:
+    """Return the records of a run in a stable order: equal runs give equal files, whichever worker was faster."""
+    records = list(records)
+    kinds = [RunRecord, WorkerRecord, ImplementationRecord, CaseRecord, Result, EndRecord]
+    cases = {record.case: record.index for record in records if isinstance(record, CaseRecord)}
+    ids = {identity: n for n, identity in enumerate(implementations)}
+
+    def key(record: Record) -> tuple[int, ...]:
+        kind = kinds.index(type(record))
+        match record:
+            case Result():
+                return kind, cases[record.case], ids.get(record.implementation, len(ids)), record.step
+            case CaseRecord():
+                return kind, record.index
+            case ImplementationRecord():
+                return kind, ids[record.id]
+            case _:
+                return (kind,)
+
+    return sorted(records, key=key)
+
+
+def read(folder: Path, *, mend: bool = False) -> Run:
+    """Return the run in a folder; raise `InvalidInput` where there is none, or a line of it is damaged.
+
+    mend: leave damaged lines out, and with each the answers beside it, of which it may have been a part.
+    """
+    path = folder / FILE if folder.is_dir() else folder
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InvalidInput(f"{folder}: holds no run ({error.strerror}); give the folder of a `bnconf run`") from error
+    records, torn = _parse(path, [(n, line) for n, line in enumerate(lines, 1) if line.strip()], mend=mend)
+    if not records or not isinstance(records[0], RunRecord):
+        raise InvalidInput(f"{path}: is no run file; its first line must be the record of a run")
+    if records[0].schema > SCHEMA:
+        raise InvalidInput(f"{path}: has schema {records[0].schema}, this version reads up to {SCHEMA}; update bnconf")
+    return Run(
+        records[0],
+        [r for r in records if isinstance(r, ImplementationRecord)],
+        {r.case: r for r in records if isinstance(r, CaseRecord)},
+        [r for r in records if isinstance(r, Result)],
+        next((r for r in records if isinstance(r, EndRecord)), None),
+        torn,
+    )
+
+
+def _parse(path: Path, lines: list[tuple[int, bytes]], *, mend: bool) -> tuple[list[Record], bool]:
+    decoder, records, damaged = msgspec.json.Decoder[Record](Record), list[Record](), list[int]()
+    for number, line in lines:
+        try:
+            records.append(decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if number == lines[-1][0] and number > 1:
+                return _without_neighbours(records, damaged), True
+            if not mend or number == 1:
+                fix = "the same `bnconf run` again with --resume keeps the rest" if number > 1 else "run again"
+                kept = sum(isinstance(record, Result) for record in records)
+                raise InvalidInput(
+                    f"{path}, line {number}: {_damage(line, error)}; {kept} results before it are whole; {fix}"
+                ) from error
+            damaged.append(len(records))
+    return _without_neighbours(records, damaged), False
+
+
+def _damage(line: bytes, error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return str(error)
+    try:
+        line.decode()
+    except UnicodeDecodeError as found:
+        return f"byte {found.start} ({line[found.start]:#04x}) is no UTF-8"
+    return str(error)
+
+
+def _without_neighbours(records: list[Record], damaged: list[int]) -> list[Record]:
+    """Return records without the answers that a damaged line, lost before one of these places, stood beside."""
+    gone: set[tuple[str, str]] = set()
+    for place in damaged:
+        for near in (records[place - 1 : place], records[place : place + 1]):
+            gone |= {(r.case, r.implementation) for r in near if isinstance(r, Result)}
+    return [r for r in records if not (isinstance(r, Result) and (r.case, r.implementation) in gone)]

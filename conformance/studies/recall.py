@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import threading
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +16,11 @@ from conformance.hosts.roster import RosterEntry
 from conformance.judging.judgment import judge
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply
-from conformance.model.results import ImplementationRecord, Result, Rho
+from conformance.model.results import ImplementationRecord, Record, Result, Rho
 from conformance.model.rules import Rule
 from conformance.model.statement import Statement
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
 
 FILE = Path(__file__).with_name("recall.toml")
@@ -77,25 +80,33 @@ def read(path: Path = FILE) -> list[KnownReport]:
         raise InvalidInput(f"{path}: {error}; mend it there") from error
 
 
-class Recall(Campaign):
-    """A run that also judges every answer by what somebody would have expected."""
+def recalled(options: Options, progress: Progress, entries: list[KnownReport]) -> list[Recalled]:
+    """Make a run, and return every entry with what became of it."""
+    recall = Recall(entries)
+    run = Campaign(options, progress, recall.note)
+    run.run()
+    return recall.recalled(run.ledger.records)
 
-    def __init__(self, options: Options, progress: Progress, entries: list[KnownReport]) -> None:
-        super().__init__(options, progress)
-        self.entries = entries
+
+class Recall:
+    """Judges every answer of a run by what somebody would have expected, too, and keeps what shows an entry."""
+
+    def __init__(self, entries: list[KnownReport]) -> None:
+        self.entries, self._lock = entries, threading.Lock()
         self._known = {divergence.id: divergence for divergence in divergences.read()}
         self._shown: dict[str, tuple[RunCase, Result]] = {}
 
-    def judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> list[Result]:
-        """Judge an answer, and note the entries that it shows."""
-        found = super().judged(item, entry, reply)
+    def note(self, item: RunCase, entry: RosterEntry, reply: Reply, found: list[Result]) -> None:
+        """Note the entries that an answer shows."""
         for wanted in (e for e in self.entries if e.names(entry.id)):
             for result in self._showing(wanted, item, entry.statement, reply, found):
-                with self._lock:  # another environment may show the same entry
-                    before = self._shown.get(wanted.id)
-                    if before is None or result.size > before[1].size:
-                        self._shown[wanted.id] = item, result
-        return found
+                self._keep(wanted, item, result)
+
+    def _keep(self, wanted: KnownReport, item: RunCase, result: Result) -> None:
+        with self._lock:  # another environment may show the same entry
+            before = self._shown.get(wanted.id)
+            if before is None or result.size > before[1].size:
+                self._shown[wanted.id] = item, result
 
     def _showing(
         self, wanted: KnownReport, item: RunCase, statement: Statement, reply: Reply, own: list[Result]
@@ -115,12 +126,11 @@ class Recall(Campaign):
             and ((result.step, result.output) in right or (result.step, "outcome") in right)
         ]
 
-    def recalled(self) -> list[Recalled]:
-        """Return every entry with what became of it."""
-        records = [record for record in self.records if isinstance(record, ImplementationRecord)]
-        return [self._recalled(entry, [r for r in records if entry.names(r.id)]) for entry in self.entries]
+    def recalled(self, records: Sequence[Record]) -> list[Recalled]:
+        """Return every entry with what became of it in a run of these records."""
+        return [self._recalled(entry, records) for entry in self.entries]
 
-    def _recalled(self, entry: KnownReport, records: list[ImplementationRecord]) -> Recalled:
+    def _recalled(self, entry: KnownReport, records: Sequence[Record]) -> Recalled:
         about = (entry.title, entry.reference)
         if entry.id in self._shown:
             item, result = self._shown[entry.id]
@@ -129,13 +139,16 @@ class Recall(Campaign):
             return Recalled(entry.id, "found", *about, name, result.implementation, result.output, rho, result.reason)
         if entry.unshown:
             return Recalled(entry.id, "not applicable", *about, reason=entry.unshown)
-        if not any(record.available for record in records):
-            reasons = "; ".join(sorted({f"{record.id}: {record.reason}" for record in records}))
-            return Recalled(entry.id, "not applicable", *about, reason=reasons or "nobody was asked")
-        asked = {record.id for record in records}
-        if not any(
-            isinstance(r, Result) and r.implementation in asked and r.verdict in ("PASS", "FAIL") for r in self.records
-        ):
-            why = f"nothing was judged of {', '.join(sorted(asked))}"
+        asked = [record for record in records if isinstance(record, ImplementationRecord) and entry.names(record.id)]
+        if why := _nothing_judged(asked, [record for record in records if isinstance(record, Result)]):
             return Recalled(entry.id, "not applicable", *about, reason=why)
-        return Recalled(entry.id, "not found", *about, reason=f"{len(records)} implementations were asked")
+        return Recalled(entry.id, "not found", *about, reason=f"{len(asked)} implementations were asked")
+
+
+def _nothing_judged(asked: list[ImplementationRecord], found: list[Result]) -> str:
+    """Return why nothing was judged of whoever could show an entry, empty where something was."""
+    if not any(record.available for record in asked):
+        return "; ".join(sorted({f"{record.id}: {record.reason}" for record in asked})) or "nobody was asked"
+    ids = {record.id for record in asked}
+    judged = any(r.implementation in ids and r.verdict in ("PASS", "FAIL") for r in found)
+    return "" if judged else f"nothing was judged of {', '.join(sorted(ids))}"

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import msgspec
 
 from conformance.gate import decision, divergences
-from conformance.model import results
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs import run_file
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ def rounds(options: Options, minutes: float, progress: Progress) -> Iterator[Rou
         corpus = options.corpus and not n
         asked = msgspec.structs.replace(options, seed=seed, out=folder, corpus=corpus)
         end = Campaign(asked, progress).run()
-        run = results.read(folder)
+        run = run_file.read(folder)
         decided = decision.decide(folder, run, known)
         says = tuple(f.says for f in decided.findings if f.status == 1)
         failed = sum(result.failed for result in run.results)

@@ -18,11 +18,13 @@ import numpy as np
 
 from conformance.cases import strategies
 from conformance.hosts import roster
+from conformance.hosts.participants import Participants
 from conformance.judging import derivatives, expectation
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.promise import Promise
 from conformance.judging.step import ExpectedStep
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 
 ELEMENTS = 10_000
 REFERENCE = [f"{mode}_{what}" for mode in ("train", "infer") for what in ("gradients", "second_order", "tangents")]
@@ -77,11 +79,11 @@ def shares_of_a_run(cases: int, entries: list[roster.RosterEntry]) -> tuple[floa
     """Return the host's CPU seconds of a run, those of judging, and those of expectations."""
     clocks = timed(expectation, ("trajectory", "after", "residual"))
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(Options(entries=entries, out=Path(folder), cases=cases, corpus=False), Progress())
+        campaign = Campaign(Options(Participants(entries), Path(folder), cases=cases, corpus=False), Progress())
         began = time.process_time()
         campaign.run()
         total = time.process_time() - began
-    return total, campaign.cpu["judging"], sum(clock.seconds for clock in clocks)
+    return total, campaign.ledger.cpu["judging"], sum(clock.seconds for clock in clocks)
 
 
 def main() -> None:

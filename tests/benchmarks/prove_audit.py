@@ -20,12 +20,12 @@ import msgspec
 
 from conformance.gate import divergences
 from conformance.hosts import roster
+from conformance.hosts.participants import Participants
 from conformance.model.case import case_id
 from conformance.model.case_facts import step_facts
 from conformance.model.codec import read_case
 from conformance.model.results import ImplementationRecord
 from conformance.runs import asking
-from conformance.runs.campaign import Options
 from conformance.studies.audit import fields, identifying, making, probes
 from conformance.studies.audit.auditing import Audit, Auditor
 from conformance.studies.audit.cells import FieldFinding
@@ -42,12 +42,12 @@ def main() -> int:
     arguments = parser.parse_args()
     entries = roster.select(tuple(arguments.patterns))
     with tempfile.TemporaryDirectory() as folder:
-        options = Options(entries, Path(folder), requested=True)
+        who = Participants(entries, requested=True)
         began = time.monotonic()
-        audit = Auditor(options, divergences.read(), _say).run()
+        audit = Auditor(who, Path(folder), divergences.read(), _say).run()
         seconds = time.monotonic() - began
         bad = [*audited(audit, seconds), *kept(audit, Path(folder))]
-        searched = [] if arguments.without_identify else list(identified(audit, options))
+        searched = [] if arguments.without_identify else list(identified(audit, who))
     bad += judged(searched)
     if arguments.json:
         arguments.json.write_text(json.dumps(searched, indent=1, default=str) + "\n")
@@ -74,9 +74,9 @@ def kept(audit: Audit, folder: Path) -> list[str]:
     return [f"the file of witness {case} holds another case" for case in wrong]
 
 
-def identified(audit: Audit, options: Options) -> Any:
+def identified(audit: Audit, who: Participants) -> Any:
     """Yield what identify finds of each implementation, and whether the audit's values are among it."""
-    for entry, record, ask in asking.each(options):
+    for entry, record, ask in asking.each(who):
         began, all_of_it = time.monotonic(), identifying.identify(entry.statement, ask)
         found = all_of_it.found
         cells = [cell for cell in audit.cells if cell.implementation == entry.id]

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from conformance.gate import divergences
-from conformance.runs.campaign import Options
+from conformance.hosts.participants import Participants
 from conformance.studies.translation import natives, showing, translating
 from conformance.studies.translation.translating import Job, Translation
 from conformance.studies.translation.verifying import Inquiry
@@ -35,7 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
     began, inquiry = time.monotonic(), Inquiry()
     jobs = dict(made(arguments.sources or LAYERS, arguments.rank, arguments.n, inquiry))
-    inquiry.ask(Options([], Path(), requested=True))
+    inquiry.ask(Participants([], requested=True))
     if inquiry.missing:
         print("\n".join(inquiry.missing.values()))
         return 3

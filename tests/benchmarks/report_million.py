@@ -24,10 +24,10 @@ import msgspec
 
 from conformance.cases import strategies
 from conformance.hosts import roster
-from conformance.model import results
 from conformance.model.results import CaseRecord, Deviation, EndRecord, ImplementationRecord, Result, RunRecord
 from conformance.report import LARGE, gather, write
 from conformance.report.pdf import browser
+from conformance.runs import run_file
 
 IMPLEMENTATIONS = 100
 OUTPUTS = (("y", "train"), ("y", "infer"), ("dx", "train"), ("moving_mean", "train"), ("moving_variance", "train"))
@@ -70,7 +70,7 @@ def result(rng, case, identity, output, mode):
 def synthetic(folder, number):
     """Write the run and return its folder."""
     folder.mkdir(parents=True)
-    with (folder / results.FILE).open("wb") as file:
+    with (folder / run_file.FILE).open("wb") as file:
         for record in records(number):
             file.write(msgspec.json.encode(record) + b"\n")
     return folder
@@ -108,7 +108,7 @@ def main():
     arguments = parser.parse_args()
     home = arguments.keep or Path(tempfile.mkdtemp())
     folder = synthetic(home / "run", arguments.results)
-    print(f"{arguments.results:,} results, run file {(folder / results.FILE).stat().st_size / 1e6:.0f} MB")
+    print(f"{arguments.results:,} results, run file {(folder / run_file.FILE).stat().st_size / 1e6:.0f} MB")
     start = time.perf_counter()
     material = gather(folder)
     read = time.perf_counter() - start

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from conformance.gate import divergences
 from conformance.gate.divergences import Divergence
-from conformance.model import results
 from conformance.model.results import Result, Run
+from conformance.runs import run_file
 from conformance.studies import recall
 
 PAGE = Path(__file__).parents[2] / "conformance" / "findings.md"
@@ -49,7 +49,7 @@ class Opinion(NamedTuple):
 
 def main() -> int:
     """Rewrite the table, and return the exit status."""
-    run = results.read(Path(sys.argv[1]))
+    run = run_file.read(Path(sys.argv[1]))
     listed = {entry.divergence for entry in recall.read()}
     found = list(opinions(run, [d for d in divergences.read() if d.id not in listed]))
     by_hand = PAGE.read_text().partition(HEADING)[0]

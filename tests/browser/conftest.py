@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from conformance.hosts.environment import Limits
+from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
 from conformance.report import gather, write
 from conformance.report.pdf import BROWSERS
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 
 ADAPTERS = Path(__file__).parents[1] / "conformance" / "adapters"
 
@@ -37,15 +39,8 @@ def runs(tmp_path_factory):
     home = tmp_path_factory.mktemp("reports")
     wrong = [f"{ADAPTERS / name}.py:{cls}" for name, cls in (("wrong", "MomentumSwapped"), ("faulty", "Raise"))]
     for name, patterns in (("before", ["numpy.two_pass", wrong[0]]), ("now", ["numpy.*", *wrong])):
-        options = Options(
-            select(tuple(patterns)),
-            home / name,
-            cases=60,
-            corpus=False,
-            requested=True,
-            limits=Limits(case=60, memory=4),
-        )
-        Campaign(options, Progress()).run()
+        who = Participants(select(tuple(patterns)), requested=True, limits=Limits(case=60, memory=4))
+        Campaign(Options(who, home / name, cases=60, corpus=False), Progress()).run()
     return home
 
 

@@ -11,9 +11,9 @@ import urllib.request
 
 import pytest
 
-from conformance.model import results
 from conformance.report import gather, index, write
 from conformance.report.server import Pages, server
+from conformance.runs import run_file
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
@@ -140,8 +140,8 @@ def test_serving_is_for_this_machine_and_follows_the_run(chromium, runs, tmp_pat
     """The page loads again when the run's file changes; another host's name is refused."""
     folder = tmp_path / "run"
     folder.mkdir()
-    file = folder / results.FILE
-    file.write_bytes((runs / "now" / results.FILE).read_bytes())
+    file = folder / run_file.FILE
+    file.write_bytes((runs / "now" / run_file.FILE).read_bytes())
     with server(Pages(folder, lambda: gather(folder)), 0) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         assert running.server_address[0] == "127.0.0.1"
@@ -151,7 +151,7 @@ def test_serving_is_for_this_machine_and_follows_the_run(chromium, runs, tmp_pat
         page.wait_for_selector("html[data-ready]", state="attached")
         assert "9 implementations" in page.locator("#overview").inner_text()
         page.wait_for_timeout(1500)  # the page has asked once
-        file.write_bytes((runs / "before" / results.FILE).read_bytes())
+        file.write_bytes((runs / "before" / run_file.FILE).read_bytes())
         page.wait_for_selector("text=2 implementations", timeout=10_000)
         request = urllib.request.Request(address, headers={"Host": "evil.example:80"})
         with pytest.raises(urllib.error.HTTPError, match="403"):

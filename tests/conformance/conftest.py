@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from conformance.hosts.environment import Limits
+from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
 from conformance.model import results
 from conformance.model.case import Case, Derivative, Step
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs import run_file
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 from reference import Spec
 
 ADAPTERS = Path(__file__).with_name("adapters")
@@ -38,12 +41,11 @@ def run(tmp_path: Path) -> Callable[..., results.Run]:
     """Run implementations on a few cases and return the run read back."""
 
     def go(*patterns: str, cases: int = 8, out: str = "run", **options: Any) -> results.Run:
-        limits = options.pop("limits", Limits(case=60, memory=4))
-        options = {"corpus": False, "requested": True, **options}
-        folder = tmp_path / out
-        chosen = Options(select(patterns), folder, cases=cases, limits=limits, **options)
-        Campaign(chosen, Progress()).run()
-        return results.read(folder)
+        told = {"requested": True, "limits": Limits(case=60, memory=4), "corpus": False, **options}
+        where = {name: told.pop(name) for name in Participants.__struct_fields__ if name in told}
+        who = Participants(select(patterns), **where)
+        Campaign(Options(who, tmp_path / out, cases=cases, **told), Progress()).run()
+        return run_file.read(tmp_path / out)
 
     return go
 
@@ -117,7 +119,7 @@ def wait_for_results() -> Callable[..., results.Run]:
         while time.monotonic() < deadline:
             lines = path.read_bytes().splitlines() if path.exists() else []
             if sum(b'"type":"result"' in line and of.encode() in line for line in lines) >= number:
-                return results.read(path)
+                return run_file.read(path)
             time.sleep(0.02)
         raise AssertionError(f"no results in {path}")
 

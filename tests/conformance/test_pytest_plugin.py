@@ -12,8 +12,7 @@ from click.testing import CliRunner
 
 from conformance.cases import corpus
 from conformance.cli.main import main
-from conformance.model import results
-from conformance.runs import summary
+from conformance.runs import run_file, summary
 
 pytest_plugins = ["pytester"]
 
@@ -65,7 +64,7 @@ def test_a_failure_shows_the_worst_and_the_command_that_asks_again(outside, pyte
     assert re.search(r"y_train: \d+ of \d+ judgments fail, in \d+ cases; the worst:", shown)
     pattern = r"FAIL wrong.epsilon_outside@cpu case (\w+) step \d train y: ρ = .*got .*, expected .* ± .* at \[.*\]"
     case = re.search(pattern, shown)[1]
-    asked = results.read(next(pytester.path.glob(".pytest_cache/d/bnconf/*")))
+    asked = run_file.read(next(pytester.path.glob(".pytest_cache/d/bnconf/*")))
     y = [r for r in asked.results if (r.verdict, r.output, r.mode) == ("FAIL", "y", "train")]
     most = max(summary.as_number(result.rho) for result in y)
     assert case in {result.case for result in y if summary.as_number(result.rho) == most}

@@ -8,6 +8,7 @@ import os
 import resource
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from conformance.cases import corpus, strategies
 from conformance.gate import decision, divergences, explanation
 from conformance.hosts import roster
 from conformance.hosts.environment import Limits
+from conformance.hosts.participants import Participants
+from conformance.hosts.roster import RosterEntry
 from conformance.model import results
-from conformance.model.codec import encode_case
-from conformance.runs import campaign
+from conformance.model.outcome import Reply
+from conformance.runs import campaign, run_file
+from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
 
 SMOKE, DEFAULT = strategies.SMOKE, strategies.DEFAULT  # the first is the start of the other, with the corpus in both
@@ -63,45 +67,49 @@ class NotGreen(Exception):
     """An implementation fails the gate without any mutant in it."""
 
 
-class Timed(campaign.Campaign):
-    """A run with a mutant in its workers, which notes when each case first failed, and ends where the gate will be red.
+class Timed:
+    """A run that notes when each case first failed, and ends where the gate will be red.
 
     What nothing explains outweighs whatever else a run may hold, so that the rest of it can be left out. Cases, and
     what the reference makes of them, are shared by all runs of this process.
     """
 
-    def __init__(self, options: campaign.Options, variables: dict[str, str]) -> None:
-        super().__init__(options, campaign.Progress())
-        path = os.pathsep.join(filter(None, (str(HOOK), os.environ.get("PYTHONPATH"))))
-        added = {"PYTHONPATH": path, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", **variables}
-        self._hosts = [msgspec.structs.replace(host, variables=host.variables | added) for host in self._hosts]
-        self._cpu_before, self.failed = _cpu(None), dict[str, tuple[float, float]]()
+    def __init__(self, options: campaign.Options) -> None:
+        self.out, items = options.out, _shared(options.cases)
+        self.campaign = campaign.Campaign(options, Progress(), self._note, items)
+        self._began, self._cpu_before = time.monotonic(), _cpu(None)
+        self.failed: dict[str, tuple[float, float]] = {}
 
-    def _items(self) -> list[RunCase]:
-        items = _shared(self.options.cases)
-        for item in items:
-            record = item.record()
-            (self.options.out / record.file).write_bytes(encode_case(item.case))
-            self._write(record)
-        return items
-
-    def judged(self, item: RunCase, *rest: Any) -> list[results.Result]:
-        """Judge an answer, and note when it failed first; stop where nothing explains it."""
-        judged = super().judged(item, *rest)
+    def _note(self, item: RunCase, _entry: RosterEntry, _reply: Reply, judged: list[results.Result]) -> None:
+        """Note when a case failed first; stop where nothing explains it."""
         found = [result for result in judged if result.failed]
         if found:
-            pid = next(r.pid for r in reversed(self.records) if isinstance(r, results.WorkerRecord))
+            pid = next(r.pid for r in reversed(self.campaign.ledger.records) if isinstance(r, results.WorkerRecord))
             self.failed.setdefault(item.id, (time.monotonic() - self._began, _cpu(pid) - self._cpu_before))
             if any(one.kind != "explained" for one in self._explained(found)):
-                self._stop.set()
-        return judged
+                self.campaign.stop()
 
     def _explained(self, found: list[results.Result]) -> list[explanation.Explanation]:
         """Return what the gate will say of these failures; it asks of each case and implementation alone."""
-        about = [r for r in self.records if isinstance(r, results.ImplementationRecord)]
-        cases = {r.case: r for r in self.records if isinstance(r, results.CaseRecord)}
-        run = results.Run(self._header(), about, cases, found, None, torn=False)
-        return explanation.explain(self.options.out, run, divergences.read(divergences.FOLDER))
+        records = self.campaign.ledger.records
+        (header,) = (r for r in records if isinstance(r, results.RunRecord))
+        about = [r for r in records if isinstance(r, results.ImplementationRecord)]
+        cases = {r.case: r for r in records if isinstance(r, results.CaseRecord)}
+        run = results.Run(header, about, cases, found, None, torn=False)
+        return explanation.explain(self.out, run, divergences.read(divergences.FOLDER))
+
+
+@contextlib.contextmanager
+def started_with(variables: dict[str, str]) -> Generator[None]:
+    """Give variables to the workers that are started meanwhile, and a mutant to find by them."""
+    path = os.pathsep.join(filter(None, (str(HOOK), os.environ.get("PYTHONPATH"))))
+    before = dict(os.environ)
+    os.environ.update({"PYTHONPATH": path, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", **variables})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 _ITEMS: dict[int, list[RunCase]] = {}
@@ -143,10 +151,11 @@ def attempt(implementation: str, cases: int, variables: dict[str, str]) -> Attem
     """Run an implementation as `bnconf run -i` does, with these variables in its workers, and ask the gate."""
     with tempfile.TemporaryDirectory(prefix="bnconf-mutant-") as name:
         folder = Path(name)
-        entries = roster.select((implementation,))
-        timed = Timed(campaign.Options(entries, folder, cases=cases, requested=True, limits=PATIENT), variables)
-        timed.run()
-        run = results.read(folder)
+        who = Participants(roster.select((implementation,)), requested=True, limits=PATIENT)
+        timed = Timed(campaign.Options(who, folder, cases=cases))
+        with started_with(variables):
+            timed.campaign.run()
+        run = run_file.read(folder)
         said = "".join(log.read_text(errors="replace") for log in folder.glob("*.log"))
         return Attempt(run, decision.decide(folder, run, divergences.read(divergences.FOLDER)), timed.failed, said)
 

@@ -12,7 +12,8 @@ import msgspec
 
 from conformance.gate.decision import Finding, GateDecision
 from conformance.gate.outputs.text import SHOWN, command, one_line
-from conformance.model.results import FILE, Run
+from conformance.model.results import Run
+from conformance.runs.run_file import FILE
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _RULES = {

@@ -12,11 +12,11 @@ from conformance.gate.divergences import Divergence
 from conformance.hosts import availability, going_on
 from conformance.hosts import environment as env
 from conformance.hosts.in_process import LocalWorker
-from conformance.hosts.roster import RosterEntry, environments
+from conformance.hosts.participants import Participants
+from conformance.hosts.roster import RosterEntry
 from conformance.judging.exact_case import ExactCase
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Reply
-from conformance.runs.campaign import Options
 from conformance.studies.audit.blame import Mismatch, Unexplained
 from conformance.studies.audit.cells import FOLDER, FieldFinding, Inapplicable, Settling
 from conformance.studies.audit.subject import Subject, Try
@@ -47,33 +47,31 @@ class Audit(msgspec.Struct):
 
 
 class Auditor:
-    """An audit in progress.
+    """An audit in progress; each case that is asked is kept in a folder in `out`.
 
-    cases: the folder that keeps each case asked. Implementations that are asked the same case share its `ExactCase`.
+    Implementations that are asked the same case share its `ExactCase`.
     """
 
-    def __init__(self, options: Options, known: list[Divergence], tell: Callable[[str], None]) -> None:
-        self.options, self.known, self.tell, self.found = options, known, tell, Audit()
+    def __init__(self, who: Participants, out: Path, known: list[Divergence], tell: Callable[[str], None]) -> None:
+        self.who, self.known, self.tell, self.found = who, known, tell, Audit()
         self._exact_cases: dict[str, ExactCase] = {}
-        self._cases = options.out / FOLDER
+        self._cases = out / FOLDER
 
     def run(self) -> Audit:
         """Audit one environment after the other; findings come in the order in which implementations were named."""
         self._cases.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            for host in environments(self.options.entries, self.options.interpreters):
-                entries = [entry for entry in self.options.entries if entry.host == host.name]
-                self._host(host, entries, Path(folder) / f"{host.name}.log")
-        order = {entry.id: n for n, entry in enumerate(self.options.entries)}
+            for host in self.who.environments():
+                self._host(host, self.who.hosted(host), Path(folder) / f"{host.name}.log")
+        order = {entry.id: n for n, entry in enumerate(self.who.entries)}
         self.found.cells.sort(key=lambda cell: order[cell.implementation])
         self.found.inapplicable.sort(key=lambda one: order[one.implementation])
         return self.found
 
     def _host(self, host: env.Environment, entries: list[RosterEntry], log: Path) -> None:
-        options = self.options
-        started = availability.hosting(host, entries, options.limits, log, in_process=options.in_process)
+        started = availability.hosting(host, entries, self.who.limits, log, in_process=self.who.in_process)
         with started as (worker, records):
-            self.found.missing |= availability.missing(entries, records, requested=options.requested)
+            self.found.missing |= availability.missing(entries, records, requested=self.who.requested)
             if worker:
                 subjects = [Subject.of(record, self.known) for record in records if record.available]
                 self.found.versions |= {record.id: record.versions for record in records if record.available}

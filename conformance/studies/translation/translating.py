@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from conformance.gate.divergences import Divergence
+from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
 from conformance.model.errors import Incomplete
-from conformance.runs.campaign import Options
 from conformance.studies.translation import calls, files, natives, sizes
 from conformance.studies.translation.mapping import Mapped, mapping, transpose
 from conformance.studies.translation.natives import Layer
@@ -189,9 +189,9 @@ def half(entry: RosterEntry) -> Half:
     return Half(entry, natives.of(entry.id))
 
 
-def asked(job: Job, options: Options, known: list[Divergence]) -> Translation:
+def asked(job: Job, who: Participants, known: list[Divergence]) -> Translation:
     """Return one translation, asked by itself."""
     inquiry = Inquiry()
     job.enter(inquiry)
-    inquiry.ask(options)
+    inquiry.ask(who)
     return job.finish(inquiry, known)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -11,13 +9,13 @@ import numpy as np
 
 from conformance.gate import predicted
 from conformance.gate.divergences import Divergence
+from conformance.hosts.participants import Participants
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import Expected, ExpectedOutputs, trajectory
 from conformance.judging.promise import Promise
 from conformance.model.case import Case
 from conformance.model.outcome import Outputs, Refused
 from conformance.model.statement import Statement
-from conformance.runs.campaign import Options
 from conformance.runs.recording import RecordedAnswer
 from conformance.runs.replaying import ask
 from conformance.studies.translation.sides import Scenario, Side
@@ -65,13 +63,11 @@ class Inquiry:
         """Add what a side is to be asked; label: distinguishes it from other sides of the same implementation."""
         self._cases[label, side.entry.id, scenario.name] = side.case(scenario), side
 
-    def ask(self, options: Options) -> None:
+    def ask(self, who: Participants) -> None:
         """Ask everything."""
         entries = {side.entry.id: side.entry for _, side in self._cases.values()}
-        with tempfile.TemporaryDirectory() as folder:
-            chosen = msgspec.structs.replace(options, entries=list(entries.values()), out=Path(folder))
-            keys = list(self._cases)
-            found = ask([self._cases[key][0] for key in keys], chosen, [{key[1]} for key in keys])
+        chosen, keys = msgspec.structs.replace(who, entries=list(entries.values())), list(self._cases)
+        found = ask([self._cases[key][0] for key in keys], chosen, [{key[1]} for key in keys])
         for key, asked in zip(keys, found, strict=True):
             self.missing |= asked.missing
             self.answers |= {repr(key): answer for answer in asked.answers}

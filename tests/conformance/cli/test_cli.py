@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cli.main import main
-from conformance.model import results
+from conformance.runs import run_file
 
 GOOD = ["run", "-i", "numpy.two_pass", "--cases", "6"]
 
@@ -77,7 +77,7 @@ def test_a_report_that_cannot_be_written_exits_2(folder, tmp_path):
     (tmp_path / "file").write_text("mine")
     result = invoke("report", folder, "--out", tmp_path / "file" / "x.html")
     assert result.exit_code == 2
-    assert results.read(folder).complete
+    assert run_file.read(folder).complete
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_damaged_middle_is_refused_a_torn_end_is_tolerated(folder):
     path = folder / "run.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
-    assert results.read(folder).torn
+    assert run_file.read(folder).torn
     path.write_bytes(whole.replace(b'"type":"case"', b'"type":"cas"', 1))
     result = invoke("report", folder)
     assert result.exit_code == 2
@@ -133,7 +133,7 @@ def test_a_missing_framework_is_named_with_its_extra_and_the_rest_goes_on(tmp_pa
         text + "    def __init__(self, device):\n        import no_such_framework\nIMPLEMENTATIONS = [Gone]\n"
     )
     result = invoke(*GOOD, "-i", missing, "--out", tmp_path / "run")
-    found = results.read(tmp_path / "run")
+    found = run_file.read(tmp_path / "run")
     assert result.exit_code == 3
     assert "gone.bn@cpu is not available: ModuleNotFoundError: No module named 'no_such_framework'" in result.output
     assert not found.complete
@@ -171,7 +171,7 @@ def test_every_judged_array_in_the_run_file_has_a_rho(folder):
 
 def test_replay_exit_codes(folder, adapter):
     """Replaying says 0 where the case passes, 1 where it fails."""
-    drawn = {r.file: r.recipe["signature"] for r in results.read(folder).cases.values() if not r.name}
+    drawn = {r.file: r.recipe["signature"] for r in run_file.read(folder).cases.values() if not r.name}
     plain = [folder / file for file, s in drawn.items() if s["momentum"] == 0.99 and not s.get("feature")]
     assert invoke("replay", *plain, "-i", "numpy.two_pass").exit_code == 0
     assert invoke("replay", *plain, "-i", adapter("wrong:MomentumSwapped")).exit_code == 1
@@ -179,7 +179,7 @@ def test_replay_exit_codes(folder, adapter):
 
 def test_replay_tells_what_it_could_and_names_what_is_missing(folder, tmp_path):
     """One that cannot start costs nobody else's answer, and exit 3 says that it was asked for."""
-    found = results.read(folder)
+    found = run_file.read(folder)
     case = folder / found.cases[next(r.case for r in found.results if r.verdict == "PASS")].file
     nowhere = tmp_path / "python"
     result = invoke("replay", case, "-i", "numpy.two_pass", "-i", "torch.*", "--env", f"torch={nowhere}")

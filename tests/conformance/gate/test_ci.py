@@ -14,7 +14,7 @@ import yaml
 
 from conformance.cli.main import main
 from conformance.gate.decision import _SAYS
-from conformance.model import results
+from conformance.runs import run_file
 
 ROOT = Path(__file__).parents[3]
 CI = ROOT / "conformance" / "gate" / "ci"
@@ -101,7 +101,7 @@ def test_the_action_judges_and_gates(shell, adapter, manifest, tmp_path):
     """What conforms passes, what is wrong fails with 1, what is known passes again; the files are there."""
     assert action(shell, implementations="numpy.two_p* numpy.fast", cases="4") == 0
     assert {p.name for p in (tmp_path / "bnconf-run").iterdir()} >= {"junit.xml", "gate.sarif", "ctrf.json"}
-    assert {r.id for r in results.read(tmp_path / "bnconf-run").implementations} == {
+    assert {r.id for r in run_file.read(tmp_path / "bnconf-run").implementations} == {
         "numpy.two_pass@cpu",
         "numpy.fast@cpu",
     }

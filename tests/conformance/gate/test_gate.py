@@ -19,6 +19,7 @@ from conformance.judging.judgment import judge
 from conformance.model import results
 from conformance.model.codec import read_case
 from conformance.model.outcome import Outputs, Reply
+from conformance.runs import run_file
 
 BIASED = "wrong:BiasedForUnbiased"
 WRONG = '{ wrong = true, no_formula = "it reads memory that nobody wrote" }'
@@ -342,7 +343,7 @@ def test_the_decision_depends_on_the_run_alone(run, adapter, manifest, tmp_path)
     decisions = []
     for out in ("a", "b"):
         run(adapter(BIASED), out=out)
-        decisions.append(decide(tmp_path / out, results.read(tmp_path / out), known))
+        decisions.append(decide(tmp_path / out, run_file.read(tmp_path / out), known))
     assert decisions[0] == decisions[1]
 
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from conformance.cli.main import main
 from conformance.gate import divergences
 from conformance.hosts import worker
-from conformance.model import results
 from conformance.model.results import ImplementationRecord
+from conformance.runs import run_file
 
 ROOT = Path(__file__).parents[3]
 MINE = """
@@ -89,7 +89,7 @@ def test_a_version_that_a_module_does_not_tell_is_that_of_its_distribution(place
     """The run's record has the version of both modules, and the proposed entry asks about both."""
     Path("mine.py").write_text(MINE.format(top=IMPORTS, inside="pass"))
     invoke(*RUN, "--env", f"user={place / 'python'}")
-    (record,) = results.read(Path("run")).implementations
+    (record,) = run_file.read(Path("run")).implementations
     assert {name: record.versions[name] for name in ("tells_nothing", "tells_all")} == {
         "tells_nothing": "1.2.3",
         "tells_all": "4.5",

@@ -8,10 +8,11 @@ from click.testing import CliRunner
 from conformance.cli.main import main
 from conformance.hosts import doctor, roster
 from conformance.hosts.environment import Limits
-from conformance.model import results
+from conformance.hosts.participants import Participants
 from conformance.model.case_facts import step_facts
-from conformance.runs import summary
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs import run_file, summary
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 from conformance.studies.audit import making
 
 GPU = any(part.there for part in doctor._gpu(needed=False) if part.part == "GPU")
@@ -23,9 +24,9 @@ def run_on(tmp_path, adapter):
 
     def go(name, *devices):
         entries = [e for d in devices for e in roster.select((adapter(f"devices:{name}"),), d)]
-        limits = Limits(case=60, memory=4)
-        Campaign(Options(entries, tmp_path, cases=60, requested=True, limits=limits), Progress()).run()
-        return results.read(tmp_path)
+        who = Participants(entries, requested=True, limits=Limits(case=60, memory=4))
+        Campaign(Options(who, tmp_path, cases=60), Progress()).run()
+        return run_file.read(tmp_path)
 
     return go
 
@@ -101,7 +102,7 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_is_incomplete(tmp_path):
         "6",
     ]
     result = CliRunner().invoke(main, ["run", *arguments, "--out", str(tmp_path)])
-    found = results.read(tmp_path)
+    found = run_file.read(tmp_path)
     reasons = {r.id: r.reason for r in found.implementations}
     assert result.exit_code == 3
     assert "finds no CUDA device" in reasons["torch.F.batch_norm@cuda"]
@@ -115,8 +116,8 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_is_incomplete(tmp_path):
 def test_torch_on_a_gpu_is_judged_and_says_where(tmp_path):
     """With a GPU, torch is judged on it, and the run names the GPU, its driver, CUDA, cuDNN and TF32."""
     entries = roster.select(("torch.F.batch_norm@cuda",))
-    Campaign(Options(entries, tmp_path, cases=60, requested=True), Progress()).run()
-    found = results.read(tmp_path)
+    Campaign(Options(Participants(entries, requested=True), tmp_path, cases=60), Progress()).run()
+    found = run_file.read(tmp_path)
     assert found.complete
     assert {"gpu", "driver", "cuda", "cudnn", "tf32"} <= set(found.implementations[0].about)
     assert summary.rows(found)[0].verdicts.get("PASS")

@@ -6,8 +6,10 @@ import pytest
 
 from conformance.cases.strategies import SMOKE
 from conformance.hosts import roster
-from conformance.model import results
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.hosts.participants import Participants
+from conformance.runs import run_file
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 
 pytestmark = [
     pytest.mark.framework("torch", "jax", "flax", "equinox", "onnx"),
@@ -45,10 +47,9 @@ OFFERED = [
 def featured(tmp_path_factory):
     """Return a run of one case per cell."""
     folder, names = tmp_path_factory.mktemp("featured"), tuple(dict.fromkeys(name for name, _, _ in OFFERED))
-    Campaign(
-        Options(roster.select(names), folder, seed=SEED, cases=SMOKE, corpus=False, requested=True), Progress()
-    ).run()
-    return results.read(folder)
+    who = Participants(roster.select(names), requested=True)
+    Campaign(Options(who, folder, seed=SEED, cases=SMOKE, corpus=False), Progress()).run()
+    return run_file.read(folder)
 
 
 def judged(run, name, feature):

@@ -12,9 +12,10 @@ from conformance.cases.strategies import SMOKE
 from conformance.gate import divergences
 from conformance.gate.explanation import explain
 from conformance.hosts import roster
-from conformance.model import results
-from conformance.runs import summary
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.hosts.participants import Participants
+from conformance.runs import run_file, summary
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 
 pytestmark = [
     pytest.mark.framework("torch", "tensorflow", "tf_keras", "keras", "jax", "flax", "haiku", "equinox"),
@@ -47,8 +48,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def everything(folder):
     """Return a run of what most people call, one case per cell; `make report` runs the whole roster."""
-    Campaign(Options(roster.select(ROSTER), folder, cases=SMOKE, requested=True), Progress()).run()
-    return results.read(folder)
+    Campaign(Options(Participants(roster.select(ROSTER), requested=True), folder, cases=SMOKE), Progress()).run()
+    return run_file.read(folder)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_a_killed_tensorflow_worker_costs_one_case(tmp_path, bnconf, wait_for_re
     workers = [msgspec.json.decode(line) for line in path.read_bytes().splitlines() if b'"type":"worker"' in line]
     os.kill(next(w["pid"] for w in workers if w["environment"] == "tensorflow"), signal.SIGKILL)
     _, errors = process.communicate(timeout=300)
-    found = results.read(tmp_path / "r")
+    found = run_file.read(tmp_path / "r")
     crashed = [r for r in found.results if r.outcome == "Crashed"]
     assert process.returncode == 0, errors
     assert found.complete

@@ -19,16 +19,17 @@ import pytest
 from conformance.cases.strategies import CELLS, SMOKE, build, recipes
 from conformance.hosts import roster, venvs
 from conformance.hosts.environment import Limits, Request, Worker
+from conformance.hosts.participants import Participants
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.model import results
 from conformance.model.case import Actions, Derivative, Dtypes
 from conformance.model.case_facts import step_facts
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.rules import Rule
-from conformance.runs import summary
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs import run_file, summary
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 from conformance.studies.audit import making
 
 pytestmark = pytest.mark.xdist_group("tf-1.15")  # one worker serves them all
@@ -339,8 +340,8 @@ def test_a_run_is_complete_without_it_unless_it_was_asked_for(tmp_path, requeste
     """Not created: a default run notes it and is complete, one that names it is incomplete; both say the command."""
     notes, progress, entries = [], Progress(), roster.select(("numpy.two_pass", IDS[0]))
     progress.note = notes.append
-    Campaign(Options(entries, tmp_path / "run", cases=8, requested=requested), progress).run()
-    found = results.read(tmp_path / "run")
+    Campaign(Options(Participants(entries, requested=requested), tmp_path / "run", cases=8), progress).run()
+    found = run_file.read(tmp_path / "run")
     (missing,) = [record for record in found.implementations if not record.available]
     assert missing.reason == "not created; bnconf env create tf-1.15"
     assert notes == [f"{IDS[0]} is not available: {missing.reason}"]

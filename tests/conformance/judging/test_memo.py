@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from conformance.hosts.participants import Participants
 from conformance.hosts.roster import ADAPTERS, from_target
 from conformance.judging import expectation
 from conformance.judging.bounds import bounds
@@ -175,8 +176,8 @@ def test_no_time_is_lost_that_threads_add_up(tmp_path, monkeypatch, small_case):
     monkeypatch.setattr(campaign.time, "thread_time", thread_time)
     monkeypatch.setattr(campaign, "judge", lambda *_: [])
     entry = from_target(str(ADAPTERS / "numpy.py"))[0]
-    going = campaign.Campaign(campaign.Options([entry], tmp_path), campaign.Progress())
-    monkeypatch.setattr(going, "_write", lambda *_: None)
+    going = campaign.Campaign(campaign.Options(Participants([entry]), tmp_path), campaign.Progress())
+    monkeypatch.setattr(going.ledger, "write", lambda *_: None)
     item, reply = campaign.RunCase(0, None, small_case()), Reply(0, entry.id, (), 2.0)
-    in_threads(lambda _: [going.judged(item, entry, reply) for _ in range(500)], range(8))
-    assert going.cpu == {"judging": 4000.0, entry.id: 8000.0}
+    in_threads(lambda _: [going._judged(item, entry, reply) for _ in range(500)], range(8))
+    assert going.ledger.cpu == {"judging": 4000.0, entry.id: 8000.0}

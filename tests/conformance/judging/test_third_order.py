@@ -13,16 +13,18 @@ from conformance.cases.strategies import CELLS, build, recipes
 from conformance.gate import divergences
 from conformance.gate.explanation import explain
 from conformance.hosts import worker
+from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
-from conformance.model import results
 from conformance.model.case import Derivative, case_id, content
 from conformance.model.case_facts import differentiation, step_facts
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.statement import Statement
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs import run_file
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 
 (Subject,) = worker.load(str(Path(__file__).parents[1] / "adapters" / "reference_subject.py") + ":Subject")
 STATEMENT = msgspec.convert(Subject.statement, Statement)
@@ -102,8 +104,8 @@ def corpus_of_frameworks(tmp_path_factory):
     """Return the folder of a run of the corpus, and the run."""
     folder = tmp_path_factory.mktemp("third")
     names = "torch.F.batch_norm+func", "torch.F.batch_norm", "flax.linen.BatchNorm"
-    Campaign(Options(select(names), folder, cases=0, corpus=True, requested=True), Progress()).run()
-    return folder, results.read(folder)
+    Campaign(Options(Participants(select(names), requested=True), folder, cases=0), Progress()).run()
+    return folder, run_file.read(folder)
 
 
 @pytest.mark.framework("torch", "jax", "flax")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.model import results
 from conformance.model.results import CaseRecord, Deviation, EndRecord, ImplementationRecord, Result, RunRecord
 from conformance.report import gather, render
+from conformance.runs import run_file
 
 SNAPSHOT = Path(__file__).with_name("report_snapshot.txt")
 SECTIONS = ("overview", "failures", "semantics", "environment", "history", "score", "reading")
@@ -85,7 +85,7 @@ def said(folder):
     """Return what the report says of the run, written into a folder."""
     run = folder / "fixed"
     run.mkdir()
-    (run / results.FILE).write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records()))
+    (run / run_file.FILE).write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records()))
     text = _Text()
     text.feed(render(gather(run)))
     return "\n".join(text.lines).strip().replace(str(run), "fixed") + "\n"

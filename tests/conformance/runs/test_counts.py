@@ -15,12 +15,14 @@ from conformance.gate import baseline
 from conformance.gate.decision import GateDecision
 from conformance.gate.explanation import Explanation
 from conformance.gate.outputs import text
+from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
 from conformance.model import results
 from conformance.model.results import Result
 from conformance.report import coverage, gather, history, render
-from conformance.runs import counts, matrix, summary, wording
-from conformance.runs.campaign import Campaign, Options, Progress
+from conformance.runs import counts, matrix, run_file, summary, wording
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 KINDS = {
@@ -53,11 +55,11 @@ def whole(tmp_path_factory):
     """Return the folder of a run with failures, refusals, crashes, what is unsupported and what is inconclusive."""
     folder = tmp_path_factory.mktemp("mixed") / "run"
     adapters = [str(ADAPTERS / name) for name in ("wrong.py:BiasedForUnbiased", "faulty.py:Raise")]
-    chosen = Options(select(("numpy.two_pass", *adapters)), folder, cases=20, corpus=False, requested=True)
-    Campaign(chosen, Progress()).run()
-    file = folder / results.FILE
+    who = Participants(select(("numpy.two_pass", *adapters)), requested=True)
+    Campaign(Options(who, folder, cases=20, corpus=False), Progress()).run()
+    file = folder / run_file.FILE
     lines = file.read_bytes().splitlines(keepends=True)
-    case = next(iter(results.read(folder).cases))
+    case = next(iter(run_file.read(folder).cases))
     others = [
         Result(case, "numpy.two_pass@cpu", "INCONCLUSIVE", 9, "train", "y", "every bound is infinite", rho=None),
         Result(case, "numpy.two_pass@cpu", "PASS", 10, "train", outcome="Refused"),
@@ -70,7 +72,7 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def mixed(whole):
     """Return that run, and its folder."""
-    found = results.read(whole)
+    found = run_file.read(whole)
     present = counts.of(found.results)
     assert all(n for name, n in present._asdict().items() if name != "errors"), present
     return found, whole

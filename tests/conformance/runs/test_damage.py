@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cli.main import main
-from conformance.model import results
 from conformance.runs import run_file
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +46,7 @@ def finished(ran):
 
 def judged(file="run"):
     """Return what a run judged, in any order."""
-    return sorted(map(repr, results.read(Path(file)).results))
+    return sorted(map(repr, run_file.read(Path(file)).results))
 
 
 def test_a_disk_that_fills_up_is_an_error_that_says_how_to_go_on(finished):
@@ -64,7 +63,7 @@ def test_a_disk_that_fills_up_is_an_error_that_says_how_to_go_on(finished):
                      r"small/run.jsonl; make room, and go on: (bnconf run .* --resume)", done.stderr)  # fmt: skip
     assert said, done.stderr
     assert "fault of bnconf" not in done.stderr
-    kept = results.read(Path("small"))
+    kept = run_file.read(Path("small"))
     assert (len(kept.results), kept.torn) == (int(said[1]), False)
     assert 0 < len(kept.results) < len(whole)
     assert invoke(*said[2].split()[1:]).exit_code == 0
@@ -148,7 +147,7 @@ def test_a_run_without_its_cases_is_named(finished):
     """A folder that was copied without `cases` is an error that names the file."""
     for file in Path("run/cases").iterdir():
         file.unlink()
-    done = invoke("explain", next(iter(results.read(Path("run")).cases)))
+    done = invoke("explain", next(iter(run_file.read(Path("run")).cases)))
     assert done.exit_code == 2
-    done = invoke("explain", next(iter(results.read(Path("run")).cases)), "--run", "run")
+    done = invoke("explain", next(iter(run_file.read(Path("run")).cases)), "--run", "run")
     assert (done.exit_code, "Error: run/cases/" in done.output) == (2, True), done.output

@@ -17,7 +17,7 @@ from conformance.model.case import Case, Derivative, Step
 from conformance.model.codec import encode_case
 from conformance.model.results import Result
 from conformance.report import gather, render
-from conformance.runs import replaying, summary
+from conformance.runs import replaying, run_file, summary
 from reference import Spec
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # in this process, too, squares overflow
@@ -109,7 +109,7 @@ def dx_never_judged(run, tmp_path):
         if line["type"] == "result" and line.get("output") == "dx":
             line |= {"verdict": "INCONCLUSIVE", "rho": None, "reason": "every bound is infinite"}
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return results.read(tmp_path / "run"), tmp_path / "run"
+    return run_file.read(tmp_path / "run"), tmp_path / "run"
 
 
 def test_an_implementation_whose_dx_was_never_judged_does_not_conform(dx_never_judged):
@@ -143,13 +143,13 @@ def test_recall_says_not_found_only_of_what_was_judged(run, tmp_path):
     from conformance.studies.recall import Recall, read
 
     entry = next(e for e in read() if e.instead)
-    recall = object.__new__(Recall)
-    recall._shown, recall.records = {}, [UNJUDGED]
-    record = results.ImplementationRecord("i", "i", "cpu", available=True)
-    said = recall._recalled(entry, [record])
-    assert (said.status, said.reason) == ("not applicable", "nothing was judged of i")
-    recall.records = [PASS]
-    assert recall._recalled(entry, [record]).status == "not found"
+    identity = entry.implementations[0].replace("*", "any")
+    record = results.ImplementationRecord(identity, "i", "cpu", available=True)
+    unjudged, judged = (msgspec.structs.replace(one, implementation=identity) for one in (UNJUDGED, PASS))
+    (said,) = Recall([entry]).recalled([record, unjudged])
+    assert (said.status, said.reason) == ("not applicable", f"nothing was judged of {identity}")
+    (said,) = Recall([entry]).recalled([record, judged])
+    assert said.status == "not found"
 
 
 def test_hunt_says_how_many_cases_were_judged(adapter, tmp_path):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from conformance.cli.main import main
 from conformance.gate.decision import decide
-from conformance.model import results
+from conformance.runs import run_file
 
 TIMES = {"command", "started", "seconds", "cpu"}
 
@@ -67,7 +67,7 @@ def test_four_shards_merged_equal_the_unsharded_run(shards, merge, tmp_path):
     assert result.stdout.strip() == str(tmp_path / "merged")
     assert lines(tmp_path / "merged") == lines(tmp_path / "whole")
     assert files(tmp_path / "merged") == files(tmp_path / "whole")
-    whole, merged = (decide(tmp_path / name, results.read(tmp_path / name), []) for name in ("whole", "merged"))
+    whole, merged = (decide(tmp_path / name, run_file.read(tmp_path / name), []) for name in ("whole", "merged"))
     assert merged == whole
     assert {finding.kind for finding in whole.findings} == {"unexplained"}
 
@@ -80,7 +80,7 @@ def test_what_a_crash_says_is_the_same_in_a_shard(run, merge, adapter, tmp_path)
         run(*names, cases=14, out=f"part{k}", shard=(k, 2))
     assert merge(tmp_path / "part1", tmp_path / "part2").exit_code == 0
     assert lines(tmp_path / "merged") == lines(tmp_path / "whole")
-    crashed = {r.reason for r in results.read(tmp_path / "whole").results if r.outcome == "Crashed"}
+    crashed = {r.reason for r in run_file.read(tmp_path / "whole").results if r.outcome == "Crashed"}
     assert crashed == {"the worker ended with exit code 7: it said nothing"}
 
 
@@ -89,7 +89,7 @@ def test_a_missing_shard_is_incomplete(shards, merge, tmp_path):
     result = merge(*shards[:2], shards[3])
     assert result.exit_code == 3
     assert "shard 3/4 is missing" in result.stderr
-    merged = results.read(tmp_path / "merged")
+    merged = run_file.read(tmp_path / "merged")
     assert merged.reasons == ["shard 3/4 is missing"]
     assert "incomplete" in {finding.kind for finding in decide(tmp_path / "merged", merged, []).findings}
 
@@ -101,7 +101,7 @@ def test_a_killed_shard_is_incomplete(shards, merge, tmp_path):
     result = merge(*shards)
     assert result.exit_code == 3
     assert "shard 2/4: the run was killed before it ended" in result.stderr
-    assert len(results.read(tmp_path / "merged").results) == len(results.read(tmp_path / "whole").results)
+    assert len(run_file.read(tmp_path / "merged").results) == len(run_file.read(tmp_path / "whole").results)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_is_not_another_shard_of_the_run_is_refused(shards, merge, tmp_path
 
 def test_other_versions_of_a_framework_are_refused(shards, merge):
     """Shards that judged different versions are no one run: exit 2, with both versions."""
-    found = results.read(shards[2]).implementations[0].versions["numpy"]
+    found = run_file.read(shards[2]).implementations[0].versions["numpy"]
     path = shards[2] / "run.jsonl"
     path.write_text(path.read_text().replace(f'"numpy":"{found}"', '"numpy":"1.0"'))
     result = merge(*shards)

@@ -13,7 +13,7 @@ from conformance.hosts import availability
 from conformance.model import results
 from conformance.model.codec import encode_case, read_case
 from conformance.model.errors import InvalidInput
-from conformance.runs import recording, replaying
+from conformance.runs import recording, replaying, run_file
 
 EPSILON = "wrong:EpsilonOutside"
 
@@ -69,8 +69,8 @@ def test_recorded_answers_are_judged_again_without_their_implementation(exported
     assert result.exit_code == 1
     lines = json.loads(result.stdout)
     assert {line["status"] for line in lines} == {"STILL FAILING"}
-    stored = {r.case: [] for r in results.read(failing[0]).results if r.verdict == "FAIL"}
-    for r in results.read(failing[0]).results:
+    stored = {r.case: [] for r in run_file.read(failing[0]).results if r.verdict == "FAIL"}
+    for r in run_file.read(failing[0]).results:
         if r.case in stored and r.implementation.startswith("wrong"):
             stored[r.case].append(json.loads(msgspec.json.encode(r)))
     assert {line["case"]: [{k: v for k, v in r.items() if k != "type"} for r in line["results"]] for line in lines} == {

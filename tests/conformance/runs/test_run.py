@@ -15,10 +15,9 @@ from click.testing import CliRunner
 from conformance.cases.strategies import SMOKE
 from conformance.cli.main import main
 from conformance.hosts.environment import Limits
-from conformance.model import results
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
-from conformance.runs import summary
+from conformance.runs import run_file, summary
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 
@@ -214,15 +213,15 @@ def test_in_process_gives_the_same_verdicts(run):
 
 def test_case_files_replay_to_the_same_verdict(run, adapter, tmp_path):
     """Every case of a run is on disk, and asking one again gives the same results."""
+    from conformance.hosts.participants import Participants
     from conformance.hosts.roster import select
     from conformance.model.codec import read_case
-    from conformance.runs.campaign import Options
     from conformance.runs.replaying import ask
 
     found = run(adapter("wrong:EpsilonOutside"), cases=6)
-    options = Options(select((adapter("wrong:EpsilonOutside"),)), tmp_path)
+    who = Participants(select((adapter("wrong:EpsilonOutside"),)))
     cases = [read_case(tmp_path / "run" / record.file)[0] for record in found.cases.values()]
-    for record, again in zip(found.cases.values(), ask(cases, options), strict=True):
+    for record, again in zip(found.cases.values(), ask(cases, who), strict=True):
         assert again.missing == {}
         judged = [result for answer in again.answers for result in answer.results]
         assert judged == [r for r in found.results if r.case == record.case and r.verdict != "UNSUPPORTED"]
@@ -235,7 +234,7 @@ def test_interrupt_leaves_a_readable_run_that_says_so(tmp_path, bnconf, wait_for
     seen = len(wait_for_results(tmp_path / "r" / "run.jsonl").results)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    found = results.read(tmp_path / "r")
+    found = run_file.read(tmp_path / "r")
     assert process.returncode == 3, errors
     assert (found.complete, found.end.reasons) == (False, ["the run was interrupted"])
     assert len(found.results) >= seen
@@ -249,7 +248,7 @@ def test_a_killed_run_is_readable_and_incomplete(tmp_path, bnconf, wait_for_resu
     process.kill()
     process.communicate()
     path.write_bytes(path.read_bytes() + b'{"type":"result","case":"to')
-    found = results.read(tmp_path / "r")
+    found = run_file.read(tmp_path / "r")
     assert (found.complete, found.torn) == (False, True)
     assert found.reasons == ["the run was killed before it ended; its last line is torn"]
     assert summary.rows(found)
@@ -314,7 +313,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path, bnconf, wait_for_results, ada
     assert process.returncode == 3
     commands = [Path(f"/proc/{w['pid']}/cmdline") for w in workers]
     assert not any(c.exists() and c.read_bytes() for c in commands)  # a zombie has no command line
-    assert not results.read(tmp_path / "r").complete
+    assert not run_file.read(tmp_path / "r").complete
 
 
 def test_resume_refuses_another_run(run):

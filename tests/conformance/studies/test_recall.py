@@ -9,9 +9,11 @@ from click.testing import CliRunner
 from conformance.cases import corpus
 from conformance.cli.main import main
 from conformance.gate import divergences
+from conformance.hosts.participants import Participants
 from conformance.hosts.roster import built_in, select
 from conformance.model.errors import InvalidInput
-from conformance.runs.campaign import Options, Progress
+from conformance.runs.campaign import Options
+from conformance.runs.progress import Progress
 from conformance.studies import recall
 
 LIST = recall.read()
@@ -19,10 +21,9 @@ LIST = recall.read()
 
 def recalled(tmp_path, *entries, cases=0):
     """Ask the calibration subjects, and return what became of the entries."""
-    options = Options(select(("numpy.*",)), tmp_path / "run", cases=cases, corpus=not cases)
-    run = recall.Recall(options, Progress(), list(entries))
-    run.run()
-    return {line.id: line for line in run.recalled()}
+    who = Participants(select(("numpy.*",)))
+    options = Options(who, tmp_path / "run", cases=cases, corpus=not cases)
+    return {line.id: line for line in recall.recalled(options, Progress(), list(entries))}
 
 
 def entry(**fields):

@@ -1,0 +1,29 @@
+"""An interrupted run, gone on with: what is kept of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conformance.model.errors import InvalidInput
+from conformance.model.results import Result, RunRecord
+from conformance.runs import run_file
+
+_SAME = ("version", "seed", "cases", "shard")
+
+
+def kept(folder: Path, ids: set[str], header: RunRecord) -> list[Result]:
+    """Return what an interrupted run of the same cases judged; the pair that its torn end may have cut is left out.
+
+    ids: of the implementations that are asked now. header: of the run that goes on with it.
+    """
+    before = run_file.read(folder, mend=True)
+    if gone := {r.implementation for r in before.results} - ids:
+        raise InvalidInput(f"--resume: {folder} holds results of {min(gone)}; name it too with -i, or another --out")
+    if differ := [name for name in _SAME if getattr(before.header, name) != getattr(header, name)]:
+        raise InvalidInput(
+            f"--resume: {folder} holds a run with another {differ[0]}; ask for the same, or name another --out"
+        )
+    crashed = {(r.case, r.implementation) for r in before.results if r.outcome in ("Crashed", "TimedOut")}
+    if before.torn and before.results:
+        crashed.add((before.results[-1].case, before.results[-1].implementation))
+    return [r for r in before.results if (r.case, r.implementation) not in crashed]
