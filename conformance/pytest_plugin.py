@@ -74,7 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("bnconf")
     if mark is None or "bnconf_check" not in metafunc.fixturenames:
         return
-    from conformance.cases.strategies import DEFAULT  # when it is needed: pytest loads this module in every run
+    from conformance.cases.cells import DEFAULT  # when it is needed: pytest loads this module in every run
 
     defaults = {"seed": 0, "cases": DEFAULT}
     seed, cases = (_number(metafunc.config, mark, name, default) for name, default in defaults.items())

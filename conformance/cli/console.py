@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from conformance.cases.strategies import DEFAULT
+from conformance.cases.cells import DEFAULT
 from conformance.hosts.doctor import Part
 from conformance.model.outputs import EVERY
 from conformance.model.results import ImplementationRecord, Run

@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from conformance.cases import strategies
+from conformance.cases import cells
 from conformance.cli import ask, audit, case, env, gate, hunt, merge, recall, report, translate
 from conformance.cli.options import assignment, chosen, implementations_and_limits
 from conformance.hosts import roster
@@ -21,10 +21,10 @@ from conformance.runs.campaign import Campaign, Options
 
 OUT = Path("reports/latest")
 PROFILES = {
-    "smoke": strategies.SMOKE,
-    "default": strategies.DEFAULT,
-    "thorough": strategies.THOROUGH,
-    "soak": strategies.SMOKE,  # of each seed, until the time is over
+    "smoke": cells.SMOKE,
+    "default": cells.DEFAULT,
+    "thorough": cells.THOROUGH,
+    "soak": cells.SMOKE,  # of each seed, until the time is over
 }
 
 

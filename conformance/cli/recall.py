@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from conformance.cases import strategies
+from conformance.cases import cells
 from conformance.cli import console
 from conformance.cli.options import chosen, implementations_and_limits
 from conformance.runs import summary
@@ -27,9 +27,7 @@ GENERATED = 0.75
 @implementations_and_limits
 @click.option("--generated", is_flag=True, help="Ask generated cases only, none of the corpus.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides the generated cases.")
-@click.option(
-    "--cases", type=click.IntRange(min=1), default=strategies.DEFAULT, show_default=True, help="How many of them."
-)
+@click.option("--cases", type=click.IntRange(min=1), default=cells.DEFAULT, show_default=True, help="How many of them.")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects with id, status, case, implementation, rho, …")
 def command(generated: bool, seed: int, cases: int, as_json: bool, patterns: tuple[str, ...], **common: Any) -> None:
     """Say of everything on the recall list whether this suite shows it: found, not found, not applicable here.

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from conformance.cases.strategies import CELLS, DEFAULT
+from conformance.cases.cells import CELLS, DEFAULT
 from conformance.gate import baseline as _baseline
 from conformance.gate.baseline import Baseline
 from conformance.gate.divergences import Divergence

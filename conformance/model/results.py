@@ -1,9 +1,7 @@
-"""The records of a run: what was asked, of whom, and each judgment. `runs/run_file` writes and reads them.
+"""The records of a run: what was asked, of whom, and each judgment; `runs/run_file` writes and reads them.
 
-One object a line. `type` says which: `run` opens the file, then one `implementation` each, one `case` each, the
-`result`s, and `end` closes it. A file without `end` is an interrupted run; a torn last line is tolerated and said.
-A result with a `rho` is an array; it is judged (`counts`) where `rho` is a number or "inf", and not where that is null:
-every bound is vacuous.
+`type` says which record it is. A result with a `rho` is an array; it is judged (`counts`) where `rho` is a number or
+"inf", and not where that is null: every bound is vacuous.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections import Counter
 
 import msgspec
 
-from conformance.cases.strategies import CELLS
+from conformance.cases.cells import CELLS
 from conformance.model.results import Run
 from conformance.model.statement import COLUMNS
 from conformance.runs import counts, matrix

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.cases import corpus, strategies
+from conformance.cases import cells, corpus, strategies
+from conformance.cases.recipe import Recipe, Signature
 from conformance.hosts import availability, going_on
 from conformance.hosts import environment as env
 from conformance.hosts.environment import Worker, WorkerDied
@@ -46,7 +47,7 @@ class Options(msgspec.Struct, frozen=True):
     who: Participants
     out: Path
     seed: int = 0
-    cases: int = strategies.DEFAULT
+    cases: int = cells.DEFAULT
     corpus: bool = True
     jobs: int = 0
     shard: tuple[int, int] = (1, 1)
@@ -131,7 +132,7 @@ class Campaign:
 
     def _drawn(self) -> list[RunCase]:
         began = time.thread_time()
-        drawn: list[tuple[strategies.Recipe | corpus.Named, Case]] = []
+        drawn: list[tuple[Recipe | corpus.Named, Case]] = []
         drawn += strategies.cases(self.options.seed, self.options.cases)
         self.ledger.took({"generating": time.thread_time() - began})
         drawn += [(named, named.case) for named in corpus.read()] if self.options.corpus else []
@@ -226,7 +227,7 @@ class Campaign:
                 own = excluded.brief((name, reason) for name, reason in why if name == entry.id)
                 self.progress.note(f"{entry.id} is asked nothing: {own or 'no case of its signatures'}; ask more cases")
 
-    def _is_asked(self, item: RunCase, entry: RosterEntry, pooled: list[strategies.Signature]) -> bool:
+    def _is_asked(self, item: RunCase, entry: RosterEntry, pooled: list[Signature]) -> bool:
         """Whether an implementation gets a case; a compiled one gets pooled signatures only."""
         if (item.id, entry.id) in self._answered or not self._is_in_shard(item):
             return False

@@ -11,7 +11,7 @@ import numpy as np
 
 from conformance.cases.corpus import Named
 from conformance.cases.features import FEATURES
-from conformance.cases.strategies import Recipe, Signature
+from conformance.cases.recipe import Recipe, Signature
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
 from conformance.model.facts import Facts

@@ -1,4 +1,9 @@
-"""The file of a run. Written: each record is on disk before the next is judged, and outlives a full disk. Read back."""
+"""The file of a run, JSON lines: written as the run goes, and read back by all who ask about a run.
+
+One object a line: `run` opens the file, then one `implementation` each, one `case` each, the `result`s, and `end`
+closes it. Each record is on disk before the next is judged, and what was written outlives a full disk. A file without
+`end` is an interrupted run; a torn last line is tolerated and said.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import numpy as np
 
-from conformance.cases import strategies
+from conformance.cases import cells, strategies
 from conformance.hosts import roster
 from conformance.hosts.participants import Participants
 from conformance.judging import derivatives, expectation
@@ -88,7 +88,7 @@ def shares_of_a_run(cases: int, entries: list[roster.RosterEntry]) -> tuple[floa
 
 def main() -> None:
     """Print both."""
-    cases = int(sys.argv[1]) if len(sys.argv) > 1 else strategies.SMOKE
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else cells.SMOKE
     entries = roster.select(tuple(sys.argv[2:]) or ("numpy.*",))
     found = np.array(of_cases(cases, entries))
     print(f"CPU of {len(found)} cases in milliseconds:")

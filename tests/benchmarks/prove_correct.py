@@ -26,7 +26,8 @@ sys.path[:0] = [str(CALIBRATION)]
 
 from panel import WAYS, Panel  # noqa: E402 - found by the path above
 
-from conformance.cases import strategies  # noqa: E402
+from conformance.cases import cells, strategies  # noqa: E402
+from conformance.cases.recipe import Recipe  # noqa: E402
 from conformance.model.case import Case  # noqa: E402
 from conformance.model.codec import encode_case  # noqa: E402
 from conformance.model.results import Result  # noqa: E402
@@ -83,7 +84,7 @@ def hosted(names: tuple[str, ...]) -> Panel:
 
 
 @functools.cache  # likewise
-def drawn(seed: int, cases: int) -> list[tuple[strategies.Recipe, Case]]:
+def drawn(seed: int, cases: int) -> list[tuple[Recipe, Case]]:
     """Return the cases of a seed."""
     return strategies.cases(seed, cases)
 
@@ -135,7 +136,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--first", type=int, default=1701, help="the first seed")
-    parser.add_argument("--cases", type=int, default=strategies.DEFAULT, help="of each seed")
+    parser.add_argument("--cases", type=int, default=cells.DEFAULT, help="of each seed")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no more parts after so many")
     parser.add_argument("--only", nargs="*", default=[], help="names of ways; all where there are none")

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conformance.cases.strategies import SMOKE
+from conformance.cases.cells import SMOKE
 
 TIMES = {"command", "started", "seconds", "cpu"}  # a command names its folder and its shard
 RANGE = 10**6  # of the seeds that are drawn

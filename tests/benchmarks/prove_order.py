@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance.cases import corpus, strategies
+from conformance.cases import cells, corpus, strategies
 from conformance.hosts import roster
 from conformance.hosts.environment import Environment, Limits, Request, Worker, WorkerDied
 from conformance.hosts.targets import RosterEntry
@@ -157,7 +157,7 @@ def _turned(pair: tuple[int, int, str]) -> tuple[int, int, str]:
 
 @functools.cache
 def _drawn(seed: int) -> list[Case]:
-    drawn = [case for _, case in strategies.cases(seed, strategies.DEFAULT)]
+    drawn = [case for _, case in strategies.cases(seed, cells.DEFAULT)]
     small = [case for case in drawn if case.x(0).size <= LARGEST]
     return small + [named.case for named in corpus.read() if named.case.x(0).size <= LARGEST]
 

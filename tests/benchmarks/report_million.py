@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.cases import strategies
+from conformance.cases import cells
 from conformance.hosts import roster
 from conformance.model.results import CaseRecord, Deviation, EndRecord, ImplementationRecord, Result, RunRecord
 from conformance.report import LARGE, gather, write
@@ -46,7 +46,7 @@ def records(number):
         yield ImplementationRecord(entry.id, entry.statement.framework, "cpu", True, statement=statement)
     cases = -(-number // (IMPLEMENTATIONS * len(OUTPUTS)))
     for case in range(cases):
-        cell = str(strategies.CELLS[case % len(strategies.CELLS)])
+        cell = str(cells.CELLS[case % len(cells.CELLS)])
         recipe = {"signature": {"shape": [8, 3], "dtypes": {"x": DTYPES[case % 4]}}, "modes": "train infer"}
         summary = f"(8, 3) axis=1 {DTYPES[case % 4]} normal: train infer"
         yield CaseRecord(f"{case:016x}", case, cell, f"cases/{case:016x}.safetensors", summary, recipe, True, 1 + case)

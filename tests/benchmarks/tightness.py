@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.cases import strategies
+from conformance.cases import cells, strategies
 from conformance.hosts import roster
 from conformance.hosts.environment import Request
 from conformance.hosts.in_process import LocalWorker
@@ -143,7 +143,7 @@ def show(name: str, row: dict[str, tuple[float, int]]) -> int:
 @np.errstate(all="ignore")
 def main() -> int:
     """Print the table."""
-    cases = int(sys.argv[1]) if len(sys.argv) > 1 else strategies.DEFAULT
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else cells.DEFAULT
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 4
     entries = roster.select(SUBJECTS)
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - where a worker logs each question

@@ -11,7 +11,7 @@ import pytest
 import ways
 from panel import Panel
 
-from conformance.cases import strategies
+from conformance.cases import cells, strategies
 from conformance.runs.run_case import RunCase
 
 FAULTY = str(Path(__file__).parent / "faulty.py")
@@ -40,7 +40,7 @@ NAMES = (
 @pytest.fixture(scope="module")
 def items():
     """Every fifth case of a smoke run: of plain layers and of edges."""
-    drawn = strategies.cases(1702, strategies.SMOKE)[::5]
+    drawn = strategies.cases(1702, cells.SMOKE)[::5]
     return [RunCase(i, origin, case) for i, (origin, case) in enumerate(drawn)]
 
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance.cases.strategies import SMOKE
+from conformance.cases.cells import SMOKE
 from conformance.hosts import environment, worker
 from conformance.judging.bounds import bounds
 from conformance.model import case, outcome, statement

@@ -91,6 +91,17 @@ def test_host_loads_no_framework():
     assert not set(FRAMEWORKS) & set(loaded.stdout.split())
 
 
+@pytest.mark.parametrize("room", ["gate", "report"])
+def test_what_reads_a_run_loads_nothing_that_makes_one(room: str):
+    """The gate and the report read a run and the cells, as data: they draw no case, and start no process."""
+    files = (ROOT / "conformance" / room).rglob("*.py")
+    modules = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in files)
+    loaded = python(f"import sys, {', '.join(modules)}; print(*sys.modules)")
+    assert loaded.returncode == 0, loaded.stderr
+    makers = {"hypothesis", "conformance.runs.campaign", "conformance.hosts.environment"}
+    assert not makers & set(loaded.stdout.split())
+
+
 def test_reference_depends_on_numpy_only():
     """The reference loads NumPy and the standard library; binary128 only once it is asked for."""
     loaded = python("import sys, reference.precision; print('numpy_quaddtype' in sys.modules)")

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from framework_sites import HOOK, Mutant
 
-from conformance.cases import corpus, strategies
+from conformance.cases import cells, corpus, strategies
 from conformance.gate import decision, divergences, explanation
 from conformance.hosts import roster
 from conformance.hosts.environment import Limits
@@ -27,7 +27,7 @@ from conformance.runs import campaign, run_file
 from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
 
-SMOKE, DEFAULT = strategies.SMOKE, strategies.DEFAULT  # the first is the start of the other, with the corpus in both
+SMOKE, DEFAULT = cells.SMOKE, cells.DEFAULT  # the first is the start of the other, with the corpus in both
 PATIENT = Limits(start=1800, case=1800)  # a busy machine kills no mutant; one that never ends takes half an hour
 
 

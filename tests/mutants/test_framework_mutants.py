@@ -16,7 +16,7 @@ from framework_sites import HOOK, Mutant, Site
 from framework_trial import Killer, Trial
 
 from conformance.cases import strategies
-from conformance.cases.strategies import SMOKE
+from conformance.cases.cells import SMOKE
 from conformance.hosts import roster
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # the mean of r13's no rows

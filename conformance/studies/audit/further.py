@@ -10,6 +10,9 @@ import functools
 from collections.abc import Iterator
 
 from conformance.cases import strategies
+from conformance.cases.building import build
+from conformance.cases.cells import CELLS, PLACEMENTS, Cell
+from conformance.cases.recipe import Recipe, Signature
 from conformance.model.case import Case
 from conformance.model.case_facts import channel, every_step
 from conformance.model.statement import Statement
@@ -71,7 +74,7 @@ def _shape(place: InputLayout, n: int, channels: int) -> tuple[int, ...]:
 
 def _of_a_run(statement: Statement) -> Iterator[Case]:
     """Yield the first supported case of each group of cells; who compiles is asked signatures that a run shares."""
-    pooled = list[strategies.Signature]()
+    pooled = list[Signature]()
     for cells in _groups(statement):
         for recipe, case in map(_drawn, cells):
             if statement.unsupported(*every_step(case)):
@@ -84,10 +87,10 @@ def _of_a_run(statement: Statement) -> Iterator[Case]:
             break
 
 
-def _groups(statement: Statement) -> list[list[strategies.Cell]]:
+def _groups(statement: Statement) -> list[list[Cell]]:
     """Return the cells of which one case each is asked: those of a feature, and of another dtype in a placement."""
-    single, found = statement.takes("dtype", "float32"), dict[tuple[str, ...], list[strategies.Cell]]()
-    for cell in strategies.CELLS:
+    single, found = statement.takes("dtype", "float32"), dict[tuple[str, ...], list[Cell]]()
+    for cell in CELLS:
         if _is_placed(statement, cell) and (single or cell.precision != "float32"):
             plain = (cell.placement, cell.precision)
             apart = (cell.conditioning,) if cell.precision == "float32" or not single else ()
@@ -95,16 +98,16 @@ def _groups(statement: Statement) -> list[list[strategies.Cell]]:
     return list(found.values())
 
 
-def _is_placed(statement: Statement, cell: strategies.Cell) -> bool:
+def _is_placed(statement: Statement, cell: Cell) -> bool:
     """Return whether an implementation takes the rank of a cell, and its axis."""
-    rank, axis = strategies.PLACEMENTS[cell.placement]
+    rank, axis = PLACEMENTS[cell.placement]
     kept = kept_axes(Spec(axis=axis), rank)
     about = {"rank": rank, "channel": channel(kept, rank), "several_axes": len(kept) > 1}
     return cell.feature == "misplaced axis" or all(statement.takes(fact, value) for fact, value in about.items())
 
 
 @functools.cache
-def _drawn(cell: strategies.Cell) -> tuple[strategies.Recipe, Case]:
+def _drawn(cell: Cell) -> tuple[Recipe, Case]:
     """Return the first case of a cell, drawn once."""
     (recipe,) = strategies.recipes(cell, _SEED, 1)
-    return recipe, strategies.build(recipe, _SEED)
+    return recipe, build(recipe, _SEED)

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings, tar
 from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from conformance.cases import strategies
+from conformance.cases import building, strategies
+from conformance.cases.cells import CELLS
 from conformance.cases.features import FEATURES
-from conformance.cases.strategies import CELLS, Recipe
+from conformance.cases.recipe import Recipe
 from conformance.gate.divergences import Divergence
 from conformance.gate.explanation import FailedAnswer
 from conformance.judging.exact_case import ExactCase
@@ -136,7 +137,7 @@ class Hunt:
         )
         @given(recipes())
         def fails(recipe: Recipe) -> None:
-            case = strategies.build(recipe, 0)
+            case = building.build(recipe, 0)
             results = self._asked(case)
             self._aim(results)
             for result in results:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from conformance.cases import corpus
-from conformance.cases.strategies import SMOKE, cases
+from conformance.cases.cells import SMOKE
+from conformance.cases.strategies import cases
 from conformance.model.case import case_id
 from conformance.model.errors import InvalidInput
 

@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from conformance.cases.building import build
+from conformance.cases.cells import CELLS
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
-from conformance.cases.strategies import CELLS, build, recipes
+from conformance.cases.strategies import recipes
 from conformance.hosts import worker
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge

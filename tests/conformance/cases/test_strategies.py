@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, find, settings
 
-from conformance.cases import strategies
+from conformance.cases import building, cells, strategies
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
 from conformance.model.case import case_id, content
@@ -21,13 +21,13 @@ SHRINKING = settings(
     max_examples=2000, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
 SMALL = strategies.cases(0, 60)
-DEFAULT = strategies.cases(5, strategies.DEFAULT)
+DEFAULT = strategies.cases(5, cells.DEFAULT)
 
 
 def test_a_default_run_reaches_every_cell_and_repeats_no_case():
     """Each cell has three cases, and all have different ids."""
-    assert Counter(recipe.cell for recipe, _ in DEFAULT) == {str(cell): 3 for cell in strategies.CELLS}
-    assert len({case_id(case) for _, case in DEFAULT}) == strategies.DEFAULT == 3 * len(strategies.CELLS)
+    assert Counter(recipe.cell for recipe, _ in DEFAULT) == {str(cell): 3 for cell in cells.CELLS}
+    assert len({case_id(case) for _, case in DEFAULT}) == cells.DEFAULT == 3 * len(cells.CELLS)
 
 
 def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatures():
@@ -36,7 +36,7 @@ def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatur
     plain = [recipe for recipe, _ in pooled if not recipe.signature.feature]
     assert len(plain) >= 60
     assert len({recipe.signature for recipe in plain}) <= strategies.POOL_SIZE == 16
-    assert {r.signature.feature for r, _ in pooled} == {"", *(cell.feature for cell in strategies.CELLS)}
+    assert {r.signature.feature for r, _ in pooled} == {"", *(cell.feature for cell in cells.CELLS)}
     assert len(FEATURES) <= len({r.signature for r, _ in pooled if r.signature.feature}) < 3 * len(FEATURES)
     for recipe, case in (
         (r, c)
@@ -68,17 +68,17 @@ def test_cases_are_pinned():
 
 def test_a_thorough_run_has_a_million_values_in_one_channel():
     """It is asked beside the mandatory cells, and no smaller run pays for it."""
-    (cell,) = strategies.LARGE
+    (cell,) = cells.LARGE
     assert not any(r.cell == str(cell) for r, _ in DEFAULT)
     assert {find(strategies.signature(cell), lambda s, n=n: s.shape[0] == n).shape[0] for n in (1_000_000, 100_003)}
     (recipe,) = strategies.recipes(cell, 0, 1)
-    assert strategies.build(recipe, 0).x(0).size > 100_000
+    assert building.build(recipe, 0).x(0).size > 100_000
 
 
 def test_fewer_cases_are_spread_over_cells():
     """Ten cases come from ten cells, and one more than there are cells repeats one."""
     assert len({r.cell for r, _ in strategies.cases(1, 10)}) == 10
-    assert max(Counter(r.cell for r, _ in strategies.cases(1, strategies.SMOKE + 1)).values()) == 2
+    assert max(Counter(r.cell for r, _ in strategies.cases(1, cells.SMOKE + 1)).values()) == 2
 
 
 def test_every_plain_case_has_several_steps_finite_data_and_cotangents():
@@ -164,20 +164,20 @@ def test_corner_is_reached(what, found):
     assert any(found(recipe, case) for recipe, case in DEFAULT), what
 
 
-@pytest.mark.parametrize("cell", [cell for cell in strategies.CELLS if cell.feature in EDGES], ids=str)
+@pytest.mark.parametrize("cell", [cell for cell in cells.CELLS if cell.feature in EDGES], ids=str)
 def test_every_variant_of_an_edge_can_be_drawn_and_makes_a_case(cell):
     """Hypothesis finds each, and shrinking ends at the first of everything else."""
     for variant in FEATURES[cell.feature].variants:
         recipe = find(strategies.recipe(cell), lambda drawn, wanted=variant: drawn.signature.variant == wanted)
-        case, misplaced = strategies.build(recipe, 0), cell.feature == "misplaced axis"
+        case, misplaced = building.build(recipe, 0), cell.feature == "misplaced axis"
         assert step_facts(case, 0).misplaced == misplaced
-        assert misplaced or case.spec.axis == strategies.PLACEMENTS[cell.placement][1]
+        assert misplaced or case.spec.axis == cells.PLACEMENTS[cell.placement][1]
         assert (recipe.epsilon, recipe.pattern, recipe.values, recipe.layout) == (1e-3, "normal", "random", "C")
 
 
 def test_axes_out_of_range_ranks_0_1_and_6_and_every_mix_of_dtypes_are_in_the_runs_of_a_few_seeds():
     """Seeds begin at other variants, so that together they reach all of them."""
-    found = [step_facts(case, 0) for seed in range(5) for _, case in strategies.cases(seed, strategies.DEFAULT)]
+    found = [step_facts(case, 0) for seed in range(5) for _, case in strategies.cases(seed, cells.DEFAULT)]
     assert {about.rank for about in found} == set(range(7))
     axes = {(about.rank, str(about.said("axis"))) for about in found if about.misplaced and about.rank}
     assert axes == {(2, "[1, -1]"), (2, "-3"), (2, "2"), (4, "[3, -1]"), (4, "-5"), (4, "4")}
@@ -197,8 +197,8 @@ def test_axes_out_of_range_ranks_0_1_and_6_and_every_mix_of_dtypes_are_in_the_ru
 )
 def test_shrinking_gets_to_small_cases(predicate, elements):
     """A batch of three rows, one of none, a memory layout: what is left is about as small as it can be."""
-    recipe = find(recipes(), lambda drawn: predicate(strategies.build(drawn, 0)), settings=SHRINKING)
-    assert strategies.build(recipe, 0).x(0).size <= elements
+    recipe = find(recipes(), lambda drawn: predicate(building.build(drawn, 0)), settings=SHRINKING)
+    assert building.build(recipe, 0).x(0).size <= elements
 
 
 def test_question_spells_out_every_default():

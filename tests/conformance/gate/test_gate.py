@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from conformance.cases.strategies import DEFAULT, SMOKE
+from conformance.cases.cells import DEFAULT, SMOKE
 from conformance.cli.main import main
 from conformance.gate import divergences
 from conformance.gate.decision import decide

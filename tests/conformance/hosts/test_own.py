@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from conformance.cases.strategies import PLAIN, SMOKE
+from conformance.cases.cells import PLAIN, SMOKE
 from conformance.cli.main import main
 from conformance.hosts import availability, roster, targets
 from conformance.hosts.environment import Limits

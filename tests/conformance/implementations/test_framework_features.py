@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.cases.strategies import SMOKE
+from conformance.cases.cells import SMOKE
 from conformance.hosts import roster
 from conformance.hosts.participants import Participants
 from conformance.runs import run_file

@@ -8,7 +8,7 @@ import signal
 import msgspec
 import pytest
 
-from conformance.cases.strategies import SMOKE
+from conformance.cases.cells import SMOKE
 from conformance.gate import divergences
 from conformance.gate.explanation import explain
 from conformance.hosts import roster

@@ -16,7 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance.cases.strategies import CELLS, SMOKE, build, recipes
+from conformance.cases.building import build
+from conformance.cases.cells import CELLS, SMOKE
+from conformance.cases.strategies import recipes
 from conformance.hosts import roster, venvs
 from conformance.hosts.environment import Limits, Request, Worker
 from conformance.hosts.participants import Participants

@@ -9,7 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance.cases.strategies import CELLS, build, recipes
+from conformance.cases.building import build
+from conformance.cases.cells import CELLS
+from conformance.cases.strategies import recipes
 from conformance.gate import divergences
 from conformance.gate.explanation import explain
 from conformance.hosts import worker

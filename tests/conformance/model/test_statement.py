@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.strategies import SMOKE
+from conformance.cases.cells import SMOKE
 
 
 def test_mode_that_an_implementation_lacks_is_not_judged(run, adapter):

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance.cases.strategies import SMOKE
+from conformance.cases.cells import SMOKE
 from conformance.cli import console
 from conformance.hosts.roster import ADAPTERS, from_target
 from conformance.judging.exact_case import ExactCase

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from conformance.cases.strategies import SMOKE
+from conformance.cases.cells import SMOKE
 from conformance.cli.main import main
 from conformance.hosts.environment import Limits
 from conformance.model.codec import read_case

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from conformance.cases.strategies import build
+from conformance.cases.building import build
 from conformance.cli.main import main
 from conformance.model.case import case_id
 from conformance.model.codec import read_case

@@ -15,7 +15,7 @@ from layer import CLASSES, Layer, Replace, Subject
 from named_faults import Fault
 from rules import DTYPES, HALVES, RULES
 
-from conformance.cases import strategies
+from conformance.cases import building, cells, strategies
 from conformance.hosts import worker
 from conformance.judging.expectation import trajectory
 from conformance.judging.judgment import judge
@@ -189,11 +189,11 @@ def moderate_trials(seed: int, dtype: str, draws: int) -> Iterator[Trial]:
 def drawn(rng: np.random.Generator, conditioning: str, changes: dict[str, Any], placement: str = "") -> RunCase:
     """Return a case of the suite's own strategies with parts of its signature changed; an easy one is easy enough."""
     while True:
-        where, run_seed = placement or str(rng.choice(list(strategies.PLACEMENTS))), int(rng.integers(2**31))
-        plain = strategies.recipe(strategies.Cell(where, conditioning, "float32"))
+        where, run_seed = placement or str(rng.choice(list(cells.PLACEMENTS))), int(rng.integers(2**31))
+        plain = strategies.recipe(cells.Cell(where, conditioning, "float32"))
         recipe = strategies._draw(plain, (run_seed,), 2)[1]  # the first is the simplest; `recipes` also makes a pool
         recipe = msgspec.structs.replace(recipe, signature=msgspec.structs.replace(recipe.signature, **changes))
-        item = RunCase(0, recipe, strategies.build(recipe, run_seed))
+        item = RunCase(0, recipe, building.build(recipe, run_seed))
         if conditioning != "easy" or (item.record().conditioning or 0) <= EASY:
             return item
 
