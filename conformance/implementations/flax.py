@@ -52,7 +52,7 @@ def _float32_statistics(cite):
 
 
 def _wider_input(cite, **numerics):
-    """Return the rule of float64 batches that enter statistics in float32."""
+    """Return the rule for float64 batches that enter statistics kept in float32."""
     when = {"dtype": ["float64"], "statistics": ["float32"], "output": ["moving_mean", "moving_variance"]}
     return {"when": when, "numerics": numerics, "cite": cite}
 
@@ -62,14 +62,14 @@ def _at_least_float32(array):
 
 
 class Linen(common.Jitted):
-    """`flax.linen.BatchNorm` as it comes: the variance as E[x²] - E[x]², kept at 0 or above."""
+    """`flax.linen.BatchNorm` with its defaults: the variance as E[x²] - E[x]², kept at 0 or above."""
 
     package = "flax.linen"
     statement = _linen("+jit", _STATS, variance="fast", clamped=True)
     fast = forced = True
 
     def module(self, case, training):
-        """Return a function of epsilon that makes the module; its dtype is that of y, halves compute in float32."""
+        """Return a function of epsilon that makes the module; its dtype is that of y, and halves compute in float32."""
         return functools.partial(
             self.library.BatchNorm,
             use_running_average=not training,
@@ -140,12 +140,12 @@ def _nnx(variant, cite, **numerics):
 
 
 def _features(case):
-    """Return the size of the axis; an axis that is not there wraps round, and of no axes there is 1."""
+    """Return the size of the axis; an axis out of range wraps round, and without axes the size is 1."""
     return case.shape[case.axis[0] % case.rank] if case.shape else 1
 
 
 class Nnx(common.Jitted):
-    """`flax.nnx.BatchNorm` as it comes: the variance as E[x²] - E[x]², kept at 0 or above."""
+    """`flax.nnx.BatchNorm` with its defaults: the variance as E[x²] - E[x]², kept at 0 or above."""
 
     package = "flax.nnx"
     statement = _nnx(

@@ -84,7 +84,7 @@ class Haiku(common.Jitted):
         return call
 
     def initial(self, case):
-        """Return what init gives; statistics of the case become hidden, and average as its batches make it."""
+        """Return what init gives; the case's statistics become `hidden`, with an average and counter to match."""
         own, state, given = {}, {}, common.present(mean=case.mean, var=case.variance)
         if common.begins(case):
             training = case.actions["init_mode"] == "train"

@@ -1,9 +1,9 @@
 """What the adapters of JAX libraries share: a jitted step, and how it is differentiated.
 
 A jitted step is the forward pass, its gradients and the new state. Only shapes, dtypes, axes, flags and momentum are
-compiled in; epsilon, parameters, state and data are arguments, whether the case gives them or the layer begins with
-its own. The 64-bit mode is on for float64 cases alone, because
-it changes more than dtypes (equinox debiases in float64 under it).
+compiled in. Epsilon, parameters, state and data are arguments, whether the case gives them or the layer starts with
+its own. The 64-bit mode is on for float64 cases alone, because it changes more than dtypes: equinox debiases in
+float64 under it.
 """
 
 import contextlib
@@ -54,9 +54,9 @@ WIDENED = "jax/_src/numpy/reductions.py, mean: upcast_f16_for_computation"
 
 
 def halves(cite, **more):
-    """Return the rules of a library that computes in the dtype of x: what meets wider arrays comes out as wide.
+    """Return the rules of a library that computes in the dtype of x, where a wider operand makes the result as wide.
 
-    more: other numerics of its halves. `jnp.mean` adds them in float32, `lax.reduce`, its gradient, does not.
+    more: other numerics of its halves. `jnp.mean` adds them in float32; `lax.reduce`, its gradient, does not.
     """
     promotion = "https://docs.jax.dev/en/latest/type_promotion.html: of a half and float32 the result is float32"
     mixed = {"dtype": HALF, "parameters": ["float32"], "output": ["y"]}
@@ -210,11 +210,11 @@ def axis(case):
 
 
 def begins(case):
-    """Return whether the case leaves parameters or statistics to the layer."""
+    """Return whether the layer starts with parameters or statistics of its own."""
     asked = (case.gamma, case.spec["scale"]), (case.beta, case.spec["center"]), (case.mean, True), (case.variance, True)
     return any(wanted and array is None for array, wanted in asked)
 
 
 def present(**arrays):
-    """Return the arrays that there are."""
+    """Return the arrays that are not None."""
     return {name: array for name, array in arrays.items() if array is not None}

@@ -64,7 +64,7 @@ class Standardize(common.Jitted):
         return parameters, (mean.reshape(one.shape), variance.reshape(one.shape))
 
     def moving(self, _state):
-        """Return nothing: none is kept."""
+        """Return nothing: the function keeps no statistics."""
         return ()
 
 

@@ -125,7 +125,7 @@ class _Keras(object):
         return None if array is None else self.keras.ops.convert_to_tensor(array, dtype=array.dtype.name)
 
     def answered(self, call, x, gamma, beta, step):
-        """Return what `call(x)` gives by name, and the derivatives by what there is of x, gamma and beta."""
+        """Return the outputs of `call(x)` by name, and the derivatives with respect to x, gamma and beta."""
         named = (("dx", x), ("dgamma", gamma), ("dbeta", beta))
         sources = {name: tensor for name, tensor in named if tensor is not None}
         dy, tangent = self.tensor(step.dy), self.tensor(step.tangent)
@@ -159,7 +159,7 @@ class _Layer(_Keras):
             yield self.arrays(dict(out, **{name: getattr(layer, name) for name in names}))
 
     def step(self, layer, step, gamma, beta):
-        """Return what one call gives."""
+        """Return the outputs of one call."""
         mask = self.tensor(step.mask)
 
         def call(x):
@@ -169,7 +169,7 @@ class _Layer(_Keras):
 
 
 def arguments(case):
-    """Return the layer's arguments; parameters of the input's own half precision are a policy of that name."""
+    """Return the layer's arguments; parameters in the input's half precision need a policy of that name."""
     spec, same = case.spec, case.dtypes["x"] == case.dtypes["parameters"]
     given = {name: spec[name] for name in ("center", "scale", "trainable", "renorm", "renorm_momentum")}
     given.update(case.native, axis=spec["axis"] if isinstance(spec["axis"], int) else case.axis[0])
@@ -192,7 +192,7 @@ class _Functions(_Keras):
             yield self.arrays(self.step(case, step, gamma, beta, (mean, variance)))
 
     def step(self, case, step, gamma, beta, used):
-        """Return what one call gives."""
+        """Return the outputs of one call."""
         ops = self.keras.ops
 
         def call(x):
@@ -262,7 +262,7 @@ class _Torch(object):
 
 
 def _or_zeros(tensor, like):
-    """Return the derivative; None where nothing depends on what it is by."""
+    """Return the derivative; zeros if it is None, as where nothing depends on its variable."""
     return like.detach() * 0 if tensor is None else tensor
 
 

@@ -100,7 +100,7 @@ def _reverse(jax, function, sources, dy):
 
 
 def _along(jax, function, sources, tangent, names):
-    """Return what the function gives, and the derivatives of these outputs along a tangent of x."""
+    """Return the outputs of the function, and their derivatives along a tangent of x."""
 
     def of_x(x):
         return function(dict(sources, dx=x))
@@ -110,7 +110,7 @@ def _along(jax, function, sources, tangent, names):
 
 
 def _reverse_again(jax, function, sources, tangent):
-    """Return what the function gives, and the gradients of <dx, tangent>."""
+    """Return the outputs of the function, and the gradients of <dx, tangent>."""
 
     def of_dx(sources):
         out, new = function(sources)

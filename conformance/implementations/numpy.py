@@ -47,7 +47,7 @@ class TwoPass(object):
 
     @staticmethod
     def fitting(case, x):
-        """Return an empty answer; raise where a batch has other channels: NumPy would broadcast one over any number."""
+        """Return an empty answer; raise if a batch has other channels, as NumPy would broadcast one over any number."""
         if len(set(case.axis)) < len(case.axis):
             raise ValueError("axis=%s names one axis twice" % (case.spec["axis"],))
         axes = case.spec["axis"] if isinstance(case.spec["axis"], list) else [case.spec["axis"]]
@@ -85,13 +85,13 @@ class TwoPass(object):
         return [array.reshape(shape) if array.ndim else array for array in arrays]
 
     def parameters(self, case):
-        """Return gamma and beta, 1 and 0 where there is none."""
+        """Return gamma and beta; 1 and 0 where the case has none."""
         one = np.ones((), case.steps[0].x.dtype)
         gamma = one if case.gamma is None else self.spread(case.gamma, case)
         return gamma, 0 * one if case.beta is None else self.spread(case.beta, case)
 
     def start(self, case):
-        """Return the initial moving statistics, 0 and 1 where none are given."""
+        """Return the initial moving statistics; 0 and 1 if none are given."""
         x = case.steps[0].x
         zero = np.zeros([x.shape[a] if a in case.axis else 1 for a in range(case.rank)], x.dtype)
         mean = zero if case.mean is None else self.spread(case.mean, case)
@@ -99,7 +99,7 @@ class TwoPass(object):
 
     @staticmethod
     def asked(case, dx, dgamma, dbeta):
-        """Return the gradients of the input and of the parameters that there are."""
+        """Return the gradients of the input, and of the parameters that exist."""
         found = {"dx": dx}
         if case.spec["scale"]:
             found["dgamma"] = dgamma
@@ -115,7 +115,7 @@ class TwoPass(object):
         return array.reshape([-1 if i in case.axis else 1 for i in range(case.rank)])
 
     def total(self, array):
-        """Return the sum over the averaged axes, which keep size 1; NumPy adds along an outer axis row by row."""
+        """Return the sum over the averaged axes, kept with size 1. NumPy adds row by row along an outer axis."""
         return array.sum(self.axes, keepdims=True)
 
     def mean(self, array):
@@ -240,7 +240,7 @@ class Pairwise(TwoPass):
         return np.moveaxis(array, self.axes, range(len(self.axes))).reshape([rows] + inner)
 
     def kept(self, row, array):
-        """Return a row with the averaged axes of the array, of size 1, in it again."""
+        """Return a row with the averaged axes of the array put back, with size 1."""
         return row.reshape([1 if i in self.axes else size for i, size in enumerate(array.shape)])
 
 
@@ -251,7 +251,7 @@ class Welford(Pairwise):
     lanes = 1
 
     def total(self, array):
-        """Return the sum as NumPy makes it."""
+        """Return the sum, in NumPy's order."""
         return TwoPass.total(self, array)
 
     def moments(self, x):
@@ -279,7 +279,7 @@ class Welford(Pairwise):
 
     @staticmethod
     def merged(count, mean, square):
-        """Return half as many lanes, each of two neighbours; an odd one out is merged with nothing."""
+        """Return half as many lanes, each of two neighbours; an odd one is merged with an empty lane."""
         if len(mean) % 2:
             count, mean, square = [np.concatenate([a, np.zeros_like(a[:1])]) for a in (count, mean, square)]
         together, apart = count[0::2] + count[1::2], mean[1::2] - mean[0::2]

@@ -1,7 +1,7 @@
 """ONNX: the operator BatchNormalization in ONNX Runtime and in onnx's reference evaluator. It has no gradients.
 
-Parameters and statistics are constants of the model, as in an exported network. The state between two steps is the
-caller's, who puts the statistics that one model returns into the next. epsilon and momentum are 32-bit attributes,
+Parameters and statistics are constants of the model, as in an exported network. The caller keeps the state: the
+statistics that one step's model returns become constants of the next. epsilon and momentum are 32-bit attributes,
 which is why no float64 case can be asked. https://onnx.ai/onnx/operators/onnx__BatchNormalization.html
 """
 
@@ -83,7 +83,7 @@ class _Operator(object):
         return []
 
     def node(self, case, step):
-        """Return the operator; training gives all three outputs, asked for by the model or not."""
+        """Return the operator. In training it gives all three outputs, whether the model asks for them or not."""
         attributes = {"epsilon": case.native["epsilon"], "momentum": case.native["momentum"]}
         if self.opset >= 14:
             attributes["training_mode"] = int(step.training)
@@ -164,7 +164,7 @@ def _runtime(opset, level, outputs, variant=""):
 
 
 def _refusals(opset, modes):
-    """Return the refusals of dtypes: by the operator's version, then of what no kernel of the runtime is for."""
+    """Return the refusals of dtypes: by the operator's version, and where the runtime has no kernel."""
     documented = _DOCS + ": before version 15 scale and B have the type T of X, before 14 mean and var too"
     others = {"float16": ["float32", "float64"], "float32": ["float16", "float64"]}
     whens = [{"dtype": [x], "parameters": wrong} for x, wrong in others.items()] if opset < 15 else []
@@ -182,7 +182,7 @@ def _convolved(level):
 
 
 def _evaluator(opset):
-    """Return a class of the reference evaluator; before opset 14 it is the output count that says training."""
+    """Return a class of the reference evaluator; before opset 14 the number of outputs says that it trains."""
     modes, outputs = (["train", "infer"], _OUTPUTS) if opset >= 14 else (["infer"], ["y"])
     identity = "onnx.reference.BatchNormalization+opset%d" % opset
     dtypes = ["float32", "float16", "bfloat16"] if opset >= 15 else ["float32"]  # it lets pass what is no model before

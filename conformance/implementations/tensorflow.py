@@ -1,4 +1,4 @@
-"""TensorFlow: the fused op, and the functions that stand for it elsewhere; eager, in a graph, compiled by XLA.
+"""TensorFlow: the fused op, and the functions that replace it elsewhere; eager, in a graph, compiled by XLA.
 
 https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3
 """
@@ -77,12 +77,12 @@ class FusedBatchNormV3(object):
             yield {name: np.array(tensor) for name, tensor in out.items() if name in asked}
 
     def given(self, case, name, default):
-        """Return an array of the case; the op requires all of them, so its neutral value where the case has none."""
+        """Return an array of the case. The op requires all of them, so that a neutral value replaces a missing one."""
         array = getattr(case, name)
         return self.tf.constant(np.full(case.kept, default, np.float32) if array is None else array)
 
     def call(self, derivatives, x, scale, offset, mean, variance, training, **attributes):
-        """Return the outputs of a step by name; in training the new moving statistics, and the batch's, among them."""
+        """Return the outputs of a step by name; in training also the new moving statistics, and the batch's."""
 
         def forward():
             outputs = self.op(
@@ -136,7 +136,7 @@ class Graph(FusedBatchNormV3):
 
 
 class FunctionV1(FusedBatchNormV3):
-    """`tf.compat.v1.nn.fused_batch_norm`, eager; it wants no moving statistics where none of the old ones is kept."""
+    """`tf.compat.v1.nn.fused_batch_norm`, eager; it takes no moving statistics if none of the old ones is kept."""
 
     statement = _fused("tf.compat.v1.nn.fused_batch_norm", [], _CENTERED)
 
@@ -209,7 +209,7 @@ class Moments(object):
         self.tf = common.tensorflow(device)
 
     def run(self, case):
-        """Yield the outputs of each step; what the case keeps has the averaged axes too, with size 1."""
+        """Yield the outputs of each step. What the case keeps has the averaged axes too, with size 1."""
         spread = [size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape)]
         parameters = tuple((name, case.neutral(name)) for name in ("gamma", "beta"))
         named = parameters + (("mean", case.mean), ("variance", case.variance))

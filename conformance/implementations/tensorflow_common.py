@@ -24,12 +24,12 @@ DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tange
 
 
 def without(*columns):
-    """Return why an implementation offers nothing of these columns of the matrix: it has no argument for it."""
+    """Return why an implementation lacks these columns of the matrix: it has no argument for them."""
     return dict.fromkeys(columns, "it has no such argument")
 
 
 def tensorflow(device):
-    """Return TensorFlow on one thread, and on the device: what is built without CUDA finds none but the CPU."""
+    """Return TensorFlow on one thread and on the device; a build without CUDA finds only the CPU."""
     tf = importlib.import_module("tensorflow")
     if device != "cpu" and not tf.config.list_physical_devices("GPU"):
         built = "with" if tf.test.is_built_with_cuda() else "without"
@@ -45,7 +45,7 @@ def tensorflow(device):
 
 
 def arguments(case):
-    """Return the arguments that the layers of TensorFlow 1 and tf_keras have in common, but for `adjustment`."""
+    """Return the arguments that the layers of TensorFlow 1 and tf_keras share, without `adjustment`."""
     spec, axis = case.spec, case.native["axis"]
     names = ("center", "scale", "trainable", "renorm", "renorm_momentum", "virtual_batch_size")
     given = dict({name: spec[name] for name in names}, **case.native)
@@ -65,12 +65,12 @@ def unknown_axis(layer):
 
 
 def another_rank(cite, *errors):
-    """Return the refusal of an input of another rank than the first one had."""
+    """Return the refusal of an input whose rank is not that of the first one."""
     return {"when": {"reranked": [True]}, "error": list(errors) or ["ValueError"], "cite": cite}
 
 
 def initial(case):
-    """Return what the case gives of a layer's variables, by name; renorm begins at the moving statistics."""
+    """Return the case's values for a layer's variables, by name; renorm starts at the moving statistics."""
     given = {"gamma": case.gamma, "beta": case.beta, "moving_mean": case.mean, "moving_variance": case.variance}
     if case.spec["renorm"]:
         stddev = None if case.variance is None else np.sqrt(case.variance)
@@ -79,7 +79,7 @@ def initial(case):
 
 
 def round_trip(case, layer, make):
-    """Return the layer; where the case asks, one rebuilt from its configuration, or one made anew, with its weights."""
+    """Return the layer, or one rebuilt from its configuration or made anew with its weights, as the case asks."""
     how = case.actions["round_trip"]
     if how == "none":
         return layer
@@ -90,7 +90,7 @@ def round_trip(case, layer, make):
 
 
 def adjusted(case):
-    """Return what the adjustment gives first; None where the layer has none."""
+    """Return what the adjustment gives first; None if the layer has none."""
     return next((step.adjustment for step in case.steps if step.adjustment is not None), None)
 
 

@@ -1,9 +1,9 @@
-"""`tf.layers.batch_normalization` itself, in TensorFlow 1.15 and 1.7: the function that the default semantics are of.
+"""`tf.layers.batch_normalization` itself, in TensorFlow 1.15 and 1.7: the function that the default semantics describe.
 
-Each version lives in an environment of its own: `bnconf env create tf-1.15`. All that is not fed is static, as in the
-programs of its time: a graph and a session per layer, kept for the next case that asks for the same one, and in it one
-call of the function per kind of step, all in one scope. The update ops run with y, where the step says so.
-What becomes of each of the function's 24 parameters is in `tf-1.15.md`.
+Each version lives in an environment of its own: `bnconf env create tf-1.15`. Everything that is not fed is static, as
+in the programs of its time. There is a graph and a session per layer, kept for the next case with the same layer; in
+it there is one call of the function for each kind of step, all in one scope. The update ops run with y, if the step
+says so. What becomes of each of the function's 24 parameters is in `tf-1.15.md`.
 https://github.com/tensorflow/docs/blob/r1.15/site/en/api_docs/python/tf/layers/batch_normalization.md
 """
 
@@ -28,7 +28,7 @@ _COMPUTED = ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"]
 
 
 def _statement(version, variant, rules, refusals, accepts=()):
-    """Return the statement of a variant: what every path promises, then what the given rules add."""
+    """Return the statement of a variant: what every path promises, and the rules given."""
     layer = _LAYER[version]
     plain = {
         "semantics": {"stored_variance": "biased", "frozen": "batch", "fraction_dtype": "float32"},
@@ -67,14 +67,14 @@ def _statement(version, variant, rules, refusals, accepts=()):
 
 
 def _half(layer):
-    """Return the rule of half precision: the moments are taken in float32, the rest is computed in float16."""
+    """Return the rule of half precision: moments are taken in float32, everything else is computed in float16."""
     when = {"dtype": ["float16"], "output": _COMPUTED}
     cite = layer + ": call casts mean, variance, offset and scale to inputs.dtype"
     return {"when": when, "numerics": {"accumulate": "input"}, "cite": cite}
 
 
 def _fused(version, **semantics):
-    """Return the rule of the fused path, which NHWC takes, and what it promises by that."""
+    """Return the rule of the fused path, which NHWC takes."""
     return {
         "when": dict(_FUSED, channel=["last"], dtype=["float32", "float16"]),
         "semantics": dict({"stored_variance": "unbiased", "epsilon_floor": 1.001e-5}, **semantics),
@@ -125,7 +125,7 @@ class Function(object):
             yield layer.run(call, case, step)
 
     def layer(self, case):
-        """Return the layer of a case's static configuration, as new or as an earlier case left it."""
+        """Return the layer of a case's static configuration, new or as an earlier case left it."""
         static = case.static(traced=_SHARED)
         if static.key not in self.layers:
             self.layers[static.key] = Layer(self.tf, self.arguments(static), self.flag)
@@ -135,7 +135,7 @@ class Function(object):
         return self.layers[static.key]
 
     def arguments(self, case):
-        """Return the function's arguments, but for the input, `training` and `adjustment`."""
+        """Return the function's arguments, without the input, `training` and `adjustment`."""
         return dict(common.arguments(case), fused=self.fused)
 
     def initial(self, case):
@@ -145,7 +145,7 @@ class Function(object):
 
 @contextlib.contextmanager
 def _unnumbered():
-    """Leave out of a refusal which call of the graph it was, which depends on the cases asked before."""
+    """Remove from a refusal the number of the call in the graph, which depends on the cases before."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -165,7 +165,7 @@ class Layer(object):
         self.session = tf.Session(graph=self.graph, config=options)
 
     def call(self, case, step):
-        """Return the call that serves a step: by call site, by the sizes known, by mode where that is not fed."""
+        """Return the call that serves a step: by call site, known sizes and, unless it is fed, mode."""
         static = case.static(step, _FED + (("training", "flag") if self.flag == "placeholder" else ()))
         if static.key not in self.calls:
             with self.graph.as_default(), _unnumbered():
@@ -173,7 +173,7 @@ class Layer(object):
         return self.calls[static.key]
 
     def build(self, static):
-        """Call the function once more in the layer's scope; return what is fed and what is asked for, by name."""
+        """Call the function once more in the layer's scope; return what is fed and what is fetched, by name."""
         tf, (shape, dtype) = self.tf, static.x
         fed = {"x": tf.placeholder(dtype, shape)}
         training = self.training(static)
@@ -195,7 +195,7 @@ class Layer(object):
         return fed, dict(self.gradients(y, fed), y=y), updates
 
     def training(self, static):
-        """Return `training` as the function is given it."""
+        """Return `training` in the form that the function gets."""
         if self.flag == "placeholder":
             return self.tf.placeholder(self.tf.bool, ())
         return self.tf.constant(static.training) if self.flag == "tensor" else static.flag
@@ -212,7 +212,7 @@ class Layer(object):
         return {v.op.name.split("/")[-1]: v for v in self.graph.get_collection(self.tf.GraphKeys.GLOBAL_VARIABLES)}
 
     def load(self, values):
-        """Initialize every variable, to the given value where there is one, as `Variable.load` does."""
+        """Initialize every variable, to the given value if there is one, as `Variable.load` does."""
         ops = {name: variable.initializer for name, variable in self.variables().items()}
         given = {ops[name].inputs[1]: a for name, a in values.items()}
         self.session.run(list(ops.values()), given)
@@ -261,7 +261,7 @@ class NotFusedPlaceholder(NotFused):
 
 
 class Version17(Function):
-    """TensorFlow 1.7, whose renorm is another algorithm, which starts from nothing and debiases."""
+    """TensorFlow 1.7, whose renorm is another algorithm: it starts at 0 and debiases."""
 
     version = "1.7"
     statement = _statement(

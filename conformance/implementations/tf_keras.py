@@ -1,4 +1,4 @@
-"""tf_keras, the Keras 2 that TensorFlow had: `tf_keras.layers.BatchNormalization`, whose kept axes may be several.
+"""tf_keras, TensorFlow's former Keras 2: `tf_keras.layers.BatchNormalization`, which may keep several axes.
 
 https://github.com/keras-team/tf-keras
 """
@@ -113,7 +113,7 @@ class BatchNormalization(object):
         return functools.partial(self.call, layer)
 
     def flag(self, step):
-        """Return `training` as the layer is given it."""
+        """Return `training` in the form that the layer gets."""
         return step.flag
 
     def call(self, layer, derivatives, training, x, mask=None, adjustment=None):
@@ -176,7 +176,7 @@ class Graph(BatchNormalization):
         return self.tf.function(functools.partial(self.call, layer))
 
     def flag(self, step):
-        """Return a tensor."""
+        """Return `training` as a tensor."""
         return self.tf.constant(step.training)
 
 
