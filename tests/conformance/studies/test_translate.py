@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from conformance.cli.main import main
 from conformance.hosts import roster, worker
 from conformance.model.case import content
+from conformance.model.case_facts import step_facts
 from conformance.model.errors import InvalidInput
 from conformance.studies.translation import calls, files, natives, translating
 from conformance.studies.translation.sides import SCENARIOS, Shape, Side
@@ -498,7 +499,5 @@ def test_given_statistics_may_have_batches_behind_them(adapter):
     side = half("haiku")
     case = Side(side.entry, side.layer, Spec(), Shape(4, 3, 8)).case(SCENARIOS[0])
     assert case.batches == settled(0.99)
-    assert "begun" in half("numpy.two_pass").entry.statement.unsupported(
-        {"begun": True, "start": "given", "dtype": "float32"}
-    )
+    assert "begun" in half("numpy.two_pass").entry.statement.unsupported(step_facts(case, 0))
     assert msgspec.structs.replace(case, batches=0) != case
