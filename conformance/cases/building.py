@@ -73,7 +73,7 @@ def _initial(recipe: Recipe, spec: Spec, rng: np.random.Generator) -> dict[str, 
 
 
 def _std(recipe: Recipe) -> float:
-    """Return the channels' typical standard deviation; half-precision data must stay below the largest float16."""
+    """Return the channels' typical standard deviation; half-precision data stays below the largest float16."""
     std = recipe.spread * recipe.epsilon**0.5
     if recipe.pattern == "large":
         std *= 1e4

@@ -20,7 +20,7 @@ _PLAIN: dict[str, tuple[int, int | tuple[int, ...]]] = {
     "rank 5, axis -1": (5, -1),
 }
 PLAIN = tuple(_PLAIN)
-"""Where plain cases are asked; features have other ranks too."""
+"""The placements of plain cases. Features have others too."""
 PLACEMENTS = _PLAIN | {
     "rank 0, axis -1": (0, -1),
     "rank 1, axis 0": (1, 0),
@@ -33,7 +33,7 @@ PRECISION = ("float32", "other")
 
 
 class Cell(NamedTuple):
-    """One mandatory combination; with a feature, conditioning and precision are free."""
+    """One mandatory combination. A cell with a feature leaves conditioning and precision open."""
 
     placement: str
     conditioning: str = ""
@@ -50,7 +50,7 @@ CELLS = [
     *(Cell(place, feature=name) for name, f in FEATURES.items() if not f.sizes for place in f.placements),
 ]
 LARGE = [Cell(place, feature=name) for name, f in FEATURES.items() if f.sizes for place in f.placements]
-"""Asked of thorough runs alone, one case of each."""
+"""Cells that only a thorough run asks, with one case of each."""
 
 SMOKE, DEFAULT, THOROUGH = (each * len(CELLS) for each in (1, 3, 20))
-"""How many cases the profiles generate: so many of each cell. Fewer than the default are not sufficient."""
+"""How many cases the profiles generate, as many of each cell. Fewer than the default are not sufficient."""

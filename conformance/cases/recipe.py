@@ -1,4 +1,4 @@
-"""A recipe: everything a case is made from, as data."""
+"""A recipe: everything that a case is made from, as data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from conformance.model.case import Dtypes, Layout
 
 
 class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a compiled implementation compiles for. feature, variant: what the case asks beyond the plain layer."""
+    """What a compiled implementation compiles for.
+
+    feature, variant: what the case asks beyond the plain layer.
+    """
 
     shape: tuple[int, ...]
     axis: int | tuple[int, ...]
@@ -24,7 +27,15 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """Everything a case is made from. ratio: mean / standard deviation; spread: standard deviation / √epsilon."""
+    """Everything that a case is made from.
+
+    cell: the one it was drawn for.
+    pooled: its signature is one of the pool that compiled implementations share.
+    ratio: mean / standard deviation.
+    spread: standard deviation / √epsilon.
+    drift: how far the mean moves from step to step.
+    number: which of the cell's recipes it is.
+    """
 
     cell: str
     signature: Signature
@@ -42,6 +53,6 @@ class Recipe(msgspec.Struct, frozen=True):
 
 
 def seed_of(*parts: object) -> int:
-    """Return a seed that depends on the parts and on nothing else."""
+    """Return a seed that depends on these parts and on nothing else."""
     text = json.dumps([msgspec.to_builtins(part) for part in parts], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -1,9 +1,9 @@
-"""Generated cases: Hypothesis draws recipes, and a recipe's hash seeds its data.
+"""How cases are generated: Hypothesis draws recipes, and the hash of a recipe seeds its data.
 
-Only enumerated values are drawn, so that a case depends on the run's seed and on nothing else. Each mandatory cell
-(placement × conditioning × precision, and placement × feature) gets a small seeded run of its own: one run over
-everything repeats itself and leaves cells empty. Every second case takes its static signature from a pool, which
-compiled implementations share: one per placement and precision, and one per feature.
+Only enumerated values are drawn, so that a case depends on nothing but the run's seed. Each mandatory cell gets a small
+seeded run of its own, since one run over everything repeats itself and leaves cells empty. Every second case takes its
+static signature from a pool that compiled implementations share. The pool has a signature for each placement and
+precision, and for each feature.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ T = TypeVar("T")
 
 
 def cases(run_seed: int, count: int) -> list[tuple[Recipe, Case]]:
-    """Return `count` cases, the same for the same seed; as many per cell as go round.
+    """Return `count` cases, the same for the same seed, spread evenly over the cells.
 
-    Cells come in a seeded order; plain ones first, one of each placement in turn and float32 before the others, so that
-    few cases say something.
+    Cells come in a seeded order. Plain ones come first, one of each placement in turn and float32 before the others, so
+    that even a few cases tell something.
     """
     large = LARGE if count >= THOROUGH else []
     count -= len(large)
@@ -65,7 +65,7 @@ def _ordered(cells: list[Cell]) -> list[Cell]:
 
 
 def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
-    """Return `count` different recipes of a cell; the first that Hypothesis draws is the simplest and is dropped."""
+    """Return `count` different recipes of a cell. The first that Hypothesis draws is its simplest, and is left out."""
     found: list[Recipe] = []
     budget = count + 1
     while len(unique := list(dict.fromkeys(found[1:]))) < count:
@@ -77,16 +77,19 @@ def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
 
 
 def _variants(feature: str, run_seed: int) -> tuple[str, ...]:
-    """Return the variants of a feature, begun at another for each seed: a run may have fewer cases than there are."""
+    """Return the variants of a feature in a seeded order.
+
+    Each seed starts at another one, as a run may have fewer cases than there are variants.
+    """
     found = FEATURES[feature].variants if feature else ("",)
     first = run_seed % len(found)
     return found[first:] + found[:first]
 
 
 def _numbered(recipe: Recipe, number: int, shared: list[Signature], variants: tuple[str, ...]) -> Recipe:
-    """Number a cell's recipes; those with an even number take a pooled signature in turn, where the cell has any.
+    """Number a recipe of a cell. One with an even number takes the next pooled signature, if the cell has any.
 
-    The others take the variants of the feature in turn, from the last on.
+    The others take the variants of the feature in turn, from the last one on.
     """
     if number % 2 == 0 and shared:
         return msgspec.structs.replace(recipe, number=number, signature=shared[number // 2 % len(shared)], pooled=True)
@@ -101,8 +104,8 @@ def _numbered(recipe: Recipe, number: int, shared: list[Signature], variants: tu
 def pool(run_seed: int) -> dict[tuple[str, ...], list[Signature]]:
     """Return the pooled signatures by placement, precision and feature.
 
-    There are `POOL_SIZE` plain ones, float32 first; and for the first placement of each feature, and for rank 4 with
-    the channels last, which fused kernels want in float32, one for each of its variants.
+    There are `POOL_SIZE` plain ones, float32 first. Each feature has one for each of its variants, at its first
+    placement and at rank 4 with the channels last, where fused kernels want float32.
     """
     slots = [Cell(placement, precision=precision) for precision in PRECISION for placement in PLAIN][:POOL_SIZE]
     found = {_named(cell): _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1:] for cell in slots}
@@ -159,7 +162,7 @@ def signature(cell: Cell) -> st.SearchStrategy[Signature]:
 
 
 def _kinds(cell: Cell) -> list[tuple[Dtype, Dtype]]:
-    """Return the pairs of dtypes to draw from: of the input, and of parameters and statistics."""
+    """Return the pairs of dtypes to draw from: that of the input, and that of parameters and statistics."""
     if cell.feature:
         feature = FEATURES[cell.feature]
         return [(dtype, dtype if feature.halves or dtype == "float64" else "float32") for dtype in feature.dtypes]
@@ -169,7 +172,7 @@ def _kinds(cell: Cell) -> list[tuple[Dtype, Dtype]]:
 
 
 def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
-    """Draw a recipe of one cell. Values come simplest first, which is where shrinking ends."""
+    """Draw a recipe of one cell. Each value has its simplest choice first: shrinking ends there."""
     return st.builds(
         Recipe,
         cell=st.just(str(cell)),
@@ -189,7 +192,7 @@ def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
 
 
 def _moved(shape: tuple[int, ...], rank: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
-    """Move the channel sizes, written second, to where the kept axes are."""
+    """Move the channel sizes, which are written second, to where the kept axes are."""
     if rank < 2 or axis in (1, (1, 3)):
         return shape
     kept = axis % rank if isinstance(axis, int) else 1

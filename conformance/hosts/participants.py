@@ -12,8 +12,8 @@ class Participants(msgspec.Struct, frozen=True):
     """Who is asked, and where they run.
 
     requested: they were asked for by name, so that a missing one makes a run incomplete.
-    in_process: they are called directly, for debugging.
-    interpreters: another Python for an environment, by its name.
+    in_process: they are called directly, without a process, for debugging.
+    interpreters: the Python of an environment, by the environment's name.
     """
 
     entries: list[RosterEntry]
@@ -23,9 +23,9 @@ class Participants(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
 
     def environments(self) -> list[Environment]:
-        """Return the environments that host them."""
+        """Return the environments that host the participants."""
         return environments(self.entries, self.interpreters)
 
     def hosted(self, host: Environment) -> list[RosterEntry]:
-        """Return those that an environment hosts."""
+        """Return the participants that an environment hosts."""
         return [entry for entry in self.entries if entry.host == host.name]

@@ -1,4 +1,4 @@
-"""Which rule of the reference each field of `Semantics` belongs to, as data; its docstring says so to readers."""
+"""Which rule of the reference each field of `Semantics` belongs to, as data; its docstring says the same."""
 
 from __future__ import annotations
 

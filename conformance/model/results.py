@@ -1,7 +1,7 @@
-"""The records of a run: what was asked, of whom, and each judgment; `runs/run_file` writes and reads them.
+"""The records of a run: what was asked, of whom, and each judgment. `runs/run_file` writes and reads them.
 
-`type` says which record it is. A result with a `rho` is an array; it is judged (`counts`) where `rho` is a number or
-"inf", and not where that is null: every bound is vacuous.
+`type` says which record it is. A result with a `rho` is an array: it is judged (`counts`) if `rho` is a number or
+"inf", and not if it is null, since every bound is then infinite.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from conformance.model import excluded
 
 SCHEMA = 1
 NOTHING = "nothing was compared"
-"""Why a run without a PASS or a FAIL is incomplete; the facts that exclude its cases follow."""
+"""Why a run without a PASS or a FAIL is incomplete. The facts that exclude its cases follow."""
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNSUPPORTED", "ERROR"]
 Rho = float | Literal["inf"] | None
 
 
 class RunRecord(msgspec.Struct, frozen=True, tag="run"):
-    """What was asked for, and where it ran. selected: implementations were named, so that not all were asked."""
+    """What was asked for, and where it ran; selected: implementations were named, so that not all were asked."""
 
     schema: int
     version: str
@@ -37,10 +37,12 @@ class RunRecord(msgspec.Struct, frozen=True, tag="run"):
 
 
 class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
-    """One implementation, why it could not be judged if it could not, what it runs on, and what it promises.
+    """One implementation: what it promises, what it runs on, and why it could not be judged, if it could not.
 
-    about: what it runs on beyond versions, such as the GPU. named: what `-i` names it by, its id or a target.
-    options: what else it was asked with, such as `--env user=PYTHON`. directory: where a target was named.
+    about: what it runs on besides versions, such as the GPU.
+    named: what `-i` names it by, its id or a target.
+    options: what else it was asked with, such as `--env user=PYTHON`.
+    directory: where a target was named.
     """
 
     id: str
@@ -64,7 +66,7 @@ Label = Annotated[str, msgspec.Meta(pattern="^([ABC]′?·[ST])?$")]
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):
-    """A worker process was started: its environment and process id."""
+    """A worker process that was started: its environment and process id."""
 
     environment: str
     pid: int
@@ -73,7 +75,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, tag="worker"):
 class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
     """One case: generated, with its recipe, or of the corpus, with its name.
 
-    conditioning: the largest |mean| / standard deviation of a channel; null where one is constant.
+    conditioning: the largest |mean| / standard deviation of a channel; null if one is constant.
     """
 
     case: str
@@ -88,7 +90,7 @@ class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
 
 
 class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The element with the largest ρ of the check that judged hardest.
+    """The element with the largest ρ, in the check that is the hardest on it.
 
     ulps: its error in condition-scaled units of the last place (`Expected.ulps`).
     """
@@ -102,13 +104,14 @@ class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
-    """A verdict on one output of one step, or, where there is no array to judge, on the step or the case.
+    """A verdict on one output of one step; where there is no array to judge, on the step or the case.
 
-    vacuous: how many of the elements have an infinite bound. not_finite: how many of the answers are not finite where
-    the exact values are and the dtype has room for them, whether or not their bounds are infinite. depth: the effective
-    depth of the sums behind a mean (`Expected.depth`). resolution: the median of y's bound / |gamma|. outside: the
-    classes and grades that a training step's y is outside of, where that was measured. class_a: its ρ under class A
-    where less is promised, 0 where it is inside grade T.
+    vacuous: how many elements have an infinite bound.
+    not_finite: how many answers are not finite although the exact value is, and fits the dtype, whatever their bounds.
+    depth: the effective depth of the sums behind a mean (`Expected.depth`).
+    resolution: the median of y's bound / |gamma|.
+    outside: the classes and grades that a training step's y is outside of, where that was measured.
+    class_a: its ρ under class A, where less is promised; 0 if it is inside grade T.
     """
 
     case: str
@@ -134,19 +137,19 @@ class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
 
     @property
     def failed(self) -> bool:
-        """Whether it is against the implementation, or no judgment was possible by a fault of ours."""
+        """Whether it counts against the implementation, or a fault of ours prevented a judgment."""
         return self.verdict in ("FAIL", "ERROR")
 
     @property
     def size(self) -> float:
-        """ρ for ordering: infinite where there is an outcome and no number, -1 where nothing was compared."""
+        """ρ to sort by: infinite for an outcome without a number, -1 where nothing was compared."""
         if self.rho is msgspec.UNSET:
             return math.inf if self.failed else -1.0
         return -1.0 if self.rho is None else float(self.rho)
 
 
 def unjudged(judged: Iterable[Result]) -> str:
-    """Return which outputs no check judged, step by step, and why; empty where something was judged of each.
+    """Return which outputs no check judged, step by step, and why; empty if something was judged of each.
 
     >>> unjudged([Result("c", "i", "INCONCLUSIVE", step=0, output=o, reason="why") for o in ("y", "dx")])
     'step 0 y, dx: why'
@@ -159,7 +162,7 @@ def unjudged(judged: Iterable[Result]) -> str:
 
 
 def why_nothing(found: Iterable[Result]) -> str:
-    """Return which facts excluded the cases of a run, as what follows `NOTHING`; empty where none did."""
+    """Return which facts excluded the cases of a run, to follow `NOTHING`; empty if none did."""
     why = excluded.brief((r.implementation, r.reason) for r in found if r.verdict == "UNSUPPORTED")
     return f": {why}; ask other or more cases" if why else ""
 
@@ -205,5 +208,5 @@ class Run(msgspec.Struct):
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of one line of a run file; `run.schema.json` holds it for those without Python."""
+    """Return the JSON Schema of one line of a run file; `run.schema.json` holds it for readers without Python."""
     return msgspec.json.schema(Record)

@@ -46,20 +46,20 @@ def matches(when: When, facts: Facts) -> bool:
 
 
 def check(rules: list[Rule]) -> None:
-    """Raise `Misspelt` for a rule that means nothing, or for two that contradict one another."""
+    """Raise `Misspelt` for a meaningless rule, or for two that contradict one another."""
     for n, rule in enumerate(rules):
         _check_rule(f"rules[{n}]", rule)
     _check_stored(rules)
 
 
 def check_refusals(refusals: list[StatedRefusal]) -> None:
-    """Raise `Misspelt` for a refusal that means nothing."""
+    """Raise `Misspelt` for a meaningless refusal."""
     for n, refusal in enumerate(refusals):
         _check_refusal(f"refusals[{n}]", refusal)
 
 
 def _check_rule(place: str, rule: Rule) -> None:
-    """Raise `Misspelt` for a rule that means nothing, or that can never hold."""
+    """Raise `Misspelt` for a rule that is meaningless, or can never hold."""
     vocabulary.check_when(f"{place}.when", rule.when)
     vocabulary.check_semantics(f"{place}.semantics", rule.semantics)
     vocabulary.check_numerics(f"{place}.numerics", rule.numerics)
@@ -72,7 +72,7 @@ def _check_rule(place: str, rule: Rule) -> None:
 
 
 def _check_stored(rules: list[Rule]) -> None:
-    """Raise `Misspelt` where the same places promise y in two dtypes, by `output_dtype` and by `stored`."""
+    """Raise `Misspelt` if two dtypes are promised for y in the same places, by `output_dtype` and by `stored`."""
     said = [(n, rule.when, rule.semantics["output_dtype"]) for n, rule in enumerate(rules) if _DTYPE in rule.semantics]
     for m, rule in enumerate(rules):
         of_y, when = "y" in rule.when.get("output", ["y"]), {f: v for f, v in rule.when.items() if f != "output"}
@@ -86,7 +86,7 @@ def _check_stored(rules: list[Rule]) -> None:
 
 
 def _check_refusal(place: str, refusal: StatedRefusal) -> None:
-    """Raise `Misspelt` for a refusal that means nothing."""
+    """Raise `Misspelt` for a meaningless refusal."""
     vocabulary.check_when(f"{place}.when", refusal.when, besides=("output",))
     if not [name for name in refusal.error if name.strip()]:
         raise Misspelt(f"{place}.error: names no error; name the types it raises there, such as ValueError")

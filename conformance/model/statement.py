@@ -60,7 +60,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Raise `Misspelt` for a promise that means nothing: it would never hold, and nobody would know."""
+        """Raise `Misspelt` for a meaningless promise: it would never hold, and no one would notice."""
         _check_names(self)
         vocabulary.check_when("supports", self.supports, besides=("output",))
         rules.check(self.rules)
@@ -73,7 +73,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, device=device)
 
     def _here(self, facts: Facts) -> Facts:
-        """Return the facts with the device; who does not train was never trained."""
+        """Return the facts with the device added; without a training mode no layer was ever trained."""
         trained = facts.trained and "train" in self.modes
         return msgspec.structs.replace(facts, device=self.device, trained=trained)
 
@@ -98,7 +98,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.convert(fields, Numerics)
 
     def _stored(self, facts: Facts, output: str) -> str:
-        """Return what an output is stored in where no rule for numerics says: y as `output_dtype` has it (BN-26)."""
+        """Return the dtype of an output that no rule for numerics gives one: for y, that of `output_dtype` (BN-26)."""
         known = BY_NAME[output]
         if known.like != "input" or known.wrt:
             return known.like
@@ -112,14 +112,14 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [output for output in self.outputs if output not in absent]
 
     def may_leave_out(self, output: str) -> bool:
-        """Return whether an output is judged only where it is returned: it infers only, and does not say what it gives.
+        """Return whether an output is judged only if it is returned: by one that only infers, and names no outputs.
 
-        An inference engine has no gradients and hands out no statistics, which nobody should have to say of it.
+        An inference engine has no gradients and returns no statistics, which its statement need not say.
         """
         return "train" not in self.modes and self.outputs == OF_A_LAYER and output != "y"
 
     def offers(self, column: str) -> bool:
-        """Return whether it can be asked for what a column of the matrix counts, one of `COLUMNS`."""
+        """Return whether it can be asked for a column of the matrix, one of `COLUMNS`."""
         fact, wanted = COLUMNS[column]
         if fact == "modes":
             return column in self.modes
@@ -129,7 +129,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return allowed is None or bool(set(wanted) & set(allowed))
 
     def unsupported(self, *steps: Facts) -> str:
-        """Return why a case cannot be asked, empty where it can; steps: the facts about each (`every_step`)."""
+        """Return why a case cannot be asked, empty if it can; steps: the facts about each (`every_step`)."""
         for t, about in enumerate(steps):
             here, of = self._here(about), f" in step {t}" if t else ""
             for fact, allowed in (_ORDINARY | self.supports).items():
@@ -138,20 +138,20 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ""
 
     def takes(self, fact: str, value: Any) -> bool:
-        """Return whether a case with this value of a fact may be asked, as far as that fact goes."""
+        """Return whether a case may have this value of a fact, whatever its other facts."""
         return value in (_ORDINARY | self.supports).get(fact, [value])
 
     def answers(self, facts: Facts) -> bool:
-        """Return whether a step that makes no sense may be answered: where it says so."""
+        """Return whether a step that makes no sense may be answered, as the statement says."""
         here = self._here(facts)
         return any(matches(when, here) for when in self.accepts)
 
     def refusal(self, facts: Facts) -> StatedRefusal | None:
-        """Return the documented refusal that a step runs into."""
+        """Return the first documented refusal that a step meets."""
         return next(iter(self.refusing(facts)), None)
 
     def refusing(self, facts: Facts) -> list[StatedRefusal]:
-        """Return every documented refusal that a step runs into."""
+        """Return every documented refusal that a step meets."""
         here = self._here(facts)
         return [refusal for refusal in self.refusals if matches(refusal.when, here)]
 
@@ -193,7 +193,7 @@ COLUMNS: dict[str, tuple[str, tuple[Any, ...]]] = {
 
 
 def stated(fields: Any, whose: str) -> Statement:
-    """Return a statement that was read as data; raise `InvalidInput` for what in it means nothing.
+    """Return a statement that was read as data; raise `InvalidInput` for anything meaningless in it.
 
     whose: what the message calls it, such as `-i mine.py: the statement of mine.batch_norm@cpu`.
     """
@@ -204,7 +204,7 @@ def stated(fields: Any, whose: str) -> Statement:
 
 
 def recorded(record: ImplementationRecord) -> Statement:
-    """Return the statement that a run was judged by; raise `InvalidInput` where the file was altered."""
+    """Return the statement that a run was judged by; raise `InvalidInput` if the file was altered."""
     return stated(record.statement, f"the recorded statement of {record.id}")
 
 

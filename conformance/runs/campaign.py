@@ -1,4 +1,4 @@
-"""A run: every implementation answers every case it supports, each environment in a process of its own."""
+"""A run: every implementation answers every case that it supports, each environment in a process of its own."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from conformance.runs.run_case import RunCase, pooled
 class Options(msgspec.Struct, frozen=True):
     """What to ask, of whom, and how much of it.
 
-    jobs: how many environments run at a time, 0 for all.
-    corpus: ask the named cases too.
-    shard: (k, n), every n-th case from the k-th on.
-    resume: keep what the folder's run judged, ask the rest.
-    command: what a user typed, for the record.
+    jobs: how many environments run at a time; 0: all.
+    corpus: the named cases are asked too.
+    shard: (k, n): every n-th case, from the k-th on.
+    resume: what the folder's run judged is kept, and the rest is asked.
+    command: what the user typed, for the record.
     """
 
     who: Participants
@@ -56,15 +56,15 @@ class Options(msgspec.Struct, frozen=True):
 
 
 Observer = Callable[[RunCase, RosterEntry, Reply, list[Result]], None]
-"""Who is told of each answer, and of what was judged of it, in the thread of the environment that gave it."""
+"""Called with each answer and its verdicts, in the thread of the environment that gave it."""
 
 
 def _ignore(_item: RunCase, _entry: RosterEntry, _reply: Reply, _found: list[Result]) -> None:
-    """Be told of an answer, and do nothing."""
+    """Do nothing with an answer."""
 
 
 class Campaign:
-    """One run in progress. items: its cases, where they are not to be drawn."""
+    """A run in progress; items: its cases, where they are not drawn."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Campaign:
         self._unwritten: OSError | None = None
 
     def run(self) -> results.EndRecord:
-        """Run to the end, or until interrupted; what was judged is on disk either way."""
+        """Run to the end, or until interrupted. What was judged is on disk either way."""
         header = self._header()
         kept = resuming.kept(self.options.out, set(self._ids()), header) if self.options.resume else []
         opened = self.ledger.opened(self.options.out, [header, *kept], clear=not kept)
@@ -102,7 +102,7 @@ class Campaign:
             raise Incomplete(self._cut_short(self._unwritten))
 
     def stop(self) -> None:
-        """Ask nothing more; what is judged already is kept, and the run is incomplete."""
+        """Ask nothing more. What was judged is kept, and the run is incomplete."""
         self._stop.set()
 
     def _kill(self) -> None:
@@ -113,7 +113,7 @@ class Campaign:
         return [entry.id for entry in self.who.entries]
 
     def _cut_short(self, error: OSError) -> str:
-        """Return what a run that could not be written says: where, why, what is kept, how to go on."""
+        """Return what to say of a run that could not be written: where, why, what is kept, how to go on."""
         kept = len(run_file.read(self.options.out).results)
         words = [word for word in self.options.command[1:] if word != "--resume"]
         again = commands.line(*words, "--resume") if words else "run it again with --resume"
@@ -143,7 +143,7 @@ class Campaign:
         return item.index % shards == number - 1
 
     def _host(self, host: env.Environment, items: list[RunCase]) -> None:
-        """Run one environment from its worker's start to its end, when its turn comes."""
+        """Run one environment, from the start of its worker to its end, when its turn comes."""
         with self._jobs:
             try:
                 if not self._stop.is_set():
@@ -180,7 +180,7 @@ class Campaign:
         self.ledger.write(results.WorkerRecord(name, pid))
 
     def _available(self, entries: list[RosterEntry], worker: Worker | LocalWorker) -> list[RosterEntry]:
-        """Record what the worker can host, and return it."""
+        """Record the implementations that the worker can host, and return them."""
         announced = {listing.id: listing for listing in worker.hello.implementations}
         for entry in entries:
             listing = announced.get(entry.id, "its worker does not know it")
@@ -219,7 +219,7 @@ class Campaign:
             self.progress.advanced(worker.environment.name)
 
     def _tell_unasked(self, entries: list[RosterEntry], asked: set[str]) -> None:
-        """Tell of each implementation that no case is asked of, and which facts exclude it."""
+        """Report each implementation that is asked no case, and which facts exclude it."""
         why = [(r.implementation, r.reason) for r in self.ledger.results() if r.reason]
         answered = {identity for _, identity in self._answered}
         for entry in entries:
@@ -228,7 +228,7 @@ class Campaign:
                 self.progress.note(f"{entry.id} is asked nothing: {own or 'no case of its signatures'}; ask more cases")
 
     def _is_asked(self, item: RunCase, entry: RosterEntry, pooled: list[Signature]) -> bool:
-        """Whether an implementation gets a case; a compiled one gets pooled signatures only."""
+        """Return whether an implementation gets a case; a compiled one gets pooled signatures only."""
         if (item.id, entry.id) in self._answered or not self._is_in_shard(item):
             return False
         named = isinstance(item.origin, corpus.Named) and item.origin.about.asks(entry.id)
@@ -240,7 +240,7 @@ class Campaign:
         return not reason and (not entry.statement.compiled or named or item.signature in pooled)
 
     def _judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> None:
-        """Judge an answer, write the verdicts, and tell of them."""
+        """Judge an answer, write the verdicts, and report them."""
         began = time.thread_time()
         found = judge(item.id, item.exact_case, entry.statement, reply)
         self.ledger.took({entry.id: reply.cpu, "judging": time.thread_time() - began})

@@ -1,4 +1,4 @@
-"""What a run in progress has found: records, each on disk before the next, why it is incomplete, and what it took."""
+"""What a run in progress has found: its records, why it is incomplete, and how long it took."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from conformance.runs.run_file import RunFile
 
 
 class Ledger:
-    """Each environment writes to it from a thread of its own.
+    """The records of a run, each on disk before the next. The thread of each environment writes to it.
 
     reasons: why the run is incomplete.
-    cpu: seconds, by what took them.
+    cpu: seconds of CPU, by what took them.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def opened(self, folder: Path, begins: Sequence[Record], *, clear: bool) -> Generator[None]:
-        """Write to the run file of a folder, which begins with some records. clear: remove the cases that are there."""
+        """Open the run file of a folder, with its first records; clear: cases that are there are removed."""
         self.records += begins
         with RunFile(folder, begins, clear=clear) as self._file:
             yield
@@ -40,19 +40,19 @@ class Ledger:
         return self._file.path
 
     def write(self, *records: Record) -> None:
-        """Append records; raise OSError where the file cannot hold them."""
+        """Append records; raise OSError if the file cannot hold them."""
         with self._lock:
             self._file.write(*records)
             self.records.extend(records)
 
     def took(self, cpu: dict[str, float]) -> None:
-        """Add seconds of CPU, by what took them."""
+        """Add seconds of CPU to what took them."""
         with self._lock:
             for name, seconds in cpu.items():
                 self.cpu[name] += seconds
 
     def incomplete(self, reason: str) -> None:
-        """Say why the run is incomplete."""
+        """Add a reason why the run is incomplete."""
         with self._lock:
             self.reasons.append(reason)
 
@@ -62,7 +62,7 @@ class Ledger:
             return [record for record in self.records if isinstance(record, Result)]
 
     def close(self, ids: Sequence[str]) -> EndRecord:
-        """Write how the run ended, and put the file in order. ids: of the implementations, in theirs."""
+        """Write how the run ended, and sort the file; ids: the implementations in their order."""
         cpu = {name: round(value, 3) for name, value in sorted(self.cpu.items())}
         verdicts = dict(sorted(Counter(result.verdict for result in self.results()).items()))
         seconds = round(time.monotonic() - self._began, 3)

@@ -1,16 +1,16 @@
-"""What a run tells while it runs."""
+"""What a run reports while it runs."""
 
 from __future__ import annotations
 
 
 class Progress:
-    """What a run tells while it runs; a command overrides what it shows."""
+    """What a run reports while it runs. A command overrides how it is shown."""
 
     def started(self, environment: str, questions: int) -> None:
-        """An environment's worker has `questions` (case, implementation) pairs before it."""
+        """The worker of an environment has this many pairs of a case and an implementation before it."""
 
     def advanced(self, environment: str) -> None:
         """One pair was judged."""
 
     def note(self, message: str) -> None:
-        """Something a user should know."""
+        """There is something that the user should know."""

@@ -1,4 +1,4 @@
-"""An interrupted run, gone on with: what is kept of it."""
+"""What is kept of an interrupted run that is gone on with."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _SAME = ("version", "seed", "cases", "shard")
 
 
 def kept(folder: Path, ids: set[str], header: RunRecord) -> list[Result]:
-    """Return what an interrupted run of the same cases judged; the pair that its torn end may have cut is left out.
+    """Return what an interrupted run of the same cases judged, without the pair that its torn end may have cut.
 
-    ids: of the implementations that are asked now. header: of the run that goes on with it.
+    ids: the implementations that are asked now.
+    header: that of the run that goes on.
     """
     before = run_file.read(folder, mend=True)
     if gone := {r.implementation for r in before.results} - ids:
