@@ -1,4 +1,4 @@
-"""How much a number of roundings may add up to, worked out in the dtype of the arrays: 1 + 2^-53 is 1 as a float."""
+"""How much several roundings may add up to, computed in the dtype of the arrays, since 1 + 2^-53 is 1 as a float."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXPONENT = np.int64(0x7FF0000000000000)  # of a float64's bits
 
 
 def growth(ku: float) -> float:
-    """Return what (1 + u)^k - 1 is no more than, e^(ku) - 1; Higham's gamma_k = ku / (1 - ku) is more, and ends at 1.
+    """Return a bound of (1 + u)^k - 1, e^(ku) - 1. Higham's gamma_k = ku / (1 - ku) is larger, and needs ku < 1.
 
     >>> growth(3 * 2.0**-53) >= 3 * 2.0**-53, growth(2.0) < 6.4
     (True, True)
@@ -22,7 +22,7 @@ def growth(ku: float) -> float:
 
 
 def grown(size: Array, ku: float) -> Array:
-    """Return the most that a value of this size becomes by roundings of ku together, (1 + u)^k.
+    """Return the most that a value of this size becomes by roundings of ku together: times (1 + u)^k.
 
     >>> float(grown(np.longdouble(1), 3 * 2.0**-53) - 1) >= 3 * 2.0**-53
     True
@@ -31,7 +31,7 @@ def grown(size: Array, ku: float) -> Array:
 
 
 def shrunk(size: Array, ku: float) -> Array:
-    """Return the least that a value of this size becomes by roundings of ku together, (1 - u)^k, but never below 0.
+    """Return the least that a value of this size becomes by roundings of ku together: times (1 - u)^k, but at least 0.
 
     >>> float(1 - shrunk(np.longdouble(1), 2.0**-53)) >= 2.0**-53
     True
@@ -40,7 +40,7 @@ def shrunk(size: Array, ku: float) -> Array:
 
 
 def binade(size: Array) -> Array:
-    """Return the largest power of 2 that is no more, 0 of 0: rounding to nearest is off by a unit roundoff of that.
+    """Return the largest power of 2 that is no larger, 0 for 0: rounding to nearest errs by a unit roundoff of it.
 
     >>> binade(np.array([0.0, 1.0, 1.99, 4.5])).tolist()
     [0.0, 1.0, 1.0, 4.0]
@@ -52,7 +52,7 @@ def binade(size: Array) -> Array:
 
 
 def sum_depth(n: int, sums: str) -> int:
-    """Return how many roundings a summand passes through: of a tree, a vectorized sum's 16 more than log2(n).
+    """Return how many roundings a summand passes through; in a vectorized tree, 16 more than log2(n).
 
     >>> sum_depth(1000, "serial"), sum_depth(1000, "tree"), sum_depth(8, "tree")
     (999, 26, 7)
@@ -62,7 +62,7 @@ def sum_depth(n: int, sums: str) -> int:
 
 
 def part(own: Array, bound: Array) -> float:
-    """Return the largest part that the reference's own error is of a bound that says anything."""
+    """Return the largest part of a finite bound that the reference's own error makes up."""
     with np.errstate(divide="ignore", invalid="ignore"):
         part = own / bound
     return float(part[np.isfinite(part)].max(initial=0))

@@ -38,7 +38,7 @@ _Series = tuple[Array, Array, Array]  # magnitudes of the coefficients of 1, t a
 
 @dataclass(frozen=True)
 class _Magnitudes:
-    """Of z, X and dy, each with that of its mean added, and of r."""
+    """The magnitudes of z, X and dy, each with that of its mean added, and that of r."""
 
     z: Array
     tangent: Array
@@ -48,7 +48,7 @@ class _Magnitudes:
 
 @dataclass(frozen=True)
 class TangentBounds:
-    """The formulas for one training step's derivatives along a tangent; dy is 0 where only y's is asked for."""
+    """The bounds of one training step's derivatives along a tangent; dy: 0 if only y's derivative is asked for."""
 
     bounds: Bounds
     batch: BatchStatistics
@@ -57,12 +57,12 @@ class TangentBounds:
     tangent: Array
 
     def e_y(self, gamma: Array, value: Array) -> Array:
-        """y. = gamma r (X - mean(X) - z q)."""
+        """Return the error of y. = gamma r (X - mean(X) - z q)."""
         e = self._between(lambda m: np.abs(gamma) * m.r * (m.tangent + m.z * self._mean(m.z * m.tangent)))
         return self.bounds.stored(value, e)
 
     def e_dx(self, gamma: Array, value: Array) -> Array:
-        """dx., from the seven products of its formula."""
+        """Return the error of dx., from the seven products of its formula."""
 
         def most(m: _Magnitudes) -> Array:
             q, c2, c3 = self._mean(m.z * m.tangent), self._mean(m.dy * m.z), self._mean(m.dy * m.tangent)
@@ -71,17 +71,17 @@ class TangentBounds:
         return self.bounds.stored(value, self._between(most))
 
     def e_mean_dgamma(self) -> Array:
-        """dgamma. / n, before it is stored."""
+        """Return the error of dgamma. / n, before it is stored."""
         return self._between(
             lambda m: m.r * (self._mean(m.dy * m.tangent) + self._mean(m.dy * m.z) * self._mean(m.z * m.tangent))
         )
 
     def e_y_twice(self, gamma: Array, value: Array) -> Array:
-        """y.. = 2 gamma z2."""
+        """Return the error of y.. = 2 gamma z2."""
         return self.bounds.stored(value, self._twice(lambda m: 2 * np.abs(gamma) * self._z(m)[2]))
 
     def e_dx_twice(self, gamma: Array, value: Array) -> Array:
-        """dx.. = 2 gamma (r (dy - c1 - z c2))2, c1 being in the magnitude of dy."""
+        """Return the error of dx.. = 2 gamma (r (dy - c1 - z c2))2; the magnitude of dy includes c1."""
 
         def most(m: _Magnitudes) -> Array:
             z = self._z(m)
@@ -91,11 +91,11 @@ class TangentBounds:
         return self.bounds.stored(value, self._twice(most))
 
     def e_mean_dgamma_twice(self) -> Array:
-        """dgamma.. / n = 2 mean(dy z2), before it is stored."""
+        """Return the error of dgamma.. / n = 2 mean(dy z2), before it is stored."""
         return self._twice(lambda m: 2 * self._mean(m.dy * self._z(m)[2]))
 
     def _root(self, m: _Magnitudes) -> _Series:
-        """The series of 1 / sqrt(v + epsilon), in units of r."""
+        """Return the series of 1 / sqrt(v + epsilon), in units of r."""
         q = self._mean(m.z * m.tangent)
         return np.ones(()), m.r * q, m.r**2 * (3 * q**2 + self._mean(m.tangent**2)) / 2
 
@@ -103,7 +103,7 @@ class TangentBounds:
         return _times((m.z, m.r * m.tangent, np.zeros(())), self._root(m))
 
     def _twice(self, most: Callable[[_Magnitudes], Array]) -> Array:
-        """Return the same of a second derivative, which reaches r⁵ on the way."""
+        """Return the error of a second derivative, whose computation reaches r⁵."""
         used = self.used
         return self.bounds.vacuous(self._between(most, _NESTED_TWICE), np.maximum(1, used.r + used.e_r) ** 5)
 
@@ -147,7 +147,7 @@ def _times(p: _Series, q: _Series) -> _Series:
 
 
 def e_infer(b: Bounds, used: NormalizingStatistics, gamma: Array, tangent: Array) -> Array:
-    """y. = gamma r X in inference: the reciprocal root, and three roundings."""
+    """Return the error of y. = gamma r X in inference: the reciprocal root, and three roundings."""
     e = b.e_scaled(np.abs(gamma), used.r, used.e_r, np.abs(tangent), np.zeros_like(tangent))
     return b.stored(gamma * used.r * tangent, e)
 
