@@ -13,7 +13,6 @@ import numpy as np
 from conformance.judging.bounds.bounds import Bounds
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case
-from conformance.model.case_facts import differentiation, mask
 from conformance.model.facts import Mode
 from conformance.model.numerics import Numerics, Units
 from conformance.model.outputs import DECLARED_AS
@@ -91,18 +90,18 @@ class Promise:
 
     def _missing(self, promised: Semantics) -> str:
         """Return for what no bound is derived yet under these semantics; empty if there is one for all."""
-        virtual = self.spec.virtual_batch_size is not None
-        second = differentiation(self.case) not in ("none", "reverse")
-        special = self.spec.renorm or virtual or mask(self.case) or self.exact_case.adjustment(0)
+        about = self.exact_case.facts[0]
+        second = about.differentiation not in ("none", "reverse")
+        special = about.renorm or about.virtual or about.mask or self.exact_case.adjustment(0)
         names = {
-            "renorm as in the paper": self.spec.renorm and promised.renorm == "paper",
+            "renorm as in the paper": about.renorm and promised.renorm == "paper",
             f"virtual batches with {promised.virtual_statistics} statistics and renorm": (
-                virtual and promised.virtual_statistics != "averaged" and self.spec.renorm
+                about.virtual and promised.virtual_statistics != "averaged" and about.renorm
             ),
-            "third derivatives that begin forward": differentiation(self.case).startswith("third_"),
+            "third derivatives that begin forward": about.differentiation.startswith("third_"),
             "derivatives along a tangent of more than a plain layer": second and bool(special),
             "epsilon outside the root with renorm, or along a tangent": (
-                promised.epsilon_placement == "outside" and (second or self.spec.renorm)
+                promised.epsilon_placement == "outside" and (second or about.renorm)
             ),
         }
         missing = [name for name, there in names.items() if there]

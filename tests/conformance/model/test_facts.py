@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from conformance.cases import strategies
+from conformance.cases import cells, strategies
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case_facts import every_step, step_facts
 from conformance.model.facts import VALUES, WHOLE, Facts
 from conformance.model.rules import matches
 
-DRAWN = [case for _, case in strategies.cases(0, strategies.DEFAULT)]
+DRAWN = [case for _, case in strategies.cases(0, cells.DEFAULT)]
 
 
 def test_a_condition_may_name_the_fields_of_the_record_and_nothing_else():
