@@ -11,6 +11,7 @@ import msgspec
 from conformance.gate import predicted
 from conformance.gate.divergences import Divergence
 from conformance.gate.predicted.asked import WrongValue
+from conformance.judging import mismatch
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model.codec import read_case
@@ -83,9 +84,7 @@ class FailedAnswer:
             told = any(self._told(result, d.predicts.formula, about) for d in here if d.predicts.formula)
             if died or told or _passes(verdicts, result) or _passes(self._verdicts(here), result):
                 return Explanation(result, "explained", covering)
-            compared = isinstance(result.rho, float) or self._spread_of_nan(result) or _misshapen(result)
-            compared = compared or result.reason.startswith("it must ")  # be NaN, or infinite
-            off = compared and any(d.predicts.wrong for d in here)
+            off = any(d.predicts.wrong for d in here) and self._is_wrong(result)
             return Explanation(result, "explained" if off else "changed", covering, no_formula=off)
         spread = tuple(d.id for d in about if _passes(self._verdicts([d], everywhere=True), result))
         return Explanation(result, "spread" if spread else "unexplained", spread)
@@ -96,6 +95,12 @@ class FailedAnswer:
         return predicted.explains(
             formula, WrongValue(self.exact_case, statement, self.reply, result.step, result.output)
         )
+
+    def _is_wrong(self, result: Result) -> bool:
+        """Return whether an array has wrong values, one of them not finite included, or the wrong shape."""
+        if isinstance(result.rho, float) or self._spread_of_nan(result):
+            return True
+        return mismatch.of(self.exact_case, self.statement, self.reply, result) in ("shape", "kind")
 
     def _spread_of_nan(self, result: Result) -> bool:
         """Return whether an array is not finite because an input was not finite.
@@ -128,10 +133,6 @@ def _passes(verdicts: dict[Any, str], result: Result) -> bool:
     arrays = [verdict for (step, _), verdict in verdicts.items() if step == result.step]
     wanted = [found] if found else arrays if result.output == "outcome" else []
     return bool(wanted) and set(wanted) <= {"PASS", "INCONCLUSIVE"}
-
-
-def _misshapen(result: Result) -> bool:
-    return result.reason.startswith("shape ")
 
 
 def _reply(path: Path) -> Reply:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,6 +47,12 @@ class Expected:
     def kind(self, index: tuple[Any, ...]) -> int:
         """Return whether an element must not be finite, and how, in the terms of `not_finite`."""
         return NOTHING if self.kinds is None else int(self.kinds[index])
+
+    def unlike(self, got: Array) -> Literal["", "shape", "dtype"]:
+        """Return in what an array cannot be compared with this one: first its shape, then its dtype."""
+        if got.shape != self.value.shape:
+            return "shape"
+        return "" if got.dtype.name == self.dtype else "dtype"
 
     def or_nan(self, where: Array) -> Expected:
         """Return the same with NaN allowed in these elements, unless something else is required there."""

@@ -254,9 +254,13 @@ def _with_ulps(worst: Deviation, got: Array, wanted: Expected) -> Deviation:
 
 
 def _shape_or_dtype(got: Array, wanted: Expected) -> str:
-    if got.shape != wanted.value.shape:
-        return f"shape {got.shape}, expected {wanted.value.shape}"
-    return "" if got.dtype.name == wanted.dtype else f"dtype {got.dtype.name}, promised {wanted.dtype}"
+    match wanted.unlike(got):
+        case "shape":
+            return f"shape {got.shape}, expected {wanted.value.shape}"
+        case "dtype":
+            return f"dtype {got.dtype.name}, promised {wanted.dtype}"
+        case "":
+            return ""
 
 
 def _finite(array: Array) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.judging import mismatch
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model.case import Case
@@ -81,7 +82,7 @@ def check(statement: Statement, identified: Identified) -> Checked:
     holding = _Holding(identified.ask.answers)
     written = stating.proposed(statement, identified.found)
     results = holding.to(written)
-    stored = _stored(results, holding)
+    stored = _stored(written, results, holding)
     if stored:
         rules = [*statement.rules, *(msgspec.convert(rule, Rule) for rule in stored)]
         statement = msgspec.structs.replace(statement, rules=rules)
@@ -131,12 +132,13 @@ def _raised(holding: _Holding, results: dict[str, list[Result]]) -> tuple[list[t
     return raised, answered
 
 
-def _stored(results: dict[str, list[Result]], holding: _Holding) -> list[dict[str, Any]]:
+def _stored(written: dict[str, Any], results: dict[str, list[Result]], holding: _Holding) -> list[dict[str, Any]]:
     """Return rules for outputs that came in another dtype than promised, by the dtype of the input."""
     outputs: dict[tuple[str, str], list[str]] = {}
-    for identity, exact_case, _ in holding.answers:
+    statement = msgspec.convert(written, Statement)
+    for identity, exact_case, reply in holding.answers:
         failed = [r for r in results.get(identity, []) if r.failed and r.output != "y"]  # output_dtype says that of y
-        for result in (r for r in failed if r.reason.startswith("dtype ")):
+        for result in (r for r in failed if mismatch.of(exact_case, statement, reply, r) == "dtype"):
             names = outputs.setdefault((exact_case.case.dtypes.x, result.dtype), [])
             names += [result.output] * (result.output not in names)
     return [
