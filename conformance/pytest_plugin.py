@@ -207,8 +207,9 @@ def _ask(check: CheckedGroup, folder: Path) -> None:
     from conformance.runs.progress import Progress
 
     options = Options(Participants([check.entry], requested=True), folder, check.seed, check.cases)
-    end = Campaign(options, Progress()).run()
-    if "the run was interrupted" in end.reasons:
+    campaign = Campaign(options, Progress())
+    campaign.run()
+    if campaign.interrupted:
         raise KeyboardInterrupt
 
 

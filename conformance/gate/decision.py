@@ -191,9 +191,9 @@ def _incomplete(run: Run, chosen: Run) -> Iterator[Finding]:
 
     Empty cells are fine in a run of named implementations, in a shard, and in a run with one case for each cell.
     """
-    ids, wanted = ([record.id for record in part.implementations] for part in (run, chosen))
+    wanted = [record.id for record in chosen.implementations]
     for reason in run.reasons if not run.complete else ():
-        about = next((identity for identity in ids if reason.startswith(f"{identity} ")), "")
+        about = run.whose.get(reason, "")
         if not about or about in wanted:
             yield Finding("incomplete", reason, about)
     if not any(result.verdict in ("PASS", "FAIL") for result in chosen.results):

@@ -6,53 +6,65 @@ import contextlib
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from conformance.hosts.environment import Environment, Limits, Listing, Worker, WorkerDied
+from conformance.hosts.environment import Environment, Limits, Listing, NotCreated, Worker, WorkerDied
 from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.roster import EXTRAS, RosterEntry, environments
 from conformance.hosts.targets import elsewhere, is_target
 from conformance.model.results import ImplementationRecord
 
+Said = Listing | WorkerDied | str
+"""What a worker said of an implementation, or why it said nothing."""
+
+
+class Hosted(NamedTuple):
+    """What hosts the implementations of one environment, and what is known of each.
+
+    worker: None if it died.
+    absent: the ids of those that a run is complete without, provided that they were not asked for.
+    """
+
+    worker: Worker | LocalWorker | None
+    records: list[ImplementationRecord]
+    absent: set[str]
+
 
 @contextlib.contextmanager
 def hosting(
     host: Environment, entries: list[RosterEntry], limits: Limits, log: Path, *, in_process: bool = False
-) -> Generator[tuple[Worker | LocalWorker | None, list[ImplementationRecord]]]:
-    """Start an environment; yield its worker, or None if it died, with what is known of its implementations."""
+) -> Generator[Hosted]:
+    """Start an environment; yield its worker with what is known of its implementations."""
     try:
         worker = LocalWorker(host) if in_process else Worker(host, limits, log)
     except WorkerDied as error:
-        yield None, [record(entry, str(error), {}) for entry in entries]
+        yield _hosted(None, [(entry, error) for entry in entries])
         return
     announced = {listing.id: listing for listing in worker.hello.implementations}
     try:
-        yield (
-            worker,
-            [
-                record(e, announced.get(e.id, e.fault or "its worker does not know it"), worker.hello.versions)
-                for e in entries
-            ],
-        )
+        yield _hosted(worker, [(e, announced.get(e.id, e.fault or "its worker does not know it")) for e in entries])
     finally:
         worker.close()
 
 
-def missing(entries: list[RosterEntry], records: list[ImplementationRecord], *, requested: bool) -> dict[str, str]:
+def _hosted(worker: Worker | LocalWorker | None, told: list[tuple[RosterEntry, Said]]) -> Hosted:
+    versions = worker.hello.versions if worker else {}
+    records = [record(entry, said, versions) for entry, said in told]
+    return Hosted(worker, records, {entry.id for entry, said in told if is_absent(entry, said)})
+
+
+def missing(hosted: Hosted, *, requested: bool) -> dict[str, str]:
     """Return, by id, why implementations cannot be asked that were asked for or should be there."""
-    packages = {entry.id: entry.statement.packages for entry in entries}
-    return {
-        one.id: one.reason
-        for one in records
-        if not one.available and (requested or not is_optional(one.reason, packages[one.id]))
-    }
+    gone = [one for one in hosted.records if not one.available]
+    return {one.id: one.reason for one in gone if requested or one.id not in hosted.absent}
 
 
-def record(entry: RosterEntry, listing: Listing | str, versions: dict[str, str]) -> ImplementationRecord:
-    """Return a run's record of an implementation; `listing` is what the worker said of it, or why it said nothing."""
+def record(entry: RosterEntry, said: Said, versions: dict[str, str]) -> ImplementationRecord:
+    """Return a run's record of an implementation."""
     statement = entry.statement
-    reason, about = (listing, {}) if isinstance(listing, str) else (listing.reason, listing.about)
+    reason, about = (said.reason, said.about) if isinstance(said, Listing) else (str(said), {})
     packages = ("python", "numpy", *statement.packages)
     return ImplementationRecord(
         entry.id,
@@ -82,18 +94,12 @@ def advice(reason: str, environment: str) -> str:
     return elsewhere(reason) if environment.startswith("user") else reason
 
 
-def is_optional(reason: str, packages: list[str]) -> bool:
-    """Return whether a run is complete without what is missing for this reason, provided that it was not asked for.
+def is_absent(entry: RosterEntry, said: Said) -> bool:
+    """Return whether a package of its statement is not installed, or its environment is not made.
 
-    A package that is not installed is optional; one that is installed and does not work is not.
-
-    >>> is_optional("ModuleNotFoundError: No module named 'torch'; pip install …", ["torch"])
-    True
-    >>> is_optional("ModuleNotFoundError: No module named 'torch._C'", ["torch"])
-    False
+    A run is complete without it, provided that it was not asked for. What is installed and does not work is not absent.
     """
-    absent = (f"ModuleNotFoundError: No module named '{package}'" for package in packages)
-    return reason.startswith(("not created", *absent))
+    return said.absent in entry.statement.packages if isinstance(said, Listing) else isinstance(said, NotCreated)
 
 
 def check(entries: list[RosterEntry], interpreters: dict[str, str]) -> list[ImplementationRecord]:
@@ -102,6 +108,6 @@ def check(entries: list[RosterEntry], interpreters: dict[str, str]) -> list[Impl
     with tempfile.TemporaryDirectory() as folder:
         for host in environments(entries, interpreters):
             hosted = [entry for entry in entries if entry.host == host.name]
-            with hosting(host, hosted, Limits(), Path(folder) / f"{host.name}.log") as (_, records):
-                found += records
+            with hosting(host, hosted, Limits(), Path(folder) / f"{host.name}.log") as hosted_here:
+                found += hosted_here.records
     return found

@@ -61,20 +61,25 @@ class Environment(msgspec.Struct, frozen=True):
         if self.program:
             return list(self.program)
         if not self.python:
-            raise WorkerDied(f"not created; bnconf env create {self.name}")
+            raise NotCreated(f"not created; bnconf env create {self.name}")
         options = ["--device", self.device, "--memory", str(limits.memory)]
         options += [argument for identity in self.only for argument in ("--only", identity)]
         return [self.python, str(WORKER), *options, *self.adapters]
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """One implementation as its worker announced it. about: what it runs on, beyond versions, such as the GPU."""
+    """One implementation as its worker announced it.
+
+    about: what it runs on, beyond versions, such as the GPU.
+    absent: the module that Python could not find, where that is why it is not available.
+    """
 
     id: str
     statement: dict[str, Any]
     available: bool = True
     reason: str = ""
     about: dict[str, str] = {}
+    absent: str = ""
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -88,6 +93,10 @@ class Hello(msgspec.Struct, frozen=True):
 
 class WorkerDied(Exception):
     """The process ended, or wrote what is no frame."""
+
+
+class NotCreated(WorkerDied):
+    """Its interpreter is yet to be made."""
 
 
 class Unreadable(WorkerDied):

@@ -324,15 +324,16 @@ def instantiate(targets, device, only=()):
     for target in targets:
         for cls in load(target):
             asked.check_statement(cls.__name__, getattr(cls, "statement", None))
-            identity, reason, about = "%s@%s" % (cls.statement.get("id", cls.__name__), device), "", {}
+            identity, reason, about, absent = "%s@%s" % (cls.statement.get("id", cls.__name__), device), "", {}, ""
             if only and identity not in only:
                 continue
             try:
                 ready[identity] = cls(device)
                 about = dict(machine(device), **getattr(ready[identity], "about", dict)())
             except Exception as error:
+                absent = (isinstance(error, ModuleNotFoundError) and error.name) or ""
                 reason = "%s: %s" % (type(error).__name__, str(error).splitlines()[0] if str(error) else "")
-            listed = {"id": identity, "available": not reason, "reason": reason, "about": about}
+            listed = {"id": identity, "available": not reason, "reason": reason, "about": about, "absent": absent}
             listing.append(dict(listed, statement=cls.statement))
     return ready, listing
 

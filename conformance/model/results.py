@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -168,13 +169,19 @@ def why_nothing(found: Iterable[Result]) -> str:
 
 
 class EndRecord(msgspec.Struct, frozen=True, tag="end"):
-    """How the run ended."""
+    """How the run ended.
+
+    whose: the implementation that a reason is about, by the reason.
+    nothing: the one reason is that nothing was compared.
+    """
 
     complete: bool
     reasons: list[str]
     seconds: float
     cpu: dict[str, float]
     verdicts: dict[str, int]
+    whose: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    nothing: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 Record = RunRecord | ImplementationRecord | WorkerRecord | CaseRecord | Result | EndRecord
@@ -206,7 +213,15 @@ class Run(msgspec.Struct):
             return ["the run was killed before it ended" + ("; its last line is torn" if self.torn else "")]
         return self.end.reasons
 
+    @property
+    def whose(self) -> dict[str, str]:
+        """The implementation that a reason is about, by the reason."""
+        return (self.end and self.end.whose) or {}
+
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of one line of a run file; `run.schema.json` holds it for readers without Python."""
-    return msgspec.json.schema(Record)
+    made = msgspec.json.schema(Record)
+    for about in made["$defs"].values():
+        about["description"] = inspect.cleandoc(about["description"])  # Python 3.13 has taken the indent off already
+    return made

@@ -30,7 +30,7 @@ def each(who: Participants) -> Iterator[tuple[RosterEntry, ImplementationRecord,
         for host in who.environments():
             entries, log = who.hosted(host), Path(folder) / f"{host.name}.log"
             started = availability.hosting(host, entries, who.limits, log, in_process=who.in_process)
-            with started as (worker, records):
+            with started as (worker, records, _):
                 for entry, record in zip(entries, records, strict=True):
                     if worker is None or not record.available:
                         raise Incomplete(f"{entry.id} is not available: {record.reason}")

@@ -26,7 +26,7 @@ from conformance.model.case import Case
 from conformance.model.codec import encode_case
 from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply, encode_reply
-from conformance.model.results import ImplementationRecord, Result
+from conformance.model.results import Result
 from conformance.runs import commands, resuming, run_file
 from conformance.runs.interrupting import interruptible
 from conformance.runs.ledger import Ledger
@@ -101,6 +101,11 @@ class Campaign:
                 self._unwritten = self._unwritten or error
             raise Incomplete(self._cut_short(self._unwritten))
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody stopped it before its end."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """Ask nothing more. What was judged is kept, and the run is incomplete."""
         self._stop.set()
@@ -157,7 +162,8 @@ class Campaign:
         try:
             worker = self._worker(host)
         except WorkerDied as error:
-            self._missing(entries, str(error))
+            for entry in entries:
+                self._listed(entry, error, {})
             return
         self._workers.append(worker)
         try:
@@ -184,21 +190,20 @@ class Campaign:
         announced = {listing.id: listing for listing in worker.hello.implementations}
         for entry in entries:
             listing = announced.get(entry.id, "its worker does not know it")
-            self._listed(entry, availability.record(entry, listing, worker.hello.versions))
+            self._listed(entry, listing, worker.hello.versions)
         return [entry for entry in entries if (a := announced.get(entry.id)) and a.available]
 
-    def _missing(self, entries: list[RosterEntry], reason: str) -> None:
-        for entry in entries:
-            self._listed(entry, availability.record(entry, reason, {}))
-
-    def _listed(self, entry: RosterEntry, record: ImplementationRecord) -> None:
+    def _listed(self, entry: RosterEntry, said: availability.Said, versions: dict[str, str]) -> None:
+        record = availability.record(entry, said, versions)
         self.ledger.write(record)
         if record.available:
             return
         named = self.who.requested or entry.environment in self.who.interpreters
-        optional = not named and availability.is_optional(record.reason, entry.statement.packages)
-        tell = self.progress.note if optional else self._incomplete
-        tell(f"{record.id} is not available: {record.reason}")
+        message = f"{record.id} is not available: {record.reason}"
+        if availability.is_absent(entry, said) and not named:
+            self.progress.note(message)
+        else:
+            self._incomplete(message, record.id)
 
     def _ask(self, worker: Worker | LocalWorker, entries: list[RosterEntry], items: list[RunCase]) -> None:
         by_id = {entry.id: entry for entry in entries}
@@ -250,8 +255,8 @@ class Campaign:
         self.ledger.write(*found)
         self._observer(item, entry, reply, found)
 
-    def _incomplete(self, reason: str) -> None:
-        self.ledger.incomplete(reason)
+    def _incomplete(self, reason: str, whose: str = "") -> None:
+        self.ledger.incomplete(reason, whose)
         self.progress.note(reason)
 
     def _header(self) -> results.RunRecord:
@@ -269,4 +274,5 @@ class Campaign:
             self._incomplete("the run was interrupted")
         if not any(result.verdict in ("PASS", "FAIL") for result in found) and not self.ledger.reasons:
             self._incomplete(results.NOTHING + results.why_nothing(found))
+            return self.ledger.close(self._ids(), nothing=True)
         return self.ledger.close(self._ids())

@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
+from msgspec import UNSET
+
 from conformance.model.results import EndRecord, Record, Result
 from conformance.runs import run_file
 from conformance.runs.run_file import RunFile
@@ -18,12 +20,14 @@ class Ledger:
     """The records of a run, each on disk before the next. The thread of each environment writes to it.
 
     reasons: why the run is incomplete.
+    whose: the implementation that a reason is about, by the reason.
     cpu: seconds of CPU, by what took them.
     """
 
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.reasons: list[str] = []
+        self.whose: dict[str, str] = {}
         self.cpu: defaultdict[str, float] = defaultdict(float)
         self._lock, self._began = threading.Lock(), time.monotonic()
 
@@ -51,22 +55,31 @@ class Ledger:
             for name, seconds in cpu.items():
                 self.cpu[name] += seconds
 
-    def incomplete(self, reason: str) -> None:
-        """Add a reason why the run is incomplete."""
+    def incomplete(self, reason: str, whose: str = "") -> None:
+        """Add a reason why the run is incomplete. whose: the implementation that it is about, if any."""
         with self._lock:
             self.reasons.append(reason)
+            if whose:
+                self.whose[reason] = whose
 
     def results(self) -> list[Result]:
         """Return the results so far."""
         with self._lock:
             return [record for record in self.records if isinstance(record, Result)]
 
-    def close(self, ids: Sequence[str]) -> EndRecord:
-        """Write how the run ended, and sort the file; ids: the implementations in their order."""
+    def close(self, ids: Sequence[str], *, nothing: bool = False) -> EndRecord:
+        """Write how the run ended, and sort the file.
+
+        ids: the implementations in their order.
+        nothing: that nothing was compared is why the run is incomplete.
+        """
         cpu = {name: round(value, 3) for name, value in sorted(self.cpu.items())}
         verdicts = dict(sorted(Counter(result.verdict for result in self.results()).items()))
         seconds = round(time.monotonic() - self._began, 3)
-        end = EndRecord(not self.reasons, sorted(self.reasons), seconds, cpu, verdicts)
+        whose = dict(sorted(self.whose.items())) or UNSET
+        end = EndRecord(
+            not self.reasons, sorted(self.reasons), seconds, cpu, verdicts, whose=whose, nothing=nothing or UNSET
+        )
         self.write(end)
         self._file.finish(run_file.ordered(self.records, ids))
         return end

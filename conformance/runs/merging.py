@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.model import results
 from conformance.model.errors import InvalidInput
 from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run
 from conformance.runs import run_file
@@ -42,8 +41,8 @@ def merge(folders: list[Path], out: Path, command: list[str]) -> EndRecord:
     first = shards[0].run
     implementations = _implementations(shards)
     cases = [record for shard in shards for record in shard.run.cases.values()]
-    reasons = sorted({*_missing(shards, cases), *_elsewhere(shards), *_said(shards)})
-    end = _end(shards, reasons)
+    whose = dict.fromkeys(_missing(shards, cases), "") | dict(_elsewhere(shards)) | dict(_said(shards))
+    end = _end(shards, whose)
     started = min(shard.run.header.started for shard in shards)
     header = msgspec.structs.replace(first.header, command=command, started=started, shard="1/1")
     found = [result for shard in shards for result in shard.run.results]
@@ -113,32 +112,41 @@ def _missing(shards: list[Shard], cases: list[CaseRecord]) -> Iterator[str]:
         yield "the shards do not hold every case: were some run without the corpus, or cut off early?"
 
 
-def _elsewhere(shards: list[Shard]) -> Iterator[str]:
-    """Yield the implementations that some shards judged while others could not, or were not asked to."""
+def _elsewhere(shards: list[Shard]) -> Iterator[tuple[str, str]]:
+    """Yield that some shards judged an implementation while others could not, or were not asked to, and its id."""
     listed = Counter(record.id for shard in shards for record in shard.run.implementations if record.available)
     for identity, count in listed.items():
         if count < len(shards):
-            yield f"{identity} is available in {count} of {len(shards)} shards; run all shards on equal machines"
+            said = f"{identity} is available in {count} of {len(shards)} shards; run all shards on equal machines"
+            yield said, identity
 
 
-def _said(shards: list[Shard]) -> Iterator[str]:
-    """Yield why shards are incomplete. A shard may compare nothing as long as another one compares something."""
+def _said(shards: list[Shard]) -> Iterator[tuple[str, str]]:
+    """Yield why shards are incomplete, and whose reason it is.
+
+    A shard may compare nothing as long as another one compares something.
+    """
     compared = any(result.verdict in ("PASS", "FAIL") for shard in shards for result in shard.run.results)
     for shard in shards:
         if shard.run.end is None:
-            yield f"shard {shard.number}/{shard.shards}: {shard.run.reasons[0]}"
-        elif not shard.run.complete:
-            yield from (reason for reason in shard.run.reasons if not (compared and reason.startswith(results.NOTHING)))
+            yield f"shard {shard.number}/{shard.shards}: {shard.run.reasons[0]}", ""
+        elif not shard.run.complete and not (compared and shard.run.end.nothing):
+            yield from ((reason, shard.run.whose.get(reason, "")) for reason in shard.run.reasons)
 
 
-def _end(shards: list[Shard], reasons: list[str]) -> EndRecord:
-    """Return how the whole run ended: it took as long as its longest shard, with the work of all."""
+def _end(shards: list[Shard], whose: dict[str, str]) -> EndRecord:
+    """Return how the whole run ended: it took as long as its longest shard, with the work of all.
+
+    whose: why it is incomplete, each reason with the implementation that it is about, if any.
+    """
     ends = [shard.run.end for shard in shards if shard.run.end]
     cpu, verdicts = dict[str, float](), Counter[str](r.verdict for shard in shards for r in shard.run.results)
     for name, seconds in (item for end in ends for item in end.cpu.items()):
         cpu[name] = round(cpu.get(name, 0.0) + seconds, 3)
     longest = max((end.seconds for end in ends), default=0.0)
-    return EndRecord(not reasons, reasons, longest, dict(sorted(cpu.items())), dict(sorted(verdicts.items())))
+    about = {reason: identity for reason, identity in sorted(whose.items()) if identity} or msgspec.UNSET
+    taken, judged = dict(sorted(cpu.items())), dict(sorted(verdicts.items()))
+    return EndRecord(not whose, sorted(whose), longest, taken, judged, whose=about)
 
 
 def _copy(shards: list[Shard], out: Path) -> None:

@@ -50,8 +50,9 @@ def ask(cases: list[Case], who: Participants, wanted: list[set[str]] | None = No
         for host in needed.environments():
             hosted, log = needed.hosted(host), Path(folder) / f"{host.name}.log"
             started = availability.hosting(host, hosted, who.limits, log, in_process=who.in_process)
-            with started as (worker, records):
-                gone = availability.missing(hosted, records, requested=who.requested)
+            with started as there:
+                worker, records, _ = there
+                gone = availability.missing(there, requested=who.requested)
                 for one, ids in zip(found, asked, strict=True):
                     one.missing.update({n: f"{n} is not available: {why}" for n, why in gone.items() if n in ids})
                 ready = {record.id: record for record in records if record.available}

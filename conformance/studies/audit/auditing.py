@@ -70,8 +70,9 @@ class Auditor:
 
     def _host(self, host: env.Environment, entries: list[RosterEntry], log: Path) -> None:
         started = availability.hosting(host, entries, self.who.limits, log, in_process=self.who.in_process)
-        with started as (worker, records):
-            self.found.missing |= availability.missing(entries, records, requested=self.who.requested)
+        with started as there:
+            worker, records, _ = there
+            self.found.missing |= availability.missing(there, requested=self.who.requested)
             if worker:
                 subjects = [Subject.of(record, self.known) for record in records if record.available]
                 self.found.versions |= {record.id: record.versions for record in records if record.available}
