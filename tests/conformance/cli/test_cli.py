@@ -137,6 +137,7 @@ def test_a_missing_framework_is_named_with_its_extra_and_the_rest_goes_on(tmp_pa
     assert result.exit_code == 3
     assert "gone.bn@cpu is not available: ModuleNotFoundError: No module named 'no_such_framework'" in result.output
     assert not found.complete
+    assert list(found.whose.values()) == ["gone.bn@cpu"]
     assert {r.implementation for r in found.results} == {"numpy.two_pass@cpu"}
 
 
