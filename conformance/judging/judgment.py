@@ -1,4 +1,4 @@
-"""Compare outcomes with expectations. Never raises, and knows no exceptions to the rule."""
+"""The comparison of outcomes with expectations. It never raises, and knows no exceptions to the rule."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ class _Judge:
         self.case, self.promise = exact_case.case, Promise.of(exact_case, statement)
 
     def results(self) -> Any:
-        """Yield the results of every step; nobody knows what is right after a training step that made no sense."""
+        """Yield the results of every step.
+
+        What comes after an answer to a training step that made no sense cannot be judged.
+        """
         lost = False
         if len(self.reply.outcomes) > len(self.case.steps):
             said = f"it gave {len(self.reply.outcomes)} outcomes for {len(self.case.steps)} steps; give one for each"
@@ -79,7 +82,10 @@ class _Judge:
                 yield from self._arrays(t, expected, outcome)
 
     def _step(self, t: int, outcome: Outcome | None, promised: str, errors: Collection[str] | None = None) -> Result:
-        """Judge a step that gave no arrays, or should have given none. errors: the types to refuse with; None: any."""
+        """Judge a step that gave no arrays, or should have given none.
+
+        errors: the exceptions to refuse with; None: any.
+        """
         match outcome:
             case None:
                 return self._result(t, "INCONCLUSIVE", "the step was not reached")
@@ -106,7 +112,7 @@ class _Judge:
                 yield self._array(t, output, outcome.tensors.get(output), checks)
 
     def _missing(self, t: int, output: str) -> str:
-        """Return what to say where an output is not there; something that is no output may have been meant for it."""
+        """Return what to say of a missing output; an array with an unknown name may have been meant for it."""
         outcome = self.reply.outcomes[t]
         given = outcome.tensors if isinstance(outcome, Outputs) else {}
         strays = [name for name in given if name not in outputs.NAMES]
@@ -118,12 +124,12 @@ class _Judge:
         return {"trajectory": trajectory, "step": self._after(t), "residual": self._residual(t, outcome)}
 
     def _after(self, t: int) -> ExpectedOutputs:
-        """Return what should follow from the implementation's own state before this step."""
+        """Return the outputs expected from the state that the implementation itself returned before this step."""
         before = self.before(t) if self._answered(t) else None
         return {} if before is None else expectation.after(self.promise, t, before)
 
     def before(self, t: int) -> State | None:
-        """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
+        """Return the state before a step: as returned by the implementation, or at first as given; None: unknown."""
         answered = self._answered(t)
         if not answered:
             begins = without(self.case, self.reply.refused | self.promise.lacked)
@@ -145,11 +151,11 @@ class _Judge:
         return State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
 
     def _answered(self, t: int) -> list[int]:
-        """Return the steps before t, not refused and of modes that it has: the others left the layer as it was."""
+        """Return the steps before t that may have moved the layer: not refused, and of modes that it has."""
         return [s for s in range(t) if s not in self.reply.refused | self.promise.lacked]
 
     def _residual(self, t: int, outcome: Outputs) -> ExpectedOutputs:
-        """Return what follows from the batch statistics which the implementation returned, where they normalize."""
+        """Return the outputs expected from the batch statistics that were returned, if it normalizes by these."""
         normalize = self.promise.mode(t) == "train" and self.promise.at(t).semantics.training_statistics == "batch"
         averaged = self.promise.spec.virtual_batch_size is not None or not self.case.x(t).size  # those of no one batch
         returned = self._statistics(outcome, "mean", "variance") if normalize and not averaged else None
@@ -162,7 +168,7 @@ class _Judge:
         return expectation.residual(self.promise, t, mean, variance, before, rounded=rounded)
 
     def _statistics(self, outcome: Outputs, *names: str) -> list[Array] | None:
-        """Return arrays of the kept shape that an implementation returned, None where nothing can follow from them."""
+        """Return arrays that an implementation returned; None if one is missing, not finite or of a wrong shape."""
         kept, found = kept_shape(self.case.spec, self.case.shape), [outcome.tensors.get(name) for name in names]
         arrays = [array for array in found if array is not None and array.shape == kept and _finite(array)]
         return arrays if len(arrays) == len(names) else None
@@ -202,7 +208,7 @@ class _Judge:
         )
 
     def _class(self, t: int, output: str, got: Array) -> dict[str, Any]:
-        """Return which classes a training step's y is outside of, and ρ under A where less is promised."""
+        """Return which classes a training step's y is outside of, and its ρ under class A if less is promised."""
         found = observed.outside(self.promise, t, got) if output == "y" else None
         if found is None:
             return {}
@@ -220,10 +226,10 @@ class _Judge:
 
 
 def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation | None]:
-    """Return the largest ρ of one check, and where it is; None where every bound is infinite.
+    """Return the largest ρ of one check, and where it is; None if every bound is infinite.
 
-    What must not be finite is infinitely wrong where it is, or is not as it must be. An array of no elements has its
-    shape and its dtype, which are right.
+    Where an element must not be finite, ρ is infinite if it is finite, or is not what it must be. An empty array is
+    right, as its shape and dtype have been checked.
     """
     if not got.size:
         return 0.0, None
@@ -276,7 +282,7 @@ def _number(value: Any) -> float | str:
 
 
 def compared(exact_case: ExactCase, statement: Statement, reply: Reply, t: int) -> dict[str, ExpectedOutputs]:
-    """Return what step t's arrays are compared with, by check; for those who show a judgment, element by element."""
+    """Return what step t's arrays are compared with, by check, to show a judgment element by element."""
     with exact_case.lock, np.errstate(all="ignore"):
         judging, outcome = _Judge("", exact_case, statement, reply), reply.outcomes[t]
         trajectory = expectation.trajectory(judging.promise, reply.refused)[t]
@@ -286,5 +292,5 @@ def compared(exact_case: ExactCase, statement: Statement, reply: Reply, t: int) 
 
 
 def state_before(exact_case: ExactCase, statement: Statement, reply: Reply, t: int) -> State | None:
-    """Return the state before a step as the implementation returned it, at first as it is given; None: unknown."""
+    """Return the state before a step: as returned by the implementation, or at first as given; None: unknown."""
     return _Judge("", exact_case, statement, reply).before(t)

@@ -1,4 +1,4 @@
-"""Why a failed array has no ρ: in what it is unlike what was expected, beside how far its values are off."""
+"""Why a failed array has no number for ρ: how it is unlike the expected one, other than by values that are off."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Mismatch = Literal["", "shape", "dtype", "kind"]
 
 
 def of(exact_case: ExactCase, statement: Statement, reply: Reply, result: Result) -> Mismatch:
-    """Return how an array is unlike the expected one.
+    """Return how an array is unlike the expected one, in a word.
 
-    kind: an element must not be finite, and is, or is not as it must be.
-    Empty: it is none of these, was never given, or has a ρ that is a number.
+    `kind`: an element must not be finite and is, or is not what it must be. Empty: it is unlike in none of these
+    ways, was never given, or has a number for ρ.
     """
     outcome = reply.outcomes[result.step] if 0 <= result.step < len(reply.outcomes) else None
     got = outcome.tensors.get(result.output) if isinstance(outcome, Outputs) else None
