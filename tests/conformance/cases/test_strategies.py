@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, find, settings
@@ -13,7 +14,8 @@ from hypothesis import HealthCheck, find, settings
 from conformance.cases import building, cells, strategies
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
-from conformance.model.case import case_id, content
+from conformance.cases.recipe import Signature
+from conformance.model.case import Dtypes, case_id, content
 from conformance.model.case_facts import differentiation, mask, step_facts
 from conformance.studies.hunt.hunting import recipes
 
@@ -214,3 +216,11 @@ def test_question_spells_out_every_default():
         "virtual_batch_size",
     } | (set(fields["spec"]) - set())
     assert {"init_mode", "round_trip", "sites", "unknown_sizes", "flag"} == set(fields["actions"])
+
+
+def test_an_infinite_variance_in_half_precision_is_no_warning():
+    """A wide spread has a variance that float16 cannot hold: the case is built all the same, without a word."""
+    signature = Signature((2, 2), 1, Dtypes(), 0.9, "both", "mixed dtypes", "f32 f16 f16")
+    recipe = next(r for r, _ in SMALL)
+    wide = msgspec.structs.replace(recipe, signature=signature, epsilon=0.1, spread=1000.0, modes="train infer")
+    assert np.isinf(building.build(wide, 0).tensors["moving_variance"]).any()
