@@ -10,7 +10,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := reports/latest
-WORKER_SIDE := conformance/hosts/worker.py conformance/hosts/asked.py conformance/implementations
+WORKER_SIDE := $(addprefix conformance/hosts/,worker.py asked.py seen.py versions.py wire.py) conformance/implementations
 COMMA := ,
 
 # The first Python that is new enough; constraints.txt is for 3.11, so that comes first.

@@ -129,10 +129,7 @@ def run(
     with console.watching(quiet=as_json) as progress:
         end = Campaign(options, progress).run()
     finished = run_file.read(out)
-    if as_json:
-        click.echo(console.as_json(finished))
-    else:
-        console.print_run(finished, out)
+    click.echo(console.as_json(finished)) if as_json else console.print_run(finished, out)
     if not end.complete:
         raise Incomplete(
             "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import queue
-import resource
-import signal
-import struct
-import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import msgspec
 
 from conformance.hosts.machine import PINNED
-from conformance.hosts.worker import MARK
+from conformance.hosts.process import Process, WorkerSilent
+from conformance.hosts.process import WorkerDied as WorkerDied
 from conformance.model.codec import decode
 from conformance.model.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
 from conformance.model.spelling import Misspelt, converted, stray
@@ -29,7 +22,7 @@ from conformance.model.spelling import Misspelt, converted, stray
 WORKER = Path(__file__).with_name("worker.py")
 PROTOCOL = 1  # of PROTOCOL.md; worker.py, which imports nothing of ours, has it too
 WINDOW = 3  # requests in flight: judging overlaps with the worker
-LARGEST_FRAME = 1 << 32
+
 _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # workers share one GPU
 
 
@@ -66,6 +59,13 @@ class Environment(msgspec.Struct, frozen=True):
         options += [argument for identity in self.only for argument in ("--only", identity)]
         return [self.python, str(WORKER), *options, *self.adapters]
 
+    def process(self, limits: Limits, log: Path) -> Process:
+        """Start its worker."""
+        variables = PINNED | {"BNCONF_DEVICE": self.device}
+        variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if self.device == "cpu" else _SHARED
+        limit = limits.memory if self.program else None  # worker.py limits itself
+        return Process(self.command(limits), variables | self.variables, log, limit)
+
 
 class Listing(msgspec.Struct, frozen=True):
     """One implementation as its worker announced it.
@@ -91,137 +91,12 @@ class Hello(msgspec.Struct, frozen=True):
     pid: int = 0
 
 
-class WorkerDied(Exception):
-    """The process ended, or wrote what is no frame."""
-
-
 class NotCreated(WorkerDied):
     """Its interpreter is yet to be made."""
 
 
 class Unreadable(WorkerDied):
     """The worker said hello in words that mean nothing: the message names the nearest right one."""
-
-
-class WorkerSilent(Exception):
-    """No frame came in time."""
-
-
-class Process:
-    """One worker process: frames in, frames out, neither side ever blocking the host."""
-
-    def __init__(self, environment: Environment, limits: Limits, log: Path) -> None:
-        command, device = environment.command(limits), environment.device
-        self._path, self._log = log, log.open("ab")
-        self._begins = self._log.tell()
-        variables = os.environ | PINNED | {"BNCONF_DEVICE": device}
-        variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else _SHARED
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                env=variables | environment.variables,
-                start_new_session=True,  # Ctrl-C is the host's to handle
-            )
-        except OSError as error:
-            self._log.close()
-            raise WorkerDied(f"{command[0]} cannot be started: {error.strerror}") from error
-        if environment.program:
-            _limit_memory(self._process.pid, limits.memory)  # worker.py limits itself
-        self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._in: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._write, self._read)]
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
-
-    def send(self, body: bytes) -> None:
-        """Queue a frame."""
-        self._out.put(body)
-
-    def receive(self, timeout: float) -> bytes:
-        """Return the next frame's body."""
-        try:
-            frame = self._in.get(timeout=timeout)
-        except queue.Empty:
-            raise WorkerSilent from None
-        if isinstance(frame, Exception):
-            raise frame
-        return frame
-
-    def kill(self) -> None:
-        """End the process and all that it started; the worker leads a session of its own."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """End the process, now, and wait for it."""
-        self._out.put(None)
-        self.kill()
-        self._process.wait()
-        for thread in self._threads:
-            thread.join()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
-            with contextlib.suppress(OSError):  # a pipe whose other end is gone
-                if stream:
-                    stream.close()
-
-    def _write(self) -> None:
-        assert self._process.stdin
-        with contextlib.suppress(OSError):  # the reader notices that the process is gone
-            while (body := self._out.get()) is not None:
-                self._process.stdin.write(struct.pack("<Q", len(body)) + body)
-                self._process.stdin.flush()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        try:
-            while True:
-                self._in.put(_read_frame(self._process.stdout))
-        except (WorkerDied, OSError, ValueError) as error:
-            self._in.put(WorkerDied(str(error) or self._epitaph()))
-
-    def _epitaph(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(timeout=5)
-            if code < 0:
-                return f"the worker died: {signal.strsignal(-code) or 'signal'} ({-code})"
-            return f"the worker ended with exit code {code}: {self._last_words()}"
-        return "the worker closed its output"
-
-    def _last_words(self) -> str:
-        """Return the last line that it wrote on the question in hand; what it said of others explains nothing."""
-        written = self._path.read_bytes()[self._begins :].decode(errors="replace").splitlines()
-        marks = [n for n, line in enumerate(written, 1) if line.startswith(MARK)]
-        lines = [line.strip() for line in written[marks[-1] if marks else 0 :] if line.strip()]
-        return lines[-1][:200] if lines else "it said nothing"
-
-
-def _limit_memory(pid: int, gib: float) -> None:
-    """Make allocations beyond the limit fail in a process of somebody else's, where the system can."""
-    if sys.platform == "linux":
-        size = int(gib * 2**30)
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended already
-            resource.prlimit(pid, resource.RLIMIT_DATA, (size, size))
-
-
-def _read_frame(stream: IO[bytes]) -> bytes:
-    head = stream.read(8)
-    if not head:
-        raise WorkerDied
-    (length,) = struct.unpack("<Q", head.ljust(8, b"\0"))
-    if length > LARGEST_FRAME:
-        raise WorkerDied(f"the worker wrote garbage: {head!r} is no frame length")
-    body = stream.read(length)
-    if len(body) < length:
-        raise WorkerDied
-    return body
 
 
 class Request(msgspec.Struct):
@@ -271,7 +146,7 @@ class Worker:
         self._process.kill()
 
     def _start(self) -> Hello:
-        self._process = Process(self.environment, self.limits, self.log)
+        self._process = self.environment.process(self.limits, self.log)
         self._started(self.environment.name, self._process.pid)
         try:
             return _hello(self._process.receive(self.limits.start))

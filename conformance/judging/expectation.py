@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.judging.carried import StateWithError
-from conformance.judging.derivatives import derivatives, following
+from conformance.judging.derivatives import derivatives
+from conformance.judging.gradients import following
 from conformance.judging.promise import Promise
+from conformance.judging.statistics import batch_statistics, moving
 from conformance.judging.step import Expected as Expected
 from conformance.judging.step import ExpectedOutputs as ExpectedOutputs
 from conformance.judging.step import ExpectedStep
@@ -92,8 +94,8 @@ def _validate(promise: Promise, t: int, kept: tuple[int, ...] | None) -> None:
 def _answers(step: ExpectedStep, before: StateWithError) -> tuple[ExpectedOutputs, StateWithError]:
     """Return the expected outputs of a step, and the state after it."""
     after, used = step.after(before), step.normalizing(before)
-    out = {"y": step.y(before, used), **step.batch_statistics(), **derivatives(step, before, used)}
-    return step.doubted(out, before) | step.moving(before, after), after
+    out = {"y": step.y(before, used), **batch_statistics(step), **derivatives(step, before, used)}
+    return step.doubted(out, before) | moving(step, before, after), after
 
 
 def after(promise: Promise, t: int, state: State) -> ExpectedOutputs:
@@ -102,7 +104,7 @@ def after(promise: Promise, t: int, state: State) -> ExpectedOutputs:
     normalizes = (
         promise.mode(t) == "infer" or promise.at(t).semantics.training_statistics == "moving" or promise.spec.renorm
     )
-    return _answers(step, before)[0] if normalizes else step.moving(before, step.after(before))
+    return _answers(step, before)[0] if normalizes else moving(step, before, step.after(before))
 
 
 def residual(
@@ -120,7 +122,7 @@ def residual(
     step, start = ExpectedStep(promise.at(t), t, returned), StateWithError.exact(before or State(mean, variance))
     used = step.normalizing(start)
     out = {"y": step.y(start, used), **following(step, start, used)}
-    return out if before is None else out | step.moving(start, step.after(start))
+    return out if before is None else out | moving(step, start, step.after(start))
 
 
 def y_as(promise: Promise, t: int, numerics: Numerics) -> Expected | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,6 @@ from conformance.judging.expected import Expected as Expected
 from conformance.judging.not_finite import Kinds
 from conformance.judging.promise import Promise
 from conformance.model.numerics import finfo
-from conformance.model.outputs import RENORM
-from reference.averages import update_fraction
 from reference.batch_norm import spread
 from reference.batches import join, split
 from reference.spec import Array, kept_shape
@@ -51,7 +47,7 @@ class ExpectedStep:
         self.batch = batch
         self.kept = kept_shape(self.spec, self.batch.shape)
         self._bounds: dict[tuple[str, int], Bounds] = {}
-        self._sizes: dict[str, Array] = {}
+        self.sizes: dict[str, Array] = {}
         self._inner: tuple[StateWithError, tuple[Approximate, Approximate] | None] | None = None
 
     # --- state ---------------------------------------------------------------------------------------------------
@@ -61,92 +57,6 @@ class ExpectedStep:
         if not self.promise.updates(self.t):
             return before
         return carried.moved(self.bounds("moving_mean"), self.batch, before, self.spec, self.semantics)
-
-    def moving(self, before: StateWithError, after: StateWithError) -> ExpectedOutputs:
-        """Return the state after the step as outputs; none where nothing is kept."""
-        found = self._moving(before, after)
-        return found if after.doubtful is None else {name: e.or_nan(after.doubtful) for name, e in found.items()}
-
-    def _moving(self, before: StateWithError, after: StateWithError) -> ExpectedOutputs:
-        if self.semantics.average == "none":
-            return {}
-        state, errors = after.state, after.errors
-        found = {"moving_mean": (state.mean, errors.mean), "moving_variance": (state.variance, errors.variance)}
-        if self.spec.renorm:
-            u = self.bounds("moving_mean").units.u
-            begun, e = renorm.begun(state, errors, self.spec, self.semantics, u)
-            found |= {name: (getattr(begun, field), getattr(e, field)) for name, field in RENORM.items()}
-            return {
-                name: self.expected(name, value, bound, kinds=partial(self._kinds_moving, name, after))
-                for name, (value, bound) in found.items()
-            }
-        terms = {name: partial(self._terms_moving, name, before) for name in found}
-        sums = (
-            partial(self._sums_moving, before, after)
-            if self.promise.updates(self.t) and not before.state.updates
-            else None
-        )
-        return {
-            name: self.expected(
-                name,
-                value,
-                bound,
-                terms[name],
-                kinds=partial(self._kinds_moving, name, after),
-                sums=sums if name == "moving_mean" else None,
-            )
-            for name, (value, bound) in found.items()
-        }
-
-    def _kinds_moving(self, name: str, after: StateWithError) -> Array:
-        kinds = after.kinds
-        if self.spec.renorm and name in ("renorm_mean", "renorm_stddev") and self.spec.renorm_momentum == 0:
-            kinds = not_finite.of_batch(self.batch)  # they are the batch's
-            kinds = not_finite.entering(kinds, self.batch, self.spec, self.semantics, fast=False)
-        if kinds is None:
-            return not_finite.NONE
-        return kinds.mean if name in ("moving_mean", "renorm_mean") else kinds.variance
-
-    def _terms_moving(self, name: str, before: StateWithError) -> Array:
-        old = before.state.mean if name == "moving_mean" else before.state.variance
-        a = self._fraction(before)
-        return (1 - a) * np.abs(old) + a * self.overall_size(name)
-
-    def _sums_moving(self, before: StateWithError, after: StateWithError) -> tuple[Array, Array]:
-        b, a, none = self.bounds("moving_mean"), self._fraction(before), np.zeros((), self.exact_case.dtype)
-        mean = carried.overall(b, self.batch, self.spec)[0].value
-        rounded = b.e_moving(before.state.mean, mean, after.state.mean, before.errors.mean, none, a)
-        return a * b.units.u * self.overall_size("mean"), rounded
-
-    def _fraction(self, before: StateWithError) -> float:
-        moves = self.promise.updates(self.t)
-        return float(update_fraction(before.state.updates + 1, self.spec, self.semantics)) * moves
-
-    def batch_statistics(self) -> ExpectedOutputs:
-        """Return the mean and the variance of a training batch, as those return them who do."""
-        if not self.training:
-            return {}
-        b = self.bounds("mean")
-        found = zip(("mean", "variance"), carried.overall(b, self.batch, self.spec), strict=True)
-        out = {
-            n: self.stored(n, near.value, near.error, partial(self.overall_size, n), kinds=partial(self._kinds_of, n))
-            for n, near in found
-        }
-        mean = out["mean"]
-        return out | {"mean": replace(mean, sums=lambda: (b.units.u * mean.size, b.stored(mean.value, 0 * mean.size)))}
-
-    def _kinds_of(self, name: str) -> Array:
-        biased = replace(self.semantics, stored_variance="biased")
-        kinds = not_finite.entering(not_finite.of_batch(self.batch), self.batch, self.spec, biased, fast=False)
-        return not_finite.NONE if kinds is None else kinds.mean if name == "mean" else kinds.variance
-
-    def overall_size(self, name: str) -> Array:
-        """Return the mean of |x|, or that of x² and the square of the mean, for a mean or a variance of this name."""
-        batch, of = self.batch, name.removeprefix("moving_")
-        if of not in self._sizes:
-            size = batch.mean_abs if of == "mean" else batch.variance + batch.mean**2
-            self._sizes[of] = carried.flat(self.bounds("mean"), batch, self.spec, size, np.zeros_like(size)).value
-        return self._sizes[of]
 
     # --- what normalizes -----------------------------------------------------------------------------------------
 

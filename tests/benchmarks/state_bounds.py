@@ -20,6 +20,7 @@ from conformance.judging.bounds.bounds import rho
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import ExpectedStep, StateWithError, after, trajectory
 from conformance.judging.promise import Promise
+from conformance.judging.statistics import moving
 from conformance.model.case import Case, Step, content
 from conformance.model.statement import Statement
 from reference import Spec, State
@@ -55,7 +56,7 @@ def measure(subject: object, asked: Case) -> dict[str, float]:
     for t in range(STEPS):
         own = {name: got[f"{t}.{name}"] for name in ("moving_mean", "moving_variance")}
         naive = ExpectedStep(promise, t).after(exact)
-        answers = {"trajectory": expected[t], "naive": ExpectedStep(promise, t).moving(exact, naive)}
+        answers = {"trajectory": expected[t], "naive": moving(ExpectedStep(promise, t), exact, naive)}
         exact = StateWithError.exact(naive.state)
         if t:
             before = State(got[f"{t - 1}.moving_mean"].astype(float), got[f"{t - 1}.moving_variance"].astype(float), t)

@@ -33,6 +33,7 @@ VIOLATIONS = [
     ("no-framework", "conformance/judging/bounds/bounds.py", "from tensorflow import nn"),
     ("by-path", "conformance/runs/campaign.py", "from conformance.implementations import numpy"),
     ("strangers", "conformance/hosts/worker.py", "import conformance.model.codec"),
+    ("strangers", "conformance/hosts/seen.py", "import conformance.model.case"),
     ("strangers", "conformance/implementations/numpy.py", "from reference import train"),
     ("strangers", "conformance/implementations/flax.py", "from ..hosts import worker"),
     ("neighbours", "conformance/implementations/torch.py", "from . import numpy"),

@@ -11,10 +11,11 @@ from conformance.gate.predicted.asked import WrongValue
 from conformance.judging.bounds.bounds import NormalizingStatistics
 from conformance.judging.bounds.tangents import TangentBounds
 from conformance.judging.carried import StateWithError
-from conformance.judging.derivatives import following
 from conformance.judging.expectation import ExpectedStep
 from conformance.judging.expected import Expected
+from conformance.judging.gradients import following
 from conformance.judging.promise import Promise
+from conformance.judging.statistics import moving
 from conformance.model.case import initial_state
 from reference import State
 from reference.batches import weigh
@@ -111,7 +112,7 @@ def of_squared_weights(asked: WrongValue, promise: Promise, before: State) -> Ex
     used = step.normalizing(start)
     if asked.output == "dx":
         return _dx_of_squared_weights(step, start, used("dx"), weights, np.abs(variance) <= e, variance > 0)
-    out = {"y": step.y(start, used), **following(step, start, used), **step.moving(start, step.after(start))}
+    out = {"y": step.y(start, used), **following(step, start, used), **moving(step, start, step.after(start))}
     return out.get(asked.output)
 
 

@@ -15,6 +15,7 @@ from conformance.hosts.roster import ADAPTERS, from_target
 from conformance.judging import expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Bounds
+from conformance.judging.bounds.statistics import once
 from conformance.judging.carried import StateWithError
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
@@ -42,7 +43,7 @@ def test_a_remembered_formula_that_reads_what_it_is_not_remembered_by_is_caught(
     """A formula may read the variance and the sums; of what y and the mean differ in it gets an error that says so."""
 
     class Reading(Bounds):
-        @bounds._once
+        @once
         def formula(self, _batch):
             return self.numerics.variance, getattr(self.numerics, field)
 

@@ -1,0 +1,169 @@
+"""The case as an adapter sees it.
+
+Like `worker.py` read by Python 3.6, and importing nothing of the host.
+"""
+
+import json
+import operator
+
+import numpy as np
+
+from . import wire
+
+_WRT = ("x", "gamma", "beta")
+_FLAGS = {"bool": bool, "int": int, "numpy": np.bool_}
+
+
+class Step(object):
+    """One call: `training`, `update`, `site`, and arrays, None where not asked for: `x`, `dy`, `mask`, `tangent` of x.
+
+    rank, axis, reduced: of this step's x, whose rank may be another than the first's. wrt: what gradients are asked
+    with respect to, of "x", "gamma" and "beta"; who gives more is judged by these.
+
+    flag: training as the layer is to be told it. trainable: False where a trainable layer is frozen for this call.
+
+    adjustment: what the adjustment callable returns, (scale, bias). forward: whether the derivative of y along the
+    tangent is asked for, `y_tangent`. second: how that of dx and dgamma is to be taken, `dx_tangent` and
+    `dgamma_tangent`: "reverse" (over reverse) or "forward_over_reverse"; empty where it is not asked for.
+    forward_twice: whether `y_tangent2` is asked for, the derivative of `y_tangent` along the tangent, forward over
+    forward. third: whether those of `dx_tangent` and `dgamma_tangent` are, `dx_tangent2` and `dgamma_tangent2`, all in
+    reverse.
+    """
+
+    def __init__(self, index, fields, case):
+        self.index = index
+        self.training = fields["mode"] == "train"
+        self.update = fields["update"]
+        self.site = fields["site"]
+        self.trainable = fields.get("trainable", True)
+        self.flag = _FLAGS[case.actions.get("flag", "bool")](self.training)
+        self.derivatives = fields["derivatives"]
+        self.x = _laid_out(case.tensors["%d.x" % index], case.layout)
+        self.rank = self.x.ndim
+        self.axis = kept_axes(case.spec["axis"], self.rank)
+        self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
+        self.wrt = sorted({name for d in self.derivatives for name in d.get("wrt", _WRT)})
+        self.dy, self.mask = case.own("%d.dy" % index), case.own("%d.mask" % index)
+        self.tangent = case.own("%d.tangent" % index)
+        scale, bias = (case.own("%d.adjustment_%s" % (index, name)) for name in ("scale", "bias"))
+        self.adjustment = None if scale is None else (scale, bias)
+        self.forward = any(d["order"] == 1 and d["mode"] == "forward" for d in self.derivatives)
+        self.second = "".join(d["mode"] for d in self.derivatives if d["order"] == 2 and d["mode"] != "forward")
+        self.forward_twice = any(d["order"] == 2 and d["mode"] == "forward" for d in self.derivatives)
+        self.third = any(d["order"] == 3 for d in self.derivatives)
+
+
+class Case(object):
+    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), initial arrays, `steps`, `native`.
+
+    batches: how many have entered the moving statistics that it gives. shape: of the first input. gamma, beta, mean,
+    variance: None where the spec asks for none, and where the case leaves it to the layer to begin with its own.
+    """
+
+    def __init__(self, fields, tensors, statement):
+        self.tensors = tensors
+        self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
+        self.actions, self.batches = fields["actions"], fields.get("batches", 0)
+        self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
+        self.axis = kept_axes(self.spec["axis"], self.rank)
+        self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
+        self.gamma = self.own("gamma") if self.spec["scale"] else None
+        self.beta = self.own("beta") if self.spec["center"] else None
+        self.mean, self.variance = self.own("moving_mean"), self.own("moving_variance")
+        self.kept = tuple(tensors["0.x"].shape[a] for a in self.axis if 0 <= a < self.rank)
+        self.native = native(self, statement["conventions"])
+        self.steps = [Step(t, step, self) for t, step in enumerate(fields["steps"])]
+
+    def own(self, name):
+        """Return a writable copy: implementations may update in place, and the case serves others after them."""
+        return np.array(self.tensors[name]) if name in self.tensors else None
+
+    def neutral(self, name):
+        """Return gamma or beta as a function is given it: the case's, else 1 or 0; None where there is none."""
+        given, asked = getattr(self, name), self.spec["scale" if name == "gamma" else "center"]
+        if given is not None or not asked:
+            return given
+        return np.full(self.kept, name == "gamma", wire.dtype(self.dtypes["parameters"]))
+
+    def static(self, step=None, traced=()):
+        """Return what a program that is kept for other cases may be made of: of a step's call, or of the layer."""
+        return Static(self, step, traced)
+
+
+class Static(object):
+    """All of a question but its arrays' values and what is `traced`, and the `key` to keep by what is made of it.
+
+    Nothing else can be read here, so that what is made of this alone serves every case of the same key.
+    traced: names of fields that come as arguments, or that nothing depends on. Of the arrays of a step, and of the
+    layer's adjustment, there are the `Form`s; a size that is not known when the layer is built is None.
+    """
+
+    _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
+    _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt")
+    _OF_STEP += ("forward", "second", "forward_twice", "third")
+
+    def __init__(self, case, step, traced):
+        told = {name: getattr(case, name) for name in self._OF_CASE}
+        for name in ("spec", "native", "actions"):
+            told[name] = {field: value for field, value in told[name].items() if field not in traced}
+        if step is not None:
+            told.update((name, getattr(step, name)) for name in self._OF_STEP)
+            arrays = (("x", step.x), ("dy", step.dy), ("mask", step.mask), ("tangent", step.tangent))
+            told.update((name, Form.of(array, case.actions["unknown_sizes"])) for name, array in arrays)
+        pairs = [s.adjustment for s in case.steps if s.adjustment is not None]
+        told["adjustment"] = [Form.of(array) for array in pairs[0]] if pairs else None
+        told = {name: value for name, value in told.items() if name not in traced}
+        self.key = json.dumps(told, sort_keys=True, default=repr)
+        self.__dict__.update(told)
+
+
+class Form(tuple):
+    """What is known of an array before its values: (shape, the dtype's name)."""
+
+    __slots__ = ()
+    shape, dtype = (property(operator.itemgetter(i)) for i in range(2))
+
+    @classmethod
+    def of(cls, array, unknown=()):
+        """Return the form of an array; None of none."""
+        if array is None:
+            return None
+        return cls((tuple(None if i in unknown else n for i, n in enumerate(array.shape)), array.dtype.name))
+
+
+def kept_axes(axis, rank):
+    """Return the kept axes of an input of this rank, sorted and not negative."""
+    return tuple(sorted(a + rank if a < 0 else a for a in (axis if isinstance(axis, list) else [axis])))
+
+
+def native(case, conventions):
+    """Translate the neutral Spec by the statement's calling conventions."""
+    kept = case.spec["momentum"]
+    arguments = {"epsilon": case.spec["epsilon"], "momentum": kept}
+    if conventions.get("momentum") == "updated" and kept is not None:
+        arguments["momentum"] = 1.0 - kept
+    arguments["axis"] = case.spec["axis"]
+    if conventions.get("axis") == "reduced":
+        arguments["axis"] = list(case.reduced)
+    return arguments
+
+
+def _laid_out(array, layout):
+    """Return a copy of the array with the memory layout that the case asks for; only a `read_only` one is so."""
+    if layout == "F":
+        return np.array(array, order="F")
+    if layout == "channels_last" and array.ndim > 2:
+        return np.moveaxis(np.array(np.moveaxis(array, 1, -1), order="C"), -1, 1)
+    if layout == "strided" and array.ndim:
+        wide = np.zeros(array.shape[:-1] + (2 * array.shape[-1],), array.dtype)
+        wide[..., ::2] = array
+        return wide[..., ::2]
+    if layout == "offset":  # by one value, so that it is aligned for that alone
+        moved = np.zeros(array.size + 1, array.dtype)[1:].reshape(array.shape)
+        moved[...] = array
+        return moved
+    if layout == "reversed" and array.ndim:
+        return np.array(array[..., ::-1], order="C")[..., ::-1]
+    own = np.array(array, order="C")
+    own.flags.writeable = layout != "read_only"
+    return own

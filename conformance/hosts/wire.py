@@ -1,0 +1,66 @@
+"""Frames and safetensors: an 8-byte length, a JSON header, a buffer.
+
+Like `worker.py` read by Python 3.6, and importing nothing of the host.
+"""
+
+import json
+import struct
+
+import numpy as np
+
+_DTYPES = {"BOOL": "bool", "I32": "int32", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32"}
+_DTYPES["F64"] = "float64"
+CODES = {name: code for code, name in _DTYPES.items()}
+
+
+def dtype(name):
+    """Return the dtype of a name."""
+    if name == "bfloat16":
+        import ml_dtypes  # NumPy has no bfloat16 of its own
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def decode(body):
+    """Return (metadata, tensors) of a safetensors buffer."""
+    (length,) = struct.unpack("<Q", body[:8])
+    header = json.loads(body[8 : 8 + length].decode("utf-8"))
+    metadata = header.pop("__metadata__", {})
+    start = 8 + length
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        array = np.frombuffer(body[start + begin : start + end], dtype(_DTYPES[entry["dtype"]]))
+        tensors[name] = array.reshape(entry["shape"])
+    return metadata, tensors
+
+
+def encode(metadata, tensors):
+    """Return a safetensors buffer."""
+    header, chunks, offset = {"__metadata__": metadata}, [], 0
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name])
+        data = np.ascontiguousarray(array).tobytes()
+        offsets = [offset, offset + len(data)]
+        header[name] = {"dtype": CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": offsets}
+        chunks.append(data)
+        offset += len(data)
+    text = json.dumps(header).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(chunks)
+
+
+def read_frame(stream):
+    """Return the next frame's body, None at the end of the stream."""
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    (length,) = struct.unpack("<Q", head)
+    return stream.read(length)
+
+
+def write_frame(stream, body):
+    """Write one frame: an 8-byte little-endian length, then the body."""
+    stream.write(struct.pack("<Q", len(body)) + body)
+    stream.flush()

@@ -1,0 +1,186 @@
+"""What the reference expects of a step's gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from conformance.judging import not_finite
+from conformance.judging.bounds.bounds import Bounds
+from conformance.judging.bounds.gradients import GradientBounds
+from conformance.judging.carried import StateWithError
+from conformance.judging.step import Expected, ExpectedOutputs, ExpectedStep, Normalizing
+from reference import (
+    infer_gradients,
+    train_gradients,
+)
+from reference.averages import update_fraction
+from reference.spec import Array
+
+
+def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
+    """Return dx, dgamma and dbeta of a step, as far as the spec has them."""
+    q, t = step.exact_case, step.t
+    x, dy = q.array(t, "x"), q.dy(t)
+    if x is None or dy is None:
+        return {}
+    common = (x, dy, q.parameters, before.state, step.spec, step.semantics)
+    if step.training:
+        updating = step.promise.case.steps[t].update
+        exact = train_gradients(*common, mask=q.mask(t), adjustment=q.adjustment(t), updating=updating)
+    else:
+        exact = infer_gradients(*common)
+    dy, formulas = step.laid_out(dy), _Formulas(step, before, used)
+    of_dx, size = formulas("dx", dy), np.abs(dy)
+    kinds, terms = partial(_kinds_dx, step, before, of_dx, exact.dx), partial(_terms_dx, step, of_dx)
+    out = {"dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, of_dx)), terms, kinds=kinds)}
+    if step.spec.scale:
+        e, terms = _e_dgamma(step, before, dy, formulas), partial(_terms, step, lambda: size * np.abs(of_dx.z))
+        kinds = partial(_kinds_dgamma, step, before, dy)
+        out["dgamma"] = _of_no_rows(step, before, _sum(step, "dgamma", exact.dgamma, e, terms, kinds=kinds))
+    if step.spec.center:
+        e, terms = _e_dbeta(step, dy, used), partial(_terms, step, lambda: size)
+        out["dbeta"] = _sum(step, "dbeta", exact.dbeta, e, terms, kinds=partial(_kinds_dbeta, step, dy))
+    return out
+
+
+def _sum(
+    step: ExpectedStep, output: str, value: Array, bound: Array, *terms: Callable[[], Array], **more: Any
+) -> Expected:
+    """Return the expected value of a gradient that is a sum over the batch; of an empty batch it is exactly 0."""
+    return step.stored(output, value, bound if step.batch.count else np.zeros_like(value), *terms, **more)
+
+
+def _of_no_rows(step: ExpectedStep, before: StateWithError, dgamma: Expected) -> Expected:
+    """Return the expected dgamma of an empty batch: 0, or NaN where the statistics are NaN.
+
+    It is r sum(dy (x - m)); Keras multiplies the empty sum by r, and 0 times NaN is NaN.
+    """
+    if step.batch.count or step.kinds(before) is None:
+        return dgamma
+    return replace(dgamma, kinds=np.full(step.kept, not_finite.NAN_TOO, np.int8))
+
+
+def _kinds_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds, dx: Array) -> Array:
+    kinds, dy, gamma, bounds = step.kinds(before), formulas.dy, step.gamma, formulas.bounds
+    part = _part(step, before) if step.training else 0
+    if not part:
+        return step.joined(not_finite.of_dx_infer(dy, step.laid_out(dx), gamma, formulas.used, kinds, bounds))
+    return step.joined(not_finite.of_dx_train(dy, gamma, kinds, step.batch, part))
+
+
+def _kinds_dgamma(step: ExpectedStep, before: StateWithError, dy: Array) -> Array:
+    return _over_all(step, not_finite.of_dgamma(dy, step.batch.x, step.kinds(before), _axes(step)))
+
+
+def _kinds_dbeta(step: ExpectedStep, dy: Array) -> Array:
+    return _over_all(step, not_finite.of_dbeta(dy, _axes(step)))
+
+
+def _axes(step: ExpectedStep) -> tuple[int, ...]:
+    return (*step.batch.axes, 1) if step.batch.observed.virtual else step.batch.axes
+
+
+def _over_all(step: ExpectedStep, kinds: Array) -> Array:
+    return kinds.reshape(step.kept) if kinds.ndim else kinds
+
+
+def following(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
+    """Return the dx and dgamma of a training step that follow from given statistics, the batch's own or not."""
+    q, t = step.exact_case, step.t
+    dy, inner = q.dy(t), step.inner(before)
+    if q.array(t, "x") is None or dy is None:
+        return {}
+    formulas = _Formulas(step, before, used)
+    of_dx, of_dgamma = (formulas(name, dy) for name in ("dx", "dgamma"))
+    gamma, r = step.gamma, of_dx.used.r
+    dx = gamma * r * of_dx.t_train(1.0)
+    kinds = partial(_kinds_dx, step, before, of_dx, dx)
+    out = {"dx": step.expected("dx", dx, of_dx.e_dx_train(gamma, 1.0), kinds=kinds)}
+    if step.spec.scale:
+        mean = of_dgamma.c2 if inner is None else of_dgamma.c2 + step.batch.average(dy * inner[1].value)
+        value = (mean * step.batch.divisor).reshape(step.kept)
+        e, kinds = _e_dgamma(step, before, dy, formulas), partial(_kinds_dgamma, step, before, dy)
+        out["dgamma"] = _sum(step, "dgamma", value, e, kinds=kinds)
+    return out
+
+
+def _terms_dx(step: ExpectedStep, formulas: GradientBounds) -> Array:
+    """Return the magnitude of dx's terms before they cancel: gamma r dy, gamma r mean(dy), gamma r z mean(dy z)."""
+    f, terms = formulas, np.abs(formulas.dy)
+    if step.training:
+        terms = terms + (np.abs(f.c1) + np.abs(f.z * f.c2)) * f.batch.inside
+    return step.joined(np.abs(step.gamma) * f.used.r * terms)
+
+
+def _terms(step: ExpectedStep, values: Callable[[], Array]) -> Array:
+    return summed(step, step.batch.average(values()))
+
+
+class _Formulas:
+    """The bounds of one step's gradients; outputs that are promised alike share them."""
+
+    def __init__(self, step: ExpectedStep, before: StateWithError, used: Normalizing) -> None:
+        self.step, self.before, self.used = step, before, used
+        self._found: dict[Bounds, GradientBounds] = {}
+
+    def __call__(self, output: str, dy: Array, groups: int = 1) -> GradientBounds:
+        """Return the bounds for one output. dy is laid out as the batch."""
+        step, bounds = self.step, self.step.bounds(output, groups)
+        if bounds not in self._found:
+            reaching, e = _reaching(step, self.before, dy, bounds.units.u)
+            e = e + bounds.taken(reaching)  # arithmetic in less than dy's dtype rounds it first
+            self._found[bounds] = GradientBounds(bounds, step.batch, self.used(output), reaching, e)
+        return self._found[bounds]
+
+
+def _e_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds) -> Array:
+    if not step.training:
+        return formulas.e_dx_infer(step.gamma)
+    return formulas.e_dx_train(step.gamma, _part(step, before))
+
+
+def _part(step: ExpectedStep, before: StateWithError) -> float:
+    """Return how much this batch weighs in the statistics that normalize it: 1 where they are its own."""
+    if step.semantics.training_statistics == "batch":
+        return 1.0
+    return float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * step.promise.updates(step.t)
+
+
+def _reaching(step: ExpectedStep, before: StateWithError, dy: Array, u: float) -> tuple[Array, Array]:
+    """Return the part of dy that reaches z, after the adjustment and renorm's r, and its error."""
+    inner = step.inner(before)
+    if inner is None:
+        return dy, np.zeros((), dy.dtype)
+    f = inner[0]
+    return f.value * dy, (f.error + 2 * u * np.abs(f.value)) * np.abs(dy)
+
+
+def _e_dgamma(step: ExpectedStep, before: StateWithError, dy: Array, formulas: _Formulas) -> Array:
+    """Return the bound of dgamma = sum(dy p) with p = f z + h, over all virtual batches, in any order."""
+    found = formulas("dgamma", dy, _groups(step))
+    mean, inner = found.e_mean_dyz, step.inner(before)
+    if inner is not None:
+        h, size = inner[1], np.abs(dy)
+        mean = mean + step.batch.average(size * (found.bounds.g(6) * (np.abs(h.value) + h.error) + h.error))
+    return summed(step, mean)
+
+
+def _e_dbeta(step: ExpectedStep, dy: Array, used: Normalizing) -> Array:
+    bounds = step.bounds("dbeta", _groups(step))
+    return summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, bounds.taken(dy)).e_mean_dy)
+
+
+def _groups(step: ExpectedStep) -> int:
+    return step.batch.x.shape[1] if step.batch.observed.virtual else 1
+
+
+def summed(step: ExpectedStep, mean: Array) -> Array:
+    """Return the bound of a sum, in the kept shape, from the bound of the mean of each virtual batch."""
+    e = mean * step.batch.divisor
+    e = np.broadcast_to(e, np.broadcast_shapes(e.shape, step.batch.mean.shape))
+    return (e.sum(1) if step.batch.observed.virtual else e).reshape(step.kept)
