@@ -74,6 +74,7 @@ def tangent(data: Any) -> Tangent:
     return Tangent(data.tangent, None if gamma is None else along[0], None if beta is None else along[1])
 
 
+@pytest.mark.framework("jax")
 def test_gradients_match_autodiff(differentiated: Any, helper: Any) -> None:
     """Dx, dgamma and dbeta, with cotangents on the returned statistics too, are those of JAX to 1e-12."""
     data = differentiated.draw()
@@ -83,6 +84,7 @@ def test_gradients_match_autodiff(differentiated: Any, helper: Any) -> None:
         assert closeness(mine, theirs) < 1e-12
 
 
+@pytest.mark.framework("jax")
 def test_second_order_matches_autodiff(differentiated: Any, helper: Any) -> None:
     """Forward and forward-over-reverse derivatives along x, gamma and beta together are those of JAX to 1e-11."""
     data = differentiated.draw()
@@ -97,6 +99,7 @@ def test_second_order_matches_autodiff(differentiated: Any, helper: Any) -> None
         assert closeness(mine, theirs) < 1e-12
 
 
+@pytest.mark.framework("jax")
 def test_third_order_matches_autodiff(differentiated: Any, helper: Any) -> None:
     """The second derivatives of y, dx and dgamma along a tangent are those of JAX, forward over forward, to 1e-10."""
     data = differentiated.draw()
