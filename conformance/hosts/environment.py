@@ -27,7 +27,7 @@ _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Seconds to start up and to answer one case, and GiB a worker may allocate."""
+    """How many seconds a worker may take to start and to answer one case, and how many GiB it may allocate."""
 
     start: float = 180.0
     case: float = 120.0
@@ -35,9 +35,13 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """An interpreter, the adapters it hosts and the ids wanted of them, the device, and the variables it starts with.
+    """A Python that hosts adapters, or a program that speaks the protocol itself.
 
-    python: empty where the interpreter is yet to be made by `bnconf env create`.
+    adapters: the targets it hosts.
+    only: the ids that are wanted of them; empty: all.
+    python: the interpreter; empty if `bnconf env create` has yet to make it.
+    variables: what the worker's environment variables are set to.
+    device: where the implementations run.
     program: the command line of an executable that speaks the protocol itself; nothing is hosted for it.
     """
 
@@ -68,11 +72,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """One implementation as its worker announced it.
-
-    about: what it runs on, beyond versions, such as the GPU.
-    absent: the module that Python could not find, where that is why it is not available.
-    """
+    """One implementation as its worker announced it; about: what it runs on besides versions, such as the GPU."""
 
     id: str
     statement: dict[str, Any]
@@ -96,7 +96,7 @@ class NotCreated(WorkerDied):
 
 
 class Unreadable(WorkerDied):
-    """The worker said hello in words that mean nothing: the message names the nearest right one."""
+    """The worker's hello has meaningless words in it. The message names the nearest right one."""
 
 
 class Request(msgspec.Struct):
@@ -113,7 +113,7 @@ class Request(msgspec.Struct):
 
 
 def _hello(body: bytes) -> Hello:
-    """Return a worker's first frame; raise ValueError where it is none, or of another version of the protocol."""
+    """Return a worker's first frame; raise ValueError if it is none, or of another version of the protocol."""
     metadata, _ = decode(body)
     try:
         if "hello" not in metadata:
@@ -128,7 +128,7 @@ def _hello(body: bytes) -> Hello:
 
 
 class Worker:
-    """An environment's worker, whichever process that is at the moment."""
+    """The worker of an environment, whichever process that is at the moment."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Worker:
         raise WorkerDied(f"{reason}; see {self.log}")
 
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        """Yield one reply per request and implementation; a crash or a hang costs one, and becomes its outcome."""
+        """Yield one reply per request and implementation. A crash or a hang is the outcome of one of them."""
         pending: deque[Request] = deque()
         for request in requests:
             pending.append(request)

@@ -20,7 +20,7 @@ LARGEST_FRAME = 1 << 32
 
 
 class WorkerDied(Exception):
-    """The process ended, or wrote what is no frame."""
+    """The process ended, or wrote something that is no frame."""
 
 
 class WorkerSilent(Exception):
@@ -28,10 +28,10 @@ class WorkerSilent(Exception):
 
 
 class Process:
-    """One worker process: frames in, frames out, neither side ever blocking the host.
+    """One worker process: frames in, frames out. Neither direction ever blocks the host.
 
-    variables: beside those of this process.
-    limit: the GiB that it may allocate; None where it sees to that itself.
+    variables: environment variables, besides those of this process.
+    limit: how many GiB it may allocate; None if it limits itself.
     """
 
     def __init__(self, command: list[str], variables: dict[str, str], log: Path, limit: float | None = None) -> None:
@@ -117,7 +117,7 @@ class Process:
         return "the worker closed its output"
 
     def _last_words(self) -> str:
-        """Return the last line that it wrote on the question in hand; what it said of others explains nothing."""
+        """Return the last line that it wrote about the present request; what it wrote of others explains nothing."""
         written = self._path.read_bytes()[self._begins :].decode(errors="replace").splitlines()
         marks = [n for n, line in enumerate(written, 1) if line.startswith(MARK)]
         lines = [line.strip() for line in written[marks[-1] if marks else 0 :] if line.strip()]
@@ -125,7 +125,7 @@ class Process:
 
 
 def _limit_memory(pid: int, gib: float) -> None:
-    """Make allocations beyond the limit fail in a process of somebody else's, where the system can."""
+    """Make allocations beyond the limit fail in a process that is not ours, if the system can."""
     if sys.platform == "linux":
         size = int(gib * 2**30)
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended already

@@ -15,19 +15,22 @@ _FLAGS = {"bool": bool, "int": int, "numpy": np.bool_}
 
 
 class Step(object):
-    """One call: `training`, `update`, `site`, and arrays, None where not asked for: `x`, `dy`, `mask`, `tangent` of x.
+    """One call of the layer. Arrays that are not asked for are None.
 
-    rank, axis, reduced: of this step's x, whose rank may be another than the first's. wrt: what gradients are asked
-    with respect to, of "x", "gamma" and "beta"; who gives more is judged by these.
-
-    flag: training as the layer is to be told it. trainable: False where a trainable layer is frozen for this call.
-
-    adjustment: what the adjustment callable returns, (scale, bias). forward: whether the derivative of y along the
-    tangent is asked for, `y_tangent`. second: how that of dx and dgamma is to be taken, `dx_tangent` and
-    `dgamma_tangent`: "reverse" (over reverse) or "forward_over_reverse"; empty where it is not asked for.
-    forward_twice: whether `y_tangent2` is asked for, the derivative of `y_tangent` along the tangent, forward over
-    forward. third: whether those of `dx_tangent` and `dgamma_tangent` are, `dx_tangent2` and `dgamma_tangent2`, all in
-    reverse.
+    training: whether it trains; flag: the same in the type that the layer is to be told it by.
+    update: whether the update ops run.
+    site: which of the call sites makes the call.
+    trainable: False where a trainable layer is frozen for this call.
+    x, dy, mask: the input, the cotangent of y, the mask.
+    tangent: the direction of x.
+    rank, axis, reduced: of this step's x, whose rank may differ from the first's.
+    wrt: what gradients are asked with respect to, of "x", "gamma" and "beta"; no others are judged.
+    adjustment: what the adjustment callable returns, (scale, bias).
+    forward: whether the derivative of y along the tangent is asked for, `y_tangent`.
+    second: how the derivatives of dx and dgamma are taken, `dx_tangent` and `dgamma_tangent`: "reverse" (over reverse)
+        or "forward_over_reverse"; empty if they are not asked for.
+    forward_twice: whether `y_tangent2` is asked for, the derivative of `y_tangent`, forward over forward.
+    third: whether `dx_tangent2` and `dgamma_tangent2` are asked for, the derivatives of the above, all in reverse.
     """
 
     def __init__(self, index, fields, case):
@@ -54,10 +57,15 @@ class Step(object):
 
 
 class Case(object):
-    """The question: `spec` (a dict), `axis` (kept, sorted, non-negative), initial arrays, `steps`, `native`.
+    """What is asked: a layer, and its steps.
 
-    batches: how many have entered the moving statistics that it gives. shape: of the first input. gamma, beta, mean,
-    variance: None where the spec asks for none, and where the case leaves it to the layer to begin with its own.
+    spec: a dict.
+    axis: the kept axes, sorted and not negative.
+    native: the spec by the statement's own conventions.
+    gamma, beta, mean, variance: the initial arrays; None if the spec asks for none, or the layer starts with its own.
+    batches: how many batches have entered the given moving statistics.
+    shape: that of the first input.
+    steps: the calls.
     """
 
     def __init__(self, fields, tensors, statement):
@@ -75,27 +83,28 @@ class Case(object):
         self.steps = [Step(t, step, self) for t, step in enumerate(fields["steps"])]
 
     def own(self, name):
-        """Return a writable copy: implementations may update in place, and the case serves others after them."""
+        """Return a writable copy: an implementation may update it in place, and the case serves others afterwards."""
         return np.array(self.tensors[name]) if name in self.tensors else None
 
     def neutral(self, name):
-        """Return gamma or beta as a function is given it: the case's, else 1 or 0; None where there is none."""
+        """Return gamma or beta as a function gets it: the case's, or else 1 or 0; None if there is none."""
         given, asked = getattr(self, name), self.spec["scale" if name == "gamma" else "center"]
         if given is not None or not asked:
             return given
         return np.full(self.kept, name == "gamma", wire.dtype(self.dtypes["parameters"]))
 
     def static(self, step=None, traced=()):
-        """Return what a program that is kept for other cases may be made of: of a step's call, or of the layer."""
+        """Return what a program kept for other cases may depend on: of a step's call, or of the layer."""
         return Static(self, step, traced)
 
 
 class Static(object):
-    """All of a question but its arrays' values and what is `traced`, and the `key` to keep by what is made of it.
+    """All of a case but the values of its arrays and what is `traced`, and the `key` to keep a program by.
 
-    Nothing else can be read here, so that what is made of this alone serves every case of the same key.
-    traced: names of fields that come as arguments, or that nothing depends on. Of the arrays of a step, and of the
-    layer's adjustment, there are the `Form`s; a size that is not known when the layer is built is None.
+    Nothing else can be read here, so that what is made of this alone serves every case with the same key.
+
+    traced: the fields that are passed as arguments, or that nothing depends on. The arrays of a step, and the layer's
+        adjustment, are here as their `Form`; a size that is unknown when the layer is built is None.
     """
 
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
@@ -118,14 +127,14 @@ class Static(object):
 
 
 class Form(tuple):
-    """What is known of an array before its values: (shape, the dtype's name)."""
+    """What is known of an array before its values: its shape, and the name of its dtype."""
 
     __slots__ = ()
     shape, dtype = (property(operator.itemgetter(i)) for i in range(2))
 
     @classmethod
     def of(cls, array, unknown=()):
-        """Return the form of an array; None of none."""
+        """Return the form of an array; None for None."""
         if array is None:
             return None
         return cls((tuple(None if i in unknown else n for i, n in enumerate(array.shape)), array.dtype.name))
@@ -149,7 +158,7 @@ def native(case, conventions):
 
 
 def _laid_out(array, layout):
-    """Return a copy of the array with the memory layout that the case asks for; only a `read_only` one is so."""
+    """Return a copy of the array in the memory layout that the case asks for; only `read_only` is not writable."""
     if layout == "F":
         return np.array(array, order="F")
     if layout == "channels_last" and array.ndim > 2:

@@ -7,7 +7,7 @@ import sys
 
 
 def version(name):
-    """Return the version that a module tells, or that of the distribution it came with; "unknown" where neither is."""
+    """Return the version that a module reports, or that of its distribution; "unknown" if neither is known."""
     told = getattr(sys.modules[name], "__version__", None)
     if told and isinstance(told, str):
         return told
@@ -18,7 +18,7 @@ def version(name):
 
 
 def _of_distribution(name):
-    """Return the version of the distribution that holds a module, else of one called so, else nothing."""
+    """Return the version of the distribution that holds a module, or of one with its name; empty if there is none."""
     files = ("%s/__init__.py" % name, "%s.py" % name)
     there = list(_installed())
     for fits in (

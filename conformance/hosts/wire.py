@@ -52,7 +52,7 @@ def encode(metadata, tensors):
 
 
 def read_frame(stream):
-    """Return the next frame's body, None at the end of the stream."""
+    """Return the next frame's body; None at the end of the stream."""
     head = stream.read(8)
     if len(head) < 8:
         return None

@@ -61,7 +61,7 @@ def _by_name(name):
 
 
 def run(implementation, case):
-    """Return (outcomes, tensors) of one implementation on one case; what it raises is an outcome too."""
+    """Return (outcomes, tensors) of one implementation on one case. An exception is an outcome too."""
     outcomes, tensors = [], {}
     try:
         for t, arrays in enumerate(implementation.run(case)):
@@ -79,9 +79,9 @@ def run(implementation, case):
 
 
 def _by_adapter(error, implementation):
-    """Return whether one of the suite's adapters raised itself, before or after what it called: no refusal of that.
+    """Return whether one of the suite's adapters raised, before or after what it called, which refused nothing.
 
-    It did where its own code looked up what is not there, or raised; what it called may have raised without a frame.
+    It did if its own code looked up something missing, or raised. What it called may have raised without a frame.
     """
     ours, last = os.path.join(os.path.dirname(_HERE), "implementations"), error.__traceback__
     while last.tb_next is not None:
@@ -101,7 +101,7 @@ def _as_array(name, array):
 
 
 def instantiate(targets, device, only=()):
-    """Return ({id: implementation}, [listing]): what can run here, and why the rest cannot; of `only` these ids."""
+    """Return ({id: implementation}, [listing]): what can run here, and why the rest cannot; only: the ids wanted."""
     ready, listing = {}, []
     for target in targets:
         for cls in load(target):
@@ -121,7 +121,7 @@ def instantiate(targets, device, only=()):
 
 
 def machine(device):
-    """Return what a device says of itself without a framework: the GPU's driver."""
+    """Return what can be said of a device without a framework: the GPU's driver."""
     path = "/proc/driver/nvidia/version"
     if device == "cpu" or not os.path.exists(path):
         return {}
@@ -175,7 +175,7 @@ def serve(stdin, stdout, ready):
 
 
 def limit_memory(gib):
-    """Make an allocation beyond the limit fail in this process rather than take the machine down."""
+    """Make an allocation beyond the limit fail in this process, instead of taking the machine down."""
     try:
         import resource
     except ImportError:  # not on Windows

@@ -17,7 +17,7 @@ from reference.spec import Array
 
 
 def moving(step: ExpectedStep, before: StateWithError, after: StateWithError) -> ExpectedOutputs:
-    """Return the state after the step as outputs; none where nothing is kept."""
+    """Return the state after the step as outputs; none if no statistics are kept."""
     found = _moving(step, before, after)
     return found if after.doubtful is None else {name: e.or_nan(after.doubtful) for name, e in found.items()}
 
@@ -83,7 +83,7 @@ def _fraction(step: ExpectedStep, before: StateWithError) -> float:
 
 
 def batch_statistics(step: ExpectedStep) -> ExpectedOutputs:
-    """Return the mean and the variance of a training batch, as those return them who do."""
+    """Return the mean and the variance of a training batch, for implementations that return them."""
     if not step.training:
         return {}
     b = step.bounds("mean")
@@ -103,7 +103,7 @@ def _kinds_of(step: ExpectedStep, name: str) -> Array:
 
 
 def _overall_size(step: ExpectedStep, name: str) -> Array:
-    """Return the mean of |x|, or that of x² and the square of the mean, for a mean or a variance of this name."""
+    """Return the magnitude of what adds up to a mean, |x|, or to a variance, x² and the square of the mean."""
     batch, of = step.batch, name.removeprefix("moving_")
     if of not in step.sizes:
         size = batch.mean_abs if of == "mean" else batch.variance + batch.mean**2

@@ -1,4 +1,4 @@
-"""One step of a case: what the reference expects of its output and its state, with the error allowed."""
+"""One step of a case: the outputs and the state that the reference expects of it, with the error allowed."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from reference.batches import join, split
 from reference.spec import Array, kept_shape
 
 OWN = 1e-3
-"""The part of a bound that the reference's own error stays below."""
+"""The reference's own error stays below this part of every bound."""
 
 _WITHOUT_STATE = ("mean", "variance", "dbeta")
 
 ExpectedOutputs = dict[str, Expected]
 Normalizing = Callable[[str], NormalizingStatistics]
-"""What normalizes, with its error as a given output is promised to be computed."""
+"""Returns the statistics that normalize an output, with the error of computing them as that output is promised."""
 
 
 class ExpectedStep:
-    """One step of a promise: reference values beside their bounds, laid out as the batch's statistics are taken.
+    """One step of a promise: exact values beside their bounds, laid out as the batch's statistics are computed.
 
-    batch: with other statistics than its own.
+    batch: the statistics of the batch, if others than its own are to be taken.
     """
 
     def __init__(self, promise: Promise, t: int, batch: BatchStatistics | None = None) -> None:
@@ -61,7 +61,7 @@ class ExpectedStep:
     # --- what normalizes -----------------------------------------------------------------------------------------
 
     def normalizing(self, before: StateWithError) -> Normalizing:
-        """Return what normalizes this step: the batch's statistics, or the moving ones."""
+        """Return the statistics that normalize this step: the batch's, or the moving ones."""
         if self.training and self.semantics.training_statistics == "batch":
             return self._of_batch
         state, bounds = self.after(before) if self.training else before, self.bounds("moving_mean")
@@ -69,7 +69,7 @@ class ExpectedStep:
         return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
 
     def kinds(self, before: StateWithError) -> Kinds | None:
-        """Return where what normalizes must not be finite, laid out against the batch; None: nowhere."""
+        """Return where these statistics must not be finite, in a shape that broadcasts; None: nowhere."""
         if self.training and self.semantics.training_statistics == "batch":
             return not_finite.of_batch(self.batch)
         kinds = (self.after(before) if self.training else before).kinds
@@ -79,7 +79,10 @@ class ExpectedStep:
         return self.bounds(output).used_of(self.batch)
 
     def used(self, state: StateWithError, kept: float = 1.0) -> Normalizing:
-        """Return what normalizes when statistics of this state do; arithmetic coarser than their unit rounds them."""
+        """Return the statistics of a state as those that normalize.
+
+        kept: the unit roundoff that they are stored with; coarser arithmetic rounds them.
+        """
         arrays = (state.state.mean, state.state.variance, state.errors.mean, state.errors.variance)
         mean, variance, e_mean, e_variance = (self.align(a) for a in arrays)
 
@@ -104,7 +107,7 @@ class ExpectedStep:
     # --- the output ----------------------------------------------------------------------------------------------
 
     def y(self, before: StateWithError, used: Normalizing) -> Expected:
-        """Return the output: the affine map of z."""
+        """Return the expected y: the affine map of the normalized input."""
         bounds, u, affine = self.bounds("y"), used("y"), self.affine(before)
         z = (self.batch.x - u.mean) * u.r
         y = affine.scale * z + affine.shift
@@ -126,12 +129,12 @@ class ExpectedStep:
 
     @property
     def gamma(self) -> Array:
-        """Gamma, 1 where the spec asks for none, broadcasting against the batch."""
+        """Gamma in a shape that broadcasts against the batch; 1 if the spec asks for none."""
         gamma = self.exact_case.parameters.gamma
         return np.ones((), self.exact_case.dtype) if gamma is None else self.align(gamma)
 
     def doubted(self, answers: ExpectedOutputs, before: StateWithError) -> ExpectedOutputs:
-        """Return what follows from statistics that may be NaN as what may be NaN too."""
+        """Return the outputs with NaN allowed where they follow from statistics that may be NaN."""
         own = self.training and self.semantics.training_statistics == "batch"
         state = self.after(before) if self.training and not own else before
         channels = state.doubtful
@@ -142,7 +145,7 @@ class ExpectedStep:
         return answers | {n: e.or_nan(channels if e.value.shape == self.kept else elements) for n, e in follows.items()}
 
     def affine(self, before: StateWithError) -> Affine:
-        """Return the map from z to y: gamma and beta, after what renorm and adjustment do."""
+        """Return the map from the normalized input z to y: renorm and adjustment first, then gamma and beta."""
         beta, zero, units = self.exact_case.parameters.beta, np.zeros((), self.exact_case.dtype), self.bounds("y").units
         shift = zero if beta is None else self.align(beta)
         gamma, beta = (Approximate(value, units.parameters_u * np.abs(value)) for value in (self.gamma, shift))
@@ -153,7 +156,10 @@ class ExpectedStep:
         return Affine(scale.value, moved.value, scale.error, moved.error)
 
     def inner(self, before: StateWithError) -> tuple[Approximate, Approximate] | None:
-        """Return f and h of p = f z + h, what gamma multiplies: renorm's r and d, then the adjustment; None: p = z."""
+        """Return f and h of p = f z + h, which gamma multiplies; None where p = z.
+
+        They are renorm's r and d, and then the adjustment.
+        """
         kept = self._inner
         if kept is None or kept[0] is not before:
             kept = self._inner = before, self._of_inner(before)
@@ -182,21 +188,21 @@ class ExpectedStep:
     # --- common --------------------------------------------------------------------------------------------------
 
     def bounds(self, output: str, groups: int = 1) -> Bounds:
-        """Return the formulas for one output of this step; groups: how many virtual batches its sums go over."""
+        """Return the bounds of one output; groups: how many virtual batches its sums go over."""
         if (output, groups) not in self._bounds:
             self._bounds[output, groups] = self.promise.bounds(self.mode, output, self.batch.count * groups)
         return self._bounds[output, groups]
 
     def align(self, values: Array) -> Array:
-        """Return values of the kept shape, broadcasting against the batch."""
+        """Return values of the kept shape in a shape that broadcasts against the batch."""
         return self.batch.observed.align(values, self.spec)
 
     def laid_out(self, array: Array) -> Array:
-        """Return an array of the input's shape as the batch is laid out."""
+        """Return an array of the input's shape, laid out as the batch."""
         return split(array, self.spec, self.semantics) if self.batch.observed.virtual else array
 
     def joined(self, parts: Array) -> Array:
-        """Return an array laid out as the batch in the input's shape."""
+        """Return an array that is laid out as the batch, in the input's shape."""
         if not self.batch.observed.virtual:
             return parts
         return join(np.broadcast_to(parts, self.batch.x.shape), self.batch.shape, self.spec, self.semantics)
@@ -204,7 +210,7 @@ class ExpectedStep:
     def stored(
         self, output: str, value: Array, bound: Array, terms: Callable[[], Array] | None = None, **more: Any
     ) -> Expected:
-        """Return what to expect of an output whose bound lacks the rounding to its dtype."""
+        """Return the expected output, with the rounding to its dtype added to its bound."""
         return self.expected(output, value, self.bounds(output).stored(value, bound), terms, **more)
 
     def expected(
@@ -216,9 +222,9 @@ class ExpectedStep:
         kinds: Callable[[], Array] | None = None,
         **more: Any,
     ) -> Expected:
-        """Return what to expect of an output, the reference's own error added; what is not finite has no bound.
+        """Return the expected output, with the reference's own error added to its bound.
 
-        kinds: what must not be finite; without it whatever an input of the channel made so.
+        kinds: where it must not be finite, and has no bound; without it, wherever an input of the channel is not.
         """
         formulas, unbounded = self.bounds(output), np.isnan(bound) | ~np.isfinite(value)
         own = formulas.certainty(self.batch)
@@ -230,7 +236,7 @@ class ExpectedStep:
         return Expected(value, bound, self.promise.dtype(formulas.numerics), terms, kinds=promised, **more)
 
     def _poisoned(self, value: Array) -> Array:
-        """Return the kinds of a derivative along a tangent, where an input of its channel is not finite in training."""
+        """Return the kinds of a derivative along a tangent, whose channel has an input that is not finite."""
         channels = self.exact_case.poisoned(self.t)
         if channels is None or not self.training:
             return not_finite.NONE

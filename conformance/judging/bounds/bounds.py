@@ -2,11 +2,11 @@
 
 `e_z` bounds |computed z - exact z|. A bound is for a declared way of computing (`Numerics`): how the variance is
 summed, whether the affine map is folded into y = x * scale + shift, how deep the sums are, and in which dtypes.
-Infinite means vacuous: an intermediate may overflow, so nothing can be promised.
+An infinite bound promises nothing: an intermediate may overflow.
 
 Sources: Higham, Accuracy and Stability of Numerical Algorithms (2002), ch. 3-4; Chan, Golub & LeVeque, The American
 Statistician 37 (1983) 242-247. Derivations are beside the formulas. Arrays broadcast against the batch: statistics
-keep the averaged axes with size 1. Gradients are in `gradient_bounds`, renorm in `renorm_bounds`.
+keep the averaged axes with size 1. Gradients are in `gradients`, renorm in `renorm`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w
 
 @dataclass(frozen=True)
 class NormalizingStatistics:
-    """The statistics that normalize, exact, with the error an implementation may have made in them."""
+    """The exact statistics that normalize, and the error that an implementation may have made in them."""
 
     mean: Array
     e_mean: Array
     r: Array
     e_r: Array
     steepness: tuple[Array, Array] | None = None
-    """How much more r changes with the variance than r³ / 2, and its error: 1 but for an epsilon outside the root."""
+    """How much more r changes with the variance than by r³ / 2, and its error; 1 unless epsilon is outside the root."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """The map after normalizing, y = scale z + shift: gamma and beta, composed with renorm's and adjustment's."""
+    """The map after normalizing, y = scale z + shift: gamma and beta, with renorm's and the adjustment's maps in it."""
 
     scale: Array
     shift: Array
@@ -50,7 +50,11 @@ class Affine:
 
 
 class Bounds(StatisticsBounds):
-    """The formulas for one way of computing; n: of the summands of each mean; outside: epsilon is added to the root."""
+    """The bounds for one way of computing.
+
+    n: how many terms each mean has.
+    outside: epsilon is added to the root, not to the variance.
+    """
 
     _widened = ("all",)
 
@@ -64,7 +68,7 @@ class Bounds(StatisticsBounds):
     # --- outputs -------------------------------------------------------------------------------------------------
 
     def e_spread(self, variance: Array, e_variance: Array) -> Array:
-        """The standard deviation sqrt(variance + epsilon), from its interval."""
+        """Return the error of the standard deviation sqrt(variance + epsilon), from its interval."""
         if self.outside:
             exact, low, high = self._outside(variance, e_variance)
             return np.maximum(high - exact, exact - low)
@@ -78,11 +82,11 @@ class Bounds(StatisticsBounds):
 
     @once
     def used_of(self, batch: BatchStatistics) -> NormalizingStatistics:
-        """A batch's own statistics, normalizing it."""
+        """Return a batch's own statistics as those that normalize it."""
         return self.used(batch.mean, batch.variance, self.e_mean(batch), self.e_variance(batch))
 
     def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> NormalizingStatistics:
-        """1 / sqrt(variance + epsilon), where the error of the variance is not small: an interval, not a derivative."""
+        """Return r = 1 / sqrt(variance + epsilon) with its error: an interval, as the variance's is not small."""
         if self.outside:
             return self._used_outside(mean, variance, e_mean, e_variance)
         u, tiny, k = self.units.u, self.units.smallest, _RSQRT_ULPS
@@ -109,7 +113,10 @@ class Bounds(StatisticsBounds):
         return root + self.epsilon, np.maximum(low - tiny, 0), high + tiny
 
     def _used_outside(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> NormalizingStatistics:
-        """1 / (sqrt(variance) + epsilon): it changes by (sqrt(variance) + epsilon) / sqrt(variance) times r³ / 2."""
+        """Return r = 1 / (sqrt(variance) + epsilon) with its error.
+
+        It changes with the variance by r³ / 2 times (sqrt(variance) + epsilon) / sqrt(variance).
+        """
         u, k, (exact, low, high) = self.units.u, _RSQRT_ULPS, self._outside(variance, e_variance)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             r, worst, best = 1 / exact, grown(1 / low, k * u), shrunk(1 / high, k * u)
@@ -156,10 +163,10 @@ class Bounds(StatisticsBounds):
 
     @once
     def certainty(self, batch: BatchStatistics) -> float:
-        """Return how large the reference's own error, computing in the dtype of the batch, may be beside these bounds.
+        """Return the part of these bounds that the reference's own error makes up, computing in the dtype of the batch.
 
         Every bound grows at least in proportion with what goes into it: with the errors of mean and variance, and with
-        the least roundings of its sums. So the part the reference has of each of these is the part it has of the bound.
+        the least roundings of its sums. So the part of each of these is the part of the bound.
         """
         dtype = batch.x.dtype.type
         u, depth = roundoff(dtype), summation_depth(self.n, dtype)
@@ -172,7 +179,7 @@ class Bounds(StatisticsBounds):
 
 
 class _Arithmetic(Bounds):
-    """Formulas that are remembered by `key`, and see nothing else: not how an output is stored, nor its affine map."""
+    """Formulas that are remembered by `key`, and depend on nothing else: neither on storage nor on the affine map."""
 
     _widened = ("statistics", "all")
 
@@ -187,7 +194,7 @@ class _Arithmetic(Bounds):
 
 
 def rho(got: Array, expected: Array, bound: Array) -> Array:
-    """Return |got - expected| / bound per element: 0 where both are 0, infinite for non-finite against finite.
+    """Return |got - expected| / bound per element; 0 where both are 0, infinite if not finite against finite.
 
     >>> rho(np.array([1.5, np.nan]), np.array([1.0, 1.0]), np.array([1.0, 1.0])).tolist()
     [0.5, inf]

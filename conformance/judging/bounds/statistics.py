@@ -1,4 +1,4 @@
-"""The error allowed in a batch's statistics and in moving ones."""
+"""The error allowed in the statistics of a batch, and in moving ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def once(formula: Callable[[_B, BatchStatistics], _T]) -> Callable[[_B, BatchStatistics], _T]:
-    """Remember what a formula gives for a batch; it can read nothing but what `arithmetic` leaves."""
+    """Remember what a formula gives for a batch. It can read nothing but what `arithmetic` shows."""
 
     @functools.wraps(formula)
     def remembered(bounds: _B, batch: BatchStatistics) -> _T:
@@ -33,11 +33,11 @@ def once(formula: Callable[[_B, BatchStatistics], _T]) -> Callable[[_B, BatchSta
 
 
 class StatisticsBounds(Sums):
-    """The formulas for statistics, for one way of computing."""
+    """The bounds of statistics, for one way of computing."""
 
     @functools.cached_property
     def arithmetic(self) -> Any:
-        """The same formulas, of which only that can be read which all outputs of one kernel share, and their `key`."""
+        """The same bounds, seen only as far as all outputs of one kernel share them, with their `key`."""
         return self._shared()
 
     def _shared(self) -> Any:
