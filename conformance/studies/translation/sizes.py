@@ -30,8 +30,10 @@ _SPEC_RULES = {
 
 
 class Size(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The largest effect of a difference on one output. relative: to the largest value there. seen: beyond rounding.
+    """The largest effect of a difference on one output.
 
+    relative: the effect in relation to the largest value there.
+    seen: it is beyond rounding.
     refused: one of the two refuses to answer, so that there is nothing to subtract.
     """
 
