@@ -137,6 +137,14 @@ def test_no_class_is_called_by_a_word_that_went():
     assert came - classes == set()
 
 
+def test_no_word_is_the_name_of_two_classes():
+    """A name means one class, but for the case and the step that an adapter sees, which are the host's in its words."""
+    theirs = {ROOT / "conformance" / name for name in ("implementations", "studies/translation/tutorial")}
+    texts = [p.read_text() for p in (ROOT / "conformance").rglob("*.py") if not theirs & {*p.parents}]
+    names = [name for text in texts for name in re.findall(r"^class ([A-Z]\w+)", text, re.MULTILINE)]
+    assert {name for name in names if names.count(name) > 1} == {"Case", "Step"}
+
+
 def test_each_new_word_is_in_the_glossary():
     """The page says what each class that got a name of its own is."""
     text = (ROOT / "conformance" / "README.md").read_text()

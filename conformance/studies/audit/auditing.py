@@ -17,7 +17,7 @@ from conformance.hosts.roster import RosterEntry
 from conformance.judging.exact_case import ExactCase
 from conformance.model.codec import encode_case
 from conformance.model.outcome import Reply
-from conformance.studies.audit.blame import Mismatch, Unexplained
+from conformance.studies.audit.blame import OtherNumerics, Unexplained
 from conformance.studies.audit.cells import FOLDER, FieldFinding, Inapplicable, Settling
 from conformance.studies.audit.subject import Subject, Try
 
@@ -36,7 +36,7 @@ class Audit(msgspec.Struct):
     inapplicable: list[Inapplicable] = []
     versions: dict[str, dict[str, str]] = {}
     missing: dict[str, str] = {}
-    numerics: list[Mismatch] = []
+    numerics: list[OtherNumerics] = []
     unexplained: list[Unexplained] = []
 
     @property

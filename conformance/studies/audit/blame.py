@@ -27,7 +27,7 @@ from reference import Semantics
 _ORDER = [probe.name for probe in PROBES]
 
 
-class Mismatch(msgspec.Struct, frozen=True):
+class OtherNumerics(msgspec.Struct, frozen=True):
     """Numerics that are not as promised: what explains the answers instead, and a case that shows it.
 
     rho: that of the case under the promised numerics.
@@ -62,7 +62,7 @@ class Blame:
         self.subject, self._replies, self._questions = subject, replies, exact_cases
         self._wrong = tuple(d for d in subject.divergences if d.predicts.wrong)
         self.bases: dict[str, ProbeAnswer] = {}
-        self.mismatches: list[Mismatch] = []
+        self.mismatches: list[OtherNumerics] = []
         self.unexplained: dict[str, Unexplained] = {}
         self.instead: dict[str, Any] = {}
         tries = {t.id: t for by in subject.asked.values() for ts in by.values() for t in ts if t.id in replies}
@@ -112,7 +112,7 @@ class Blame:
         if explained:
             t = max(explained, key=lambda t: _size(self._as_promised(t)[-1].fit({}).rho))
             fit = self._as_promised(t)[-1].fit({})
-            self.mismatches.append(Mismatch(self.subject.id, best, t.id, fit.rho, fit.why))
+            self.mismatches.append(OtherNumerics(self.subject.id, best, t.id, fit.rho, fit.why))
         return best
 
     # --- semantics -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import msgspec
 
 from conformance.model.errors import InvalidInput
 from conformance.runs import commands
-from conformance.studies.audit.blame import Mismatch, Unexplained
+from conformance.studies.audit.blame import OtherNumerics, Unexplained
 from conformance.studies.audit.cells import FieldFinding, Inapplicable, Value
 from conformance.studies.audit.documents import Contradiction
 
@@ -38,7 +38,7 @@ class Written(msgspec.Struct):
     versions: dict[str, dict[str, str]] = {}
     missing: dict[str, str] = {}
     changes: list[Change] = []
-    numerics: list[Mismatch] = []
+    numerics: list[OtherNumerics] = []
     unexplained: list[Unexplained] = []
 
 
