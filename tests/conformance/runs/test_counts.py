@@ -102,6 +102,12 @@ def test_the_run_the_gate_the_report_and_the_history_give_the_same_numbers(mixed
     assert sum(sum(line.ranks.values()) for line in matrix.lines(found)) == counts.of(generated).judged
 
 
+def test_every_kind_of_result_is_said_once():
+    """Each count stands in the words as itself; what was not asked is not said."""
+    said = counts.Counts(1, 20, 300, 4_000, 50_000, 600_000, 7_000_000).words
+    assert sorted(map(int, re.findall(r"\d+", said))) == [1, 20, 21, 300, 4_000, 50_000, 7_000_000]
+
+
 def test_the_parts_of_a_headline_add_up(mixed):
     """PASS and FAIL are the judged arrays; with what stands beside them they are all results but the unsupported."""
     found, _ = mixed
