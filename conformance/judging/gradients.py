@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,7 +40,7 @@ def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
     if step.spec.scale:
         e, terms = _e_dgamma(step, before, dy, formulas), partial(_terms, step, lambda: size * np.abs(of_dx.z))
         kinds = partial(_kinds_dgamma, step, before, dy)
-        out["dgamma"] = _of_no_rows(step, before, _sum(step, "dgamma", exact.dgamma, e, terms, kinds=kinds))
+        out["dgamma"] = _of_no_rows(step, before, used, _sum(step, "dgamma", exact.dgamma, e, terms, kinds=kinds))
     if step.spec.center:
         e, terms = _e_dbeta(step, dy, used), partial(_terms, step, lambda: size)
         out["dbeta"] = _sum(step, "dbeta", exact.dbeta, e, terms, kinds=partial(_kinds_dbeta, step, dy))
@@ -55,14 +54,20 @@ def _sum(
     return step.stored(output, value, bound if step.batch.count else np.zeros_like(value), *terms, **more)
 
 
-def _of_no_rows(step: ExpectedStep, before: StateWithError, dgamma: Expected) -> Expected:
-    """Return the expected dgamma of an empty batch: 0, or NaN where the statistics are NaN.
+def _of_no_rows(step: ExpectedStep, before: StateWithError, used: Normalizing, dgamma: Expected) -> Expected:
+    """Return what to expect of dgamma where there are no rows: 0, or NaN if the statistics are or may be NaN.
 
     It is r sum(dy (x - m)); Keras multiplies the empty sum by r, and 0 times NaN is NaN.
     """
-    if step.batch.count or step.kinds(before) is None:
+    if step.batch.count:
         return dgamma
-    return replace(dgamma, kinds=np.full(step.kept, not_finite.NAN_TOO, np.int8))
+    if step.kinds(before) is not None:
+        return dgamma.or_nan(np.ones(step.kept, bool))
+    if step.training:
+        return dgamma
+    u = used("dgamma")
+    sure = np.isfinite(u.mean + u.e_mean + u.r + u.e_r)
+    return dgamma.or_nan(np.broadcast_to(~sure, step.align(np.zeros(step.kept)).shape).reshape(step.kept))
 
 
 def _kinds_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds, dx: Array) -> Array:

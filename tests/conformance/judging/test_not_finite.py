@@ -270,3 +270,13 @@ def test_a_sum_of_one_infinity_may_be_compensated():
     case.tensors["0.dy"][1, 0] = np.inf
     for value, verdict in ((np.inf, "PASS"), (np.nan, "PASS"), (1.0, "FAIL")):
         assert answered(case, STATEMENT, 0, "dbeta", 0, value).verdict == verdict
+
+
+def test_a_gradient_of_no_rows_in_inference_may_be_nan_as_its_statistics_may():
+    """Zero-debiased averages under momentum 1 are divided by 0: r times an empty sum is NaN, or 0, and nothing else."""
+    case = asked([INFER], spec=Spec(momentum=1.0), shape=(0, 2))
+    case = msgspec.structs.replace(case, batches=3)
+    debiased = promising(average="zero_debiased")
+    for value, verdict in ((0.0, "PASS"), (np.nan, "PASS"), (1e-30, "FAIL")):
+        assert answered(case, debiased, 0, "dgamma", 0, value).verdict == verdict
+    assert answered(case, STATEMENT, 0, "dgamma", 0, np.nan).failed
