@@ -19,7 +19,7 @@ import pytest
 from conformance.cases.building import build
 from conformance.cases.cells import CELLS, SMOKE
 from conformance.cases.strategies import recipes
-from conformance.hosts import roster, venvs
+from conformance.hosts import roster, venvs, worker
 from conformance.hosts.environment import Limits, Request, Worker
 from conformance.hosts.participants import Participants
 from conformance.judging.exact_case import ExactCase
@@ -303,7 +303,7 @@ def test_every_parameter_of_the_signature_has_its_row():
 
 def test_the_layers_kept_are_bounded():
     """The oldest layer's session is closed once more than the limit are open, and the least used one goes first."""
-    module = roster._load(roster.ADAPTERS / "tf1.py")
+    module = worker.by_path(str(roster.ADAPTERS / "tf1.py"))
     closed, made = [], iter(range(10_000))
 
     def session(**_options):
