@@ -10,11 +10,10 @@ import msgspec
 import numpy as np
 
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
-from conformance.model.case import Actions, Case, Dtype, Dtypes, numpy_dtype
+from conformance.model.case import OF_LAYER, Actions, Case, Dtype, Dtypes, numpy_dtype
 from reference.spec import kept_axes, reduced_axes
 
 _FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
-_GIVEN = ("gamma", "beta", "moving_mean", "moving_variance")
 _DTYPES: dict[str, Dtype] = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
 _MIXES = ("f64 f32 f32", "f32 f64 f64", "f16 f16 f32", "bf16 bf16 f32", "f32 f16 f16", "f32 f32 f64", "f16 f64 f64")
 """The dtypes of the input, of gamma and beta, and of the statistics.
@@ -29,7 +28,7 @@ def _own_start(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
 
     Its parameters are its own too, so that gradients with respect to them would have nothing to be held to.
     """
-    kept = {n: array for n, array in case.tensors.items() if n not in _GIVEN and not n.endswith(".dy")}
+    kept = {n: array for n, array in case.tensors.items() if n not in OF_LAYER and not n.endswith(".dy")}
     steps = tuple(msgspec.structs.replace(step, derivatives=()) for step in case.steps)
     return msgspec.structs.replace(case, tensors=kept, steps=steps)
 

@@ -64,7 +64,7 @@ class ExpectedStep:
         """Return the statistics that normalize this step: the batch's, or the moving ones."""
         if self.training and self.semantics.training_statistics == "batch":
             return self._of_batch
-        state, bounds = self.after(before) if self.training else before, self.bounds("moving_mean")
+        state, bounds = self._moving(before), self.bounds("moving_mean")
         kept = finfo(self.promise.dtype(bounds.numerics))
         return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
 
@@ -72,8 +72,12 @@ class ExpectedStep:
         """Return where these statistics must not be finite, in a shape that broadcasts; None: nowhere."""
         if self.training and self.semantics.training_statistics == "batch":
             return not_finite.of_batch(self.batch)
-        kinds = (self.after(before) if self.training else before).kinds
+        kinds = self._moving(before).kinds
         return None if kinds is None else Kinds(self.align(kinds.mean), self.align(kinds.variance))
+
+    def _moving(self, before: StateWithError) -> StateWithError:
+        """Return the state whose statistics normalize where moving ones do: in training the batch has entered it."""
+        return self.after(before) if self.training else before
 
     def _of_batch(self, output: str) -> NormalizingStatistics:
         return self.bounds(output).used_of(self.batch)
@@ -136,8 +140,7 @@ class ExpectedStep:
     def doubted(self, answers: ExpectedOutputs, before: StateWithError) -> ExpectedOutputs:
         """Return the outputs with NaN allowed where they follow from statistics that may be NaN."""
         own = self.training and self.semantics.training_statistics == "batch"
-        state = self.after(before) if self.training and not own else before
-        channels = state.doubtful
+        channels = (before if own else self._moving(before)).doubtful
         if channels is None or (own and not self.spec.renorm):
             return answers
         elements = self.joined(np.broadcast_to(self.align(channels), self.batch.x.shape))
