@@ -47,9 +47,9 @@ class Cell(NamedTuple):
 
 CELLS = [
     *(Cell(*c) for c in itertools.product(PLAIN, CONDITIONING, PRECISION)),
-    *(Cell(place, feature=name) for name, f in FEATURES.items() if not f.sizes for place in f.placements),
+    *(Cell(place, feature=name) for name, f in FEATURES.items() if not f.thorough for place in f.placements),
 ]
-LARGE = [Cell(place, feature=name) for name, f in FEATURES.items() if f.sizes for place in f.placements]
+LARGE = [Cell(place, feature=name) for name, f in FEATURES.items() if f.thorough for place in f.placements]
 """Cells that only a thorough run asks, with one case of each."""
 
 SMOKE, DEFAULT, THOROUGH = (each * len(CELLS) for each in (1, 3, 20))

@@ -26,7 +26,8 @@ class Feature(NamedTuple):
     first: the sizes that the first axis may have; empty: any.
     halves: parameters and statistics have the input's half precision too.
     modes: the modes of the steps to draw from; empty: those of a plain case.
-    sizes: the shapes to draw from, channels second; empty: those of a plain case. Only thorough runs ask these.
+    sizes: the shapes to draw from, channels second; empty: those of a plain case.
+    thorough: only thorough runs ask it.
     """
 
     placements: tuple[str, ...]
@@ -38,6 +39,7 @@ class Feature(NamedTuple):
     halves: bool = False
     modes: tuple[str, ...] = ()
     sizes: tuple[tuple[int, ...], ...] = ()
+    thorough: bool = False
 
 
 def with_tensors(case: Case, tensors: dict[str, Array]) -> Case:

@@ -10,6 +10,7 @@ import numpy as np
 
 from conformance.cases.edges import EDGES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
+from conformance.cases.sizes import SIZES
 from conformance.model.case import Case, Derivative, numpy_dtype
 from reference.spec import Array, Clipping, broadcast, kept_shape
 
@@ -101,5 +102,6 @@ FEATURES: dict[str, Feature] = {
     "half parameters": Feature(COMMON, dtypes=("float16", "bfloat16"), halves=True),
     "update": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_without_updates),
     **EDGES,
+    **SIZES,
 }
 """Every feature by its name. Each of its placements is a mandatory cell."""

@@ -155,7 +155,7 @@ def signature(cell: Cell) -> st.SearchStrategy[Signature]:
         axis=st.just(axis),
         dtypes=st.sampled_from(_kinds(cell)).map(lambda kind: Dtypes(kind[0], kind[1], kind[1])),
         momentum=st.sampled_from([0.9, 0.99, 0.5, 0.999, 0.0, 1.0]),
-        affine=st.sampled_from(["both", "both", "none", "scale", "center"]),
+        affine=st.sampled_from(["both"] if feature and feature.sizes else ["both", "both", "none", "scale", "center"]),
         feature=st.just(cell.feature),
         variant=st.sampled_from(feature.variants if feature else ("",)),
     )

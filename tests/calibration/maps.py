@@ -39,6 +39,10 @@ def power(ar: Any, w: Any) -> Any:
     return ar.done(np.power(w, w.dtype.type(-0.5)))
 
 
+ROOTS: dict[Any, dict[str, Any]] = {inverse: {"root": "rounded"}, root_of_inverse: {"root": "rounded"}}
+"""What a statement says of these; of all others, nothing."""
+
+
 # --- y of a row x, mean m, root r -----------------------------------------------------------------------------------
 
 

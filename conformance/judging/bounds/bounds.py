@@ -17,6 +17,7 @@ from typing import cast
 import numpy as np
 
 from conformance.judging.bounds.batch import BatchStatistics as BatchStatistics
+from conformance.judging.bounds.exact_sums import held, power_of_two
 from conformance.judging.bounds.roundings import binade, grown, part, shrunk
 from conformance.judging.bounds.statistics import StatisticsBounds, once
 from conformance.judging.memo import Only
@@ -24,7 +25,8 @@ from conformance.model.numerics import Numerics, Units
 from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
 
-_RSQRT_ULPS = 4  # covers a reciprocal square root good to 2 ulp, and 1 / sqrt(w)
+_ROOT_ROUNDINGS = {"approximate": 4, "rounded": 2}
+"""Unit roundoffs of a reciprocal square root: one good to 2 ulp, or 1 / sqrt(w), of which each operation is rounded."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Bounds(StatisticsBounds):
         """Return r = 1 / sqrt(variance + epsilon) with its error: an interval, as the variance's is not small."""
         if self.outside:
             return self._used_outside(mean, variance, e_mean, e_variance)
-        u, tiny, k = self.units.u, self.units.smallest, _RSQRT_ULPS
+        u, tiny, k = self.units.u, self.units.smallest, _ROOT_ROUNDINGS[self.numerics.root]
         w, e_w = variance + self.epsilon, self._e_w(variance, e_variance)
         signed = self.numerics.variance == "fast" and not self.numerics.clamped
         floor = 0.0 if signed else np.maximum(shrunk(np.asarray(self.epsilon, w.dtype), 3 * u) - tiny, 0)
@@ -97,7 +99,13 @@ class Bounds(StatisticsBounds):
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             r, worst, best = 1 / np.sqrt(w), grown(1 / np.sqrt(low), k * u), shrunk(1 / np.sqrt(w + e_w), k * u)
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
+            e_r = np.where(self._root_is_exact(w, e_variance), 0, e_r)
         return NormalizingStatistics(mean, e_mean, r, self.vacuous(e_r, w))
+
+    def _root_is_exact(self, w: Array, e_variance: Array) -> Array:
+        """Return where w is a power of 4 that is known exactly, and its root is rounded: it is a power of 2, exactly."""
+        known = (e_variance == 0) & held(np.asarray(self.epsilon, w.dtype), self.bits)
+        return known & power_of_two(np.sqrt(w)) & (self.numerics.root == "rounded")
 
     def _outside(self, variance: Array, e_variance: Array) -> tuple[Array, Array, Array]:
         """Return sqrt(variance) + epsilon and the least and most it may be: the root, epsilon and the sum are rounded.
@@ -117,7 +125,8 @@ class Bounds(StatisticsBounds):
 
         It changes with the variance by r³ / 2 times (sqrt(variance) + epsilon) / sqrt(variance).
         """
-        u, k, (exact, low, high) = self.units.u, _RSQRT_ULPS, self._outside(variance, e_variance)
+        u, k = self.units.u, _ROOT_ROUNDINGS[self.numerics.root]
+        exact, low, high = self._outside(variance, e_variance)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             r, worst, best = 1 / exact, grown(1 / low, k * u), shrunk(1 / high, k * u)
             e_r = np.where((low > 0) & np.isfinite(e_variance), np.maximum(worst - r, r - best), np.inf)
@@ -184,7 +193,7 @@ class _Arithmetic(Bounds):
     _widened = ("statistics", "all")
 
     def __init__(self, whole: Bounds) -> None:
-        way = Only(whole.numerics, "variance", "sums", "clamped", "merge", "widened")
+        way = Only(whole.numerics, "variance", "sums", "clamped", "merge", "widened", "root")
         units = Only(whole.units, "u", "smallest", "largest", "taken_u")
         self.key = way.key, units.key, whole.n, whole.epsilon, whole.outside
         super().__init__(cast("Numerics", way), cast("Units", units), whole.n, whole.epsilon, outside=whole.outside)

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from conformance.judging.bounds.bounds import BatchStatistics, Bounds, NormalizingStatistics
+from conformance.judging.bounds.exact_sums import held, power_of_two
 from reference.spec import Array
 
 
@@ -44,14 +45,47 @@ class GradientBounds:
     @cached_property
     def e_mean_dy(self) -> Array:
         """The mean of dy; n times it bounds dbeta."""
+        b, exact = self.bounds, self.adds_dy
+        size = self.batch.average(np.abs(self.dy))
+        e = np.where(exact, b.exact(self._averaging, size, np.abs(self.c1)), self._e_mean_dy)
+        return b.vacuous(e, b.summands * size)
+
+    @cached_property
+    def _e_mean_dy(self) -> Array:
+        """The same where dy's sum rounds, or dy was multiplied before it is summed."""
         b, off, tiny = self.bounds, self.batch.average(self.e_dy), 3 * self.bounds.units.smallest
         magnitude = self.batch.average(np.abs(self.dy)) + off
         summed = b.signed(self._averaging, magnitude, np.abs(self.c1) + off)
         return b.vacuous(summed + off + tiny, b.summands * magnitude)
 
     @cached_property
+    def adds_dy(self) -> Array:
+        """Where the sum of dy rounds nothing."""
+        return self.bounds.unrounded(self.batch, self.dy) if not self.e_dy.any() else np.zeros_like(self.batch.mean, bool)
+
+    @cached_property
+    def adds_dyz(self) -> Array:
+        """Where the sum of dy z rounds nothing, z being (x - m) r, by way of (x - m) or x and m too.
+
+        The statistics must be exact then, and r be a power of 2, so that it makes no difference where it is multiplied.
+        """
+        exact = self.adds_dy & (self.used.e_mean == 0) & (self.used.e_r == 0) & power_of_two(self.used.r)
+        if exact.any():
+            exact = exact & self.bounds.unrounded(self.batch, self.dy * (self.batch.x - self.used.mean))
+        if exact.any() and self._through_x:
+            exact = exact & self.bounds.unrounded(self.batch, self.dy * self.batch.x)
+            exact = exact & held(self.used.mean * self.c1 * self.batch.n, self.bounds.bits)
+        return exact
+
+    @cached_property
     def e_mean_dyz(self) -> Array:
-        """The mean of dy·z, z = (x - m) r; n times it bounds dgamma.
+        """The mean of dy·z; n times it bounds dgamma."""
+        size = self.batch.average(np.abs(self.dy * self.z))
+        return np.where(self.adds_dyz, self.bounds.exact(self._averaging, size, np.abs(self.c2)), self._e_mean_dyz)
+
+    @cached_property
+    def _e_mean_dyz(self) -> Array:
+        """The same where the sum rounds.
 
         With m̂ and r̂: mean(dy (x - m̂) r̂) = (r̂/r) (mean(dy z) - r (m̂ - m) mean(dy)), then the roundings of the sum. What
         each x is rounded by when coarser arithmetic takes it in is no shift of all: dy's mean does not take it away.
@@ -96,7 +130,8 @@ class GradientBounds:
         u, tiny, reach = b.units.u, b.units.smallest, part * batch.inside
         r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
         d, x, m = np.abs(batch.x - batch.mean), np.abs(batch.x), np.abs(batch.mean)
-        c1, c2, e1, e2 = self.c1, self.c2, self.e_mean_dy, self.e_mean_dyz
+        exact = self._adds_dx(gamma, part)
+        c1, c2, e1, e2 = self.c1, self.c2, np.where(exact, 0, self._e_mean_dy), np.where(exact, 0, self._e_mean_dyz)
         t = self.t_train(part)
         if used.steepness is not None:  # two products more, of which each rounds
             steep, e_steep = used.steepness
@@ -109,6 +144,7 @@ class GradientBounds:
         centred = b.signed(
             1 + self._averaging, batch.mean_deviation + e_m, e_m + batch.lost
         )  # of x - m, which adds to 0
+        centred = np.where(exact, 0, centred)
         e_t = reach * (e1 + e_product + r * (e_m + batch.lost + centred) * c2_most)
         each = 3 * batch.average(np.abs(dy) + self.e_dy) + 2 * batch.average(z) * c2_most  # of the mean of what dx adds
         e_t = e_t + self.e_dy + 4 * u * (np.abs(dy) + reach * (z * np.abs(c2) + e1)) + reach * u * (np.abs(c1) + each)
@@ -121,6 +157,19 @@ class GradientBounds:
             e_t = e_t + np.where(clamped, reach * (z + e_z) * c2_most, 0)
         e = self._e_scaled(t, e_t, gamma) + self._e_cubed(gamma, part, c2_most)
         return b.stored(gamma * r * t, b.vacuous(e, self._peak_line_by_line(gamma, z, c2_most)))
+
+    def _adds_dx(self, gamma: Array, part: float) -> Array:
+        """Return where no sum behind dx rounds, whatever it is differentiated by: of gamma r dy, of gamma r² c2 (x - m).
+
+        Gamma, r and n are powers of 2, and c2 has so few digits that dy - z c2, or dy - x c2, adds up exactly as well.
+        """
+        b, none = self.bounds, np.zeros_like(self.batch.mean, bool)
+        if part != 1 or self._averaging or self.used.steepness is not None or not self.adds_dyz.any():
+            return none
+        exact = self.adds_dyz & power_of_two(gamma) & (self.e_mean_dyz == 0)
+        factor = self.used.r * self.c2
+        exact = exact & b.unrounded(self.batch, self.dy, (self.batch.x - self.batch.mean) * factor)
+        return exact & b.unrounded(self.batch, self.dy, self.batch.x * factor) if self._through_x else exact
 
     def _peak_line_by_line(self, gamma: Array, z: Array, c2_most: Array) -> Array:
         """The terms of dx, and their sums, each times gamma, r, or both, before they cancel in t."""

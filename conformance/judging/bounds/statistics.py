@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from conformance.judging.bounds.batch import BatchStatistics
+from conformance.judging.bounds.exact_sums import held
 from conformance.judging.bounds.roundings import grown, growth
 from conformance.judging.bounds.sums import Sums
 from reference import batches
@@ -65,7 +66,33 @@ class StatisticsBounds(Sums):
         if self.numerics.variance == "stable":  # and what underflows when the k-th is merged has the weight k / n
             e = e + 3 * units.u * np.sqrt(2 * batch.variance) + (self.n + 2) * units.smallest
         e = e + self.taken(batch.max_abs)  # each value is off by that, and so may be its distance from the mean
-        return self.vacuous(e, self.summands * batch.mean_abs)
+        return self.vacuous(np.where(self._mean_is_a_sum(batch), self._e_mean_of_sum(batch), e), self.summands * batch.mean_abs)
+
+    def _mean_is_a_sum(self, batch: BatchStatistics) -> Array:
+        """Return where the mean is a sum that rounds nothing, divided by n.
+
+        Running means are none. Nor is a mean corrected by what it leaves (`two_pass` allows it), unless it leaves 0.
+        """
+        if self.numerics.variance == "stable":
+            return np.zeros_like(batch.mean, bool)
+        of = self.adds_x(batch)
+        exact = (self.averaging(batch) == 0) | (batch.mean == 0)
+        return of & exact if self.numerics.variance == "two_pass" else of
+
+    @once
+    def adds_x(self, batch: BatchStatistics) -> Array:
+        """Return where the sum of x rounds nothing. That of squares rounds nothing only where this does not, either."""
+        return self.unrounded(batch, batch.x)
+
+    def _adds_squares(self, batch: BatchStatistics, distance: Array) -> Array:
+        """Return where the sum of squared distances, from 0 or the mean, rounds nothing."""
+        of = self.adds_x(batch)
+        return of & self.unrounded(batch, distance**2) if of.any() else of
+
+    def _e_mean_of_sum(self, batch: BatchStatistics) -> Array:
+        """n or the sum is 0 or a power of 2: then nothing is rounded at all."""
+        k = self.averaging(batch)
+        return np.where(batch.mean == 0, 0, self.exact(k, batch.mean_abs, np.abs(batch.mean)))
 
     def _e_corrected(self, batch: BatchStatistics, e: Array) -> Array:
         """A mean m̂, off by e, plus the mean of x - m̂: what is left is that mean's error, and the last rounding."""
@@ -95,15 +122,27 @@ class StatisticsBounds(Sums):
             k, apart = 1 + averaging, 2 * (variance + np.abs(batch.mean) * batch.mean_deviation)  # |d² - V + 2 m d|
             squares = np.fmin(self.g(k) * q, self.apart(k, q, q, apart, batch.n))
             e = np.where(batch.lost > 0, self.g(k) * q, squares)
+            e = np.where(self._adds_squares(batch, batch.x), self.exact(averaging, q, q), e)
             e = e + 3 * u * batch.mean**2 + grown(2 * np.abs(batch.mean) * e_mean + e_mean**2, 2 * u)
-            return self.vacuous(grown(e + 6 * tiny + u * variance, u), np.maximum(self.summands * q, batch.max_abs**2))
+            e = np.where(self._sums_are_variance(batch, e_mean), 0, grown(e + 6 * tiny + u * variance, u))
+            return self.vacuous(e, np.maximum(self.summands * q, batch.max_abs**2))
         moved = (e_mean + self._e_left(batch, e_mean)) ** 2 + 2 * batch.lost * e_mean
         moved = moved + 2 * self.taken(batch.max_abs) * batch.mean_deviation
         e = self.g(4 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
+        if self.numerics.variance == "two_pass":
+            alone = (e_mean == 0) & self._adds_squares(batch, batch.deviation)
+            e = np.where(alone, self.exact(averaging, variance, variance), e)
         if self.numerics.variance == "stable":
             e_running = self._e_running(batch)
             e = e + 2 * e_running * np.sqrt(variance) + e_running**2 + math.log2(max(self.n, 1)) * tiny
         return self.vacuous(e, self.n * variance)  # no square is more
+
+    def _sums_are_variance(self, batch: BatchStatistics, e_mean: Array) -> Array:
+        """Return where E[x²] - E[x]² rounds nothing: neither sum, nor the quotients, the square, and the difference."""
+        if self.averaging(batch):
+            return np.zeros_like(batch.mean, bool)
+        exact = (e_mean == 0) & self._adds_squares(batch, batch.x)
+        return exact & held(batch.mean**2, self.bits) & held(batch.variance, self.bits)
 
     def _e_running(self, batch: BatchStatistics) -> Array:
         """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decisions 10 and 13)."""

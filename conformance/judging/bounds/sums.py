@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from conformance.judging.bounds import exact_sums
 from conformance.judging.bounds.batch import BatchStatistics
 from conformance.judging.bounds.roundings import binade, grown, growth, sum_depth
 from conformance.model.numerics import Numerics, Units
+from reference.precision import summation_depth
 from reference.spec import Array
 
 _FLOAT32, _FLOAT64 = 2.0**-24, 2.0**-53
+_ORACLE = 2.0**-41
+"""4,096 roundings of float64: of that error, the reference's own is less than a thousandth."""
 
 
 class Sums:
@@ -69,6 +75,34 @@ class Sums:
         most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + growth(times * sums * u + others) * size)
         e = growth(others) * size + times * u * grown(most, others)
         return grown(e, self._once_more) + self._once_more * net
+
+    # --- sums that round nothing (`exact_sums`) -----------------------------------------------------------------------
+
+    def unrounded(self, batch: BatchStatistics, *terms: Array) -> Array:
+        """Return for which channels no sum of these terms rounds, laid out as the batch.
+
+        None where values have weights, or sums go over several batches. float64 is left out: what the reference computes
+        with could be no oracle for it.
+        """
+        u = self.units
+        others = batch.observed.shares is not None or self.n != batch.count or batch.x.dtype != np.float64
+        if others or self.widened or u.taken_u or u.u <= _FLOAT64:
+            return np.zeros_like(batch.mean, bool)
+        full = [np.broadcast_to(values, batch.x.shape) for values in terms]
+        return exact_sums.unrounded(*full, axes=batch.axes, bits=self.bits, smallest=u.smallest)
+
+    @property
+    def bits(self) -> int:
+        """The bits of a number of the arithmetic."""
+        return round(-math.log2(self.units.u))
+
+    def exact(self, k: int, size: Array, net: Array) -> Array:
+        """Return the error of a mean whose sum rounds nothing, and which k roundings follow.
+
+        The reference's own sum of as many terms, which its own roundings precede, is no oracle for less than the second
+        part of it.
+        """
+        return growth(k * self.units.u) * net + (_ORACLE * (summation_depth(self.n) + 8) * size if k else 0)
 
     def averaging(self, batch: BatchStatistics) -> int:
         """Return how often dividing a sum by n rounds: 1/n, the product, and an inexact n. A power of 2 rounds nothing.
