@@ -30,7 +30,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retrie
 
 .DEFAULT_GOAL := help
 .PHONY: help report test check lint types layers spelling worker-syntax versions \
-	prove-reference prove-gate prove-audit prove-hunt prove-order prove-correct mutants screenshots format hooks install \
+	prove-reference prove-gate prove-audit prove-hunt prove-order prove-correct prove-blocks mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -101,6 +101,10 @@ prove-hunt: $(DEV_READY) ## hunt thirty named faults down to at most twelve elem
 
 prove-order: $(RUN_READY) ## no answer depends on what was asked before: 300 pairs for each implementation (half an hour)
 	@$(BIN)/python tests/benchmarks/prove_order.py $(ORDER_ARGS)
+
+prove-blocks: $(DEV_READY) ## ask kernels that work block by block, correct and with bugs at the edges (SEED; NAMES of kernels)
+	@echo "Asking kernels with blocks of 64 to 32,768 values"
+	@$(BIN)/python tests/benchmarks/prove_blocks.py $(if $(SEED),--seed $(SEED)) $(NAMES)
 
 prove-correct: $(DEV_READY) ## ask correct ways of computing: no alarm (SEED; CORRECT_ARGS such as --seeds 3)
 	@echo "Asking ways of computing; cases of alarms go to reports/prove-correct/"
