@@ -104,8 +104,10 @@ class Bounds(StatisticsBounds):
 
     def _root_is_exact(self, w: Array, e_variance: Array) -> Array:
         """Return where w is a power of 4 that is known exactly, and its root is rounded: it is a power of 2, exactly."""
+        if self.numerics.root != "rounded" or w.dtype != np.float64:
+            return np.zeros_like(w, bool)
         known = (e_variance == 0) & held(np.asarray(self.epsilon, w.dtype), self.bits)
-        return known & power_of_two(np.sqrt(w)) & (self.numerics.root == "rounded")
+        return known & power_of_two(np.sqrt(w))
 
     def _outside(self, variance: Array, e_variance: Array) -> tuple[Array, Array, Array]:
         """Return sqrt(variance) + epsilon and the least and most it may be: the root, epsilon and the sum are rounded.

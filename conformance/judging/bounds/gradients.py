@@ -69,7 +69,9 @@ class GradientBounds:
 
         The statistics must be exact then, and r be a power of 2, so that it makes no difference where it is multiplied.
         """
-        exact = self.adds_dy & (self.used.e_mean == 0) & (self.used.e_r == 0) & power_of_two(self.used.r)
+        exact = self.adds_dy
+        if exact.any():
+            exact = exact & (self.used.e_mean == 0) & (self.used.e_r == 0) & power_of_two(self.used.r)
         if exact.any():
             exact = exact & self.bounds.unrounded(self.batch, self.dy * (self.batch.x - self.used.mean))
         if exact.any() and self._through_x:

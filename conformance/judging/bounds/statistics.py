@@ -142,7 +142,7 @@ class StatisticsBounds(Sums):
         if self.averaging(batch):
             return np.zeros_like(batch.mean, bool)
         exact = (e_mean == 0) & self._adds_squares(batch, batch.x)
-        return exact & held(batch.mean**2, self.bits) & held(batch.variance, self.bits)
+        return exact & held(batch.mean**2, self.bits) & held(batch.variance, self.bits) if exact.any() else exact
 
     def _e_running(self, batch: BatchStatistics) -> Array:
         """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decisions 10 and 13)."""
