@@ -54,11 +54,11 @@ def _batch(case: Case, t: int, means: Array, rng: np.random.Generator) -> tuple[
     shape = case.x(t).shape
     axes = reduced_axes(case.spec, len(shape))
     n = math.prod(shape[axis] for axis in axes)
-    z, dy = zip(*(_channel(n, rng) for _ in range(means.size)), strict=True)
+    z, dy = zip(*(channel(n, rng) for _ in range(means.size)), strict=True)
     return _laid_out(np.stack(z) + means.reshape(-1, 1), shape, axes), _laid_out(np.stack(dy), shape, axes)
 
 
-def _channel(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def channel(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return n normalized values and their cotangent, in random order but that neither end is 0."""
     outer = 3 * n // 8
     z = np.repeat([1.0, -1.0, 0.0], [outer, outer, n - 2 * outer])
@@ -99,4 +99,9 @@ def _marks(case: Case, array: Array, rng: np.random.Generator) -> Array:
 
 def _edges(n: int) -> list[int]:
     """Return the places on both sides of the last edge of a block of 64, 1,024 and so on."""
-    return [place for block in (64, 1024, 4096, 32768) if n > block for place in (n // block * block - 1, n // block * block)]
+    return [
+        place
+        for block in (64, 1024, 4096, 32768)
+        if n > block
+        for place in (n // block * block - 1, n // block * block)
+    ]

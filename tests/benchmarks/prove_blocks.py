@@ -51,7 +51,9 @@ def main() -> int:
         wrong += faulty != bool(failed)
         worst = max(failed, key=lambda result: result.size, default=None)
         told = f"worst {worst.output} of step {worst.step}, ρ {worst.size:.3g}" if worst else "none"
-        print(f"{name:28}{len(failed):>6} of {len(results):>6} fail  {told}{'' if faulty == bool(failed) else '  WRONG'}")
+        print(
+            f"{name:28}{len(failed):>6} of {len(results):>6} fail  {told}{'' if faulty == bool(failed) else '  WRONG'}"
+        )
     print(f"{len(found)} kernels, {sum(map(len, found.values()))} results, {wrong} judged wrongly")
     return min(wrong, 1)
 

@@ -160,7 +160,9 @@ def way(
 
 def _statement(made: type[Way], returned: str, dtypes: Iterable[str], words: dict[str, Any]) -> dict[str, Any]:
     numerics: dict[str, Any] = {"sums": made.add.word, "accumulate": made.accumulate}
-    numerics |= moments.word(made.moments) | maps.ROOTS.get(made.root, {}) | ({"stored": made.stored} if made.stored else {})
+    numerics |= (
+        moments.word(made.moments) | maps.ROOTS.get(made.root, {}) | ({"stored": made.stored} if made.stored else {})
+    )
     semantics = {"stored_variance": "unbiased" if made.unbiased else "biased", "frozen": "train"}
     cite = "tests/calibration: the parts are written out there"
     rules = [{"semantics": semantics, "numerics": numerics | words, "cite": cite}]

@@ -39,8 +39,8 @@ def _unrounded(terms: list[Array], axes: tuple[int, ...], bits: int, smallest: f
     size = sum(sizes[1:], sizes[0])
     below = binade(size)
     quantum = np.where(size == below, below, below + below) / 2.0**bits
-    right = (quantum >= smallest) | (size == 0)
-    step = np.where(size > 0, quantum, 1)
+    right = ((quantum >= smallest) | (size == 0)) & np.isfinite(size)
+    step = np.where(right & (size > 0), quantum, 1)
     for values in terms:
         right = right & whole(values / step).all(axes, keepdims=True)
     return right

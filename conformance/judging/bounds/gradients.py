@@ -61,7 +61,9 @@ class GradientBounds:
     @cached_property
     def adds_dy(self) -> Array:
         """Where the sum of dy rounds nothing."""
-        return self.bounds.unrounded(self.batch, self.dy) if not self.e_dy.any() else np.zeros_like(self.batch.mean, bool)
+        return (
+            self.bounds.unrounded(self.batch, self.dy) if not self.e_dy.any() else np.zeros_like(self.batch.mean, bool)
+        )
 
     @cached_property
     def adds_dyz(self) -> Array:
@@ -82,8 +84,9 @@ class GradientBounds:
     @cached_property
     def e_mean_dyz(self) -> Array:
         """The mean of dy·z; n times it bounds dgamma."""
-        size = self.batch.average(np.abs(self.dy * self.z))
-        return np.where(self.adds_dyz, self.bounds.exact(self._averaging, size, np.abs(self.c2)), self._e_mean_dyz)
+        size, rounded = self.batch.average(np.abs(self.dy * self.z)), self._e_mean_dyz
+        exact = self.adds_dyz & np.isfinite(rounded)  # it may overflow on the way
+        return np.where(exact, self.bounds.exact(self._averaging, size, np.abs(self.c2)), rounded)
 
     @cached_property
     def _e_mean_dyz(self) -> Array:

@@ -66,7 +66,9 @@ class StatisticsBounds(Sums):
         if self.numerics.variance == "stable":  # and what underflows when the k-th is merged has the weight k / n
             e = e + 3 * units.u * np.sqrt(2 * batch.variance) + (self.n + 2) * units.smallest
         e = e + self.taken(batch.max_abs)  # each value is off by that, and so may be its distance from the mean
-        return self.vacuous(np.where(self._mean_is_a_sum(batch), self._e_mean_of_sum(batch), e), self.summands * batch.mean_abs)
+        return self.vacuous(
+            np.where(self._mean_is_a_sum(batch), self._e_mean_of_sum(batch), e), self.summands * batch.mean_abs
+        )
 
     def _mean_is_a_sum(self, batch: BatchStatistics) -> Array:
         """Return where the mean is a sum that rounds nothing, divided by n.
