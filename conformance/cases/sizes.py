@@ -1,7 +1,7 @@
 """Features of size: many values in each channel, and many channels; 262,154 numbers a step at most in a default run.
 
-Each variant is a dtype. Its case trains on whole numbers, whose sums round nothing, on nothing but marks, and on ordinary
-data, all of one size, and infers. So it is one signature for what compiles, and asks for N in three ways.
+Each variant is a dtype. Its case trains on whole numbers, whose sums round nothing, on nothing but marks, and on
+ordinary data, all of one size, and infers. So it is one signature for what compiles, and asks for N in three ways.
 """
 
 from __future__ import annotations
