@@ -42,7 +42,7 @@ def balanced(case: Case, rng: np.random.Generator) -> Case:
 def marked(case: Case, rng: np.random.Generator) -> Case:
     """Return the case with nothing but zeros in its batches, and a few marks: at both ends, and beside a block's edge.
 
-    Whatever a kernel's sums are, and however deep, leaving out a mark, or counting it twice, changes them by a good part.
+    However deep a kernel's sums are, leaving out a mark, or counting it twice, changes them by a good part.
     """
     case = balanced(case, rng)
     tensors = {n: _marks(case, array, rng) for n, array in case.tensors.items() if n.endswith((".x", ".dy"))}
@@ -99,9 +99,5 @@ def _marks(case: Case, array: Array, rng: np.random.Generator) -> Array:
 
 def _edges(n: int) -> list[int]:
     """Return the places on both sides of the last edge of a block of 64, 1,024 and so on."""
-    return [
-        place
-        for block in (64, 1024, 4096, 32768)
-        if n > block
-        for place in (n // block * block - 1, n // block * block)
-    ]
+    edges = [n // block * block for block in (64, 1024, 4096, 32768) if n > block]
+    return [place for edge in edges for place in (edge - 1, edge)]

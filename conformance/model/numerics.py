@@ -26,8 +26,8 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         of its own, so that the rounding of the scale does not cancel.
     merge: how running means are merged: `moved`, m + (x - m) k, which rounds a quarter as often; or `weighted`,
         (m n + x) / (n + 1), which stands for every other way too.
-    root: `approximate`, a reciprocal root within 2 ulp; or `rounded`, a square root and a quotient each rounded once, as
-        IEEE 754 has it, so that the root of a power of 4 is exact.
+    root: `approximate`, a reciprocal root within 2 ulp; or `rounded`, a square root and a quotient each rounded once,
+        as IEEE 754 has it, so that the root of a power of 4 is exact.
     stored: the dtype of the output: `input`, `parameters`, `statistics`, or a name.
     """
 

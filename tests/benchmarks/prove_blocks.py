@@ -1,7 +1,7 @@
 """Prove that bugs at the edges of blocks are seen: `python tests/benchmarks/prove_blocks.py [--seed 0] [NAME…]`.
 
-Every kernel of tests/calibration/blocks.py, of blocks of 64 to 32,768 values, answers what a default run asks of sizes. One
-line for each: in how many arrays it fails, and the first. Exits 1 if a correct one fails, or a wrong one does not.
+Every kernel of tests/calibration/blocks.py, of blocks of 64 to 32,768 values, answers what a default run asks of sizes.
+One line for each: in how many arrays it fails, and the worst. Exits 1 if a correct one fails, or a wrong one does not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Prove that correct code passes: ways of computing of our own answer generated cases, and nothing may be an alarm.
 
-    python tests/benchmarks/prove_correct.py [--seeds 2] [--first 1701] [--cases 438] [--jobs 2] [--minutes M] [--only]
+    python tests/benchmarks/prove_correct.py [--seeds 2] [--first 1701] [--cases 459] [--jobs 2] [--minutes M] [--only]
 
 Prints, of each way (tests/calibration/ways.py), how many arrays were judged, and the worst ρ of each output; then each
 alarm, with the command that asks its case again. Exits 1 where there is an alarm, or where an output of a way was never

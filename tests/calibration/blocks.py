@@ -1,7 +1,7 @@
 """Kernels that work through a batch block by block, correct and with one bug each: `IMPLEMENTATIONS`, for `Panel`.
 
-Twelve kernels: blocks of 64, 1,024, 4,096 and 32,768 values, and three ways to a variance. Each has six bugs that people
-write in such kernels, all of them at the last block, which is short, or at an edge between two.
+Twelve kernels: blocks of 64, 1,024, 4,096 and 32,768 values, and three ways to a variance. Each has six bugs that
+people write in such kernels, all of them at the last block, which is short, or at an edge between two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kernels that work block by block are judged rightly at the sizes that every run asks; `make prove-blocks` asks all."""
+"""Kernels that work block by block are judged rightly at sizes that every run asks; `make prove-blocks` asks all."""
 
 from __future__ import annotations
 

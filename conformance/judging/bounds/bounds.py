@@ -103,7 +103,7 @@ class Bounds(StatisticsBounds):
         return NormalizingStatistics(mean, e_mean, r, self.vacuous(e_r, w))
 
     def _root_is_exact(self, w: Array, e_variance: Array) -> Array:
-        """Return where w is a power of 4 that is known exactly, and its root is rounded: it is a power of 2, exactly."""
+        """Return where w is a power of 4 that is known exactly, and its root is rounded: it is exactly a power of 2."""
         if self.numerics.root != "rounded" or w.dtype != np.float64:
             return np.zeros_like(w, bool)
         known = (e_variance == 0) & held(np.asarray(self.epsilon, w.dtype), self.bits)

@@ -164,7 +164,7 @@ class GradientBounds:
         return b.stored(gamma * r * t, b.vacuous(e, self._peak_line_by_line(gamma, z, c2_most)))
 
     def _adds_dx(self, gamma: Array, part: float) -> Array:
-        """Return where no sum behind dx rounds, whatever it is differentiated by: of gamma r dy, of gamma r² c2 (x - m).
+        """Return where no sum behind dx rounds, however it is differentiated: of gamma r dy, of gamma r² c2 (x - m).
 
         Gamma, r and n are powers of 2, and c2 has so few digits that dy - z c2, or dy - x c2, adds up exactly as well.
         """

@@ -81,8 +81,8 @@ class Sums:
     def unrounded(self, batch: BatchStatistics, *terms: Array) -> Array:
         """Return for which channels no sum of these terms rounds, laid out as the batch.
 
-        None where values have weights, or sums go over several batches. float64 is left out: what the reference computes
-        with could be no oracle for it.
+        None where values have weights, or sums go over several batches. float64 is left out: what the reference
+        computes with could be no oracle for it.
         """
         u = self.units
         others = batch.observed.shares is not None or self.n != batch.count or batch.x.dtype != np.float64
