@@ -1,8 +1,8 @@
 """Sums that no order of adding rounds, found in the data (decision 22).
 
 Where all terms are multiples of a quantum q, a power of 2, and their magnitudes add up to no more than 2^p q, every sum
-of some of them is a multiple of q of no more than 2^p q, which a format of p bits holds. So nothing is rounded, whatever
-is added to whatever first, by lanes, blocks, trees or atomics, with fused products or without.
+of some of them is a multiple of q of no more than 2^p q, which a format of p bits holds. So nothing is rounded,
+whatever is added to whatever first, by lanes, blocks, trees or atomics, with fused products or without.
 """
 
 from __future__ import annotations
