@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 
 from conformance.judging.bounds.bounds import BatchStatistics, Bounds
+from conformance.judging.large.pieces import Layout
+from conformance.judging.large.streamed import Streamed
 from conformance.judging.memo import Only
 from conformance.model.case import Case, parameters
 from conformance.model.case_facts import every_step
@@ -20,6 +22,9 @@ from reference import Adjustment, Parameters, Refusal, Semantics
 from reference.batches import observe
 from reference.precision import widened, working_dtype
 from reference.spec import Array, kept_shape, reduced_axes
+
+LARGE = 1 << 16
+"""Elements from which on an array is taken piece by piece: below, its formulas cost more to write than to compute."""
 
 _OF_MASKS = ("mask", "mask_offset", "all_masked")
 
@@ -41,7 +46,8 @@ class ExactCase:
         self.known: dict[Any, Any] = {}
         self.lock = threading.RLock()
         self._batches: dict[Any, BatchStatistics] = {}
-        self._finite = False
+        self._streamed: dict[tuple[int, str], Array] = {}
+        self._layouts: dict[tuple[int, ...], Layout] = {}
         self._bounds: dict[tuple[Numerics, Units, int, float, bool], Bounds] = {}
 
     def batch(self, t: int, semantics: Semantics | None = None) -> BatchStatistics:
@@ -74,7 +80,21 @@ class ExactCase:
     def array(self, t: int, name: str) -> Array | None:
         """Return x, dy or the tangent of step t at the reference's precision; None if it has none."""
         array = self.case.tensor(f"{t}.{name}")
-        return None if array is None else widened(array, self.dtype)
+        if array is None or array.shape != self.case.x(t).shape or not self._large(array):
+            return None if array is None else widened(array, self.dtype)
+        if (t, name) not in self._streamed:
+            self._streamed[t, name] = Streamed.of(array, self._layout(array), self.dtype)
+        return self._streamed[t, name]
+
+    def _large(self, array: Array) -> bool:
+        """Return whether an array is taken piece by piece: not if a NaN or a virtual batch makes it a special case."""
+        plain = self.facts[0].finite and not self.facts[0].virtual and np.dtype(self.dtype).isbuiltin == 1
+        return array.size >= LARGE and plain
+
+    def _layout(self, array: Array) -> Layout:
+        if array.shape not in self._layouts:
+            self._layouts[array.shape] = Layout(array.shape, reduced_axes(self.spec, array.ndim))
+        return self._layouts[array.shape]
 
     def mask(self, t: int) -> Array | None:
         """Return the mask of step t, as it is."""
@@ -82,9 +102,7 @@ class ExactCase:
 
     def poisoned(self, t: int) -> Array | None:
         """Return where an input up to step t was not finite, in the kept shape; None if all were finite."""
-        if not self._finite:
-            self._finite = all(bool(np.isfinite(widened(a, np.float64)).all()) for a in self.case.tensors.values())
-        if self._finite:
+        if self.facts[0].finite:
             return None
         found = np.zeros(kept_shape(self.spec, self.case.shape), bool)
         for name in (f"{s}.{name}" for s in range(t + 1) for name in ("x", "dy")):
@@ -97,7 +115,8 @@ class ExactCase:
     def overflows(self, t: int) -> bool:
         """Return whether the square of some input up to step t is too large for its dtype."""
         most = float(finfo(self.case.dtypes.x).max) ** 0.5
-        return any(bool((np.abs(widened(self.case.x(s), np.float64)) > most).any()) for s in range(t + 1))
+        arrays = (self.array(s, "x") for s in range(t + 1))
+        return any(bool((np.abs(x) > most).any()) for x in arrays if x is not None)
 
     def dy(self, t: int) -> Array | None:
         """Return the cotangent of step t; None if no gradient is asked for."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from conformance.judging.large.streamed import Streamed
 from conformance.judging.not_finite import NAN_TOO, NOTHING
 from conformance.model.numerics import finfo
 from reference.precision import widened
@@ -47,6 +48,11 @@ class Expected:
     def kind(self, index: tuple[Any, ...]) -> int:
         """Return whether an element must not be finite, and how, in the terms of `not_finite`."""
         return NOTHING if self.kinds is None else int(self.kinds[index])
+
+    def streamed(self, got: Array) -> Array:
+        """Return an answer piece by piece where what is expected of it is so."""
+        value = self.value
+        return Streamed.of(got, value.layout, value.dtype) if isinstance(value, Streamed) else got
 
     def unlike(self, got: Array) -> Literal["", "shape", "dtype"]:
         """Return in what an array cannot be compared with this one: first its shape, then its dtype."""
@@ -89,6 +95,8 @@ class Expected:
             return None
         with np.errstate(divide="ignore", invalid="ignore"):
             found = self.bound / self.gain
+        if isinstance(found, Streamed):
+            found = found.sample(_SAMPLE)
         found = found[np.isfinite(found)]
         return float(np.median(found)) if found.size else None
 
@@ -123,6 +131,7 @@ class Expected:
 
 
 _MOST = 1e308
+_SAMPLE = 1 << 16  # elements, of which a median is good to its three digits
 
 
 def digits(value: float) -> float:

@@ -14,6 +14,7 @@ from conformance.judging.bounds import bounds
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import Expected, ExpectedOutputs
 from conformance.judging.expected import digits
+from conformance.judging.large.streamed import find_largest
 from conformance.judging.promise import Promise
 from conformance.model import outputs
 from conformance.model.case import initial_state, without
@@ -170,7 +171,8 @@ class _Judge:
     def _statistics(self, outcome: Outputs, *names: str) -> list[Array] | None:
         """Return arrays that an implementation returned; None if one is missing, not finite or of a wrong shape."""
         kept, found = kept_shape(self.case.spec, self.case.shape), [outcome.tensors.get(name) for name in names]
-        arrays = [array for array in found if array is not None and array.shape == kept and _finite(array)]
+        right = (array for array in found if array is not None and array.shape == kept)
+        arrays = [array for array in right if np.isfinite(array.astype(np.float64)).all()]
         return arrays if len(arrays) == len(names) else None
 
     def _array(self, t: int, output: str, got: Array | None, checks: dict[str, ExpectedOutputs]) -> Result:
@@ -181,7 +183,10 @@ class _Judge:
         problem = _shape_or_dtype(got, wanted)
         if problem:
             return self._result(t, "FAIL", problem, output, rho="inf", numerics=numerics, dtype=got.dtype.name)
-        compared = {name: _compare(name, got, c[output]) for name, c in checks.items() if output in c}
+        dtype, got = got.dtype.name, wanted.streamed(got)
+        ratios = {name: _ratio(got, c[output]) for name, c in checks.items() if output in c}
+        find_largest([*ratios.values(), *(observed.strictest(self.promise, t, got) if output == "y" else [])])
+        compared = {name: _compare(name, got, checks[name][output], ratio) for name, ratio in ratios.items()}
         worst = max(compared.values(), key=lambda c: -1.0 if c[0] is None else float(c[0]))
         verdict, reason = "PASS", ""
         if worst[0] is None:
@@ -198,7 +203,7 @@ class _Judge:
             checks={name: c[0] for name, c in compared.items()},
             deviation=worst[1] and _with_ulps(worst[1], got, checks[worst[1].check][output]),
             numerics=numerics,
-            dtype=got.dtype.name,
+            dtype=dtype,
             elements=int(got.size),
             vacuous=wanted.vacuous,
             not_finite=wanted.strange(got),
@@ -225,19 +230,23 @@ class _Judge:
         )
 
 
-def _compare(check: str, got: Array, expected: Expected) -> tuple[Rho, Deviation | None]:
-    """Return the largest ρ of one check, and where it is; None if every bound is infinite.
-
-    Where an element must not be finite, ρ is infinite if it is finite, or is not what it must be. An empty array is
-    right, as its shape and dtype have been checked.
-    """
-    if not got.size:
-        return 0.0, None
+def _ratio(got: Array, expected: Expected) -> Array:
+    """Return ρ; infinite where an element must not be finite and is, or is not what it must be."""
     ratio = bounds.rho(got, expected.value, expected.bound)
     if expected.kinds is not None:
         found = widened(got, np.float64)
         ratio = np.where(not_finite.contradicts(expected.kinds, found), np.inf, ratio)
         ratio = np.where(expected.lost(found), 0.0, ratio)
+    return ratio
+
+
+def _compare(check: str, got: Array, expected: Expected, ratio: Array) -> tuple[Rho, Deviation | None]:
+    """Return the largest ρ of one check, and where it is; None if every bound is infinite.
+
+    An empty array is right, as its shape and dtype have been checked.
+    """
+    if not got.size:
+        return 0.0, None
     if expected.vacuous == got.size and not np.isposinf(ratio).any():
         return None, None
     index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
@@ -260,17 +269,11 @@ def _with_ulps(worst: Deviation, got: Array, wanted: Expected) -> Deviation:
 
 
 def _shape_or_dtype(got: Array, wanted: Expected) -> str:
-    match wanted.unlike(got):
-        case "shape":
-            return f"shape {got.shape}, expected {wanted.value.shape}"
-        case "dtype":
-            return f"dtype {got.dtype.name}, promised {wanted.dtype}"
-        case "":
-            return ""
-
-
-def _finite(array: Array) -> bool:
-    return bool(np.isfinite(array.astype(np.float64)).all())
+    said = {
+        "shape": f"shape {got.shape}, expected {wanted.value.shape}",
+        "dtype": f"dtype {got.dtype.name}, promised {wanted.dtype}",
+    }
+    return said.get(wanted.unlike(got), "")
 
 
 def _rho(value: Any) -> Rho:

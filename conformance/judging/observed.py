@@ -7,9 +7,16 @@ import msgspec
 from conformance.judging import expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.roundings import sum_depth
+from conformance.judging.large.streamed import Streamed
 from conformance.judging.promise import Promise
-from conformance.model.numerics import classes, holds
+from conformance.model.numerics import Numerics, classes, holds
 from reference.spec import Array
+
+
+def strictest(promise: Promise, t: int, got: Array) -> list[Array]:
+    """Return ρ of a large y under the strictest class, which `outside` asks for first; none if it asks for none."""
+    first = _asked(promise, t)[:1] if isinstance(got, Streamed) else []
+    return [ratio for _, numerics in first if (ratio := _rho(promise, t, numerics, got)) is not None]
 
 
 def outside(promise: Promise, t: int, got: Array) -> dict[str, float] | None:
@@ -18,23 +25,32 @@ def outside(promise: Promise, t: int, got: Array) -> dict[str, float] | None:
     None where no class is promised. The strictest comes first: what is inside it is inside all that allow more, so that
     one comparison settles most.
     """
-    promised = promise.at(t).numerics(promise.mode(t), "y")
-    if promised.accumulate == "input" or promise.mode(t) != "train":
-        return None
     inside, found = list[str](), dict[str, float]()
-    n = promise.exact_case.batch(t, promise.at(t).semantics).count
-    shallow = sum_depth(n, "tree") == sum_depth(n, "serial")
-    for label, numerics in classes(promised).items():
+    for label, numerics in (asked := _asked(promise, t)):
         if any(holds(label, strict) for strict in inside):
             continue
-        # where a tree is as deep as any order, ask what was asked already
-        asked = msgspec.structs.replace(numerics, sums=promised.sums) if shallow else numerics
-        expected = expectation.y_as(promise, t, asked)
-        if expected is None:
+        ratios = _rho(promise, t, numerics, got)
+        if ratios is None:
             return None
-        ratio = float(bounds.rho(got, expected.value, expected.bound).max(initial=0))
+        ratio = float(ratios.max(initial=0))
         if ratio > 1:
             found[label] = ratio
         else:
             inside.append(label)
-    return found
+    return found if asked else None
+
+
+def _asked(promise: Promise, t: int) -> list[tuple[str, Numerics]]:
+    """Return the classes to compare with; where a tree is as deep as any order, what was asked already."""
+    promised = promise.at(t).numerics(promise.mode(t), "y")
+    if promised.accumulate == "input" or promise.mode(t) != "train":
+        return []
+    n = promise.exact_case.batch(t, promise.at(t).semantics).count
+    shallow = sum_depth(n, "tree") == sum_depth(n, "serial")
+    held = {"sums": promised.sums} if shallow else {}
+    return [(label, msgspec.structs.replace(numerics, **held)) for label, numerics in classes(promised).items()]
+
+
+def _rho(promise: Promise, t: int, numerics: Numerics, got: Array) -> Array | None:
+    expected = expectation.y_as(promise, t, numerics)
+    return None if expected is None else bounds.rho(got, expected.value, expected.bound)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from conformance.judging.large.streamed import Streamed
 from reference import batches
 from reference.batch_norm import moments
 from reference.own_error import Roundings, error_of_mean, error_of_variance
+from reference.precision import summation_depth
 from reference.spec import Array
 
 
@@ -91,16 +93,27 @@ class BatchStatistics:
         """The number that sums are divided by: n, or 1 where no value counts."""
         return np.where(self.n == 0, 1, self.n)
 
+    @property
+    def depth(self) -> int:
+        """How many additions that round a term of the reference's sums passes through at most."""
+        least = summation_depth(self.count, self.x.dtype.type)
+        return max(least, self.x.layout.depth) if isinstance(self.x, Streamed) else least
+
     @cached_property
     def own_errors(self) -> tuple[Array, Array]:
         """How far the reference's own mean and variance may be off, computed in the dtype of `x`."""
-        by = Roundings.of(self.count, self.x.dtype.type, weighted=self.observed.shares is not None)
+        weighted = self.observed.shares is not None
+        by = Roundings.of(self.count, self.x.dtype.type, weighted=weighted)
+        more = self.depth - summation_depth(self.count, self.x.dtype.type)
+        by = replace(by, each=by.each + more, common=by.common + more * weighted)
         own_mean = error_of_mean(self.mean, self.mean_abs, self.mean_deviation, by)
         own_mean = own_mean + 2 * by.u * np.abs(self.mean) * (self.lost > 0)  # the offset's factor, and its product
         return own_mean, error_of_variance(self.variance, self.mean_deviation, own_mean, by)
 
     def average(self, values: Array) -> Array:
         """Return the sum over the axes, divided by n. The bounds of gradients are made of these."""
+        if isinstance(self.x, Streamed):
+            return batches.total(self.x.like(values), self.axes) / self.divisor
         if values.shape != self.x.shape:
             values = np.broadcast_to(values, np.broadcast_shapes(values.shape, self.x.shape))
         return np.add.reduce(values, self.axes, keepdims=True, initial=0) / self.divisor

@@ -20,6 +20,7 @@ from conformance.judging.bounds.batch import BatchStatistics as BatchStatistics
 from conformance.judging.bounds.exact_sums import held, power_of_two
 from conformance.judging.bounds.roundings import binade, grown, part, shrunk
 from conformance.judging.bounds.statistics import StatisticsBounds, once
+from conformance.judging.large.streamed import elementwise
 from conformance.judging.memo import Only
 from conformance.model.numerics import Numerics, Units
 from reference.precision import roundoff, summation_depth, widened
@@ -180,7 +181,7 @@ class Bounds(StatisticsBounds):
         the least roundings of its sums. So the part of each of these is the part of the bound.
         """
         dtype = batch.x.dtype.type
-        u, depth = roundoff(dtype), summation_depth(self.n, dtype)
+        u, depth = roundoff(dtype), max(summation_depth(self.n, dtype), batch.depth)
         least = min(self.depth, max(self.n - 1, 0) / 2) + 4  # what `signed` and `apart` leave of the roundings of a sum
         parts = [u / self.units.u, u * (depth + 4) / (self.units.u * least)]
         if batch.given is None:  # what is given is exact
@@ -204,6 +205,15 @@ class _Arithmetic(Bounds):
         return self
 
 
+def _quotient(error: Array, bound: Array) -> Array:
+    return error / bound if np.min(bound) > 0 else np.where(error == 0, 0.0, error / bound)
+
+
+@elementwise(_quotient)
+def _ratio(error: Array, bound: Array) -> Array:
+    return np.where(error == 0, 0.0, error / bound)
+
+
 def rho(got: Array, expected: Array, bound: Array) -> Array:
     """Return |got - expected| / bound per element; 0 where both are 0, infinite if not finite against finite.
 
@@ -212,6 +222,6 @@ def rho(got: Array, expected: Array, bound: Array) -> Array:
     """
     error = np.abs(widened(got, expected.dtype.type) - expected)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(error == 0, 0.0, error / bound)
+        ratio = _ratio(error, bound)
     ratio = np.where(np.isfinite(error), ratio, np.inf)
     return np.where(np.isposinf(bound), 0.0, ratio)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from conformance.judging.large.streamed import elementwise
 from reference.spec import Array
 
 _MOST = 700.0  # e^709 overflows
@@ -39,6 +40,7 @@ def shrunk(size: Array, ku: float) -> Array:
     return size - min(ku, 1.0) * size
 
 
+@elementwise(shrinks=True)
 def binade(size: Array) -> Array:
     """Return the largest power of 2 that is no larger, 0 for 0: rounding to nearest errs by a unit roundoff of it.
 

@@ -9,6 +9,7 @@ import numpy as np
 from conformance.judging.bounds import exact_sums
 from conformance.judging.bounds.batch import BatchStatistics
 from conformance.judging.bounds.roundings import binade, grown, growth, sum_depth
+from conformance.judging.large.streamed import elementwise
 from conformance.model.numerics import Numerics, Units
 from reference.precision import summation_depth
 from reference.spec import Array
@@ -16,6 +17,18 @@ from reference.spec import Array
 _FLOAT32, _FLOAT64 = 2.0**-24, 2.0**-53
 _ORACLE = 2.0**-41
 """4,096 roundings of float64: of that error, the reference's own is less than a thousandth."""
+
+
+def _any_flushed(size: Array, smallest: Array) -> Array | float:
+    if not (size < 2 * smallest).any():
+        return 0.0
+    lost = np.where(size < 2 * smallest, np.fmin(size, smallest), 0)
+    return lost if lost.any() else 0.0
+
+
+@elementwise(_any_flushed, shrinks=True)
+def _flushed(size: Array, smallest: float) -> Array:
+    return np.where(size < 2 * smallest, np.fmin(size, smallest), 0)
 
 
 class Sums:
@@ -141,7 +154,7 @@ class Sums:
 
     def flushed(self, size: Array) -> Array:
         """Return what a magnitude, known to a factor of 2, may lose by underflow: at most itself, if it is small."""
-        return np.where(size < 2 * self.units.smallest, np.fmin(size, self.units.smallest), 0)
+        return _flushed(size, self.units.smallest)
 
     def taken(self, values: Array) -> Array:
         """Return the error of an input in arithmetic coarser than its dtype: it may underflow, or be too large."""
