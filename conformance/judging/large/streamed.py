@@ -53,6 +53,16 @@ class Streamed(Expression, NDArrayOperatorsMixin):
         """How many elements it has."""
         return self.layout.channels * self.layout.n
 
+    def reshape(self, *shape: Any) -> Any:
+        """Return the array in a shape: itself in its own."""
+        return self if shape == (self.shape,) else np.asarray(self).reshape(*shape)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the whole array has."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
     def __bool__(self) -> bool:
         """Raise: it has more than one element."""
         raise TypeError("a large array is neither true nor false")
