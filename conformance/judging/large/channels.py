@@ -15,7 +15,7 @@ from reference.spec import Array
 def total(expression: Expression) -> Array:
     """Return the sum of each channel, as a column."""
     terms, constant = _factored(expression)
-    sums = _over_pieces([(e, np.add) for e, _ in terms])
+    sums = over_channels([(e, np.add) for e, _ in terms])
     found = (factor * each for (_, factor), each in zip(terms, sums, strict=True))
     return np.asarray(sum(found, constant * float(expression.layout.n)))
 
@@ -24,9 +24,9 @@ def maximum(expression: Expression) -> Array:
     """Return the largest element of each channel, as a column."""
     terms, constant = terms_of(expression)
     if expression.apply is not linear or len(terms) != 1:
-        return _over_pieces([(expression, np.maximum)])[0]
+        return over_channels([(expression, np.maximum)])[0]
     ((one, factor),) = terms.values()
-    return factor * _over_pieces([(one, np.maximum)])[0] + constant
+    return factor * over_channels([(one, np.maximum)])[0] + constant
 
 
 def _factored(e: Expression) -> tuple[list[tuple[Expression, Any]], Any]:
@@ -55,11 +55,12 @@ def _scaled(e: Expression, by: Any) -> tuple[Expression, Any]:
     return found, factor * by
 
 
-def _over_pieces(wanted: list[tuple[Expression, Any]]) -> list[Array]:
+def over_channels(wanted: list[tuple[Expression, Any]]) -> list[Array]:
     """Return sums and maxima of every channel, as columns, computed in one sweep with what is asked for next."""
     if not wanted:
         return []
-    known, every = wanted[0][0].layout.known, [*wanted, *(one for e, _ in wanted for one in _asked_next(e))]
+    known, added = wanted[0][0].layout.known, [e for e, how in wanted if how in (np.add, np.maximum)]
+    every = [*wanted, *(one for e in added for one in _asked_next(e))]
     missing = {(e.number, how): (e, how) for e, how in every if (e.number, how) not in known}
     if any((e.number, how) in missing for e, how in wanted):
         over_pieces(list(missing.values()))

@@ -118,11 +118,9 @@ class Layout:
         found.reshape(kept[1] + kept[0])[...] = array[piece.where].transpose(self.axes + self.kept)
         return found.T
 
-    def store(self, array: Array, piece: Piece, values: Array) -> None:
-        """Put a piece where it belongs in a whole array."""
-        array.transpose(self.kept + self.axes)[tuple(piece.where[axis] for axis in self.kept + self.axes)] = (
-            np.broadcast_to(values, piece.shape).reshape(piece.sizes[0] + piece.sizes[1])
-        )
+    def restored(self, piece: Piece, values: Array) -> Array:
+        """Return the values of a piece as that part of an array is laid out."""
+        return values.reshape(piece.sizes[0] + piece.sizes[1]).transpose(np.argsort(self.kept + self.axes))
 
     def index(self, piece: Piece, flat: int) -> tuple[int, ...]:
         """Return the index of the element that is at a place of the flattened piece."""

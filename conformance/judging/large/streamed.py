@@ -92,7 +92,11 @@ class Streamed(Expression, NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return the whole array."""
         whole = np.empty(self.shape, self.dtype)
-        self.each(lambda piece, values: self.layout.store(whole, piece, values))
+
+        def put(piece: Piece, values: Array) -> None:
+            whole[piece.where] = self.layout.restored(piece, values)
+
+        self.each(put)
         return whole if dtype is None else whole.astype(dtype)
 
     def astype(self, dtype: Any) -> Array:
@@ -104,13 +108,16 @@ class Streamed(Expression, NDArrayOperatorsMixin):
         return np.asarray(self).astype(dtype)
 
     def __getitem__(self, index: Any) -> Any:
-        """Return one element; or a part of the whole array."""
-        if not isinstance(index, tuple) or not all(isinstance(i, int | np.integer) for i in cast("Any", index)):
+        """Return an element or a box; other parts are those of the whole array."""
+        if not isinstance(index, tuple) or not all(isinstance(i, int | np.integer | slice) for i in cast("Any", index)):
             return np.asarray(self)[index]
-        places = cast("tuple[int, ...]", index)
-        piece = self.layout.piece(tuple(slice(int(i), int(i) + 1) for i in places))
+        places: list[Any] = list(cast("Any", index))
+        slices: list[Any] = [i if isinstance(i, slice) else slice(int(i), int(i) + 1) for i in places]
+        box = tuple(slice(*part.indices(size)) for part, size in zip(slices, self.shape, strict=True))
+        piece = self.layout.piece(box)
         with np.errstate(all="ignore"):
-            return Run((self,)).whole(piece)[0][0, 0]
+            found = self.layout.restored(piece, Run((self,)).whole(piece)[0])
+        return found[tuple(slice(None) if isinstance(i, slice) else 0 for i in places)]
 
     def total(self, axes: tuple[int, ...]) -> Array:
         """Return the sum over axes, kept with size 1."""
@@ -127,13 +134,19 @@ class Streamed(Expression, NDArrayOperatorsMixin):
             return np.asarray(self).max(axis, keepdims=keepdims, initial=initial)
         return self.layout.aligned(np.maximum(channels.maximum(self), initial))
 
-    def all(self) -> bool:
-        """Return whether all elements are true."""
-        return all(self.each(lambda _, values: bool(values.all())))
+    def all(self, axis: tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
+        """Return whether all elements are true, of everything or over axes kept with size 1."""
+        return self._told(np.logical_and, axis, keepdims=keepdims)
 
-    def any(self) -> bool:
-        """Return whether an element is true."""
-        return any(self.each(lambda _, values: bool(values.any())))
+    def any(self, axis: tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
+        """Return whether an element is true, of everything or over axes kept with size 1."""
+        return self._told(np.logical_or, axis, keepdims=keepdims)
+
+    def _told(self, how: np.ufunc, axis: tuple[int, ...] | None, *, keepdims: bool) -> Any:
+        if axis is not None and (set(axis) != set(self.layout.axes) or not keepdims):
+            return how.reduce(np.asarray(self), axis, keepdims=keepdims)
+        (found,) = channels.over_channels([(self, how)])
+        return self.layout.aligned(found) if axis is not None else bool(how.reduce(found, axis=None))
 
     def sum(self) -> int:
         """Return how many elements are true."""

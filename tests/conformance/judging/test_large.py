@@ -118,6 +118,10 @@ def test_every_element_is_in_one_piece(shape, axes, monkeypatch):
     np.testing.assert_allclose(total(streamed, axes), total(array, axes), atol=1e-14)
     np.testing.assert_array_equal(streamed.max(axes, keepdims=True), array.max(axes, keepdims=True))
     assert np.argmax(streamed) == np.argmax(array)
+    few = tuple(slice(1, 3) if axis in axes else slice(None) for axis in range(array.ndim))
+    np.testing.assert_array_equal(streamed[few], array[few])
+    np.testing.assert_array_equal((streamed > 1).any(axes, keepdims=True), (array > 1).any(axes, keepdims=True))
+    assert (streamed < 9).all()
     assert all(added(values).shape == (values.shape[0],) for values in (np.ones((2, 9)), np.ones((9, 2)).T))
 
 
