@@ -35,13 +35,13 @@ class Expression:
 
     def each(self, function: Callable[[Piece, Array], _T]) -> list[_T]:
         """Return what a function gives for the values of every piece."""
-        run = Run((self,))
+        run = Computation((self,))
         return self.layout.sweep(lambda piece: function(piece, run.whole(piece)[0]))
 
 
 def over_pieces(wanted: Sequence[tuple[Expression, np.ufunc]]) -> None:
     """Compute sums and maxima of every channel, as columns, in one sweep, and keep them in the layout."""
-    layout, run = wanted[0][0].layout, Run([expression for expression, _ in wanted])
+    layout, run = wanted[0][0].layout, Computation([expression for expression, _ in wanted])
 
     def reduced(piece: Piece) -> list[Array]:
         found = zip(run.whole(piece), wanted, strict=True)
@@ -51,7 +51,7 @@ def over_pieces(wanted: Sequence[tuple[Expression, np.ufunc]]) -> None:
         layout.known[expression.number, how] = layout.joined(parts, how)
 
 
-class Run:
+class Computation:
     """Some expressions, computed for one piece after the other. What is needed twice is computed once."""
 
     def __init__(self, wanted: Sequence[Expression]) -> None:

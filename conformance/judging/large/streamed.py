@@ -16,7 +16,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from conformance.judging.large import channels
 from conformance.judging.large.algebra import made
-from conformance.judging.large.expressions import Expression, Run
+from conformance.judging.large.expressions import Computation, Expression
 from conformance.judging.large.pieces import Layout, Piece
 from conformance.judging.large.written import leaf
 from reference.spec import Array
@@ -116,7 +116,7 @@ class Streamed(Expression, NDArrayOperatorsMixin):
         box = tuple(slice(*part.indices(size)) for part, size in zip(slices, self.shape, strict=True))
         piece = self.layout.piece(box)
         with np.errstate(all="ignore"):
-            found = self.layout.restored(piece, Run((self,)).whole(piece)[0])
+            found = self.layout.restored(piece, Computation((self,)).whole(piece)[0])
         return found[tuple(slice(None) if isinstance(i, slice) else 0 for i in places)]
 
     def total(self, axes: tuple[int, ...]) -> Array:
@@ -159,7 +159,7 @@ class Streamed(Expression, NDArrayOperatorsMixin):
 
     def sample(self, most: int) -> Array:
         """Return at most about so many elements, spread evenly over all channels and all pieces."""
-        run, layout = Run((self,)), self.layout
+        run, layout = Computation((self,)), self.layout
         every = max(self.size // most, 1)
         return np.concatenate(layout.sweep(lambda piece: run.whole(layout.thinned(piece, every))[0].ravel()))
 
@@ -169,7 +169,7 @@ def find_largest(arrays: Sequence[Array]) -> None:
     streamed = {a.number: a for a in arrays if isinstance(a, Streamed) and (a.number, "largest") not in a.layout.known}
     if not streamed:
         return
-    layout, run = next(iter(streamed.values())).layout, Run(list(streamed.values()))
+    layout, run = next(iter(streamed.values())).layout, Computation(list(streamed.values()))
 
     def best(piece: Piece) -> list[tuple[Any, int]]:
         places = [(values, int(np.argmax(values))) for values in run.whole(piece)]
