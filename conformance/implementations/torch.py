@@ -23,6 +23,17 @@ _CUDA = {
     "direct; where cuDNN is taken nothing is documented but accuracy losses (native/cudnn/BatchNorm.cpp), so that the "
     "least is promised. No epsilon floor: a smaller one than CUDNN_BN_MIN_EPSILON, 0.0 since cuDNN 8, goes elsewhere",
 }
+_CONTIGUOUS = {
+    "when": {
+        "device": ["cpu"],
+        "dtype": ["float32"],
+        "layout": ["C", "offset", "reversed", "read_only"],  # those that the adapter passes on as contiguous
+        "spatial": [True],  # one pixel alone counts as channels last
+        "output": ["y", "mean", "moving_mean", "moving_variance"],
+    },
+    "numerics": {"variance": "two_pass", "widened": "statistics", "wider": "float64"},
+    "cite": "aten/src/ATen/native/cpu/batch_norm_kernel.cpp, batch_norm_cpu_collect_stats_contiguous_impl: sums of double",
+}
 _MANUAL = "torch/csrc/autograd/FunctionsManual.cpp: batch_norm_jvp and batchnorm_double_backward subtract the mean"
 _NONE = dict.fromkeys(
     ("mask", "renorm", "virtual batch", "adjustment"), "torch's batch normalization has no such argument"
@@ -41,7 +52,10 @@ EVERY_MODE = ONCE + ["forward", "reverse_over_reverse", "forward_over_reverse"]
 
 
 def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentiation=EVERY_MODE, **fields):
-    """Return a statement: unbiased, never frozen, folded, sums in any order, and whatever else is given."""
+    """Return a statement: unbiased, never frozen, folded, sums in any order, and whatever else is given.
+
+    decomposed: it is put together of other operators than eager execution's kernel.
+    """
     cite = cite or page + ": the running variance is unbiased; numerics measured on CPU"
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **_EDGES)
     semantics = dict(semantics, **fields.pop("semantics", {}))
@@ -54,6 +68,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
         "cite": _ROUNDED,
     }
     rules = [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents, halves]
+    rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported["start"] = ["given", "own"]
     statement = {
@@ -235,7 +250,9 @@ class Native(Functional):
 class Vmap(Functional):
     """`torch.nn.functional.batch_norm` under `torch.func.vmap`: over the case's batch and its mirror image."""
 
-    statement = stated("F.batch_norm+vmap", DOCS + _VMAP + "BatchRulesNorm.cpp: batch_norm_batch_rule")
+    statement = stated(
+        "F.batch_norm+vmap", DOCS + _VMAP + "BatchRulesNorm.cpp: batch_norm_batch_rule", decomposed=True
+    )
 
     def prepared(self, function):
         """Return a function that normalizes both batches at once and returns the output of the first."""

@@ -68,7 +68,8 @@ def _of_case(case: Case) -> CaseFacts:
 def _of_step(shared: CaseFacts, case: Case, t: int) -> Facts:
     step = case.steps[t]
     shape, rank = case.x(t).shape, case.x(t).ndim
-    kept, n = kept_axes(case.spec, rank), math.prod(shape[axis] for axis in reduced_axes(case.spec, rank))
+    kept, reduced = kept_axes(case.spec, rank), reduced_axes(case.spec, rank)
+    n = math.prod(shape[axis] for axis in reduced)
     return Facts(
         **msgspec.structs.asdict(shared),
         rank=rank,
@@ -81,6 +82,7 @@ def _of_step(shared: CaseFacts, case: Case, t: int) -> Facts:
         update=step.update,
         trained=any(before.mode == "train" for before in case.steps[:t]),
         n="many" if n > 1 else "1" if n else "0",
+        spatial=math.prod(shape[axis] for axis in reduced if axis) > 1,
     )
 
 

@@ -92,6 +92,7 @@ class Facts(CaseFacts, frozen=True, kw_only=True):
     update: whether its update ops run.
     trained: whether a training step came before.
     n: how many values there are per channel, 0, 1 or many.
+    spatial: whether several of them are along other axes than the first.
     device: where it is asked; empty where that is not said.
     output: which output is meant; empty where that is not said.
     """
@@ -106,6 +107,7 @@ class Facts(CaseFacts, frozen=True, kw_only=True):
     update: bool
     trained: bool
     n: Literal["0", "1", "many"]
+    spatial: bool
     device: str = ""
     output: str = ""
 

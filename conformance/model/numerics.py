@@ -19,8 +19,9 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     affine: `direct`, gamma (x - m) r + beta; or `folded`, x * scale + shift.
     sums: `tree`, as deep as a pairwise or vectorized sum; or `serial`, in any order.
     accumulate: `wide`, float32 or wider; `input`, the input's own dtype; or `float32`, even for a wider input.
-    widened: which sums in half precision are made in float32 and rounded once: `statistics`, those of means and
-        variances; `all`, those of gradients too; or `none`.
+    widened: which sums are made in a wider dtype and rounded once: `statistics`, those of means and variances; `all`,
+        those of gradients too; or `none`.
+    wider: that dtype, `float32`, or `float64`. Where the arithmetic is as wide itself, nothing is widened.
     clamped: a fast variance is kept >= 0.
     shift: how a folded map gets its shift: `of_scale`, beta - m * scale; or `apart`, beta - (m r) gamma, with a product
         of its own, so that the rounding of the scale does not cancel.
@@ -36,6 +37,7 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sums: Literal["tree", "serial"] = "serial"
     accumulate: Literal["wide", "input", "float32"] = "wide"
     widened: Literal["none", "statistics", "all"] = "none"
+    wider: Literal["float32", "float64"] = "float32"
     clamped: bool = False
     shift: Literal["of_scale", "apart"] = "of_scale"
     merge: Literal["weighted", "moved"] = "weighted"

@@ -34,14 +34,15 @@ def _flushed(size: Array, smallest: float) -> Array:
 class Sums:
     """The bounds of sums of n terms, for one way of adding.
 
-    widened: each sum is made in float32, of terms rounded to the arithmetic, and its mean is rounded to that once.
+    widened: each sum is made in a wider dtype, of terms rounded to the arithmetic, and its mean is rounded to that once.
     """
 
     def __init__(self, numerics: Numerics, units: Units, n: int, *, widened: bool) -> None:
         self.numerics, self.units, self.n = numerics, units, n
         self.depth = sum_depth(n, numerics.sums)
-        self.widened = widened and units.u > _FLOAT32
-        self.sums_u = _FLOAT32 if self.widened else units.u
+        wider = {"float32": _FLOAT32, "float64": _FLOAT64}[numerics.wider]
+        self.widened = widened and units.u > wider
+        self.sums_u = wider if self.widened else units.u
 
     def g(self, k: int) -> float:
         """Return (1 + u)^(h + k) - 1: the roundings of a sum of terms of one sign, and k more."""
@@ -49,8 +50,14 @@ class Sums:
 
     @property
     def _once_more(self) -> float:
-        """The roundings of a widened mean: its quotient in float32, and the last one to the arithmetic."""
-        return (self.units.u + 3 * _FLOAT32) if self.widened else 0.0
+        """The roundings of a widened mean: its quotient in the wider dtype, and the last one to the arithmetic."""
+        return (self.units.u + 3 * self.sums_u) if self.widened else 0.0
+
+    @property
+    def _oracle(self) -> float:
+        """The least part of the terms' size that is allowed where sums are as precise as the reference's own."""
+        own = self.widened and self.sums_u <= _FLOAT64
+        return _ORACLE * (summation_depth(self.n) + 8) if own else 0.0
 
     @property
     def summands(self) -> int:
@@ -72,7 +79,7 @@ class Sums:
         most = (size + net) / 2 + growth(times * sums * u + others) * size
         deep = growth(times * self.depth * u + others) * size
         e = np.fmin(deep, growth(others) * size + times * sums * u * grown(most, others))
-        return grown(e, self._once_more) + self._once_more * net
+        return grown(e, self._once_more) + self._once_more * net + self._oracle * size
 
     def apart(self, k: int, size: Array, net: Array, deviation: Array, counted: Array, times: int = 1) -> Array:
         """Return the error of a mean of terms that are near to one another.
@@ -87,7 +94,7 @@ class Sums:
         u, sums, others = self.sums_u, max(self.n - 1, 0), k * self.units.u
         most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + growth(times * sums * u + others) * size)
         e = growth(others) * size + times * u * grown(most, others)
-        return grown(e, self._once_more) + self._once_more * net
+        return grown(e, self._once_more) + self._once_more * net + self._oracle * size
 
     # --- sums that round nothing (`exact_sums`) -----------------------------------------------------------------------
 
@@ -125,7 +132,7 @@ class Sums:
         """
         if batch.observed.shares is not None:
             return 5
-        if self.widened:  # in float32
+        if self.widened:  # in the wider dtype
             return 0
         rounds = 0 if self._counts and self.n & (self.n - 1) == 0 else 3 - self._counts
         return max(rounds, (1 if self.units.u > _FLOAT64 else 4) - self.depth)
