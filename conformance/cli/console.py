@@ -90,6 +90,8 @@ def print_run(run: Run, folder: Path) -> None:
         console.print(
             f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {DEFAULT}"
         )
+    for line in wording.sizes(rows):
+        click.echo(line)
     console.print(wording.headline(run), highlight=False, markup=False)
 
 
@@ -145,6 +147,8 @@ def as_json(run: Run) -> str:
             "resolution": {column: w.resolution for column, w in row.outputs.items() if w.resolution is not None},
             "depth": {column: w.depth for column, w in row.outputs.items() if w.depth},
             "observed": row.observed,
+            "values": row.values,
+            "elements": row.elements,
         }
         for row in summary.rows(run)
     ]

@@ -32,7 +32,7 @@ _CONTIGUOUS = {
         "output": ["y", "mean", "moving_mean", "moving_variance"],
     },
     "numerics": {"variance": "two_pass", "widened": "statistics", "wider": "float64"},
-    "cite": "aten/src/ATen/native/cpu/batch_norm_kernel.cpp, batch_norm_cpu_collect_stats_contiguous_impl: sums of double",
+    "cite": "aten/src/ATen/native/cpu/batch_norm_kernel.cpp, batch_norm_cpu_collect_stats_contiguous_impl: in double",
 }
 _MANUAL = "torch/csrc/autograd/FunctionsManual.cpp: batch_norm_jvp and batchnorm_double_backward subtract the mean"
 _NONE = dict.fromkeys(
@@ -250,9 +250,7 @@ class Native(Functional):
 class Vmap(Functional):
     """`torch.nn.functional.batch_norm` under `torch.func.vmap`: over the case's batch and its mirror image."""
 
-    statement = stated(
-        "F.batch_norm+vmap", DOCS + _VMAP + "BatchRulesNorm.cpp: batch_norm_batch_rule", decomposed=True
-    )
+    statement = stated("F.batch_norm+vmap", DOCS + _VMAP + "BatchRulesNorm.cpp: batch_norm_batch_rule", decomposed=True)
 
     def prepared(self, function):
         """Return a function that normalizes both batches at once and returns the output of the first."""

@@ -77,6 +77,8 @@ class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
     """One case: generated, with its recipe, or of the corpus, with its name.
 
     conditioning: the largest |mean| / standard deviation of a channel; null if one is constant.
+    values: the most values that one of its batches has per channel.
+    elements: the most that one has in all.
     """
 
     case: str
@@ -88,6 +90,8 @@ class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
     well_posed: bool
     conditioning: float | None
     name: str = ""
+    values: int = 0
+    elements: int = 0
 
 
 class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):

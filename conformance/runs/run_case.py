@@ -12,6 +12,7 @@ import numpy as np
 from conformance.cases.corpus import Named
 from conformance.cases.features import FEATURES
 from conformance.cases.recipe import Recipe, Signature
+from conformance.cases.sizes import SIZES
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
 from conformance.model.facts import Facts
@@ -53,10 +54,17 @@ class RunCase:
         where = f"{case.shape} axis={case.spec.axis} {case.dtypes.x}"
         if isinstance(self.origin, Named):
             about = f"{where}: {self.origin.about.title}"
-            return CaseRecord(self.id, self.index, "corpus", file, about, {}, well_posed, finite, self.origin.name)
+            cell, recipe, name = "corpus", dict[str, Any](), self.origin.name
+            return CaseRecord(self.id, self.index, cell, file, about, recipe, well_posed, finite, name, *self._sizes())
         recipe: dict[str, Any] = msgspec.to_builtins(self.origin)
         summary = f"{where} {self.origin.pattern}: {modes}"
-        return CaseRecord(self.id, self.index, self.origin.cell, file, summary, recipe, well_posed, finite)
+        cell = self.origin.cell
+        return CaseRecord(self.id, self.index, cell, file, summary, recipe, well_posed, finite, "", *self._sizes())
+
+    def _sizes(self) -> tuple[int, int]:
+        """Return the most values that one of its batches has per channel, and in all."""
+        batches = [self.exact_case.whole(t) for t in range(len(self.case.steps))]
+        return max(batch.count for batch in batches), max(batch.x.size for batch in batches)
 
     def _conditioning(self) -> float:
         """Return the largest |mean| / standard deviation of any channel of any batch."""
@@ -71,10 +79,12 @@ class RunCase:
 def pooled(statement: Statement, items: list[RunCase]) -> list[Signature]:
     """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature.
 
-    Of features it can pay for twice as many: most of their cases compile what plain ones compile too.
+    Of features it can pay for twice as many: most of their cases compile what plain ones compile too. Those of size it
+    gets all: kernels break where they are large.
     """
     found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(*i.facts))
     plain = [signature for signature in found if not signature.feature]
     featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
-    first = sorted(featured, key=list(FEATURES).index)  # what the matrix counts, before the edges
-    return plain[: statement.signatures] + [featured[feature] for feature in first[: 2 * statement.signatures]]
+    others = [name for name in FEATURES if name in featured and name not in SIZES]  # what the matrix counts, then edges
+    chosen = others[: 2 * statement.signatures] + [name for name in SIZES if name in featured]
+    return plain[: statement.signatures] + [featured[name] for name in chosen]

@@ -72,7 +72,10 @@ class Observed(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct):
-    """One implementation of a run: its results, output by output."""
+    """One implementation of a run: its results, output by output.
+
+    values, elements: the most that a batch of a case judged has, per channel and in all.
+    """
 
     id: str
     framework: str
@@ -85,6 +88,8 @@ class Row(msgspec.Struct):
     cases: int
     class_a: Rho = None
     observed: list[Observed] = []
+    values: int = 0
+    elements: int = 0
 
     @property
     def judged(self) -> bool:
@@ -129,6 +134,9 @@ def rows(run: Run) -> list[Row]:
             cases[result.implementation].add(result.case)
         if as_number(result.class_a) > as_number(table[result.implementation].class_a):
             table[result.implementation].class_a = cast("Rho", result.class_a)
+        if is_judged(result) and (case := run.cases.get(result.case)):
+            row = table[result.implementation]
+            row.values, row.elements = max(row.values, case.values), max(row.elements, case.elements)
         if result.rho is not msgspec.UNSET:
             worst = table[result.implementation].outputs.setdefault(key(result), Worst())
             worst.add(result)

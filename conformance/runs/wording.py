@@ -15,6 +15,22 @@ def headline(run: Run) -> str:
     return f"{state}: {whole}; {counts.of(run.results).words}"
 
 
+def sizes(rows: list[summary.Row]) -> list[str]:
+    """Return up to which sizes implementations were judged, and what that does not show; nothing if none was."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for row in rows:
+        if row.values:
+            found.setdefault((row.values, row.elements), []).append(row.id)
+    lines = [
+        f"judged up to {values:,} values per channel, and tensors of {elements:,}: "
+        + (", ".join(those) if len(those) < 4 else f"{len(those)} implementations")
+        for (values, elements), those in sorted(found.items(), reverse=True)
+    ]
+    return (
+        [*lines, "What breaks beyond, such as a larger block or an index that overflows, is not seen."] if lines else []
+    )
+
+
 def describe(result: Result) -> str:
     """Return one result in a line."""
     where = (

@@ -34,7 +34,7 @@ def _flushed(size: Array, smallest: float) -> Array:
 class Sums:
     """The bounds of sums of n terms, for one way of adding.
 
-    widened: each sum is made in a wider dtype, of terms rounded to the arithmetic, and its mean is rounded to that once.
+    widened: each sum is made in a wider dtype, of terms rounded to the arithmetic, and its mean is rounded back once.
     """
 
     def __init__(self, numerics: Numerics, units: Units, n: int, *, widened: bool) -> None:

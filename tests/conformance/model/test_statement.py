@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.cells import SMOKE
+from conformance.cases.sizes import SIZES
 
 
 def test_mode_that_an_implementation_lacks_is_not_judged(run, adapter):
@@ -26,14 +27,15 @@ def test_modes_alone_declare_an_implementation_that_only_infers(run, adapter):
 
 
 def test_expensive_implementation_gets_few_signatures(run, adapter):
-    """It gets every case of its two plain signatures, no more than four of features, and no other."""
+    """It gets every case of its two plain signatures, four of features, one of each size, and no other."""
     found = run(adapter("limited:Expensive"), "numpy.two_pass", cases=285)
     asked = {r.case for r in found.results if "expensive" in r.implementation and r.verdict != "UNSUPPORTED"}
     signatures = [found.cases[case].recipe["signature"] for case in asked]
     others = [c for c in found.cases.values() if c.recipe["pooled"] and c.case not in asked]
     plain, featured = ({str(s) for s in signatures if bool(s.get("feature")) == has} for has in (False, True))
     assert len(plain) == 2
-    assert 1 <= len(featured) <= 4
+    assert 1 <= len([name for name in featured if not any(size in name for size in SIZES)]) <= 4
+    assert {size for size in SIZES if any(size in name for name in featured)} == set(SIZES)
     assert not [c for c in others if c.recipe["signature"] in signatures and not c.recipe["signature"].get("feature")]
 
 
