@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import mmap
 import struct
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +18,6 @@ from typing import Any, cast
 import ml_dtypes
 import msgspec
 import numpy as np
-import safetensors
 from safetensors.numpy import save
 
 from conformance.model import case_json
@@ -38,21 +39,45 @@ _NAMES = {
 }
 
 
+Body = bytes | mmap.mmap
+_MAPPED = 1 << 24  # bytes from which on a file is mapped instead of read
+
+
 def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
     """Return a safetensors buffer with this metadata and these tensors."""
     return save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
 
 
-def decode(body: bytes) -> tuple[dict[str, str], dict[str, Array]]:
-    """Return the metadata and tensors of a safetensors buffer; raise ValueError if it is not one."""
+def decode(body: Body) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return the metadata and tensors of a safetensors buffer; raise ValueError if it is not one.
+
+    The tensors are views of the buffer, so that those of a mapped file are read when they are used.
+    """
     try:
-        views: list[tuple[str, Any]] = cast("Any", safetensors).deserialize(body)
-        tensors = {name: np.frombuffer(v["data"], _NAMES[v["dtype"]]).reshape(v["shape"]) for name, v in views}
         (length,) = struct.unpack_from("<Q", body)
-        metadata = json.loads(body[8 : 8 + length]).get("__metadata__", {})
-    except (safetensors.SafetensorError, KeyError) as error:
+        header: dict[str, Any] = json.loads(body[8 : 8 + length])
+        metadata, begins = header.pop("__metadata__", {}), 8 + length
+        for name, said in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            begins = _ends(name, said, begins, 8 + length)
+        if begins != len(body):
+            raise ValueError(f"it has {len(body)} bytes, and its header speaks of {begins}")
+        return metadata, {name: _view(body, said, 8 + length) for name, said in header.items()}
+    except (struct.error, KeyError, TypeError, AttributeError, IndexError, OverflowError, ValueError) as error:
         raise ValueError(f"not a safetensors buffer: {error}") from error
-    return metadata, tensors
+
+
+def _ends(name: str, said: dict[str, Any], begins: int, first: int) -> int:
+    """Return where a tensor ends in its buffer; raise ValueError if it does not begin where the one before it ends."""
+    begin, end = said["data_offsets"]
+    size = math.prod(said["shape"]) * _NAMES[said["dtype"]].itemsize
+    if (begin + first, end - begin) != (begins, size) or any(n < 0 for n in said["shape"]):
+        raise ValueError(f"{name} is said to have bytes {begin} to {end}")
+    return first + end
+
+
+def _view(body: Body, said: dict[str, Any], first: int) -> Array:
+    dtype, shape = _NAMES[said["dtype"]], said["shape"]
+    return np.frombuffer(body, dtype, math.prod(shape), first + said["data_offsets"][0]).reshape(shape)
 
 
 def encode_case(
@@ -90,7 +115,7 @@ def decode_case(body: bytes) -> tuple[Case, dict[str, str]]:
     return decode_recorded(body)[:2]
 
 
-def decode_recorded(body: bytes) -> Recorded:
+def decode_recorded(body: Body) -> Recorded:
     """Return a case with everything recorded with it; raise ValueError if the buffer holds none, or was altered."""
     metadata, tensors = decode(body)
     seal = metadata.pop(_SEAL, None)
@@ -215,14 +240,23 @@ def read_case(path: Path) -> tuple[Case, dict[str, str]]:
 def read_recorded(path: Path) -> Recorded:
     """Return the case in a file with what is recorded with it."""
     try:
-        body = path.read_bytes()
-        found: Recorded = (case_from_json(body.decode()), {}, {}) if path.suffix == ".json" else decode_recorded(body)
+        if path.suffix == ".json":
+            found: Recorded = (case_from_json(path.read_bytes().decode()), {}, {})
+        else:
+            found = decode_recorded(_body(path))
         check(found[0])
         return found
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read as a case ({error.strerror}); give a case file that can") from error
     except ValueError as error:
         raise InvalidInput(f"{path}: cannot be read as a case: {_said(error)}; {_fix(path)}") from error
+
+
+def _body(path: Path) -> Body:
+    """Return the bytes of a file. Those of a large one are left where they are: it may be larger than memory."""
+    with path.open("rb") as stream:
+        large = path.stat().st_size >= _MAPPED
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if large else stream.read()
 
 
 def _said(error: ValueError) -> str:

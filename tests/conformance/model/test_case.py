@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import mmap
+import struct
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ from safetensors.numpy import load
 
 from conformance.cases import corpus
 from conformance.hosts import worker
+from conformance.model import codec
 from conformance.model.case import Actions, Case, Dtypes, Step, case_id, content
 from conformance.model.codec import case_from_json, decode, decode_case, encode, encode_case, read_case
 from conformance.model.errors import InvalidInput
@@ -86,11 +89,30 @@ def _with(case):
     return encode({"case": case}, {"0.x": np.ones(1)})
 
 
+def _tensor(shape, begin, end):
+    return {"dtype": "F64", "shape": shape, "data_offsets": [begin, end]}
+
+
+def _header(header):
+    """Return a safetensors buffer with this header, and 16 bytes after it."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(16)
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
         pytest.param(b"", "not a safetensors buffer", id="empty"),
         pytest.param(b"not safetensors at all", "not a safetensors buffer", id="text"),
+        pytest.param(encode({}, {"x": np.ones(1)})[:-1], "its header speaks of", id="cut short"),
+        pytest.param(encode({}, {"x": np.ones(1)}) + b"x", "its header speaks of", id="too long"),
+        pytest.param(_header({"x": _tensor([2], 0, 4)}), "x is said to have bytes 0 to 4", id="wrong size"),
+        pytest.param(_header({"x": _tensor([-1], 0, -8)}), "x is said to have bytes 0 to -8", id="negative size"),
+        pytest.param(
+            _header({"x": _tensor([1], 0, 8), "y": _tensor([1], 4, 12)}), "y is said to have bytes", id="overlapping"
+        ),
+        pytest.param(_header({"x": {"dtype": "F64"}}), "not a safetensors buffer", id="no offsets"),
+        pytest.param(_header([]), "not a safetensors buffer", id="no header"),
         pytest.param(encode({}, {"x": np.ones(1)}), "missing required field", id="no case"),
         pytest.param(_with('{"schema": 99}'), "schema 99, but this version reads schema 1", id="newer"),
         pytest.param(_with("{}"), "missing required field", id="no spec"),
@@ -112,6 +134,24 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path, body, says):
         read_case(path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_large_file_is_mapped(tmp_path, monkeypatch, small_case):
+    """A large file is read where it lies, with the same tensors, and what was altered in it is noticed."""
+    monkeypatch.setattr(codec, "_MAPPED", 1)
+    path, case, alive = tmp_path / "x.safetensors", small_case(), []
+    path.write_bytes(encode_case(case, sealed=True))
+    found = read_case(path)[0]
+    assert case_id(found) == case_id(case)
+    array = found.tensors["0.x"]
+    while isinstance(array, np.ndarray):
+        alive, array = [*alive, array], array.base
+    assert isinstance(array.obj if isinstance(array, memoryview) else array, mmap.mmap)
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "y.safetensors").write_bytes(damaged)
+    with pytest.raises(InvalidInput, match="altered or damaged"):
+        read_case(tmp_path / "y.safetensors")
 
 
 def test_the_same_case_is_the_same_bytes(small_case):
