@@ -155,7 +155,7 @@ def digest(text: str, tensors: dict[str, Array]) -> str:
     found = hashlib.sha256(text.encode())
     for name, array in sorted(tensors.items()):
         found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # no copy, whatever its size
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy, whatever its size
     return found.hexdigest()
 
 

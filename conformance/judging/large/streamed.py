@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -21,6 +21,7 @@ from conformance.judging.large.pieces import Layout, Piece
 from conformance.judging.large.written import leaf
 from reference.spec import Array
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _ELEMENTWISE = {np.where, np.isposinf, np.isneginf}
 
 
@@ -187,16 +188,14 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def elementwise(
-    quick: Callable[..., Any] | None = None, *, shrinks: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def elementwise(quick: Callable[..., Any] | None = None, *, shrinks: bool = False) -> Callable[[_F], _F]:
     """Let a function of elements that gives nothing below 0 take large arrays, too.
 
     quick: a function that gives the same for a piece, where looking first is cheaper; the number 0.0 if all is 0.
     shrinks: it gives nothing larger than its first argument.
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: _F) -> _F:
         each = quick or function
         channels.register(each, shrinks=shrinks)
 
@@ -205,6 +204,6 @@ def elementwise(
             layout = next((a.layout for a in arguments if isinstance(a, Streamed)), None)
             return function(*arguments) if layout is None else made(Streamed, layout, each, arguments)
 
-        return taking
+        return cast("_F", taking)
 
     return decorate
