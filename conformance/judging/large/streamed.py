@@ -70,12 +70,11 @@ class Streamed(Expression, NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **how: Any) -> Any:
         """Return the expression; or the sum of each channel."""
-        if method == "__call__" and (
-            not how or (how.keys() == {"out"} and how["out"][0] is self)
-        ):  # `a += b` gives `a` another value
+        in_place = how.keys() == {"out"} and how["out"][0] is self  # `a += b` gives `a` another value
+        if method == "__call__" and (in_place or not how):
             return made(Streamed, self.layout, ufunc, inputs)
-        if method == "reduce" and ufunc is np.add and len(inputs) == 2 and how.get("keepdims"):
-            return inputs[0].total(inputs[1])
+        if method == "reduce" and ufunc is np.add and how.get("keepdims") and isinstance(how["axis"], tuple):
+            return self.total(how["axis"])
         return getattr(ufunc, method)(*map(_whole, inputs), **how)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, named: Any) -> Any:

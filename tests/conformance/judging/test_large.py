@@ -116,6 +116,8 @@ def test_every_element_is_in_one_piece(shape, axes, monkeypatch):
     assert sum(int(np.prod(piece.shape)) for piece in layout.pieces) == array.size
     np.testing.assert_array_equal(np.asarray(streamed), array)
     np.testing.assert_allclose(total(streamed, axes), total(array, axes), atol=1e-14)
+    monkeypatch.setattr(Streamed, "__array__", None)  # from here on, the whole is not asked for
+    np.testing.assert_allclose(np.add.reduce(streamed, axes, keepdims=True, initial=0), total(array, axes), atol=1e-14)
     np.testing.assert_array_equal(streamed.max(axes, keepdims=True), array.max(axes, keepdims=True))
     assert np.argmax(streamed) == np.argmax(array)
     few = tuple(slice(1, 3) if axis in axes else slice(None) for axis in range(array.ndim))
