@@ -22,6 +22,10 @@ _T = TypeVar("_T")
 ELEMENTS = 1 << 16
 """Of a piece: 128 KiB in float64, so that the half dozen arrays of a formula stay in a core's own cache."""
 
+_KEPT = 31 << 20
+"""Bytes that are taken and given back before all else: glibc then keeps what is freed, up to twice as much, where it
+would otherwise give each array of a piece back to the system, and have it zeroed again, for two thirds of the time."""
+
 threads = 1
 """How many threads one judgment may use."""
 
@@ -66,6 +70,7 @@ class Layout:
         self.expressions: Any = WeakValueDictionary()
         self.known: dict[tuple[int, Any], Any] = {}
         self.arrays: dict[int, Any] = {}
+        np.empty(_KEPT, np.uint8)
 
     @cached_property
     def depth(self) -> int:
