@@ -74,7 +74,7 @@ class Streamed(Expression, NDArrayOperatorsMixin):
         if method == "__call__" and (in_place or not how):
             return made(Streamed, self.layout, ufunc, inputs)
         if method == "reduce" and ufunc is np.add and how.get("keepdims") and isinstance(how["axis"], tuple):
-            return self.total(how["axis"])
+            return self.total(cast("tuple[int, ...]", how["axis"]))
         return getattr(ufunc, method)(*map(_whole, inputs), **how)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, named: Any) -> Any:

@@ -154,15 +154,15 @@ def test_what_nothing_is_known_of_is_computed_from_the_whole():
     assert isinstance(cubed(x), Streamed)
 
 
-def test_memory_is_less_than_a_tenth_of_the_case():
-    """Judging y, dx and all statistics of a million elements allocates less than a byte for each."""
+def test_memory_is_that_of_a_few_pieces():
+    """Judging y, dx and all statistics of a million elements allocates no more than 16 arrays of a piece hold."""
     rng, n = np.random.default_rng(0), 1 << 20
     tensors = {name: np.ones(4, np.float32) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
     tensors |= {name: rng.standard_normal((n // 64, 4, 16), dtype=np.float32) for name in ("0.x", "0.dy")}
     case = Case(Spec(axis=1), (Step("train", derivatives=(Derivative(),)),), tensors=tensors)
     (entry,) = select(("numpy.two_pass",))
     reply, judged = answered(case, "numpy.two_pass"), ExactCase(case)
-    assert judged.facts[0].finite
+    assert isinstance(judged.array(0, "x"), Streamed)
     tracemalloc.start()
     try:
         results = judge("", judged, entry.statement, reply)
