@@ -48,13 +48,18 @@ _CPU_ONLY = ("numpy", "keras-numpy", "tf-1.15", "tf-1.7")
 
 def built_in(device: str = "cpu") -> list[RosterEntry]:
     """Return the implementations that come with the suite and may run on a device."""
+    return list(_built_in(device))
+
+
+@functools.cache
+def _built_in(device: str) -> tuple[RosterEntry, ...]:
     hosts = [name for name in _BUILT_IN if device == "cpu" or name not in _CPU_ONLY]
-    return [
+    return tuple(
         entry
         for name in hosts
         for file in _BUILT_IN[name][0]
         for entry in from_target(str(ADAPTERS / file), name, device)
-    ]
+    )
 
 
 def from_target(target: str, environment: str = "user", device: str = "cpu") -> list[RosterEntry]:
