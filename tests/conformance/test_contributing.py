@@ -26,9 +26,8 @@ COMMANDS = re.compile(r"^Must be green.*:\n\n```\n((?:.|\n)*?)```$", re.MULTILIN
 @pytest.fixture
 def tree(tmp_path):
     """Return a copy of what a clone holds and the recipes touch."""
-    left_out = shutil.ignore_patterns("__pycache__")
     for folder in ("conformance", "reference", "tests"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=left_out)
+        shutil.copytree(ROOT / folder, tmp_path / folder)  # bytecode too, which says what it is of
     for file in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / file, tmp_path)
     return tmp_path
@@ -63,7 +62,7 @@ def run(line, tree):
         "python": [],
     }[words[0]]
     given = shlex.split(words[2].removeprefix("PYTEST_ARGS=")) if words[0] == "make" else words[1:]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
     done = subprocess.run(
         [sys.executable, *python, *given], cwd=tree, env=environment, capture_output=True, text=True, check=False
     )

@@ -28,14 +28,18 @@ def test_batch_norm(bnconf_check):
 
 @pytest.fixture
 def outside(pytester, monkeypatch, adapter):
-    """Run pytest in a repository of its own, on a test file with these implementations; return its result."""
+    """Run pytest in a repository of its own, on a test file with these implementations; return its result.
+
+    It starts in this process, in half the time, unless a test wants it `alone`, as its user would start it.
+    """
     installed = any(point.name == "bnconf" for point in entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "conformance.pytest_plugin"]
 
-    def run(*names, arguments=(), text=TESTS, ini=""):
+    def run(*names, arguments=(), text=TESTS, ini="", alone=False):
         pytester.makeini(f"[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n{ini}")
         pytester.makepyfile(text.format(names=", ".join(repr(adapter(name)) for name in names)))
-        return pytester.runpytest_subprocess(*plugin, "-p", "no:hypothesispytest", *arguments)
+        start = pytester.runpytest_subprocess if alone else pytester.runpytest_inprocess
+        return start(*plugin, "-p", "no:hypothesispytest", *arguments)
 
     return run
 
@@ -48,7 +52,7 @@ def reported(result):
 
 def test_right_and_wrong_are_told_apart_group_by_group(outside):
     """What conforms passes every group; what swaps momentum fails in its state and in what is inferred from it."""
-    result = outside("faulty:Fine", "wrong:MomentumSwapped", arguments=["-rA"])
+    result = outside("faulty:Fine", "wrong:MomentumSwapped", arguments=["-rA"], alone=True)
     found = reported(result)
     assert set(found) == {f"{name}@cpu-{g}" for name in ("faulty.fine", "wrong.momentum_swapped") for g in GROUPS}
     failed = {name for name, outcome in found.items() if outcome == "FAILED"}
@@ -91,11 +95,11 @@ def test_xdist_gives_the_same_results_and_asks_once(outside, pytester, adapter):
     source += f"        open({str(started)!r}, 'a').write('x')\n        return super().run(case)\n"
     (pytester.path / "counted.py").write_text(source)
     text = TESTS.replace("{names}", "'counted:Counted'")
-    alone = outside(text=text, arguments=["-rA"])
+    by_one = outside(text=text, arguments=["-rA"])
     cases = len(started.read_text())
-    shared = outside(text=text, arguments=["-rA", "-n", "2", "--dist", "load"])
+    shared = outside(text=text, arguments=["-rA", "-n", "2", "--dist", "load"], alone=True)
     assert len(reported(shared)) == len(GROUPS)
-    assert reported(shared) == reported(alone)
+    assert reported(shared) == reported(by_one)
     assert len(started.read_text()) == 2 * cases
 
 
@@ -148,7 +152,7 @@ def test_a_mistake_is_one_clear_error(outside, text, says):
 def test_without_the_mark_nothing_of_the_suite_is_imported(outside):
     """A repository that has us installed and does not use us pays nothing, and sees nothing."""
     text = "import sys\ndef test_it():\n    ours = {{m for m in sys.modules if m.startswith('conformance.')}}\n"
-    result = outside(text=text + "    assert ours <= {{'conformance.pytest_plugin'}}\n")
+    result = outside(text=text + "    assert ours <= {{'conformance.pytest_plugin'}}\n", alone=True)
     result.assert_outcomes(passed=1)
 
 
@@ -160,7 +164,7 @@ def test_the_process_of_pytest_imports_no_framework(outside, pytester):
     )
     text = TESTS.replace("{names}", "'mine:Fine'")
     text += "    import sys\n    assert not {{'mine', 'torch', 'tensorflow', 'jax'}} & set(sys.modules)\n"
-    outside(text=text).assert_outcomes(passed=len(GROUPS))
+    outside(text=text, alone=True).assert_outcomes(passed=len(GROUPS))
 
 
 def test_the_readmes_three_lines_are_enough(outside, pytester):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from conformance.model.statement import Statement
 STATEMENT = msgspec.convert(Subject.statement, Statement)
 
 
+@functools.cache
 def cases(feature, count=8):
     """Return float32 cases of a feature, the same number of each of its cells."""
     cells = [cell for cell in CELLS if cell.feature == feature]
