@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from conformance.cases import strategies
 from conformance.cases.cells import SMOKE
 from conformance.hosts import roster
 from conformance.hosts.participants import Participants
 from conformance.runs import run_file
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
+from conformance.runs.run_case import RunCase
 
 pytestmark = [
     pytest.mark.framework("torch", "jax", "flax", "equinox", "onnx"),
@@ -45,10 +47,13 @@ OFFERED = [
 
 @pytest.fixture(scope="module")
 def featured(tmp_path_factory):
-    """Return a run of one case per cell."""
+    """Return a run of one case per cell, of the features that are offered alone."""
     folder, names = tmp_path_factory.mktemp("featured"), tuple(dict.fromkeys(name for name, _, _ in OFFERED))
+    offered = {feature for _, feature, _ in OFFERED}
+    drawn = [one for one in strategies.cases(SEED, SMOKE) if one[0].signature.feature in offered]
+    items = [RunCase(index, recipe, case) for index, (recipe, case) in enumerate(drawn)]
     who = Participants(roster.select(names), requested=True)
-    Campaign(Options(who, folder, seed=SEED, cases=SMOKE, corpus=False), Progress()).run()
+    Campaign(Options(who, folder, seed=SEED, cases=len(items), corpus=False), Progress(), items=items).run()
     return run_file.read(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -27,13 +28,20 @@ def invoke(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
+@functools.cache
+def listed(target):
+    """Return the exit status of identifying an adapter, and what --json lists; each is identified once."""
+    result = invoke("identify", "-i", target, "--json")
+    return result.exit_code, result.stdout
+
+
 @pytest.fixture
 def identified(adapter):
     """Return what identifies an adapter that promises next to nothing: exit status, and what --json lists."""
 
     def identify(name):
-        result = invoke("identify", "-i", adapter(f"undescribed:{name}"), "--json")
-        return result.exit_code, json.loads(result.stdout)
+        code, found = listed(adapter(f"undescribed:{name}"))
+        return code, json.loads(found)
 
     return identify
 
@@ -107,10 +115,10 @@ def test_a_known_way_to_be_wrong_is_named_where_nothing_explains(identified, nam
 )
 def test_what_identify_prints_conforms_in_a_run(identified, adapter, tmp_path, name):
     """The statement that identify prints, put into the adapter, has no FAIL in a run of cases it did not ask."""
-    code, listed = identified(name)
-    assert code == 0, [one.get("failures") for one in listed]
+    code, found = identified(name)
+    assert code == 0, [one.get("failures") for one in found]
     path = tmp_path / "own.py"
-    path.write_text(OWN.format(path=adapter("undescribed"), name=name, statement=listed[0]["statement"]))
+    path.write_text(OWN.format(path=adapter("undescribed"), name=name, statement=found[0]["statement"]))
     out = tmp_path / "run"
     result = invoke("run", "-i", f"{path}:Own", "--out", out, "--cases", 40, "--seed", 5)
     assert result.exit_code == 0, result.output[-2000:]
