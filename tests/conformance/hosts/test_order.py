@@ -89,6 +89,25 @@ def test_cases_that_differ_in_one_fact_are_answered_the_same_in_any_order(answer
     assert [r for key, reply in forward.items() for r in failures(cases[key[0]], by_id[key[1]], reply)] == []
 
 
+@pytest.mark.framework("jax", "flax")
+@pytest.mark.xdist_group("jax")
+def test_a_program_that_jax_keeps_on_disk_answers_the_same(answers, tmp_path, monkeypatch):
+    """Compiled and kept, read back, and compiled again where what was kept is damaged, it gives the same bits."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "kept"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    entries = roster.select(("flax.linen.BatchNorm+jit",))
+    compiled, kept = answers(entries, NEAR), sorted((tmp_path / "kept").glob("*-cache"))
+    times = [path.stat().st_mtime_ns for path in kept]
+    read = answers(entries, NEAR)
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "kept").glob("*-cache"))] == times != []
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+    damaged = answers(entries, NEAR)
+    assert "Error reading persistent compilation cache entry" in (tmp_path / "log").read_text()
+    told_of = [{key: told(reply) for key, reply in found.items()} for found in (compiled, read, damaged)]
+    assert told_of[0] == told_of[1] == told_of[2]
+
+
 def failures(case, entry, reply):
     """Return what is wrong with an answer."""
     found = judge(case_id(case), ExactCase(case), entry.statement, reply)
