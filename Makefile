@@ -26,10 +26,12 @@ KEY := $(shell { pwd; cat pyproject.toml constraints.txt; } | cksum | cut -d ' '
 VENV_READY := $(VENV)/.python-$(VERSION)
 RUN_READY := $(VENV)/.run-$(EXTRAS)-$(KEY)
 DEV_READY := $(VENV)/.dev-$(EXTRAS)-$(KEY)
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --retries 5 -c constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --no-compile --disable-pip-version-check --retries 5 -c constraints.txt
+# On every core, as pip does not. Some packages bring files that are not of this Python.
+BYTECODE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .DEFAULT_GOAL := help
-.PHONY: help report test check lint types layers spelling worker-syntax versions \
+.PHONY: help report test check checks lint types layers spelling worker-syntax versions \
 	prove-reference prove-gate prove-audit prove-hunt prove-order prove-correct prove-blocks mutants screenshots format hooks install \
 	clean
 
@@ -49,10 +51,13 @@ report: $(RUN_READY) ## judge every implementation, write the HTML report, print
 
 test: $(DEV_READY) ## run the tests on two processes (EXTRAS; PYTEST_ARGS for one file or one test)
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-check: lint types layers spelling worker-syntax versions test ## run everything that CI runs
+check: $(DEV_READY) ## run the tests, and rules, types, layers, spelling and versions beside them
+	@$(MAKE) --no-print-directory -j 2 test checks
 	@echo "All checks passed."
+
+checks: lint types layers spelling worker-syntax versions
 
 lint: $(DEV_READY) ## ruff: rules and format
 	@echo "Checking rules and format"
@@ -147,9 +152,11 @@ $(VENV_READY):
 $(RUN_READY): | $(VENV_READY)
 	@echo "Installing bnconf with: $(or $(EXTRAS),no framework)"
 	@$(PIP_INSTALL) -e '.$(if $(EXTRAS),[$(EXTRAS)])'
+	@$(BYTECODE)
 	@rm -f $(VENV)/.run-$(EXTRAS)-* && touch $@
 
 $(DEV_READY): | $(VENV_READY)
 	@echo "Installing bnconf with: $(or $(EXTRAS),no framework), and the tools that check it"
 	@$(PIP_INSTALL) -e '.[$(if $(EXTRAS),$(EXTRAS)$(COMMA))dev]'
+	@$(BYTECODE)
 	@rm -f $(VENV)/.run-$(EXTRAS)-* $(VENV)/.dev-$(EXTRAS)-* && touch $(RUN_READY) $@

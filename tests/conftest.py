@@ -11,6 +11,25 @@ settings.register_profile("reproducible", derandomize=True, database=None, deadl
 settings.load_profile("reproducible")
 
 
+LONG = (
+    "test_frameworks",
+    "test_run",
+    "test_tf1",
+    "test_audit",
+    "test_identify",
+    "test_translate",
+    "test_ci",
+    "test_pytest_plugin",
+)
+"""The files that take longest. They begin first: at the end, one process waits for the other's last file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of these files first, whatever else there is in its order."""
+    turn = {f"{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: turn.get(item.path.name, len(turn)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose framework is not installed, and say how to install it."""
     names = [name for marker in item.iter_markers("framework") for name in marker.args]
