@@ -357,5 +357,5 @@ def test_history_is_read_from_runs_and_from_summaries(run, tmp_path):
     (tmp_path / "history" / "accepted.json").write_text(json.dumps(kept | {"started": "2020-01-01T00:00:00+00:00"}))
     (tmp_path / "history" / "twice.json").write_text(json.dumps(kept))
     time.sleep(1.1)  # runs are told apart by the second in which they started
-    run("numpy.two_pass", cases=1)
+    run("numpy.two_pass", cases=1, afresh=True)
     assert [one.name for one in gather(tmp_path / "run").runs] == ["accepted", "older", "run"]
