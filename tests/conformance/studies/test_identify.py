@@ -57,12 +57,12 @@ def test_a_kernel_that_is_wrong_beyond_a_size_is_not_passed(identified, name, at
 
 
 def test_what_was_tried_is_said_up_to_its_sizes(identified):
-    """Dtypes, ranks, modes and layouts are listed, and N up to 65,539; all of it conforms: exit 0."""
+    """Dtypes, ranks, modes and layouts are listed, and N up to 131,077; all of it conforms: exit 0."""
     code, (found,) = identified("StoresUnbiased")
     assert code == 0
     assert found["semantics"] == [{"stored_variance": "unbiased", "frozen": "train"}]
     assert (found["conformed"] > 500, found.get("failed", 0)) == (True, 0)
-    assert any("up to 65539 values per channel, and 1025 channels" in line for line in found["tried"])
+    assert any("up to 131077 values per channel, and 1025 channels" in line for line in found["tried"])
 
 
 def test_where_an_implementation_raised_is_said_and_stated(identified):
