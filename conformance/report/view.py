@@ -14,13 +14,14 @@ from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.reference_rules import RULES
 from conformance.model.results import Run
-from conformance.report import coverage, data, drill, groups, history, overview, plots, promises
+from conformance.report import coverage, data, drill, groups, history, overview, plots, promises, resolution
 from conformance.report.dtypes import dtype_of
 from conformance.report.entries import CHANGES, STANDINGS, ReportedResult, entries
 from conformance.report.material import Material
 from conformance.report.svg import SHAPES, sparkline
 from conformance.report.tally import Count, tally
 from conformance.runs import commands, counts, summary
+from conformance.studies import resolving
 
 
 def view(material: Material) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def _plots(material: Material) -> list[plots.Plot]:
         *([plots.distributions(other, run, f"Distribution of ρ in {material.against}")] if other else []),
         plots.conditioning(run),
         plots.depth(_depths(run)),
+        resolution.plot(resolving.measured()),
         *(plots.detection(dtype, found) for dtype, found in curves.items()),
     ]
 
