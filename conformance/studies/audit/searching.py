@@ -172,10 +172,16 @@ class Search:
             self.candidates = left
         elif gave_up is not None:
             self.raised[probe.name] = Raised(_error(gave_up), case)
+            self.candidates = self._refusing(probe, reply) or self.candidates
         else:
             apart = {n: _distance(reply, self._answers[probe.name, _key(c)]) for n, c in classes.items()}
             ordered = [classes[name] for name in sorted(apart, key=lambda name: apart[name])]
             self.unexplained[probe.name] = _nearest(answered, ordered)
+
+    def _refusing(self, probe: Probe, reply: Reply) -> list[Candidate]:
+        """Return the candidates by which a probe is refused, where every step was: a layer may refuse as it is built."""
+        every = all(isinstance(outcome, Refused) for outcome in reply.outcomes)
+        return [c for c in self._extended(probe) if every and any(c.get(n) == "refused" for n in probe.fields)]
 
     def _is_near(self, case: Case, reply: Reply, answers: list[Values | Refusal]) -> bool:
         """Return whether an answer is within a thousandth of what semantics give; bounds are far below that."""
