@@ -22,7 +22,8 @@ _ONE_DTYPE = {
 def _equinox(kind, cite, **semantics):
     identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
     supports = {"channel": ["second"], "affine": ["both", "none"], "begun": [False, True]}
-    made = common.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, variance="two_pass")
+    numerics = {"variance": "two_pass", "means": "in_turn"}  # of each example, and `pmean` of these
+    made = common.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, **numerics)
     made["rules"] += common.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
     return dict(made, refusals=[_ONE_DTYPE] if kind == "ema" else [])
 

@@ -27,6 +27,8 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         of its own, so that the rounding of the scale does not cancel.
     merge: how running means are merged: `moved`, m + (x - m) k, which rounds a quarter as often; or `weighted`,
         (m n + x) / (n + 1), which stands for every other way too.
+    means: how a mean is taken: `once`, a sum divided by its count; or `in_turn`, means of parts averaged again, so that
+        each part is divided, and rounded, before it is added to others.
     root: `approximate`, a reciprocal root within 2 ulp; or `rounded`, a square root and a quotient each rounded once,
         as IEEE 754 has it, so that the root of a power of 4 is exact.
     stored: the dtype of the output: `input`, `parameters`, `statistics`, or a name.
@@ -41,6 +43,7 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clamped: bool = False
     shift: Literal["of_scale", "apart"] = "of_scale"
     merge: Literal["weighted", "moved"] = "weighted"
+    means: Literal["once", "in_turn"] = "once"
     root: Literal["approximate", "rounded"] = "approximate"
     stored: Stored = "input"
 

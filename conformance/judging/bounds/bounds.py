@@ -196,7 +196,7 @@ class _Arithmetic(Bounds):
     _widened = ("statistics", "all")
 
     def __init__(self, whole: Bounds) -> None:
-        way = Only(whole.numerics, "variance", "sums", "clamped", "merge", "widened", "wider", "root")
+        way = Only(whole.numerics, "variance", "sums", "clamped", "merge", "widened", "wider", "means", "root")
         units = Only(whole.units, "u", "smallest", "largest", "taken_u")
         self.key = way.key, units.key, whole.n, whole.epsilon, whole.outside
         super().__init__(cast("Numerics", way), cast("Units", units), whole.n, whole.epsilon, outside=whole.outside)

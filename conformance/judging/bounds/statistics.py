@@ -83,7 +83,12 @@ class StatisticsBounds(Sums):
 
     @once
     def adds_x(self, batch: BatchStatistics) -> Array:
-        """Return where the sum of x rounds nothing. That of squares rounds nothing only where this does not, either."""
+        """Return where the sum of x rounds nothing. That of squares rounds nothing only where this does not, either.
+
+        Of means of parts that is so where their counts are powers of 2, by which dividing rounds nothing.
+        """
+        if self.numerics.means == "in_turn" and self.averaging(batch):
+            return np.zeros_like(batch.mean, bool)
         return self.unrounded(batch, batch.x)
 
     def _adds_squares(self, batch: BatchStatistics, distance: Array) -> Array:

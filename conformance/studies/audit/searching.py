@@ -179,7 +179,7 @@ class Search:
             self.unexplained[probe.name] = _nearest(answered, ordered)
 
     def _refusing(self, probe: Probe, reply: Reply) -> list[Candidate]:
-        """Return the candidates by which a probe is refused, where every step was: a layer may refuse as it is built."""
+        """Return the candidates that refuse a probe, where every step was refused: a layer may refuse when built."""
         every = all(isinstance(outcome, Refused) for outcome in reply.outcomes)
         return [c for c in self._extended(probe) if every and any(c.get(n) == "refused" for n in probe.fields)]
 

@@ -129,3 +129,15 @@ def test_odd_counts_round_only_the_quotient():
     batch = batch_of(np.concatenate([x, [[3.0]]]))
     fast = Bounds(Numerics(variance="fast"), F32, N + 1, 0.25).e_mean(batch).item()
     assert 0 < fast < 2.5 * F32.u * 3
+
+
+def test_means_of_parts_round_where_their_counts_are_no_powers_of_2():
+    """139 means of 943 values each, averaged again, are off by more than a sum that is divided once, and may be."""
+    n = 139 * 943
+    x, _ = whole_numbers(n, 0.0)
+    parts = x.astype(np.float32).reshape(139, 943)
+    mean = np.float32(np.add.accumulate(parts.sum(1) / np.float32(943))[-1] / np.float32(139))
+    batch = batch_of(x)
+    once, in_turn = (Bounds(Numerics(means=means), F32, n, 0.25).e_mean(batch).item() for means in ("once", "in_turn"))
+    assert once < abs(mean) <= in_turn
+    assert Bounds(Numerics(means="in_turn"), F32, N, 0.25).e_mean(batch_of(whole_numbers(N, 0.0)[0])).item() == 0
