@@ -10,7 +10,7 @@ def version(name):
     """Return the version that a module reports, or that of its distribution; "unknown" if neither is known."""
     told = getattr(sys.modules[name], "__version__", None)
     if told and isinstance(told, str):
-        return told
+        return str.__str__(told)  # of torch it is a subclass, which is not written as a string everywhere
     try:
         return _of_distribution(name.partition(".")[0]) or "unknown"
     except Exception:  # what is installed may be damaged, and is not what is judged

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 
 from conformance.cases.cells import PLAIN, SMOKE
 from conformance.cli.main import main
-from conformance.hosts import availability, roster, targets
+from conformance.hosts import availability, roster, targets, versions
 from conformance.hosts.environment import Limits
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.runs import summary
@@ -228,3 +229,16 @@ def test_a_replay_command_names_a_users_own_by_its_target(adapter, tmp_path):
     replayed = CliRunner().invoke(main, commands[0][1:])
     assert replayed.exit_code == 1
     assert "FAIL wrong.epsilon_outside@cpu" in replayed.output
+
+
+def test_a_version_that_is_more_than_a_string_is_told_as_one(monkeypatch):
+    """torch's `__version__` compares as a version does; a record says its text."""
+
+    class Version(str):
+        """A string with more to it, as `torch.torch_version.TorchVersion` is."""
+
+    module = types.ModuleType("versioned")
+    module.__version__ = Version("2.13.0")
+    monkeypatch.setitem(sys.modules, "versioned", module)
+    assert type(versions.version("versioned")) is str
+    assert versions.version("versioned") == "2.13.0"
