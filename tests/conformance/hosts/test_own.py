@@ -233,12 +233,8 @@ def test_a_replay_command_names_a_users_own_by_its_target(adapter, tmp_path):
 
 def test_a_version_that_is_more_than_a_string_is_told_as_one(monkeypatch):
     """torch's `__version__` compares as a version does; a record says its text."""
-
-    class Version(str):
-        """A string with more to it, as `torch.torch_version.TorchVersion` is."""
-
     module = types.ModuleType("versioned")
-    module.__version__ = Version("2.13.0")
+    module.__version__ = type("TorchVersion", (str,), {})("2.13.0")
     monkeypatch.setitem(sys.modules, "versioned", module)
     assert type(versions.version("versioned")) is str
     assert versions.version("versioned") == "2.13.0"
