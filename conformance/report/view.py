@@ -15,7 +15,6 @@ from conformance.model.errors import InvalidInput
 from conformance.model.reference_rules import RULES
 from conformance.model.results import Run
 from conformance.report import coverage, data, drill, groups, history, overview, plots, promises, resolution
-from conformance.report.dtypes import dtype_of
 from conformance.report.entries import CHANGES, STANDINGS, ReportedResult, entries
 from conformance.report.material import Material
 from conformance.report.svg import SHAPES, sparkline
@@ -73,7 +72,7 @@ def view(material: Material) -> dict[str, Any]:
 
 def _counts(material: Material) -> list[Count]:
     cases = material.run.cases | (material.other.cases if material.other else {})
-    dtypes = {case: dtype_of(record) for case, record in cases.items()}
+    dtypes = {case: record.dtype for case, record in cases.items()}
     found = entries(material.run, material.explanations, material.other)
     return tally(found, lambda r: dtypes.get(r.case) or r.dtype or "unknown")
 

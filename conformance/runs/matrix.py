@@ -52,7 +52,7 @@ def _count(counts: dict[str, Counter[str]], result: Result, case: CaseRecord) ->
     for column in _columns(result, signature):
         counts["judged"][column] += 1
         counts["failed"][column] += result.verdict == "FAIL"
-    counts["dtypes"][signature["dtypes"].get("x", "float32")] += 1
+    counts["dtypes"][case.dtype] += 1
     counts["ranks"][str(len(signature["shape"]))] += 1
 
 

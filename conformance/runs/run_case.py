@@ -61,10 +61,11 @@ class RunCase:
         cell = self.origin.cell
         return CaseRecord(self.id, self.index, cell, file, summary, recipe, well_posed, finite, "", *self._sizes())
 
-    def _sizes(self) -> tuple[int, int]:
-        """Return the most values that one of its batches has per channel, and in all."""
+    def _sizes(self) -> tuple[int, int, str]:
+        """Return the most values that one of its batches has per channel, and in all, and their dtype."""
         batches = [self.exact_case.whole(t) for t in range(len(self.case.steps))]
-        return max(batch.count for batch in batches), max(batch.x.size for batch in batches)
+        most = max(batch.count for batch in batches), max(batch.x.size for batch in batches)
+        return *most, self.case.dtypes.x
 
     def _conditioning(self) -> float:
         """Return the largest |mean| / standard deviation of any channel of any batch."""

@@ -49,7 +49,8 @@ def records(number):
         cell = str(cells.CELLS[case % len(cells.CELLS)])
         recipe = {"signature": {"shape": [8, 3], "dtypes": {"x": DTYPES[case % 4]}}, "modes": "train infer"}
         summary = f"(8, 3) axis=1 {DTYPES[case % 4]} normal: train infer"
-        yield CaseRecord(f"{case:016x}", case, cell, f"cases/{case:016x}.safetensors", summary, recipe, True, 1 + case)
+        file, dtype = f"cases/{case:016x}.safetensors", DTYPES[case % 4]
+        yield CaseRecord(f"{case:016x}", case, cell, file, summary, recipe, True, 1 + case, dtype=dtype)
     exact_cases = itertools.product(range(cases), ids, OUTPUTS)
     for case, identity, (output, mode) in itertools.islice(exact_cases, number):
         yield result(rng, f"{case:016x}", identity, output, mode)
