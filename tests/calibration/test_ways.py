@@ -15,6 +15,7 @@ from conformance.cases import cells, strategies
 from conformance.runs.run_case import RunCase
 
 FAULTY = str(Path(__file__).parent / "faulty.py")
+MOST = 5_000  # elements that ways can add up in time, row by row in Python; `test_blocks` asks more
 NAMES = (
     "sum_kahan",
     "sum_fused",
@@ -41,7 +42,8 @@ NAMES = (
 def items():
     """Every fifth case of a smoke run: of plain layers and of edges."""
     drawn = strategies.cases(1702, cells.SMOKE)[::5]
-    return [RunCase(i, origin, case) for i, (origin, case) in enumerate(drawn)]
+    few = [(origin, case) for origin, case in drawn if case.x(0).size <= MOST]
+    return [RunCase(i, origin, case) for i, (origin, case) in enumerate(few)]
 
 
 def failing(panel, items):
