@@ -62,7 +62,9 @@ class GradientBounds:
     def adds_dy(self) -> Array:
         """Where the sum of dy rounds nothing."""
         return (
-            self.bounds.unrounded(self.batch, self.dy) if not self.e_dy.any() else np.zeros_like(self.batch.mean, bool)
+            self.bounds.unrounded(self.batch, self.dy)
+            if not bool((self.e_dy != 0).any())
+            else np.zeros_like(self.batch.mean, bool)
         )
 
     @cached_property
