@@ -97,7 +97,7 @@ class StatisticsBounds(Sums):
         return of & self.unrounded(batch, distance**2) if of.any() else of
 
     def _e_mean_of_sum(self, batch: BatchStatistics) -> Array:
-        """n or the sum is 0 or a power of 2: then nothing is rounded at all."""
+        """The division by n rounds, but for an n that is a power of 2, or a sum of 0."""
         k = self.averaging(batch)
         return np.where(batch.mean == 0, 0, self.exact(k, batch.mean_abs, np.abs(batch.mean)))
 
@@ -129,9 +129,10 @@ class StatisticsBounds(Sums):
             k, apart = 1 + averaging, 2 * (variance + np.abs(batch.mean) * batch.mean_deviation)  # |d² - V + 2 m d|
             squares = np.fmin(self.g(k) * q, self.apart(k, q, q, apart, batch.n))
             e = np.where(batch.lost > 0, self.g(k) * q, squares)
-            e = np.where(self._adds_squares(batch, batch.x), self.exact(averaging, q, q), e)
+            adds = self._adds_squares(batch, batch.x)
+            e = np.where(adds, self.exact(averaging, q, q), e)
             e = e + 3 * u * batch.mean**2 + grown(2 * np.abs(batch.mean) * e_mean + e_mean**2, 2 * u)
-            e = np.where(self._sums_are_variance(batch, e_mean), 0, grown(e + 6 * tiny + u * variance, u))
+            e = np.where(self._rounds_nothing(batch, adds & (e_mean == 0)), 0, grown(e + 6 * tiny + u * variance, u))
             return self.vacuous(e, np.maximum(self.summands * q, batch.max_abs**2))
         moved = (e_mean + self._e_left(batch, e_mean)) ** 2 + 2 * batch.lost * e_mean
         moved = moved + 2 * self.taken(batch.max_abs) * batch.mean_deviation
@@ -144,11 +145,13 @@ class StatisticsBounds(Sums):
             e = e + 2 * e_running * np.sqrt(variance) + e_running**2 + math.log2(max(self.n, 1)) * tiny
         return self.vacuous(e, self.n * variance)  # no square is more
 
-    def _sums_are_variance(self, batch: BatchStatistics, e_mean: Array) -> Array:
-        """Return where E[x²] - E[x]² rounds nothing: neither sum, nor the quotients, the square, and the difference."""
+    def _rounds_nothing(self, batch: BatchStatistics, exact: Array) -> Array:
+        """Return where E[x²] - E[x]² rounds nothing: of what is exact, neither quotients, square nor difference do.
+
+        exact: where the mean, and the sum of squares, are.
+        """
         if self.averaging(batch):
             return np.zeros_like(batch.mean, bool)
-        exact = (e_mean == 0) & self._adds_squares(batch, batch.x)
         return exact & held(batch.mean**2, self.bits) & held(batch.variance, self.bits) if exact.any() else exact
 
     def _e_running(self, batch: BatchStatistics) -> Array:

@@ -57,8 +57,8 @@ def test_calibration_subjects_are_of_the_class_they_promise(run):
     assert {"numpy.fast@cpu"} <= outside <= less
     assert summary.as_number(rows["numpy.fast@cpu"].class_a) > 100
     cpu = {identity: found.end.cpu[identity] / row.cases for identity, row in rows.items()}
-    assert cpu.pop("numpy.welford@cpu") < 1  # one value after another, of 131,077
-    assert max(cpu.values()) < 0.05, cpu
+    assert cpu.pop("numpy.welford@cpu") < 0.5  # one value after another, of 131,077
+    assert max(cpu.values()) < 0.005, cpu
 
 
 @pytest.mark.parametrize(
