@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -15,13 +15,15 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from conformance.cases.cells import DEFAULT
-from conformance.hosts.doctor import Part
 from conformance.model.outputs import EVERY
 from conformance.model.results import ImplementationRecord, Run
 from conformance.runs import commands, summary, wording
-from conformance.runs.explaining import Off, Place
 from conformance.runs.progress import Progress
-from conformance.studies.soaking import Round
+
+if TYPE_CHECKING:  # a command loads what it shows, and not what others do
+    from conformance.hosts.doctor import Part
+    from conformance.runs.explaining import Off, Place
+    from conformance.studies.soaking import Round
 
 _SHORT = {output.name: output.short for output in EVERY if output.short}
 

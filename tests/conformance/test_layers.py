@@ -19,7 +19,7 @@ VIOLATIONS = [
     ("rooms", "conformance/judging/step.py", "import conformance.hosts.roster"),
     ("rooms", "conformance/pytest_plugin.py", "import conformance.cli.console"),
     ("rooms", "conformance/newcomer.py", ""),
-    ("inside-cli", "conformance/cli/options.py", "import conformance.cli.main"),
+    ("inside-cli", "conformance/cli/options.py", "import conformance.cli.run"),
     ("inside-report", "conformance/report/svg.py", "import conformance.report.plots"),
     ("inside-studies", "conformance/studies/hunt/minimizing.py", "import conformance.studies.hunt.hunting"),
     ("inside-gate", "conformance/gate/divergences/__init__.py", "import conformance.gate.decision"),

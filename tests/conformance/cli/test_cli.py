@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from conformance.cli.main import main
+from conformance.cli.main import COMMANDS, main
 from conformance.runs import run_file
 
 GOOD = ["run", "-i", "numpy.two_pass", "--cases", "6"]
@@ -200,3 +201,31 @@ def test_python_m_conformance_is_the_command():
     """`python -m conformance` and `bnconf` are the same."""
     command = [sys.executable, "-m", "conformance", "--version"]
     assert "0.1.0" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "without"),
+    [
+        (["--version"], ["numpy", "hypothesis", "conformance.cli.run"]),
+        (["doctor"], ["hypothesis", "conformance.runs.campaign", "conformance.report"]),
+        (["replay", "--help"], ["hypothesis", "conformance.runs.campaign", "conformance.report"]),
+        (["gate", "--help"], ["hypothesis", "rich", "conformance.report"]),
+        (["run", "--help"], ["conformance.studies", "conformance.report"]),
+    ],
+)
+def test_a_command_imports_what_it_needs_and_not_what_others_do(arguments, without):
+    """What draws cases, and what writes a page, is loaded by the commands that do so."""
+    command = [sys.executable, "-X", "importtime", "-m", "conformance", *arguments]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    imported = {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
+    assert "conformance.cli.main" in imported
+    assert imported & set(without) == set()
+
+
+def test_every_command_is_where_the_table_says():
+    """The table names each command as the command names itself, in the order of --help."""
+    context = click.Context(main)
+    assert {name: getattr(main.get_command(context, name), "name", None) for name in COMMANDS} == {
+        n: n for n in COMMANDS
+    }
+    assert list(COMMANDS) == sorted(COMMANDS)

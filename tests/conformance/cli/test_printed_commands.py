@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cli import hunt
-from conformance.cli.main import main
+from conformance.cli.main import COMMANDS, main
 from conformance.model.results import ImplementationRecord
 from conformance.runs import commands
 from conformance.studies.hunt.hunting import Caught
@@ -30,7 +30,7 @@ PAGES = [
         for page in sorted((ROOT / "conformance" / room).glob("*.md"))
     ),
 ]
-COMMAND = re.compile(rf"(?:cd \S+ && )?bnconf (?:{'|'.join(main.commands)})(?: .*|$)", re.MULTILINE)
+COMMAND = re.compile(rf"(?:cd \S+ && )?bnconf (?:{'|'.join(COMMANDS)})(?: .*|$)", re.MULTILINE)
 MINE = """
 import numpy as np
 import only_here

@@ -1,0 +1,110 @@
+"""`bnconf run`: judge implementations on generated cases, once or seed after seed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from conformance.cases import cells
+from conformance.cli import console
+from conformance.cli.options import chosen, implementations_and_limits
+from conformance.model.errors import Incomplete, InvalidInput
+from conformance.runs import run_file
+from conformance.runs.campaign import Campaign, Options
+
+OUT = Path("reports/latest")
+PROFILES = {
+    "smoke": cells.SMOKE,
+    "default": cells.DEFAULT,
+    "thorough": cells.THOROUGH,
+    "soak": cells.SMOKE,  # of each seed, until the time is over
+}
+
+
+@click.command()
+@implementations_and_limits
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides every case.")
+@click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default="default",
+    show_default=True,
+    help="How many cases to generate; soak: small runs of one seed after the other, for --minutes.",
+)
+@click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Of a soak.  [default: 60]")
+@click.option("--corpus/--no-corpus", default=True, help="Ask the named cases of the corpus too. Default: yes.")
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Environments to run at a time. Default: all.")
+@click.option(
+    "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
+)
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="The run's folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the final table as JSON.")
+def run(
+    seed: int,
+    profile: str,
+    cases: int | None,
+    minutes: float | None,
+    corpus: bool,
+    jobs: int,
+    shard: str,
+    resume: bool,
+    out: Path,
+    as_json: bool,
+    **common: Any,
+) -> None:
+    """Judge implementations on generated cases and write a run folder.
+
+    Exits 0 when the run completed, whatever the verdicts, and 3 when it did not.
+    """
+    options = Options(
+        chosen(**common),
+        out,
+        seed=seed,
+        cases=cases or PROFILES[profile],
+        corpus=corpus,
+        jobs=jobs,
+        shard=_shard(shard),
+        resume=resume,
+        command=["bnconf", *sys.argv[1:]],
+    )
+    if profile == "soak":
+        _soak(options, minutes or 60.0, as_json=as_json)
+        return
+    if minutes is not None:
+        raise InvalidInput(f"--minutes {minutes:g}: is of --profile soak alone; add it, or leave --minutes out")
+    with console.watching(quiet=as_json) as progress:
+        end = Campaign(options, progress).run()
+    finished = run_file.read(out)
+    click.echo(console.as_json(finished)) if as_json else console.print_run(finished, out)
+    if not end.complete:
+        raise Incomplete(
+            "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")
+        )
+
+
+def _soak(options: Options, minutes: float, *, as_json: bool) -> None:
+    from conformance.studies import soaking
+
+    if options.resume or options.shard != (1, 1):
+        raise InvalidInput("--profile soak: has neither --resume nor --shard; give each machine another --seed")
+    with console.watching(quiet=as_json) as progress:
+        found = [console.told(one, progress) for one in soaking.rounds(options, minutes, progress)]
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        console.print_rounds(found)
+    if found[-1].reasons:
+        raise Incomplete("; ".join(found[-1].reasons[:3]))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, shards = text.partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards)):
+        raise InvalidInput(f"--shard {text}: must be K/N with K from 1 to N, for example 2/4")
+    return int(number), int(shards)
