@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -58,7 +59,8 @@ def test_there_are_commands_to_check():
 def test_every_command_and_option_exists(command):
     """No job names a command or an option that bnconf does not have."""
     name, found = command.split()[1], re.findall(r"(?<=[\s+{(])--?[a-z][a-z-]*", command)
-    options = {option for parameter in main.commands[name].params for option in parameter.opts}
+    called = main.get_command(click.Context(main), name)
+    options = {option for parameter in called.params for option in parameter.opts}
     assert found
     assert set(found) <= options
 
