@@ -14,6 +14,7 @@ from conformance.gate.predicted.asked import WrongValue
 from conformance.judging import mismatch
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
+from conformance.model import buffers
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply
@@ -137,6 +138,6 @@ def _passes(verdicts: dict[Any, str], result: Result) -> bool:
 
 def _reply(path: Path) -> Reply:
     try:
-        return decode_reply(path.read_bytes())
+        return decode_reply(buffers.read(path))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: the answer that failed cannot be read ({error}); run again") from error

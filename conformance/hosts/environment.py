@@ -15,7 +15,7 @@ import msgspec
 from conformance.hosts.machine import PINNED
 from conformance.hosts.process import Process, WorkerSilent
 from conformance.hosts.process import WorkerDied as WorkerDied
-from conformance.model.codec import decode
+from conformance.model.buffers import Parts, decode
 from conformance.model.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
 from conformance.model.spelling import Misspelt, converted, stray
 
@@ -103,11 +103,11 @@ class Request(msgspec.Struct):
     """A request in flight: a case's bytes, and the implementations that still owe an answer."""
 
     number: int
-    encode: Callable[[dict[str, str]], bytes]
+    encode: Callable[[dict[str, str]], bytes | Parts]
     implementations: list[str]
 
-    def body(self) -> bytes:
-        """Return the request as a frame's body."""
+    def body(self) -> bytes | Parts:
+        """Return the request as a frame's body, whole or in parts."""
         asked = {"id": self.number, "implementations": self.implementations}
         return self.encode({"request": json.dumps(asked)})
 

@@ -17,7 +17,7 @@ import msgspec
 from conformance.hosts.environment import Request
 from conformance.model.case import Case, without
 from conformance.model.case_facts import every_step
-from conformance.model.codec import encode_case
+from conformance.model.codec import case_in_parts
 from conformance.model.facts import Facts
 from conformance.model.outcome import Outcome, Outputs, Refused, Reply
 from conformance.model.statement import Statement
@@ -32,7 +32,7 @@ class AskedCase(msgspec.Struct, frozen=True):
 
     def request(self) -> Request:
         """Return the request for a worker."""
-        return Request(self.number, functools.partial(encode_case, self.case), list(self.implementations))
+        return Request(self.number, functools.partial(case_in_parts, self.case), list(self.implementations))
 
 
 class Answering(Protocol):

@@ -25,7 +25,9 @@ class LocalWorker:
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Yield one reply per request and implementation."""
         for request in requests:
-            yield from map(decode_reply, worker.replies(request.body(), self._ready))
+            body = request.body()
+            whole = body if isinstance(body, bytes) else b"".join(body)
+            yield from (decode_reply(b"".join(parts)) for parts in worker.replies(whole, self._ready))
 
     def kill(self) -> None:
         """Do nothing: there is no process to end."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from conformance.hosts.worker import MARK
+from conformance.model.buffers import Parts
 
 LARGEST_FRAME = 1 << 32
 
@@ -51,7 +52,7 @@ class Process:
             raise WorkerDied(f"{command[0]} cannot be started: {error.strerror}") from error
         if limit is not None:
             _limit_memory(self._process.pid, limit)
-        self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._out: queue.SimpleQueue[bytes | Parts | None] = queue.SimpleQueue()
         self._in: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._write, self._read)]
         for thread in self._threads:
@@ -62,8 +63,8 @@ class Process:
         """The process id."""
         return self._process.pid
 
-    def send(self, body: bytes) -> None:
-        """Queue a frame."""
+    def send(self, body: bytes | Parts) -> None:
+        """Queue a frame; its body may come in parts."""
         self._out.put(body)
 
     def receive(self, timeout: float) -> bytes:
@@ -97,7 +98,9 @@ class Process:
         assert self._process.stdin
         with contextlib.suppress(OSError):  # the reader notices that the process is gone
             while (body := self._out.get()) is not None:
-                self._process.stdin.write(struct.pack("<Q", len(body)) + body)
+                parts = [body] if isinstance(body, bytes) else body
+                self._process.stdin.write(struct.pack("<Q", sum(map(len, parts))))
+                self._process.stdin.writelines(parts)
                 self._process.stdin.flush()
 
     def _read(self) -> None:

@@ -23,32 +23,36 @@ def dtype(name):
 
 
 def decode(body):
-    """Return (metadata, tensors) of a safetensors buffer."""
+    """Return (metadata, tensors) of a safetensors buffer, of which the tensors are views."""
     (length,) = struct.unpack("<Q", body[:8])
     header = json.loads(body[8 : 8 + length].decode("utf-8"))
     metadata = header.pop("__metadata__", {})
-    start = 8 + length
+    start, whole = 8 + length, memoryview(body)
     tensors = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        array = np.frombuffer(body[start + begin : start + end], dtype(_DTYPES[entry["dtype"]]))
+        array = np.frombuffer(whole[start + begin : start + end], dtype(_DTYPES[entry["dtype"]]))
         tensors[name] = array.reshape(entry["shape"])
     return metadata, tensors
 
 
 def encode(metadata, tensors):
     """Return a safetensors buffer."""
-    header, chunks, offset = {"__metadata__": metadata}, [], 0
+    return b"".join(in_parts(metadata, tensors))
+
+
+def in_parts(metadata, tensors):
+    """Return a safetensors buffer in parts: its head, and the bytes of each tensor, which are not copied."""
+    header, parts, offset = {"__metadata__": metadata}, [], 0
     for name in sorted(tensors):
         array = np.asarray(tensors[name])
-        data = np.ascontiguousarray(array).tobytes()
-        offsets = [offset, offset + len(data)]
+        offsets = [offset, offset + array.nbytes]
         header[name] = {"dtype": CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": offsets}
-        chunks.append(data)
-        offset += len(data)
+        parts.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        offset += array.nbytes
     text = json.dumps(header).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + b"".join(chunks)
+    return [struct.pack("<Q", len(text)) + text] + parts
 
 
 def read_frame(stream):
@@ -60,7 +64,9 @@ def read_frame(stream):
     return stream.read(length)
 
 
-def write_frame(stream, body):
-    """Write one frame: an 8-byte little-endian length, then the body."""
-    stream.write(struct.pack("<Q", len(body)) + body)
+def write_frame(stream, *parts):
+    """Write one frame: an 8-byte little-endian length, then the body, which may come in parts."""
+    stream.write(struct.pack("<Q", sum(len(part) for part in parts)))
+    for part in parts:
+        stream.write(part)
     stream.flush()

@@ -42,7 +42,8 @@ def by_path(path):
 _wire, _seen, asked, _versions = (
     by_path(os.path.join(_HERE, name + ".py")) for name in ("wire", "seen", "asked", "versions")
 )
-decode, encode, read_frame, write_frame = _wire.decode, _wire.encode, _wire.read_frame, _wire.write_frame
+decode, encode, in_parts = _wire.decode, _wire.encode, _wire.in_parts
+read_frame, write_frame = _wire.read_frame, _wire.write_frame
 Case, Step, version = _seen.Case, _seen.Step, _versions.version
 
 
@@ -139,16 +140,16 @@ def greeting(listing):
 
 
 def answer(implementation, identity, request, fields, tensors):
-    """Return the reply of one implementation to one case, as a frame's body."""
+    """Return the reply of one implementation to one case, as a frame's body in parts."""
     started = time.process_time()
     outcomes, arrays = run(implementation, Case(fields, tensors, implementation.statement))
     reply = {"request": request, "implementation": identity, "outcomes": outcomes}
     reply["cpu"] = time.process_time() - started
-    return encode({"reply": json.dumps(reply)}, arrays)
+    return in_parts({"reply": json.dumps(reply)}, arrays)
 
 
 def replies(body, ready):
-    """Yield the reply frames to one request frame: one per implementation asked for."""
+    """Yield the reply frames to one request frame, in parts: one per implementation asked for."""
     metadata, tensors = decode(body)
     request = json.loads(metadata["request"])
     asked.check_request(request)
@@ -159,7 +160,7 @@ def replies(body, ready):
         wrong = asked.misread(request, fields, tensors, ready)
         if wrong:
             reply = {"request": request["id"], "implementation": identity, "outcomes": [wrong]}
-            yield encode({"reply": json.dumps(reply)}, {})
+            yield in_parts({"reply": json.dumps(reply)}, {})
             continue
         yield answer(ready[identity], identity, request["id"], fields, tensors)
 
@@ -171,7 +172,7 @@ def serve(stdin, stdout, ready):
         if body is None:
             return
         for reply in replies(body, ready):
-            write_frame(stdout, reply)
+            write_frame(stdout, *reply)
 
 
 def limit_memory(gib):

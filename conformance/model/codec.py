@@ -1,26 +1,21 @@
 """Cases and outcomes as safetensors buffers: the same bytes on the wire and on disk.
 
-The format is an 8-byte length, a JSON header and a buffer (https://huggingface.co/docs/safetensors). The metadata
-holds the `case` as JSON, its schema inside; a request adds a key of its own, which is no part of the case. A file may
-hold answers too, tensors named `reply.…`, and is sealed with a checksum of all that is in it.
+The metadata holds the `case` as JSON, its schema inside; a request adds a key of its own, which is no part of the case.
+A file may hold answers too, tensors named `reply.…`, and is sealed with a checksum of all that is in it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import mmap
-import struct
 from pathlib import Path
 from typing import Any, cast
 
-import ml_dtypes
 import msgspec
 import numpy as np
-from safetensors.numpy import save
 
-from conformance.model import case_json
+from conformance.model import buffers, case_json
+from conformance.model.buffers import Body, Parts, decode
 from conformance.model.case import OF_LAYER, OF_STEP, SCHEMA, Case, content, digest
 from conformance.model.errors import InvalidInput
 from reference import validate
@@ -28,56 +23,6 @@ from reference.spec import Array, kept_shape
 
 REPLY = "reply."
 _SEAL = "sha256"
-_NAMES = {
-    "BOOL": np.dtype(bool),
-    "I32": np.dtype(np.int32),
-    "I64": np.dtype(np.int64),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F32": np.dtype(np.float32),
-    "F64": np.dtype(np.float64),
-}
-
-
-Body = bytes | mmap.mmap
-_MAPPED = 1 << 24  # bytes from which on a file is mapped instead of read
-
-
-def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
-    """Return a safetensors buffer with this metadata and these tensors."""
-    return save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
-
-
-def decode(body: Body) -> tuple[dict[str, str], dict[str, Array]]:
-    """Return the metadata and tensors of a safetensors buffer; raise ValueError if it is not one.
-
-    The tensors are views of the buffer, so that those of a mapped file are read when they are used.
-    """
-    try:
-        (length,) = struct.unpack_from("<Q", body)
-        header: dict[str, Any] = json.loads(body[8 : 8 + length])
-        metadata, begins = header.pop("__metadata__", {}), 8 + length
-        for name, said in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            begins = _ends(name, said, begins, 8 + length)
-        if begins != len(body):
-            raise ValueError(f"it has {len(body)} bytes, and its header speaks of {begins}")
-        return metadata, {name: _view(body, said, 8 + length) for name, said in header.items()}
-    except (struct.error, KeyError, TypeError, AttributeError, IndexError, OverflowError, ValueError) as error:
-        raise ValueError(f"not a safetensors buffer: {error}") from error
-
-
-def _ends(name: str, said: dict[str, Any], begins: int, first: int) -> int:
-    """Return where a tensor ends in its buffer; raise ValueError if it does not begin where the one before it ends."""
-    begin, end = said["data_offsets"]
-    size = math.prod(said["shape"]) * _NAMES[said["dtype"]].itemsize
-    if (begin + first, end - begin) != (begins, size) or any(n < 0 for n in said["shape"]):
-        raise ValueError(f"{name} is said to have bytes {begin} to {end}")
-    return first + end
-
-
-def _view(body: Body, said: dict[str, Any], first: int) -> Array:
-    dtype, shape = _NAMES[said["dtype"]], said["shape"]
-    return np.frombuffer(body, dtype, math.prod(shape), first + said["data_offsets"][0]).reshape(shape)
 
 
 def encode_case(
@@ -87,23 +32,16 @@ def encode_case(
 
     sealed: with a checksum, so that a file that was altered is noticed.
     """
+    return b"".join(case_in_parts(case, extra, replies, sealed=sealed))
+
+
+def case_in_parts(
+    case: Case, extra: dict[str, str] | None = None, replies: dict[str, Array] | None = None, *, sealed: bool = False
+) -> Parts:
+    """Return the bytes of `encode_case` in parts, to be written or sent."""
     text = json.dumps({"schema": SCHEMA} | content(case), sort_keys=True)
     metadata, tensors = {"case": text} | (extra or {}), case.tensors | (replies or {})
-    return (
-        _sorted(encode(metadata | {_SEAL: _digest(metadata, tensors)}, tensors))
-        if sealed
-        else encode(metadata, tensors)
-    )
-
-
-def _sorted(body: bytes) -> bytes:
-    """Return a buffer with its metadata in order: safetensors writes it in another one in each process."""
-    (length,) = struct.unpack_from("<Q", body)
-    header = json.loads(body[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + body[8 + length :]
+    return buffers.in_parts(metadata | ({_SEAL: _digest(metadata, tensors)} if sealed else {}), tensors)
 
 
 Recorded = tuple[Case, dict[str, str], dict[str, Array]]
@@ -243,20 +181,13 @@ def read_recorded(path: Path) -> Recorded:
         if path.suffix == ".json":
             found: Recorded = (case_from_json(path.read_bytes().decode()), {}, {})
         else:
-            found = decode_recorded(_body(path))
+            found = decode_recorded(buffers.read(path))
         check(found[0])
         return found
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read as a case ({error.strerror}); give a case file that can") from error
     except ValueError as error:
         raise InvalidInput(f"{path}: cannot be read as a case: {_said(error)}; {_fix(path)}") from error
-
-
-def _body(path: Path) -> Body:
-    """Return the bytes of a file. Those of a large one are left where they are: it may be larger than memory."""
-    with path.open("rb") as stream:
-        large = path.stat().st_size >= _MAPPED
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if large else stream.read()
 
 
 def _said(error: ValueError) -> str:

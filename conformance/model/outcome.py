@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.model.codec import decode, encode
+from conformance.model.buffers import Body, Parts, decode, in_parts
 from conformance.model.spelling import Misspelt, converted, stray
 from reference.spec import Array
 
@@ -79,13 +79,13 @@ def join_reply(bare: Reply, tensors: dict[str, Array]) -> Reply:
     return msgspec.structs.replace(bare, outcomes=outcomes)
 
 
-def encode_reply(reply: Reply) -> bytes:
-    """Return a reply as a frame's body: what `decode_reply` reads."""
+def reply_in_parts(reply: Reply) -> Parts:
+    """Return a reply as a frame's body, in parts: what `decode_reply` reads."""
     bare, tensors = split_reply(reply)
-    return encode({"reply": msgspec.json.encode(bare).decode()}, tensors)
+    return in_parts({"reply": msgspec.json.encode(bare).decode()}, tensors)
 
 
-def decode_reply(body: bytes) -> Reply:
+def decode_reply(body: Body) -> Reply:
     """Return the reply in a frame's body; raise ValueError if it holds none."""
     metadata, tensors = decode(body)
     try:

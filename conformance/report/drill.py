@@ -12,6 +12,7 @@ import numpy as np
 from conformance.judging.bounds import bounds
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import compared
+from conformance.model import buffers
 from conformance.model.case import Case
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
@@ -96,7 +97,7 @@ def _exact_case(path: Path) -> ExactCase | None:
 
 def _reply(path: Path) -> Reply | None:
     try:
-        return decode_reply(path.read_bytes())
+        return decode_reply(buffers.read(path))
     except (OSError, ValueError):
         return None
 

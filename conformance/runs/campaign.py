@@ -21,11 +21,11 @@ from conformance.hosts.machine import describe_host
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
 from conformance.judging.judgment import judge
-from conformance.model import excluded, results
+from conformance.model import buffers, excluded, results
 from conformance.model.case import Case
-from conformance.model.codec import encode_case
+from conformance.model.codec import case_in_parts
 from conformance.model.errors import Incomplete
-from conformance.model.outcome import Reply, encode_reply
+from conformance.model.outcome import Reply, reply_in_parts
 from conformance.model.results import Result
 from conformance.runs import commands, resuming, run_file
 from conformance.runs.interrupting import interruptible
@@ -131,7 +131,7 @@ class Campaign:
         items = self._drawn() if self._given is None else self._given
         for item in filter(self._is_in_shard, items):
             record = item.record()
-            (self.options.out / record.file).write_bytes(encode_case(item.case, sealed=True))
+            buffers.write(self.options.out / record.file, case_in_parts(item.case, sealed=True))
             self.ledger.write(record)
         return items
 
@@ -251,7 +251,7 @@ class Campaign:
         self.ledger.took({entry.id: reply.cpu, "judging": time.thread_time() - began})
         if any(result.failed for result in found):
             file = self.options.out / run_file.answer_file(item.id, entry.id)
-            file.write_bytes(encode_reply(reply))  # before the verdict that needs it
+            buffers.write(file, reply_in_parts(reply))  # before the verdict that needs it
         self.ledger.write(*found)
         self._observer(item, entry, reply, found)
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from conformance.model import buffers
 from conformance.model.case import Case, case_id
-from conformance.model.codec import REPLY, encode_case, read_case, read_recorded
+from conformance.model.codec import REPLY, case_in_parts, read_case, read_recorded
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply, join_reply, split_reply
 from conformance.model.results import ImplementationRecord, Result
@@ -67,7 +68,7 @@ def write(recording: Recording, path: Path) -> Path:
         bare.append(msgspec.structs.replace(answer, reply=reply))
     text = msgspec.json.encode(_Recorded(SCHEMA, recording.environment, bare)).decode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_case(recording.case, recording.extra | {_KEY: text}, tensors, sealed=True))
+    buffers.write(path, case_in_parts(recording.case, recording.extra | {_KEY: text}, tensors, sealed=True))
     return path
 
 
@@ -135,6 +136,6 @@ def _of_run(folder: Path, record: ImplementationRecord, found: list[Result]) -> 
     if not any(result.failed for result in found):
         return RecordedAnswer(record, tuple(found))
     try:
-        return RecordedAnswer(record, tuple(found), decode_reply(path.read_bytes()))
+        return RecordedAnswer(record, tuple(found), decode_reply(buffers.read(path)))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: the answer that failed cannot be read ({error}); run again") from error

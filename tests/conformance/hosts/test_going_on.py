@@ -14,8 +14,9 @@ from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.roster import ADAPTERS, environments, from_target, select
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
+from conformance.model.buffers import decode
 from conformance.model.case import Case, Derivative, Step, case_id, without
-from conformance.model.codec import decode, encode_case
+from conformance.model.codec import encode_case
 from conformance.model.outcome import Crashed, Outputs, Refused, Reply
 from reference import Spec
 
@@ -105,7 +106,7 @@ class Scripted:
                 yield Reply(request.number, identity, self.script[steps], cpu=1.0)
 
     def _names(self, request):
-        return decode(request.body())[1]
+        return decode(b"".join(request.body()))[1]
 
 
 STATEMENT = from_target(str(ADAPTERS / "numpy.py"))[0].statement

@@ -72,7 +72,7 @@ def test_what_one_implementation_does_to_a_case_no_other_sees(small_case):
     request = {"id": 1, "implementations": ["a", "b"]}
     fields, tensors = worker.decode(encode_case(small_case()))
     body = worker.encode({"request": json.dumps(request), "case": fields["case"]}, tensors)
-    replies = [worker.decode(reply) for reply in worker.replies(body, {"a": Careless(), "b": Careless()})]
+    replies = [worker.decode(b"".join(reply)) for reply in worker.replies(body, {"a": Careless(), "b": Careless()})]
     assert [json.loads(fields["reply"])["outcomes"] for fields, _ in replies] == [[{"type": "outputs"}]] * 2
     assert seen[0] == seen[1]
 
@@ -103,7 +103,7 @@ def test_what_an_adapter_of_ours_fails_by_itself_is_no_refusal(small_case, does,
     failing, case = made["Failing"](), small_case()
     failing.statement = statement
     metadata, tensors = worker.decode(encode_case(case))
-    reply = decode_reply(worker.answer(failing, "i", 0, json.loads(metadata["case"]), tensors))
+    reply = decode_reply(b"".join(worker.answer(failing, "i", 0, json.loads(metadata["case"]), tensors)))
     found = judge("", ExactCase(case), roster.select(("numpy.two_pass",))[0].statement, reply)
     expected = "ERROR" if FAILING[does] and place == "of ours" else "FAIL"
     assert [r.verdict for r in found] == [expected, "INCONCLUSIVE"]

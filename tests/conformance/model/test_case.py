@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import struct
@@ -12,13 +13,14 @@ import ml_dtypes
 import msgspec
 import numpy as np
 import pytest
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from conformance.cases import corpus
-from conformance.hosts import worker
-from conformance.model import codec
+from conformance.hosts import going_on, worker
+from conformance.model import buffers
+from conformance.model.buffers import decode, encode
 from conformance.model.case import Actions, Case, Dtypes, Step, case_id, content
-from conformance.model.codec import case_from_json, decode, decode_case, encode, encode_case, read_case
+from conformance.model.codec import case_from_json, case_in_parts, decode_case, encode_case, read_case
 from conformance.model.errors import InvalidInput
 from reference import Spec
 
@@ -48,6 +50,47 @@ def test_the_worker_and_safetensors_write_the_same_format():
     assert {n: a.tobytes() for n, a in load(worker.encode({}, plain)).items()} == {
         n: a.tobytes() for n, a in plain.items()
     }
+
+
+def test_the_host_writes_what_safetensors_writes():
+    """The bytes are those of the library, whatever the order and the layout of the tensors."""
+    tensors = {f"t{i}": np.arange(6).reshape(2, 3).astype(d).T for i, d in enumerate(ALL_DTYPES)}
+    tensors |= {"a": np.arange(3.0), "scalar": np.float32(3.5).reshape(()), "empty": np.zeros((0, 3), np.float16)}
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    assert encode({"k": "v é"}, tensors) == save(contiguous, {"k": "v é"})
+
+
+def test_neither_side_copies_a_tensor(small_case):
+    """A request and a reply are made of the tensors themselves, and a frame is read where it lies."""
+    case = small_case()
+    asked = going_on.AskedCase(0, case, ["a"]).request().body()
+    assert isinstance(asked, list)
+    replied = worker.in_parts({}, case.tensors)
+    for parts in (asked, replied):
+        arrays = [np.frombuffer(part, np.uint8) for part in parts[1:]]
+        assert all(any(np.shares_memory(part, a) for part in arrays) for a in case.tensors.values())
+    frame = b"".join(replied)
+    whole = np.frombuffer(frame, np.uint8)
+    assert all(np.shares_memory(array, whole) for array in worker.decode(frame)[1].values())
+
+
+def test_a_mapped_file_can_be_written_again(tmp_path, monkeypatch, small_case):
+    """What is being read from a file is written to the same one whole, and a disk that is full leaves it as it was."""
+    monkeypatch.setattr(buffers, "_MAPPED", 1)
+    path, case = tmp_path / "x.safetensors", small_case()
+    buffers.write(path, case_in_parts(case, sealed=True))
+    found = read_case(path)[0]
+    buffers.write(path, case_in_parts(found, sealed=True))
+    assert case_id(read_case(path)[0]) == case_id(found) == case_id(case)
+
+    def full():
+        yield b"the first part"
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        buffers.write(path, full())
+    assert [one.name for one in tmp_path.iterdir()] == ["x.safetensors"]
+    assert case_id(read_case(path)[0]) == case_id(case)
 
 
 def test_id_ignores_defaults_and_metadata_but_nothing_else(small_case):
@@ -138,7 +181,7 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path, body, says):
 
 def test_a_large_file_is_mapped(tmp_path, monkeypatch, small_case):
     """A large file is read where it lies, with the same tensors, and what was altered in it is noticed."""
-    monkeypatch.setattr(codec, "_MAPPED", 1)
+    monkeypatch.setattr(buffers, "_MAPPED", 1)
     path, case, alive = tmp_path / "x.safetensors", small_case(), []
     path.write_bytes(encode_case(case, sealed=True))
     found = read_case(path)[0]

@@ -206,7 +206,7 @@ def test_a_worker_refuses_a_question_that_it_half_understands(place, value, says
         part = part[name]
     part[place[-1]] = value
     body = worker.encode({name: json.dumps(asked[name]) for name in ("request", "case")}, asked["tensors"])
-    (reply,) = map(outcome.decode_reply, worker.replies(body, {"numpy.two_pass@cpu": None}))
+    (reply,) = (outcome.decode_reply(b"".join(parts)) for parts in worker.replies(body, {"numpy.two_pass@cpu": None}))
     (said,) = reply.outcomes
     assert isinstance(said, outcome.Crashed)
     assert says in said.reason
