@@ -39,6 +39,7 @@ _PATTERNS = {
     "degenerate": ["constant", "near_constant", "outlier", "sparse", "tiny", "large"],
 }
 _MODES = ["train infer", "train train infer", "infer train infer", "train train train infer", "train infer train infer"]
+_PLAIN_POOL = [Cell(placement, precision=precision) for precision in PRECISION for placement in PLAIN][:POOL_SIZE]
 T = TypeVar("T")
 
 
@@ -71,7 +72,7 @@ def recipes(cell: Cell, run_seed: int, count: int) -> list[Recipe]:
     while len(unique := list(dict.fromkeys(found[1:]))) < count:
         found = _draw(recipe(cell), (run_seed, *filter(None, cell)), budget)
         budget *= 2
-    shared = pool(run_seed).get(_named(cell), [])
+    shared = pooled(cell._replace(conditioning=""), run_seed) if unique else []
     variants = _variants(cell.feature, run_seed)
     return [_numbered(r, i, shared, variants) for i, r in enumerate(unique[:count])]
 
@@ -101,26 +102,26 @@ def _numbered(recipe: Recipe, number: int, shared: list[Signature], variants: tu
 
 
 @functools.cache
-def pool(run_seed: int) -> dict[tuple[str, ...], list[Signature]]:
-    """Return the pooled signatures by placement, precision and feature.
+def pooled(cell: Cell, run_seed: int) -> list[Signature]:
+    """Return the pooled signatures of a cell, whose conditioning is left open: those that it shares with other cells.
 
     There are `POOL_SIZE` plain ones, float32 first. Each feature has one for each of its variants, at its first
     placement and at rank 4 with the channels last, where fused kernels want float32.
     """
-    slots = [Cell(placement, precision=precision) for precision in PRECISION for placement in PLAIN][:POOL_SIZE]
-    found = {_named(cell): _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1:] for cell in slots}
-    for name, feature in FEATURES.items():
-        for placement in {feature.placements[0], "rank 4, axis -1"} & set(feature.placements):
-            cell = Cell(placement, feature=name)
-            drawn = _draw(signature(cell), (run_seed, "pool", *_named(cell)), 2)[-1]
-            if placement != feature.placements[0] and not feature.halves:
-                drawn = msgspec.structs.replace(drawn, dtypes=Dtypes())
-            found[_named(cell)] = [msgspec.structs.replace(drawn, variant=v) for v in _variants(name, run_seed)]
-    return found
+    if not cell.feature:
+        return [_pool_draw(cell, run_seed)] if cell in _PLAIN_POOL else []
+    feature = FEATURES[cell.feature]
+    if cell.placement not in (feature.placements[0], "rank 4, axis -1"):
+        return []
+    drawn = _pool_draw(cell, run_seed)
+    if cell.placement != feature.placements[0] and not feature.halves:
+        drawn = msgspec.structs.replace(drawn, dtypes=Dtypes())
+    return [msgspec.structs.replace(drawn, variant=v) for v in _variants(cell.feature, run_seed)]
 
 
-def _named(cell: Cell) -> tuple[str, ...]:
-    return (cell.placement, cell.precision, cell.feature) if cell.feature else (cell.placement, cell.precision)
+def _pool_draw(cell: Cell, run_seed: int) -> Signature:
+    named = (cell.placement, cell.precision, *([cell.feature] if cell.feature else []))
+    return _draw(signature(cell), (run_seed, "pool", *named), 2)[-1]
 
 
 def _draw(strategy: st.SearchStrategy[T], key: tuple[object, ...], examples: int) -> list[T]:
@@ -143,6 +144,7 @@ def _draw(strategy: st.SearchStrategy[T], key: tuple[object, ...], examples: int
     return found
 
 
+@functools.cache
 def signature(cell: Cell) -> st.SearchStrategy[Signature]:
     """Draw what a compiled implementation would compile for."""
     rank, axis = PLACEMENTS[cell.placement]
@@ -171,6 +173,7 @@ def _kinds(cell: Cell) -> list[tuple[Dtype, Dtype]]:
     return [("float32", "float32")]
 
 
+@functools.cache
 def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
     """Draw a recipe of one cell. Each value has its simplest choice first: shrinking ends there."""
     return st.builds(

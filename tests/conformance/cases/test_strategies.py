@@ -22,19 +22,29 @@ from conformance.studies.hunt.hunting import recipes
 SHRINKING = settings(
     max_examples=2000, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
-SMALL = strategies.cases(0, 60)
-DEFAULT = strategies.cases(5, cells.DEFAULT)
 
 
-def test_a_default_run_reaches_every_cell_and_repeats_no_case():
+@pytest.fixture(scope="module")
+def small():
+    """Return the cases of a small run, each with its recipe."""
+    return strategies.cases(0, 60)
+
+
+@pytest.fixture(scope="module")
+def default():
+    """Return those of a default run."""
+    return strategies.cases(5, cells.DEFAULT)
+
+
+def test_a_default_run_reaches_every_cell_and_repeats_no_case(default):
     """Each cell has three cases, and all have different ids."""
-    assert Counter(recipe.cell for recipe, _ in DEFAULT) == {str(cell): 3 for cell in cells.CELLS}
-    assert len({case_id(case) for _, case in DEFAULT}) == cells.DEFAULT == 3 * len(cells.CELLS)
+    assert Counter(recipe.cell for recipe, _ in default) == {str(cell): 3 for cell in cells.CELLS}
+    assert len({case_id(case) for _, case in default}) == cells.DEFAULT == 3 * len(cells.CELLS)
 
 
-def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatures():
+def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatures(default):
     """The pool is small, and large enough; each feature adds a few of its own."""
-    pooled = [(recipe, case) for recipe, case in DEFAULT if recipe.pooled]
+    pooled = [(recipe, case) for recipe, case in default if recipe.pooled]
     plain = [recipe for recipe, _ in pooled if not recipe.signature.feature]
     assert len(plain) >= 60
     assert len({recipe.signature for recipe in plain}) <= strategies.POOL_SIZE == 16
@@ -48,7 +58,7 @@ def test_compiled_implementations_get_at_least_60_cases_from_at_most_16_signatur
         assert {case.x(t).shape for t in range(len(case.steps))} == {recipe.signature.shape}
 
 
-def test_cases_are_the_same_in_another_process_and_under_another_hash_seed():
+def test_cases_are_the_same_in_another_process_and_under_another_hash_seed(small):
     """A seed means the same cases everywhere: no process state decides."""
     code = (
         "from conformance.cases import strategies as s; from conformance.model import case; "
@@ -60,18 +70,18 @@ def test_cases_are_the_same_in_another_process_and_under_another_hash_seed():
         )
         for h in ("1", "2")
     ]
-    assert {f.stdout.strip() for f in found} == {str([case_id(case) for _, case in SMALL])}
+    assert {f.stdout.strip() for f in found} == {str([case_id(case) for _, case in small])}
 
 
-def test_cases_are_pinned():
+def test_cases_are_pinned(small):
     """The first cases of seed 0 are what they were; a change here changes everyone's cases, and is to be announced."""
-    assert [case_id(case) for _, case in SMALL[:3]] == ["548740c30e0c3fd4", "57d9af7854bfe5a5", "df8f1a09089d2ea2"]
+    assert [case_id(case) for _, case in small[:3]] == ["548740c30e0c3fd4", "57d9af7854bfe5a5", "df8f1a09089d2ea2"]
 
 
-def test_a_thorough_run_has_a_million_values_in_one_channel():
+def test_a_thorough_run_has_a_million_values_in_one_channel(default):
     """It is asked beside the mandatory cells, and no smaller run pays for it."""
     (cell,) = cells.LARGE
-    assert not any(r.cell == str(cell) for r, _ in DEFAULT)
+    assert not any(r.cell == str(cell) for r, _ in default)
     assert {find(strategies.signature(cell), lambda s, n=n: s.shape[0] == n).shape[0] for n in (1_000_000, 100_003)}
     (recipe,) = strategies.recipes(cell, 0, 1)
     assert building.build(recipe, 0).x(0).size > 100_000
@@ -83,9 +93,9 @@ def test_fewer_cases_are_spread_over_cells():
     assert max(Counter(r.cell for r, _ in strategies.cases(1, cells.SMOKE + 1)).values()) == 2
 
 
-def test_every_plain_case_has_several_steps_finite_data_and_cotangents():
+def test_every_plain_case_has_several_steps_finite_data_and_cotangents(small):
     """Each ends in inference after training, and everything stored is finite."""
-    for case in (case for recipe, case in SMALL if recipe.signature.feature not in EDGES):
+    for case in (case for recipe, case in small if recipe.signature.feature not in EDGES):
         modes = [step.mode for step in case.steps]
         assert "train" in modes
         assert modes[-1] == "infer"
@@ -161,9 +171,9 @@ def indivisible(case, mode):
         ("forward over forward", lambda r, c: differentiation(c) == "forward_over_forward"),
     ],
 )
-def test_corner_is_reached(what, found):
+def test_corner_is_reached(default, what, found):
     """A default run contains each corner that known bugs live in."""
-    assert any(found(recipe, case) for recipe, case in DEFAULT), what
+    assert any(found(recipe, case) for recipe, case in default), what
 
 
 @pytest.mark.parametrize("cell", [cell for cell in cells.CELLS if cell.feature in EDGES], ids=str)
@@ -177,10 +187,16 @@ def test_every_variant_of_an_edge_can_be_drawn_and_makes_a_case(cell):
         assert (recipe.epsilon, recipe.pattern, recipe.values, recipe.layout) == (1e-3, "normal", "random", "C")
 
 
-def test_axes_out_of_range_ranks_0_1_and_6_and_every_mix_of_dtypes_are_in_the_runs_of_a_few_seeds():
-    """Seeds begin at other variants, so that together they reach all of them."""
-    found = [step_facts(case, 0) for seed in range(5) for _, case in strategies.cases(seed, cells.DEFAULT)]
-    assert {about.rank for about in found} == set(range(7))
+def test_every_rank_is_in_a_default_run(default):
+    """Ranks 0, 1 and 6 beside the usual ones."""
+    assert {step_facts(case, 0).rank for _, case in default} == set(range(7))
+
+
+def test_axes_out_of_range_and_every_mix_of_dtypes_are_in_the_runs_of_a_few_seeds():
+    """Seeds begin at other variants, so that together they reach all of them, with three cases of each cell."""
+    asked = [cell for cell in cells.CELLS if cell.feature in ("misplaced axis", "mixed dtypes")]
+    drawn = [(r, seed) for seed in range(5) for cell in asked for r in strategies.recipes(cell, seed, 3)]
+    found = [step_facts(building.build(*one), 0) for one in drawn]
     axes = {(about.rank, str(about.said("axis"))) for about in found if about.misplaced and about.rank}
     assert axes == {(2, "[1, -1]"), (2, "-3"), (2, "2"), (4, "[3, -1]"), (4, "-5"), (4, "4")}
     mixes = {(about.dtype, about.parameters, about.statistics) for about in found if about.mixed}
@@ -203,9 +219,9 @@ def test_shrinking_gets_to_small_cases(predicate, elements):
     assert building.build(recipe, 0).x(0).size <= elements
 
 
-def test_question_spells_out_every_default():
+def test_question_spells_out_every_default(small):
     """What is sent to a worker needs no knowledge of our defaults."""
-    fields = content(SMALL[0][1])
+    fields = content(small[0][1])
     assert set(fields["spec"]) == {
         "axis",
         "epsilon",
@@ -218,9 +234,9 @@ def test_question_spells_out_every_default():
     assert {"init_mode", "round_trip", "sites", "unknown_sizes", "flag"} == set(fields["actions"])
 
 
-def test_an_infinite_variance_in_half_precision_is_no_warning():
+def test_an_infinite_variance_in_half_precision_is_no_warning(small):
     """A wide spread has a variance that float16 cannot hold: the case is built all the same, without a word."""
     signature = Signature((2, 2), 1, Dtypes(), 0.9, "both", "mixed dtypes", "f32 f16 f16")
-    recipe = next(r for r, _ in SMALL)
+    recipe = next(r for r, _ in small)
     wide = msgspec.structs.replace(recipe, signature=signature, epsilon=0.1, spread=1000.0, modes="train infer")
     assert np.isinf(building.build(wide, 0).tensors["moving_variance"]).any()
