@@ -17,7 +17,6 @@ OUTPUTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean
 GRADIENTS = ["dx", "dgamma", "dbeta"]
 STAGES = ("moments", "root", "map", "gradient", "average")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-FUNCTIONS = ("moments", "root", "affine", "gradient", "inferred", "average")
 
 
 class Way:
@@ -152,7 +151,7 @@ def way(
     kinds: the arithmetic of each stage, or of all of them. unbiased: N/(N-1) times the variance is stored. accumulate,
     stored, returned, dtypes: as the statement says. words: of the statement, beside what the parts say.
     """
-    fields = {n: staticmethod(part) if n in FUNCTIONS else part for n, part in parts.items()}
+    fields = {n: staticmethod(part) if callable(part) else part for n, part in parts.items()}
     made = type(name, (Way,), fields)
     made.statement = _statement(made, returned, dtypes, words)
     return made
