@@ -26,12 +26,13 @@ KEY := $(shell { pwd; cat pyproject.toml constraints.txt; } | cksum | cut -d ' '
 VENV_READY := $(VENV)/.python-$(VERSION)
 RUN_READY := $(VENV)/.run-$(EXTRAS)-$(KEY)
 DEV_READY := $(VENV)/.dev-$(EXTRAS)-$(KEY)
-PIP_INSTALL := $(BIN)/python -m pip install --no-compile --disable-pip-version-check --retries 5 -c constraints.txt
-# On every core, as pip does not. Some packages bring files that are not of this Python.
-BYTECODE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+INSTALL := $(BIN)/python -m pip install --no-compile --disable-pip-version-check --retries 5 -c constraints.txt
+# On every core, as pip does not, and without what only others' tests import. Some packages bring files that are not of
+# this Python.
+BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
 
 .DEFAULT_GOAL := help
-.PHONY: help report test check checks lint types layers spelling worker-syntax versions \
+.PHONY: help venv bytecode report test check checks lint types layers spelling worker-syntax versions \
 	prove-reference prove-gate prove-audit prove-hunt prove-order prove-correct prove-blocks mutants screenshots format hooks install \
 	clean
 
@@ -133,6 +134,11 @@ hooks: $(DEV_READY) ## run the quick checks before each commit
 
 install: $(DEV_READY) ## install everything that the other commands need, and run nothing
 
+venv: $(VENV_READY)
+
+bytecode: $(DEV_READY)
+	@$(BYTECODE)
+
 clean: ## remove what these commands made, .venv included; reports/latest stays
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find conformance reference tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -151,12 +157,12 @@ $(VENV_READY):
 
 $(RUN_READY): | $(VENV_READY)
 	@echo "Installing bnconf with: $(or $(EXTRAS),no framework)"
-	@$(PIP_INSTALL) -e '.$(if $(EXTRAS),[$(EXTRAS)])'
+	@$(INSTALL) -e '.$(if $(EXTRAS),[$(EXTRAS)])'
 	@$(BYTECODE)
 	@rm -f $(VENV)/.run-$(EXTRAS)-* && touch $@
 
 $(DEV_READY): | $(VENV_READY)
 	@echo "Installing bnconf with: $(or $(EXTRAS),no framework), and the tools that check it"
-	@$(PIP_INSTALL) -e '.[$(if $(EXTRAS),$(EXTRAS)$(COMMA))dev]'
+	@$(INSTALL) -e '.[$(if $(EXTRAS),$(EXTRAS)$(COMMA))dev]'
 	@$(BYTECODE)
 	@rm -f $(VENV)/.run-$(EXTRAS)-* $(VENV)/.dev-$(EXTRAS)-* && touch $(RUN_READY) $@

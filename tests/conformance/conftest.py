@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -24,6 +26,7 @@ from conformance.runs.progress import Progress
 from reference import Spec
 
 ADAPTERS = Path(__file__).with_name("adapters")
+EVERYTHING = "BNCONF_RUN_OF_EVERYTHING"  # the folder of a run of the whole roster, a case of every cell and the corpus
 
 
 @pytest.fixture
@@ -50,6 +53,26 @@ def asked_before(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return made[key]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def of_everything(asked_before: Callable[..., Path]) -> Callable[..., tuple[results.Run, Path]]:
+    """Return what a run of the default seed says of some of the roster, and its folder: not to be written to.
+
+    `.ci/run` has asked everybody and names that run, so that nobody is asked twice. Elsewhere it is made.
+    """
+
+    def part(*patterns: str, cases: int) -> tuple[results.Run, Path]:
+        made = os.environ.get(EVERYTHING)
+        folder = Path(made) if made else asked_before(patterns, cases=cases, corpus=True, limits=Limits())
+        whole, ids = run_file.read(folder), {entry.id for entry in select(patterns)}
+        return msgspec.structs.replace(
+            whole,
+            implementations=[record for record in whole.implementations if record.id in ids],
+            results=[result for result in whole.results if result.implementation in ids],
+        ), folder
+
+    return part
 
 
 @pytest.fixture

@@ -11,10 +11,7 @@ import pytest
 from conformance.gate import divergences
 from conformance.gate.explanation import explain
 from conformance.hosts import roster
-from conformance.hosts.participants import Participants
 from conformance.runs import run_file, summary
-from conformance.runs.campaign import Campaign, Options
-from conformance.runs.progress import Progress
 
 pytestmark = [
     pytest.mark.framework("torch", "tensorflow", "tf_keras", "keras", "jax", "flax", "haiku", "equinox"),
@@ -40,25 +37,16 @@ HALF = ("bfloat16", "float16")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Return the folder of the run."""
-    return tmp_path_factory.mktemp("everything")
+def everything(of_everything):
+    """Return a run of what most people call, and of the corpus."""
+    return of_everything(*ROSTER, cases=CASES)[0]
 
 
 @pytest.fixture(scope="module")
-def everything(folder):
-    """Return a run of what most people call, and of the corpus.
-
-    `.ci/run` asks the whole roster a case of every cell, of the same seed, and its gate must explain all that fails.
-    """
-    Campaign(Options(Participants(roster.select(ROSTER), requested=True), folder, cases=CASES), Progress()).run()
-    return run_file.read(folder)
-
-
-@pytest.fixture(scope="module")
-def explained(everything, folder):
+def explained(of_everything):
     """Return every failure of that run with what known divergences say of it."""
-    return explain(folder, everything, divergences.read())
+    found, folder = of_everything(*ROSTER, cases=CASES)
+    return explain(folder, found, divergences.read())
 
 
 def failures(run, identity):

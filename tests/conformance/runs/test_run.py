@@ -29,18 +29,18 @@ def verdicts(found, identity):
     return {(r.case, r.step, r.output): r.verdict for r in found.results if r.implementation == identity}
 
 
-def test_calibration_subjects_conform(run):
-    """Correct code of each class passes 120 cases, hard ones included, and is really judged."""
-    found = run("numpy.*", cases=140)
+def test_calibration_subjects_conform(of_everything):
+    """Correct code of each class passes a case of every cell, hard ones included, and is really judged."""
+    found, _ = of_everything("numpy.*", cases=SMOKE)
     assert found.complete
     for row in summary.rows(found):
         assert row.conforms, row
         assert 0.1 < summary.as_number(row.outputs["y train"].rho) <= 1
 
 
-def test_calibration_subjects_are_of_the_class_they_promise(run):
+def test_calibration_subjects_are_of_the_class_they_promise(of_everything):
     """Of every class and grade there is a subject; what promises less than class A is far outside it; none is slow."""
-    found = run("numpy.*", cases=140)
+    found, _ = of_everything("numpy.*", cases=SMOKE)
     rows = {row.id: row for row in summary.rows(found)}
     classes = {identity: row.classes for identity, row in rows.items()}
     assert classes == {
