@@ -11,6 +11,7 @@ import numpy as np
 from conformance.judging import not_finite
 from conformance.judging.bounds.bounds import Bounds
 from conformance.judging.bounds.gradients import GradientBounds
+from conformance.judging.bounds.roundings import grown
 from conformance.judging.carried import StateWithError
 from conformance.judging.step import Expected, ExpectedOutputs, ExpectedStep, Normalizing
 from reference import (
@@ -139,8 +140,19 @@ class _Formulas:
         if bounds not in self._found:
             reaching, e = _reaching(step, self.before, dy, bounds.units.u)
             e = e + bounds.taken(reaching)  # arithmetic in less than dy's dtype rounds it first
-            self._found[bounds] = GradientBounds(bounds, step.batch, self.used(output), reaching, e)
+            recovered = self._recovered(output, bounds) if bounds.numerics.recovered else None
+            self._found[bounds] = GradientBounds(bounds, step.batch, self.used(output), reaching, e, recovered)
         return self._found[bounds]
+
+    def _recovered(self, output: str, bounds: Bounds) -> Array:
+        """Return how far off z = (y - beta) / gamma is, which is taken from the stored y; infinite where gamma is 0."""
+        step, used, u = self.step, self.used(output), bounds.units.u
+        affine, y = step.affine(self.before), step.laid_out(step.y(self.before, self.used).bound)
+        z = (step.batch.x - used.mean) * used.r
+        with np.errstate(divide="ignore", invalid="ignore"):
+            e = (y + affine.e_shift + u * np.abs(affine.scale * z)) / np.abs(affine.scale)
+        e = grown(e, 4 * u) + 2 * u * np.abs(z) + 2 * bounds.units.smallest
+        return bounds.vacuous(e + np.abs(z) * affine.e_scale / np.abs(affine.scale), np.abs(affine.scale * z))
 
 
 def _e_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds) -> Array:

@@ -219,8 +219,7 @@ class _Judge:
             return {}
         promised = self.promise.at(t).numerics("train", "y")
         less = (promised.variance, promised.affine) != ("two_pass", "direct")
-        grade = "T" if promised.sums == "tree" else "S"
-        ratio = _rho(found.get(f"A·{grade}", 0.0))
+        ratio = _rho(found.get(f"A·{promised.grade}", 0.0))
         return {"outside": list(found), "class_a": ratio if less else msgspec.UNSET}
 
     def _result(self, t: int, verdict: Any, reason: str, output: str = "outcome", **fields: Any) -> Result:

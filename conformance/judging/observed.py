@@ -43,7 +43,7 @@ def outside(promise: Promise, t: int, got: Array) -> dict[str, float] | None:
 def _asked(promise: Promise, t: int) -> list[tuple[str, Numerics]]:
     """Return the classes to compare with; where a tree is as deep as any order, what was asked already."""
     promised = promise.at(t).numerics(promise.mode(t), "y")
-    if promised.accumulate == "input" or promise.mode(t) != "train":
+    if promised.coarse or promise.mode(t) != "train":
         return []
     n = promise.exact_case.batch(t, promise.at(t).semantics).count
     shallow = sum_depth(n, "tree") == sum_depth(n, "serial")

@@ -23,6 +23,8 @@ from reference.spec import floored_epsilon
 
 _MODES: tuple[Mode, ...] = ("train", "infer")
 _DTYPES = {"input": "x", "parameters": "parameters", "statistics": "statistics"}
+_TOLD = 2.0**-38
+"""The least unit roundoff that is told apart in cases of float32 and less, which the reference computes in float64."""
 _PLANNED = dict.fromkeys(DECLARED_AS.values())
 
 
@@ -147,13 +149,18 @@ class Promise:
     def _units(self, numerics: Numerics) -> Units:
         x = self.case.dtypes.x
         wide = "float64" if x == "float64" else "float32"
-        arithmetic = {"wide": wide, "input": x, "float32": "float32"}[numerics.accumulate]
-        units = Units.of(arithmetic, self.dtype(numerics), x, self.case.dtypes.parameters)
-        return replace(units, largest=np.inf, stored_largest=np.inf) if self.limitless else units
+        arithmetic = {"wide": wide, "input": x}.get(numerics.accumulate, numerics.accumulate)
+        stored, saved = (self.dtype(name) for name in (numerics.stored, numerics.saved))
+        units = Units.of(arithmetic, stored, x, self.case.dtypes.parameters, saved)
+        if arithmetic != wide == "float32":
+            units = replace(units, u=max(units.u, _TOLD))
+        if self.limitless:
+            units = replace(units, largest=np.inf, stored_largest=np.inf, saved_largest=np.inf)
+        return units
 
-    def dtype(self, numerics: Numerics) -> str:
-        """Return the dtype that an output is promised in."""
-        return getattr(self.case.dtypes, _DTYPES[numerics.stored]) if numerics.stored in _DTYPES else numerics.stored
+    def dtype(self, name: str) -> str:
+        """Return the dtype that `stored` or `saved` means."""
+        return getattr(self.case.dtypes, _DTYPES[name]) if name in _DTYPES else name
 
     def with_y(self, numerics: Numerics) -> Promise:
         """Return the promise with a training step's y held to other numerics."""

@@ -65,7 +65,7 @@ class ExpectedStep:
         if self.training and self.semantics.training_statistics == "batch":
             return self._of_batch
         state, bounds = self._moving(before), self.bounds("moving_mean")
-        kept = finfo(self.promise.dtype(bounds.numerics))
+        kept = finfo(self.promise.dtype(bounds.numerics.stored))
         return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
 
     def kinds(self, before: StateWithError) -> Kinds | None:
@@ -236,7 +236,7 @@ class ExpectedStep:
         promised = (
             None if np.isfinite(value).all() else not_finite.held(kinds() if kinds else self._poisoned(value), value)
         )
-        return Expected(value, bound, self.promise.dtype(formulas.numerics), terms, kinds=promised, **more)
+        return Expected(value, bound, self.promise.dtype(formulas.numerics.stored), terms, kinds=promised, **more)
 
     def _poisoned(self, value: Array) -> Array:
         """Return the kinds of a derivative along a tangent, whose channel has an input that is not finite."""

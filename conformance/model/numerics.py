@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import ml_dtypes
 import msgspec
@@ -15,10 +16,15 @@ Stored = Literal["input", "parameters", "statistics", "float16", "bfloat16", "fl
 class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one output is declared to be computed. Its bound follows from this.
 
-    variance: `two_pass`; `stable` (Welford, Chan); or `fast`, E[x²] - E[x]².
+    variance: `two_pass`; `stable` (Welford, Chan); `fast`, E[x²] - E[x]²; or `shifted`, that of x - k for a k from
+        the least to the largest value of the channel, such as its first.
     affine: `direct`, gamma (x - m) r + beta; or `folded`, x * scale + shift.
-    sums: `tree`, as deep as a pairwise or vectorized sum; or `serial`, in any order.
-    accumulate: `wide`, float32 or wider; `input`, the input's own dtype; or `float32`, even for a wider input.
+    sums: `tree`, as deep as a pairwise or vectorized sum; `serial`, in any order; or `compensated` (Kahan, Neumaier).
+    lanes: how many partial sums, or running means, are made side by side, of n / lanes terms each; `sums` says how
+        these are put together then, in a tree or in any order.
+    block: how many terms a partial sum has at most, and is put together with others as for lanes; 0: any number.
+    accumulate: `wide`, float32 or wider; `input`, the input's own dtype; or a dtype that has the name, even for a wider
+        input. `tf32` is float32 with 11 bits.
     widened: which sums are made in a wider dtype and rounded once: `statistics`, those of means and variances; `all`,
         those of gradients too; or `none`.
     wider: that dtype, `float32`, or `float64`. Where the arithmetic is as wide itself, nothing is widened.
@@ -29,32 +35,53 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         (m n + x) / (n + 1), which stands for every other way too.
     means: how a mean is taken: `once`, a sum divided by its count; or `in_turn`, means of parts averaged again, so that
         each part is divided, and rounded, before it is added to others.
-    root: `approximate`, a reciprocal root within 2 ulp; or `rounded`, a square root and a quotient each rounded once,
-        as IEEE 754 has it, so that the root of a power of 4 is exact.
+    root: `approximate`, a reciprocal root within `root_ulps`; `rounded`, a square root and a quotient each rounded
+        once, as IEEE 754 has it, so that the root of a power of 4 is exact; or `logarithm`, exp(-log(w) / 2).
+    root_ulps: by how many units in the last place an approximate reciprocal root may be off; of a logarithm, it and
+        the exponential each.
+    saved: what a batch's mean and reciprocal root are rounded to before anything is normalized by them: `input`,
+        `parameters`, `statistics`, a dtype, or `unrounded`.
+    recovered: gradients take normalized values from the stored y, (y - beta) / gamma, as activated batch normalization
+        in place does (Rota Bulò, Porzi & Kontschieder, arXiv:1712.02616).
     stored: the dtype of the output: `input`, `parameters`, `statistics`, or a name.
     """
 
-    variance: Literal["two_pass", "stable", "fast"] = "two_pass"
+    variance: Literal["two_pass", "stable", "fast", "shifted"] = "two_pass"
     affine: Literal["direct", "folded"] = "direct"
-    sums: Literal["tree", "serial"] = "serial"
-    accumulate: Literal["wide", "input", "float32"] = "wide"
+    sums: Literal["tree", "serial", "compensated"] = "serial"
+    lanes: Annotated[int, msgspec.Meta(ge=1)] = 1
+    block: Annotated[int, msgspec.Meta(ge=0)] = 0
+    accumulate: Literal["wide", "input", "float16", "bfloat16", "tf32", "float32", "float64"] = "wide"
     widened: Literal["none", "statistics", "all"] = "none"
     wider: Literal["float32", "float64"] = "float32"
     clamped: bool = False
     shift: Literal["of_scale", "apart"] = "of_scale"
     merge: Literal["weighted", "moved"] = "weighted"
     means: Literal["once", "in_turn"] = "once"
-    root: Literal["approximate", "rounded"] = "approximate"
+    root: Literal["approximate", "rounded", "logarithm"] = "approximate"
+    root_ulps: Annotated[float, msgspec.Meta(ge=0.5)] = 2.0
+    saved: Literal[Stored, "unrounded"] = "unrounded"
+    recovered: bool = False
     stored: Stored = "input"
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the arithmetic may be coarser than float32, so that no class is told apart."""
+        return self.accumulate in ("input", "float16", "bfloat16", "tf32")
 
     @property
     def label(self) -> str:
         """The numerical class and its grade, such as `A′·S`."""
-        if self.accumulate == "input":
+        if self.coarse:
             name = "C"
         else:
             name = ("B" if self.variance == "fast" else "A") + ("′" if self.affine == "folded" else "")
-        return f"{name}·{'T' if self.sums == 'tree' else 'S'}"
+        return f"{name}·{self.grade}"
+
+    @property
+    def grade(self) -> str:
+        """`S` where sums may be serial, else `T`; a compensated sum is as good as a tree."""
+        return "S" if self.sums == "serial" else "T"
 
 
 _ORDER: list[tuple[Literal["two_pass", "stable", "fast"], Literal["direct", "folded"]]] = [
@@ -109,6 +136,7 @@ class Units:
     u: the unit roundoff of the arithmetic.
     taken_u: what the input is rounded by when the arithmetic is coarser than its dtype; otherwise 0.
     parameters_u: the same of gamma and beta.
+    saved_u, saved_quantum, saved_largest: of what the batch's statistics are saved in; 0 where that rounds nothing.
     The other fields are the smallest normal and the largest numbers, and the unit of the stored output.
     """
 
@@ -120,28 +148,62 @@ class Units:
     stored_largest: float
     taken_u: float = 0.0
     parameters_u: float = 0.0
+    saved_u: float = 0.0
+    saved_quantum: float = 0.0
+    saved_largest: float = math.inf
 
     @classmethod
     @functools.cache  # a dozen pairs of dtypes, asked for with every bound
-    def of(cls, arithmetic: str, stored: str, taken: str = "bfloat16", parameters: str = "bfloat16") -> Units:
-        """Return the units for arithmetic in one dtype, and storage, input and parameters in others.
+    def of(
+        cls,
+        arithmetic: str,
+        stored: str,
+        taken: str = "bfloat16",
+        parameters: str = "bfloat16",
+        saved: str = "unrounded",
+    ) -> Units:
+        """Return the units for arithmetic in one dtype, and storage, input, parameters and saved statistics in others.
 
         Storing in a dtype that is no narrower rounds nothing, nor does taking in an input that is no wider.
         """
-        info, out = finfo(arithmetic), finfo(stored)
-        rounds = float(out.eps) > float(info.eps)
+        info = finfo(arithmetic)
         return cls(
             float(info.eps) / 2,
             float(info.smallest_normal),
             float(info.max),
-            float(out.eps) / 2 if rounds else 0.0,
-            float(out.smallest_subnormal) / 2 if rounds else 0.0,
-            float(out.max),
-            *(float(info.eps) / 2 if float(finfo(d).eps) < float(info.eps) else 0.0 for d in (taken, parameters)),
+            *_rounding(stored, arithmetic),
+            float(finfo(stored).max),
+            *(_rounding(arithmetic, d)[0] for d in (taken, parameters)),
+            *(_rounding(saved, arithmetic) if saved != "unrounded" else (0.0, 0.0)),
+            saved_largest=math.inf if saved == "unrounded" else float(finfo(saved).max),
         )
+
+
+def _rounding(into: str, of: str) -> tuple[float, float]:
+    """Return what a dtype rounds another by, a unit roundoff and half its smallest number; 0 where it does not.
+
+    >>> _rounding("float32", "bfloat16"), _rounding("bfloat16", "float32")[0] == 2**-8
+    ((0.0, 0.0), True)
+    >>> _rounding("float16", "bfloat16") == (0.0, 2.0**-25)
+    True
+    """
+    to, wide = finfo(into), finfo(of)
+    eps, least = float(to.eps), float(to.smallest_subnormal)
+    coarser = eps > float(wide.eps)
+    return (eps / 2 if coarser else 0.0, least / 2 if coarser or least > float(wide.smallest_subnormal) else 0.0)
+
+
+@dataclass(frozen=True)
+class _Tf32:
+    """The limits of a number with the exponents of float32 and the bits of float16 (NVIDIA A100 whitepaper, 2020)."""
+
+    eps: float = 2.0**-10
+    smallest_normal: float = 2.0**-126
+    smallest_subnormal: float = 2.0**-136
+    max: float = (2 - 2.0**-10) * 2.0**127
 
 
 @functools.cache
 def finfo(name: str) -> Any:
-    """Return the limits of a dtype, bfloat16 included, which NumPy does not know."""
-    return cast("Any", ml_dtypes).finfo(name)
+    """Return the limits of a dtype, those included that NumPy does not know."""
+    return _Tf32() if name == "tf32" else cast("Any", ml_dtypes).finfo(name)

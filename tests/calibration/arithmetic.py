@@ -90,6 +90,26 @@ class Flushed(Nearest):
         return _in_turn(self, rows)
 
 
+class Tf32(Nearest):
+    """To nearest, with the exponents of float32 and 11 bits, kept in float32, of whose products and sums it is."""
+
+    def __init__(self, _: str) -> None:
+        super().__init__("float32")
+
+    def done(self, values: Any) -> Any:
+        """Round."""
+        exponent = 11 - np.frexp(values)[1]
+        return np.ldexp(np.rint(np.ldexp(values, exponent)), -exponent).astype(np.float32)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """Return a * b + c, rounded once but for float32's rounding, which it holds."""
+        return self.done(np.asarray(a).astype(np.float64) * b + c)
+
+    def total(self, rows: Any) -> Any:
+        """Return the rows added one after the other."""
+        return _in_turn(self, rows)
+
+
 class Whole(Nearest):
     """Every rounding off by up to a whole unit roundoff, to nearest never by more: numbers with one bit more, directed.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Known:
-    """Rows x and dy of shape (values, channels); mean, w = variance + epsilon, its reciprocal root, and gamma."""
+    """Rows x and dy of shape (values, channels); mean, w = variance + epsilon, its reciprocal root, and gamma; y is as it was stored, beta too."""
 
     x: Any
     dy: Any
@@ -20,6 +20,8 @@ class Known:
     w: Any
     r: Any
     gamma: Any
+    y: Any = None
+    beta: Any = None
 
     @property
     def n(self) -> int:
@@ -33,6 +35,14 @@ Gradient = Callable[[Any, Any, Known], tuple[Any, Any, Any]]
 def textbook(ar: Any, sums: Any, k: Known) -> tuple[Any, Any, Any]:
     """dx = gamma r (dy - mean(dy) - z mean(dy z))."""
     z = ar.mul(ar.sub(k.x, k.mean), k.r)
+    dgamma, dbeta = sums.dot(ar, k.dy, z), sums.total(ar, k.dy)
+    inner = ar.sub(ar.sub(k.dy, sums.share(ar, dbeta, k.n)), ar.mul(z, sums.share(ar, dgamma, k.n)))
+    return ar.mul(ar.mul(k.gamma, k.r), inner), dgamma, dbeta
+
+
+def recovered(ar: Any, sums: Any, k: Known) -> tuple[Any, Any, Any]:
+    """The same with z = (y - beta) / gamma, as activated batch normalization in place has it; x is not kept."""
+    z = ar.div(ar.sub(k.y, k.beta), k.gamma)
     dgamma, dbeta = sums.dot(ar, k.dy, z), sums.total(ar, k.dy)
     inner = ar.sub(ar.sub(k.dy, sums.share(ar, dbeta, k.n)), ar.mul(z, sums.share(ar, dgamma, k.n)))
     return ar.mul(ar.mul(k.gamma, k.r), inner), dgamma, dbeta
@@ -182,4 +192,5 @@ fast_cubed, fast_divided, fast_squared = map(through_fast, (cubed, divided, squa
 
 FOLDED = (folded_cubed, folded_divided, folded_squared)
 WORDS: dict[Any, dict[str, Any]] = {gradient: {"affine": "folded"} for gradient in FOLDED}
+WORDS[recovered] = {"recovered": True}
 """What a statement says of these; of all others, nothing: the variance has its own word."""

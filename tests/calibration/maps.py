@@ -39,7 +39,16 @@ def power(ar: Any, w: Any) -> Any:
     return ar.done(np.power(w, w.dtype.type(-0.5)))
 
 
-ROOTS: dict[Any, dict[str, Any]] = {inverse: {"root": "rounded"}, root_of_inverse: {"root": "rounded"}}
+def logarithm(ar: Any, w: Any) -> Any:
+    """exp(-log(w) / 2), by the platform's functions."""
+    return ar.done(np.exp(ar.mul(ar.done(np.log(w)), ar.take(-0.5))))
+
+
+ROOTS: dict[Any, dict[str, Any]] = {
+    inverse: {"root": "rounded"},
+    root_of_inverse: {"root": "rounded"},
+    logarithm: {"root": "logarithm"},
+}
 """What a statement says of these; of all others, nothing."""
 
 

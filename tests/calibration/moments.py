@@ -142,6 +142,12 @@ def fast(ar: Any, sums: Any, x: Any) -> tuple[Any, Any]:
     return mean, ar.sub(sums.share(ar, sums.dot(ar, x, x), len(x)), ar.mul(mean, mean))
 
 
+def shifted(ar: Any, sums: Any, x: Any) -> tuple[Any, Any]:
+    """One pass over x less its first value, of which the mean and the fast variance are taken."""
+    mean, variance = fast(ar, sums, ar.sub(x, x[0]))
+    return ar.add(x[0], mean), np.maximum(variance, np.zeros_like(variance))
+
+
 def fast_clamped(ar: Any, sums: Any, x: Any) -> tuple[Any, Any]:
     """One pass, E[x²] - E[x]², kept at 0 or above."""
     mean, variance = fast(ar, sums, x)
@@ -167,6 +173,7 @@ WORDS: dict[Any, dict[str, Any]] = {
     welford: MOVED,
     welford_reciprocal: MOVED,
     fast: {"variance": "fast"},
+    shifted: {"variance": "shifted", "clamped": True},
     fast_clamped: CLAMPED,
     fast_fused: CLAMPED,
     fast_sums: CLAMPED,

@@ -33,6 +33,7 @@ class Way:
     unbiased = False
     accumulate = "wide"
     stored = ""
+    saved = ""
 
     def __init__(self, device: str) -> None:
         if device != "cpu":
@@ -61,7 +62,7 @@ class Way:
 
     def stages(self, x: str) -> dict[str, Any]:
         """Return the arithmetic of each stage for an input of this dtype."""
-        wide = {"wide": "float64" if x == "float64" else "float32", "input": x, "float32": "float32"}[self.accumulate]
+        wide = {"wide": "float64" if x == "float64" else "float32", "input": x}.get(self.accumulate, self.accumulate)
         kinds = self.kinds if isinstance(self.kinds, dict) else dict.fromkeys(STAGES, self.kinds)
         return {stage: kind(wide) for stage, kind in kinds.items()}
 
@@ -86,17 +87,24 @@ class Way:
         root, map_, back = (self.arithmetic[stage] for stage in ("root", "map", "gradient"))
         w = root.add(root.take(used[1]), root.take(self.case.native["epsilon"]))
         r = self.root(root, w)
+        if self.saved and step.training:
+            used, r = (self.kept(used[0]), used[1]), self.kept(r)
         divisor = root.sqrt(w) if self.affine in maps.divides else r
         y = self.affine(map_, map_.take(x), map_.take(used[0]), map_.take(divisor), gamma, beta)
         out = {"y": self.laid_out(y, step.x)}
         if step.dy is None:
             return out
         of = self.gradient if step.training else self.inferred
-        known = gradients.Known(*map(back.take, (x, self.rows(step.dy), used[0], w, r, gamma)))
+        stored = self.rows(out["y"])
+        known = gradients.Known(*map(back.take, (x, self.rows(step.dy), used[0], w, r, gamma, stored, beta)))
         dx, dgamma, dbeta = of(back, self.add, known) if len(x) else (x, 0 * gamma, 0 * gamma)
         out["dx"] = self.laid_out(dx, step.x)
         found = (("dgamma", self.case.gamma, dgamma), ("dbeta", self.case.beta, dbeta))
         return out | {name: self.parameter(value) for name, wanted, value in found if wanted is not None}
+
+    def kept(self, row: Any) -> Any:
+        """Return a statistic as it is saved for what follows."""
+        return row.astype(arithmetic.dtype_of(self.saved)).astype(row.dtype)
 
     # --- shapes and dtypes ---------------------------------------------------------------------------------------
 
@@ -149,7 +157,7 @@ def way(
 
     add: see `sums`. moments, root, affine, gradient, inferred, average: functions of `moments`, `maps`, `gradients`.
     kinds: the arithmetic of each stage, or of all of them. unbiased: N/(N-1) times the variance is stored. accumulate,
-    stored, returned, dtypes: as the statement says. words: of the statement, beside what the parts say.
+    stored, saved, returned, dtypes: as the statement says. words: of the statement, beside what the parts say.
     """
     fields = {n: staticmethod(part) if callable(part) else part for n, part in parts.items()}
     made = type(name, (Way,), fields)
@@ -159,6 +167,7 @@ def way(
 
 def _statement(made: type[Way], returned: str, dtypes: Iterable[str], words: dict[str, Any]) -> dict[str, Any]:
     numerics: dict[str, Any] = {"sums": made.add.word, "accumulate": made.accumulate}
+    numerics |= {"saved": made.saved} if made.saved else {}
     numerics |= (
         moments.word(made.moments) | maps.ROOTS.get(made.root, {}) | ({"stored": made.stored} if made.stored else {})
     )

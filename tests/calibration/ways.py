@@ -18,7 +18,7 @@ import gradients as g  # noqa: E402 - found by the path above, as what follows
 import maps  # noqa: E402
 import moments as mo  # noqa: E402
 import numpy as np  # noqa: E402
-from arithmetic import Flushed, Nearest, Whole  # noqa: E402
+from arithmetic import Flushed, Nearest, Tf32, Whole  # noqa: E402
 from sums import (  # noqa: E402
     Blocks,
     Fused,
@@ -150,6 +150,7 @@ def ways() -> Iterator[type[Way]]:
     yield from (way(f"average_{name}", average=average, unbiased=True) for name, average in AVERAGES.items())
     yield from _in_other_arithmetic()
     yield from _whole()
+    yield from _told()
     yield from (mixed(seed) for seed in range(24))
 
 
@@ -176,6 +177,43 @@ def _in_other_arithmetic() -> Iterator[type[Way]]:
 def _staged(kind: Any, *stages: str) -> dict[str, Any]:
     """Return one arithmetic for these stages, that of the way for the others."""
     return dict.fromkeys(("moments", "root", "map", "gradient", "average"), Nearest) | dict.fromkeys(stages, kind)
+
+
+def _told() -> Iterator[type[Way]]:
+    """Yield ways that say more of themselves than that sums are in any order, and are held to it."""
+    adds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "kahan": (Kahan(), {"sums": "compensated"}),
+        "blocks_16": (Blocks(16), {"block": 16}),
+        **{f"lanes_{width}": (Lanes(width), {"lanes": width}) for width in (4, 32)},
+        **{f"lanes_{width}_tree": (Lanes(width, tree=True), {"sums": "tree", "lanes": width}) for width in (8, 128)},
+    }
+    yield from (way(f"told_{name}", add=add, words=words) for name, (add, words) in adds.items())
+    folded = {"affine": maps.folded, "gradient": g.folded_cubed}
+    yield way("told_lanes_32_folded", add=Lanes(32), words={"lanes": 32}, **folded)
+    yield way("told_kahan_fast", add=Kahan(), words={"sums": "compensated"}, moments=mo.fast_clamped)
+    merges = {"chan": mo.chan, "weighted": mo.weighted}
+    for width, (name, merge) in itertools.product((8, 32), merges.items()):
+        lanes = {"words": {"lanes": width}, "add": Lanes(width)}
+        yield way(f"told_{name}_{width}", moments=mo.merged(merge, width), **lanes)
+        tree = {"sums": "tree", "lanes": width}
+        moments = mo.merged(merge, width, tree=True)
+        yield way(f"told_{name}_{width}_tree", moments=moments, words=tree, add=Lanes(width, tree=True))
+    yield way("told_shifted", moments=mo.shifted)
+    yield way("told_shifted_lanes_32", moments=mo.shifted, add=Lanes(32), words={"lanes": 32})
+    yield way("told_logarithm", root=maps.logarithm)
+    yield way("told_recovered", gradient=g.recovered)
+    yield way("told_recovered_folded", gradient=g.recovered, affine=maps.folded)
+    yield from (way(f"told_saved_{dtype}", saved=dtype, dtypes=("float32", dtype)) for dtype in ("float16", "bfloat16"))
+    narrow = {"dtypes": ("float32", "float16", "bfloat16"), "returned": "rounded"}
+    yield from (way(f"told_{name}", accumulate=name, **narrow) for name in ("float64", "float16", "bfloat16"))
+    yield way("told_tf32", accumulate="tf32", kinds=Tf32, **narrow)
+    directed = narrow | {"stored": "float64"}
+    for direction in ("up", "away"):
+        kind = {"kinds": partial(Whole, direction=direction)} | directed
+        yield way(f"told_{direction}_lanes_32", add=Lanes(32), words={"lanes": 32}, **kind)
+        yield way(f"told_{direction}_chan_8", moments=mo.merged(mo.chan, 8), add=Lanes(8), words={"lanes": 8}, **kind)
+        yield way(f"told_{direction}_shifted", moments=mo.shifted, **kind)
+        yield way(f"told_{direction}_recovered", gradient=g.recovered, **kind)
 
 
 def _whole() -> Iterator[type[Way]]:

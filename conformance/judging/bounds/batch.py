@@ -93,6 +93,11 @@ class BatchStatistics:
         """The number that sums are divided by: n, or 1 where no value counts."""
         return np.where(self.n == 0, 1, self.n)
 
+    @cached_property
+    def reach(self) -> Array:
+        """How far any value of the batch is from its mean."""
+        return np.abs(self.deviation).max(self.axes, keepdims=True, initial=0)
+
     @property
     def depth(self) -> int:
         """How many additions that round a term of the reference's sums passes through at most."""

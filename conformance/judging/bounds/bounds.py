@@ -11,9 +11,11 @@ keep the averaged axes with size 1. Gradients are in `gradients`, renorm in `ren
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import cast
 
+import msgspec
 import numpy as np
 
 from conformance.judging.bounds.batch import BatchStatistics as BatchStatistics
@@ -26,8 +28,7 @@ from conformance.model.numerics import Numerics, Units
 from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
 
-_ROOT_ROUNDINGS = {"approximate": 4, "rounded": 2}
-"""Unit roundoffs of a reciprocal square root: one good to 2 ulp, or 1 / sqrt(w), of which each operation is rounded."""
+_MOST = 700.0  # e^709 overflows
 
 
 @dataclass(frozen=True)
@@ -86,22 +87,48 @@ class Bounds(StatisticsBounds):
     @once
     def used_of(self, batch: BatchStatistics) -> NormalizingStatistics:
         """Return a batch's own statistics as those that normalize it."""
-        return self.used(batch.mean, batch.variance, self.e_mean(batch), self.e_variance(batch))
+        found = self.used(batch.mean, batch.variance, self.e_mean(batch), self.e_variance(batch))
+        if not self.units.saved_quantum:
+            return found
+        return replace(found, e_mean=self._saved(found.mean, found.e_mean), e_r=self._saved(found.r, found.e_r))
+
+    def _saved(self, value: Array, e: Array) -> Array:
+        """Return the error of a statistic that is rounded before it is used; what is exact may be held as it is."""
+        units, size = self.units, np.abs(value) + e
+        rounded = e + units.saved_u * binade(size) + units.saved_quantum
+        if value.dtype == np.float64:
+            kept = (e == 0) & held(value, round(-math.log2(units.saved_u or units.u))) & (size >= 2 * units.saved_quantum)
+            rounded = np.where(kept | (size == 0), 0, rounded)
+        return np.where((size > units.saved_largest) | np.isnan(rounded), np.inf, rounded)
 
     def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> NormalizingStatistics:
         """Return r = 1 / sqrt(variance + epsilon) with its error: an interval, as the variance's is not small."""
         if self.outside:
             return self._used_outside(mean, variance, e_mean, e_variance)
-        u, tiny, k = self.units.u, self.units.smallest, _ROOT_ROUNDINGS[self.numerics.root]
+        u, tiny = self.units.u, self.units.smallest
         w, e_w = variance + self.epsilon, self._e_w(variance, e_variance)
         signed = self.numerics.variance == "fast" and not self.numerics.clamped
         floor = 0.0 if signed else np.maximum(shrunk(np.asarray(self.epsilon, w.dtype), 3 * u) - tiny, 0)
         low = np.maximum(w - e_w, floor)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            r, worst, best = 1 / np.sqrt(w), grown(1 / np.sqrt(low), k * u), shrunk(1 / np.sqrt(w + e_w), k * u)
+            ku = u * self._root_roundings(low, w + e_w)
+            r, worst, best = 1 / np.sqrt(w), _grown(1 / np.sqrt(low), ku), _shrunk(1 / np.sqrt(w + e_w), ku)
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
             e_r = np.where(self._root_is_exact(w, e_variance), 0, e_r)
         return NormalizingStatistics(mean, e_mean, r, self.vacuous(e_r, w))
+
+    def _root_roundings(self, low: Array, high: Array) -> Array | float:
+        """Return the unit roundoffs that a reciprocal root may be off by, of a number within these.
+
+        A root and a quotient, each rounded, are off by 2; an ulp is two. What the logarithm is off by, the exponential
+        multiplies by half of it: |log w| / 2 times the logarithm's error, and its own.
+        """
+        ulps = 2 * self.numerics.root_ulps
+        if self.numerics.root == "rounded":
+            return 2.0
+        if self.numerics.root == "approximate":
+            return ulps
+        return ulps * (1 + np.fmax(np.abs(np.log(low)), np.abs(np.log(high))) / 2) + 1
 
     def _root_is_exact(self, w: Array, e_variance: Array) -> Array:
         """Return where w is a power of 4 that is known exactly, and its root is rounded: it is exactly a power of 2."""
@@ -128,10 +155,11 @@ class Bounds(StatisticsBounds):
 
         It changes with the variance by r³ / 2 times (sqrt(variance) + epsilon) / sqrt(variance).
         """
-        u, k = self.units.u, _ROOT_ROUNDINGS[self.numerics.root]
+        u = self.units.u
         exact, low, high = self._outside(variance, e_variance)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            r, worst, best = 1 / exact, grown(1 / low, k * u), shrunk(1 / high, k * u)
+            ku = u * self._root_roundings(low**2, high**2)
+            r, worst, best = 1 / exact, _grown(1 / low, ku), _shrunk(1 / high, ku)
             e_r = np.where((low > 0) & np.isfinite(e_variance), np.maximum(worst - r, r - best), np.inf)
             root, least = np.sqrt(variance), np.sqrt(np.maximum(variance - e_variance, 0))
             steep = exact / root
@@ -190,19 +218,36 @@ class Bounds(StatisticsBounds):
         return max(parts)
 
 
+_WAY = ("variance", "sums", "lanes", "block", "clamped", "merge", "widened", "wider", "means", "root", "root_ulps")
+_UNITS = ("u", "smallest", "largest", "taken_u", "saved_u", "saved_quantum", "saved_largest")
+
+
 class _Arithmetic(Bounds):
     """Formulas that are remembered by `key`, and depend on nothing else: neither on storage nor on the affine map."""
 
     _widened = ("statistics", "all")
 
     def __init__(self, whole: Bounds) -> None:
-        way = Only(whole.numerics, "variance", "sums", "clamped", "merge", "widened", "wider", "means", "root")
-        units = Only(whole.units, "u", "smallest", "largest", "taken_u")
+        numerics = whole.numerics
+        if (numerics.variance, numerics.sums) == ("stable", "compensated"):  # running means have nothing to compensate
+            numerics = msgspec.structs.replace(numerics, sums="serial")
+        way, units = Only(numerics, *_WAY), Only(whole.units, *_UNITS)
         self.key = way.key, units.key, whole.n, whole.epsilon, whole.outside
         super().__init__(cast("Numerics", way), cast("Units", units), whole.n, whole.epsilon, outside=whole.outside)
 
     def _shared(self) -> _Arithmetic:
         return self
+
+
+def _grown(size: Array, ku: Array | float) -> Array:
+    """Return `grown`, each value by roundings of its own if these are an array."""
+    if isinstance(ku, float):
+        return grown(size, ku)
+    return size + np.where(ku < _MOST, np.expm1(np.fmin(ku, _MOST)), np.inf) * size
+
+
+def _shrunk(size: Array, ku: Array | float) -> Array:
+    return shrunk(size, ku) if isinstance(ku, float) else size - np.fmin(ku, 1.0) * size
 
 
 def _quotient(error: Array, bound: Array) -> Array:

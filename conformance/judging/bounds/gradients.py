@@ -14,18 +14,23 @@ import numpy as np
 
 from conformance.judging.bounds.bounds import BatchStatistics, Bounds, NormalizingStatistics
 from conformance.judging.bounds.exact_sums import held, power_of_two
+from conformance.judging.bounds.roundings import grown
 from reference.spec import Array
 
 
 @dataclass(frozen=True)
 class GradientBounds:
-    """The formulas for the gradient of one step; dy is what reaches z, e_dy its error, laid out as the batch."""
+    """The formulas for the gradient of one step; dy is what reaches z, e_dy its error, laid out as the batch.
+
+    e_recovered: how much z is off beside its own computation, where it is taken from y.
+    """
 
     bounds: Bounds
     batch: BatchStatistics
     used: NormalizingStatistics
     dy: Array
     e_dy: Array
+    e_recovered: Array | None = None
 
     @cached_property
     def z(self) -> Array:
@@ -73,7 +78,7 @@ class GradientBounds:
 
         The statistics must be exact then, and r be a power of 2, so that it makes no difference where it is multiplied.
         """
-        exact = self.adds_dy
+        exact = self.adds_dy if self.e_recovered is None else np.zeros_like(self.batch.mean, bool)
         if exact.any():
             exact = exact & (self.used.e_mean == 0) & (self.used.e_r == 0) & power_of_two(self.used.r)
         if exact.any():
@@ -111,6 +116,8 @@ class GradientBounds:
             e = e + r * growth * mean((np.abs(dy) + self.e_dy) * b.taken(self.batch.x))
         d, each = np.abs(self.batch.x - used.mean), np.abs(dy) + self.e_dy  # of which each, or (x - m) r, may underflow
         e = e + mean(b.flushed(np.abs(dy)) * z + each * (b.flushed(z) + r * b.flushed(d))) * growth
+        if self.e_recovered is not None:
+            e = e + grown(mean(each * self.e_recovered), (b.depth + 6) * b.units.u)
         peak = np.maximum(
             b.summands * np.maximum(t, t / r + e_m * size), z.max(self.batch.axes, keepdims=True, initial=0)
         )
@@ -135,7 +142,7 @@ class GradientBounds:
         """
         b, batch, dy, used = self.bounds, self.batch, self.dy, self.used
         u, tiny, reach = b.units.u, b.units.smallest, part * batch.inside
-        r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
+        r, e_r, e_m = used.r, used.e_r, b.used_of(batch).e_mean
         d, x, m = np.abs(batch.x - batch.mean), np.abs(batch.x), np.abs(batch.mean)
         exact = self._adds_dx(gamma, part)
         c1, c2, e1, e2 = self.c1, self.c2, np.where(exact, 0, self._e_mean_dy), np.where(exact, 0, self._e_mean_dyz)
@@ -146,6 +153,8 @@ class GradientBounds:
             c2 = c2 * steep
         z = d * r
         e_z = b.e_product(d, e_m + u * (d + e_m) + tiny, r, e_r, u)
+        if self.e_recovered is not None:
+            e_z = e_z + self.e_recovered
         c2_most = np.abs(c2) + e2
         e_product = b.e_product(z, e_z, np.abs(c2), e2, 2 * u)
         centred = b.signed(

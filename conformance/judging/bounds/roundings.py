@@ -53,14 +53,34 @@ def binade(size: Array) -> Array:
     return size / np.where(mantissa > 0, mantissa + mantissa, 1)
 
 
-def sum_depth(n: int, sums: str) -> int:
+def sum_depth(n: int, sums: str, lanes: int = 1, block: int = 0) -> int:
     """Return how many roundings a summand passes through; in a vectorized tree, 16 more than log2(n).
+
+    lanes, block: how partial sums are made, side by side and of so many terms at most (`Numerics`).
 
     >>> sum_depth(1000, "serial"), sum_depth(1000, "tree"), sum_depth(8, "tree")
     (999, 26, 7)
+    >>> sum_depth(1000, "serial", lanes=8), sum_depth(1000, "tree", lanes=8), sum_depth(1000, "tree", block=64)
+    (131, 127, 67)
     """
     deepest = max(n - 1, 0)
-    return deepest if sums == "serial" else min(deepest, math.ceil(math.log2(max(n, 2))) + 16)
+    if lanes == 1 and not block:
+        return deepest if sums == "serial" else min(deepest, math.ceil(math.log2(max(n, 2))) + 16)
+    of_block = min(n, block) if block else n
+    parts = min(lanes, of_block), -(-n // max(of_block, 1))
+    together = sum(k - 1 if sums == "serial" else math.ceil(math.log2(max(k, 1))) for k in parts)
+    return min(deepest, max(-(-of_block // lanes) - 1, 0) + together)
+
+
+def compensated_depth(n: int, u: float) -> int:
+    """Return how many roundings a summand passes through, in effect, where what each addition loses is added again.
+
+    The error of Kahan's sum is (2u + O(n u²)) times the size of its terms (Higham 2002, (4.8)), as is Neumaier's.
+
+    >>> compensated_depth(1000, 2.0**-24), compensated_depth(2**24, 2.0**-24)
+    (4, 11)
+    """
+    return 3 + math.ceil(8 * n * u)
 
 
 def part(own: Array, bound: Array) -> float:

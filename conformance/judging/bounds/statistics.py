@@ -12,7 +12,7 @@ import numpy as np
 from conformance.judging.bounds.batch import BatchStatistics
 from conformance.judging.bounds.exact_sums import held
 from conformance.judging.bounds.roundings import grown, growth
-from conformance.judging.bounds.sums import Sums
+from conformance.judging.bounds.sums import FLOAT64, Sums
 from reference import batches
 from reference.spec import Array
 
@@ -55,6 +55,8 @@ class StatisticsBounds(Sums):
         units = self.units
         if batch.given is not None:
             return batch.given[0] + self.taken(batch.max_abs)
+        if self.numerics.variance == "shifted":
+            return self._e_mean_shifted(batch)
         k, net, times = self.averaging(batch), np.abs(batch.mean) + batch.lost, self.merging()
         e = np.fmin(
             self.signed(k, batch.mean_abs, net, times),
@@ -69,6 +71,21 @@ class StatisticsBounds(Sums):
         return self.vacuous(
             np.where(self._mean_is_a_sum(batch), self._e_mean_of_sum(batch), e), self.summands * batch.mean_abs
         )
+
+    def _e_mean_shifted(self, batch: BatchStatistics) -> Array:
+        """k plus the mean of x - k, each difference and the last sum rounded; |m - k| is no more than |x - m| may be.
+
+        Long double is no oracle for that one rounding of float64.
+        """
+        left, tiny = self._e_left_of_shift(batch), 3 * self.units.smallest
+        last = self.units.u * (1 if self.units.u > FLOAT64 else 4)
+        e = left + last * np.where(left > 0, np.abs(batch.mean) + left, 0) + tiny + self.taken(batch.max_abs)
+        return self.vacuous(np.where(batch.reach == 0, 0, e), self.summands * (batch.mean_deviation + batch.reach))
+
+    def _e_left_of_shift(self, batch: BatchStatistics) -> Array:
+        """The error of the mean of x - k. Where x has one value, k is that, and all differences are 0."""
+        each = 1 + self.averaging(batch) + (0 if batch.observed.shares is None else 2)
+        return self.signed(each, batch.mean_deviation + batch.reach, batch.reach + batch.lost)
 
     def _mean_is_a_sum(self, batch: BatchStatistics) -> Array:
         """Return where the mean is a sum that rounds nothing, divided by n.
@@ -124,6 +141,8 @@ class StatisticsBounds(Sums):
             return batch.given[1]
         u, tiny, variance, e_mean = self.units.u, self.units.smallest, batch.variance, self.e_mean(batch)
         averaging = self.averaging(batch)
+        if self.numerics.variance == "shifted":
+            return self._e_variance_shifted(batch)
         if self.numerics.variance == "fast":
             q = variance + batch.mean**2
             k, apart = 1 + averaging, 2 * (variance + np.abs(batch.mean) * batch.mean_deviation)  # |d² - V + 2 m d|
@@ -145,6 +164,19 @@ class StatisticsBounds(Sums):
             e = e + 2 * e_running * np.sqrt(variance) + e_running**2 + math.log2(max(self.n, 1)) * tiny
         return self.vacuous(e, self.n * variance)  # no square is more
 
+    def _e_variance_shifted(self, batch: BatchStatistics) -> Array:
+        """The fast variance of x - k, which is no larger than V + (m - k)² in the mean of squares.
+
+        Each difference rounds, and twice as much in its square. An offset of a mask's denominator is off by (m - k) too.
+        """
+        u, tiny, variance, reach = self.units.u, self.units.smallest, batch.variance, batch.reach
+        left = self._e_left_of_shift(batch) + self.taken(batch.max_abs)
+        q = variance + reach**2 + 2 * reach * batch.lost
+        e = self.g(3 + self.averaging(batch)) * q + 3 * u * reach**2 + grown(2 * reach * left + left**2, 2 * u)
+        e = e + 2 * self.taken(batch.max_abs) * (batch.mean_deviation + reach) + self.taken(batch.max_abs) ** 2
+        e = grown(e + (6 + 2 * batch.mean_deviation + 2 * reach) * tiny + u * variance, u)
+        return self.vacuous(np.where(reach == 0, 0, e), np.maximum(self.summands * q, (2 * reach) ** 2))
+
     def _rounds_nothing(self, batch: BatchStatistics, exact: Array) -> Array:
         """Return where E[x²] - E[x]² rounds nothing: of what is exact, neither quotients, square nor difference do.
 
@@ -158,12 +190,12 @@ class StatisticsBounds(Sums):
         """Half of what running means leave of a variance, divided by sqrt(V) (Welford, Chan; decisions 10 and 13)."""
         n, units, times = self.n, self.units, self.merging()
         moved = 6 * units.u * math.sqrt(1 + math.log(max(n, 1))) * np.sqrt(batch.variance)
-        if self.numerics.sums == "tree":  # each mean as good as one of max|x|; 1 + √2 < 2.42
-            return (
-                1.21 * (growth((self.depth * times + 3) * units.u) * batch.max_abs + (n + 5) * units.smallest) + moved
-            )
+        tiny = (n + 5) * units.smallest
+        deep = 1.21 * (growth((self.depth * times + 3) * units.u) * batch.max_abs + tiny)  # as good as max|x|; 1 + √2 < 2.42
+        if self.numerics.sums == "tree":
+            return deep + moved
         deepest = times * (n + min(n, 16) / 4) / math.sqrt(12)
-        return growth(deepest * units.u) * batch.max_abs + (n + 5) * units.smallest + moved
+        return np.fmin(deep, growth(deepest * units.u) * batch.max_abs + tiny) + moved
 
     def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
         """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""

@@ -8,13 +8,13 @@ import numpy as np
 
 from conformance.judging.bounds import exact_sums
 from conformance.judging.bounds.batch import BatchStatistics
-from conformance.judging.bounds.roundings import binade, grown, growth, sum_depth
+from conformance.judging.bounds.roundings import binade, compensated_depth, grown, growth, sum_depth
 from conformance.judging.large.streamed import elementwise
 from conformance.model.numerics import Numerics, Units
 from reference.precision import summation_depth
 from reference.spec import Array
 
-_FLOAT32, _FLOAT64 = 2.0**-24, 2.0**-53
+_FLOAT32, FLOAT64 = 2.0**-24, 2.0**-53
 _ORACLE = 2.0**-41
 """4,096 roundings of float64: of that error, the reference's own is less than a thousandth."""
 
@@ -39,10 +39,21 @@ class Sums:
 
     def __init__(self, numerics: Numerics, units: Units, n: int, *, widened: bool) -> None:
         self.numerics, self.units, self.n = numerics, units, n
-        self.depth = sum_depth(n, numerics.sums)
-        wider = {"float32": _FLOAT32, "float64": _FLOAT64}[numerics.wider]
+        wider = {"float32": _FLOAT32, "float64": FLOAT64}[numerics.wider]
         self.widened = widened and units.u > wider
         self.sums_u = wider if self.widened else units.u
+        self.compensated = numerics.sums == "compensated"
+        self.depth = self._depth()
+
+    def _depth(self) -> int:
+        """Return how deep sums are; of float64, no less than half as deep as those of long double, which is no oracle."""
+        of = self.numerics
+        if self.compensated:
+            deep = compensated_depth(self.n, self.sums_u)
+        else:
+            deep = sum_depth(self.n, of.sums, of.lanes, of.block)
+        least = summation_depth(self.n) // 2 + 1 if self.units.u <= FLOAT64 else 0
+        return max(deep, min(least, self.n - 1))
 
     def g(self, k: int) -> float:
         """Return (1 + u)^(h + k) - 1: the roundings of a sum of terms of one sign, and k more."""
@@ -56,7 +67,7 @@ class Sums:
     @property
     def _oracle(self) -> float:
         """The least part of the terms' size that is allowed where sums are as precise as the reference's own."""
-        own = self.widened and self.sums_u <= _FLOAT64
+        own = self.widened and self.sums_u <= FLOAT64
         return _ORACLE * (summation_depth(self.n) + 8) if own else 0.0
 
     @property
@@ -78,7 +89,7 @@ class Sums:
         u, sums, others = self.sums_u, max(self.n - 1, 0), k * self.units.u
         most = (size + net) / 2 + growth(times * sums * u + others) * size
         deep = growth(times * self.depth * u + others) * size
-        e = np.fmin(deep, growth(others) * size + times * sums * u * grown(most, others))
+        e = deep if self.compensated else np.fmin(deep, growth(others) * size + times * sums * u * grown(most, others))
         return grown(e, self._once_more) + self._once_more * net + self._oracle * size
 
     def apart(self, k: int, size: Array, net: Array, deviation: Array, counted: Array, times: int = 1) -> Array:
@@ -94,6 +105,7 @@ class Sums:
         u, sums, others = self.sums_u, max(self.n - 1, 0), k * self.units.u
         most = (self.n - (counted - 1) / 2) * net + sums * (deviation / 2 + growth(times * sums * u + others) * size)
         e = growth(others) * size + times * u * grown(most, others)
+        e = growth(self.depth * u + others) * size if self.compensated else e
         return grown(e, self._once_more) + self._once_more * net + self._oracle * size
 
     # --- sums that round nothing (`exact_sums`) -----------------------------------------------------------------------
@@ -106,7 +118,7 @@ class Sums:
         """
         u = self.units
         others = batch.observed.shares is not None or self.n != batch.count or batch.x.dtype != np.float64
-        if others or self.widened or u.taken_u or u.u <= _FLOAT64:
+        if others or self.widened or u.taken_u or u.u <= FLOAT64:
             return np.zeros_like(batch.mean, bool)
         full = [np.broadcast_to(values, batch.x.shape) for values in terms]
         return exact_sums.unrounded(*full, axes=batch.axes, bits=self.bits, smallest=u.smallest)
@@ -135,7 +147,7 @@ class Sums:
         if self.widened:  # in the wider dtype
             return 0
         rounds = 0 if self._counts and self.n & (self.n - 1) == 0 else 3 - self._counts
-        return max(rounds, (1 if self.units.u > _FLOAT64 else 4) - self.depth)
+        return max(rounds, (1 if self.units.u > FLOAT64 else 4) - self.depth)
 
     def merging(self) -> int:
         """Return how often a merge rounds a running mean; a weighted one rounds two counts more if inexact."""
@@ -171,7 +183,7 @@ class Sums:
     def stored(self, value: Array, e: Array) -> Array:
         """Return the error with the rounding to the output's dtype added; infinite beyond its largest number."""
         size, units = np.abs(value), self.units
-        if units.stored_u:
+        if units.stored_quantum:
             rounded = units.stored_u * binade(size + np.where(np.isfinite(e), e, 0)) + units.stored_quantum
             return np.where(size + e > units.stored_largest, np.inf, e + rounded)
         return np.where(size + e > units.stored_largest, np.inf, e)

@@ -163,11 +163,11 @@ def test_output_dtype_is_a_promise(small_case, dtype, output_dtype, wanted):
     case = msgspec.structs.replace(case, dtypes=msgspec.structs.replace(case.dtypes, x=dtype))
     rules: list[Any] = [{"cite": "x", "semantics": {"output_dtype": output_dtype}}]
     promise = Promise.of(ExactCase(case), stated(MINE | {"rules": rules}, "it"))
-    assert promise.dtype(promise.numerics("train", "y")) == wanted
-    assert promise.dtype(promise.numerics("train", "dx")) == dtype
+    assert promise.dtype(promise.numerics("train", "y").stored) == wanted
+    assert promise.dtype(promise.numerics("train", "dx").stored) == dtype
     rules.append({"cite": "x", "when": {"mode": ["infer"]}, "numerics": {"stored": "float64"}})
     promise = Promise.of(ExactCase(case), stated(MINE | {"rules": rules}, "it"))
-    assert [promise.dtype(promise.numerics(mode, "y")) for mode in ("train", "infer")] == [wanted, "float64"]
+    assert [promise.dtype(promise.numerics(mode, "y").stored) for mode in ("train", "infer")] == [wanted, "float64"]
 
 
 def test_two_dtypes_for_one_output_are_refused():
