@@ -23,14 +23,15 @@ _CUDA = {
     "direct; where cuDNN is taken nothing is documented but accuracy losses (native/cudnn/BatchNorm.cpp), so that the "
     "least is promised. No epsilon floor: a smaller one than CUDNN_BN_MIN_EPSILON, 0.0 since cuDNN 8, goes elsewhere",
 }
+_PLAIN = {
+    "device": ["cpu"],
+    "layout": ["C", "offset", "reversed", "read_only"],  # those that the adapter passes on as contiguous
+    "spatial": [True],  # one pixel alone counts as channels last
+}
 _CONTIGUOUS = {
-    "when": {
-        "device": ["cpu"],
-        "dtype": ["float32"],
-        "layout": ["C", "offset", "reversed", "read_only"],  # those that the adapter passes on as contiguous
-        "spatial": [True],  # one pixel alone counts as channels last
-        "output": ["y", "mean", "moving_mean", "moving_variance"],
-    },
+    "when": dict(
+        _PLAIN, dtype=["float32"], output=["y", "mean", "inverse_deviation", "moving_mean", "moving_variance"]
+    ),
     "numerics": {"variance": "two_pass", "widened": "statistics", "wider": "float64"},
     "cite": "aten/src/ATen/native/cpu/batch_norm_kernel.cpp, batch_norm_cpu_collect_stats_contiguous_impl: in double",
 }
@@ -42,6 +43,11 @@ _ROUNDED = (
     "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu_update_stats_template: mean and invstd are stored in the "
     "dtype of the parameters; the sums are of float32, which is less than a tree's depth of half precision"
 )
+_CONTIGUOUS_HALF = {
+    "when": dict(_PLAIN, parameters=["float16", "bfloat16"]),
+    "numerics": {"accumulate": "wide", "sums": "serial", "saved": "parameters"},
+    "cite": _ROUNDED + "; of contiguous input they are of float32, and nothing else is rounded",
+}
 _MIXED = "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type of Float"
 ALL = ["float32", "float64", "float16", "bfloat16"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
@@ -68,7 +74,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
         "cite": _ROUNDED,
     }
     rules = [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents, halves]
-    rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS]
+    rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS, _CONTIGUOUS_HALF]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported["start"] = ["given", "own"]
     statement = {
@@ -221,14 +227,17 @@ def _bfloat16():
 
 
 class Native(Functional):
-    """`torch.native_batch_norm`, which also returns the batch's mean; it does not refuse a single value per channel."""
+    """`torch.native_batch_norm`, which also returns the batch's mean and inverse deviation.
+
+    It does not refuse a single value per channel.
+    """
 
     statement = stated(
         "native_batch_norm",
         _NATIVE,
         "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu: returns (y, save_mean, save_invstd)",
         semantics={"single_value": "nan", "zero_epsilon": "accepted", "empty_batch": "refused"},
-        outputs=GRADIENTS + TANGENTS + ["mean"],
+        outputs=GRADIENTS + TANGENTS + ["mean", "inverse_deviation"],
         supports={"resized": [False, "fewer"]},  # with more channels than statistics it writes where others' memory is
         refusals=[],
     )
@@ -241,8 +250,8 @@ class Native(Functional):
 
         def call(x, training):
             args = (x, gamma, beta, mean, variance, training, momentum, epsilon)
-            y, saved, _ = self.torch.native_batch_norm(*args)
-            return present(y=y, mean=saved if training else None)
+            y, saved, inverse = self.torch.native_batch_norm(*args)
+            return present(y=y, **({"mean": saved, "inverse_deviation": inverse} if training else {}))
 
         return call, gamma, beta, mean, variance
 

@@ -83,7 +83,7 @@ def _fraction(step: ExpectedStep, before: StateWithError) -> float:
 
 
 def batch_statistics(step: ExpectedStep) -> ExpectedOutputs:
-    """Return the mean and the variance of a training batch, for implementations that return them."""
+    """Return mean, variance and 1 / sqrt(variance + epsilon) of a training batch, for those that return them."""
     if not step.training:
         return {}
     b = step.bounds("mean")
@@ -92,7 +92,9 @@ def batch_statistics(step: ExpectedStep) -> ExpectedOutputs:
         n: step.stored(n, near.value, near.error, partial(_overall_size, step, n), kinds=partial(_kinds_of, step, n))
         for n, near in found
     }
-    mean = out["mean"]
+    mean, used = out["mean"], b.used_of(step.batch)
+    r, kinds = carried.flat(b, step.batch, step.spec, used.r, used.e_r), partial(_kinds_of, step, "variance")
+    out["inverse_deviation"] = step.stored("inverse_deviation", r.value, r.error, kinds=kinds)
     return out | {"mean": replace(mean, sums=lambda: (b.units.u * mean.size, b.stored(mean.value, 0 * mean.size)))}
 
 

@@ -39,7 +39,7 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         once, as IEEE 754 has it, so that the root of a power of 4 is exact; or `logarithm`, exp(-log(w) / 2).
     root_ulps: by how many units in the last place an approximate reciprocal root may be off; of a logarithm, it and
         the exponential each.
-    saved: what a batch's mean and reciprocal root are rounded to before anything is normalized by them: `input`,
+    saved: what a batch's mean, variance and reciprocal root are rounded to before they are used for anything: `input`,
         `parameters`, `statistics`, a dtype, or `unrounded`.
     recovered: gradients take normalized values from the stored y, (y - beta) / gamma, as activated batch normalization
         in place does (Rota Bulò, Porzi & Kontschieder, arXiv:1712.02616).
@@ -96,13 +96,15 @@ _ORDER: list[tuple[Literal["two_pass", "stable", "fast"], Literal["direct", "fol
 def classes(promised: Numerics) -> dict[str, Numerics]:
     """Return every class and grade by its label, the strictest first. Accumulation and clamping stay as promised.
 
+    A tree is a plain one, whatever partial sums are promised.
+
     >>> list(classes(Numerics()))
     ['A·T', 'A·S', 'A′·T', 'A′·S', 'B·T', 'B·S', 'B′·T', 'B′·S']
     """
     found = [
-        msgspec.structs.replace(promised, variance=variance, affine=affine, sums=sums)
+        msgspec.structs.replace(promised, variance=variance, affine=affine, **sums)
         for variance, affine in _ORDER
-        for sums in ("tree", "serial")
+        for sums in ({"sums": "tree", "lanes": 1, "block": 0}, {"sums": "serial"})
     ]
     return {numerics.label: numerics for numerics in found}
 

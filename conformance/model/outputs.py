@@ -20,6 +20,7 @@ class Output:
     along: how often it is differentiated along the tangent.
     renorm: the field of `Renorm` that it is, which a layer without renorm does not have.
     short: what it is called where there is little room.
+    rare: whether few return it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Output:
     along: int = 0
     renorm: str = ""
     short: str = ""
+    rare: bool = False
 
     @property
     def order(self) -> int:
@@ -38,8 +40,8 @@ class Output:
 
     @property
     def special(self) -> bool:
-        """Whether only some cases ask for it: along a tangent, or with renorm."""
-        return self.along > 0 or bool(self.renorm)
+        """Whether few return it, or only some cases ask for it: along a tangent, or with renorm."""
+        return self.rare or self.along > 0 or bool(self.renorm)
 
 
 EVERY = (
@@ -51,6 +53,7 @@ EVERY = (
     Output("moving_variance", "moving_statistics", "statistics", "moving_mean", short="moving var"),
     Output("mean", "batch_statistics", "statistics"),
     Output("variance", "batch_statistics", "statistics", "mean", short="var"),
+    Output("inverse_deviation", "batch_statistics", "statistics", "mean", rare=True),
     Output("y_tangent", "gradients", "input", along=1),
     Output("dx_tangent", "gradients", "input", wrt="x", along=1),
     Output("dgamma_tangent", "gradients", "parameters", wrt="gamma", along=1),

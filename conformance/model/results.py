@@ -79,7 +79,7 @@ class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
     conditioning: the largest |mean| / standard deviation of a channel; null if one is constant.
     values: the most values that one of its batches has per channel.
     elements: the most that one has in all.
-    dtype: that of its input; empty in a run file of before there was this field.
+    dtype, layout: those of its input; empty in a run file of before there were these fields.
     """
 
     case: str
@@ -94,6 +94,7 @@ class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
     values: int = 0
     elements: int = 0
     dtype: str = ""
+    layout: str = ""
 
 
 class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):

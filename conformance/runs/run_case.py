@@ -61,11 +61,11 @@ class RunCase:
         cell = self.origin.cell
         return CaseRecord(self.id, self.index, cell, file, summary, recipe, well_posed, finite, "", *self._sizes())
 
-    def _sizes(self) -> tuple[int, int, str]:
-        """Return the most values that one of its batches has per channel, and in all, and their dtype."""
+    def _sizes(self) -> tuple[int, int, str, str]:
+        """Return the most values that one of its batches has per channel, and in all, and their dtype and layout."""
         batches = [self.exact_case.whole(t) for t in range(len(self.case.steps))]
         most = max(batch.count for batch in batches), max(batch.x.size for batch in batches)
-        return *most, self.case.dtypes.x
+        return *most, self.case.dtypes.x, self.case.layout
 
     def _conditioning(self) -> float:
         """Return the largest |mean| / standard deviation of any channel of any batch."""

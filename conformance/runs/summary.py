@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
 
 from conformance.model.numerics import holds, smallest
 from conformance.model.outputs import EVERY
-from conformance.model.results import Result, Rho, Run
+from conformance.model.results import CaseRecord, Result, Rho, Run
 from conformance.runs.counts import is_judged
 
 
@@ -55,15 +56,21 @@ class Worst(msgspec.Struct):
         return statistics.median(self.resolutions) if self.resolutions else None
 
 
+_LARGE = 1000  # values per channel, from which on it matters how a sum is made
+
+
 class Observed(msgspec.Struct, frozen=True):
     """The class and grade declared for training y, and the strictest one that every array of this run was inside.
 
     This is what one run saw, and no promise: other data, sizes or machines may show more.
+
+    where: the layout and the size that it is about; empty for all arrays.
     """
 
     declared: str
     observed: str
     arrays: int
+    where: str = ""
 
     @property
     def looser(self) -> bool:
@@ -125,7 +132,7 @@ def rows(run: Run) -> list[Row]:
     counts: dict[str, Counter[str]] = {identity: Counter() for identity in table}
     cases: dict[str, set[str]] = {identity: set() for identity in table}
     classes: dict[str, set[str]] = {identity: set() for identity in table}
-    outside: dict[str, dict[str, list[list[str]]]] = {identity: {} for identity in table}
+    outside: dict[str, dict[str, dict[str, list[list[str]]]]] = {identity: {} for identity in table}
     for result in run.results:
         if result.implementation not in table:
             continue  # an interrupted run may hold results of a worker whose record was lost
@@ -142,15 +149,30 @@ def rows(run: Run) -> list[Row]:
             worst.add(result)
             classes[result.implementation].add(result.numerics)
         if result.outside is not msgspec.UNSET:
-            outside[result.implementation].setdefault(result.numerics, []).append(result.outside)
+            places = outside[result.implementation].setdefault(result.numerics, {})
+            places.setdefault(_place(run.cases.get(result.case)), []).append(result.outside)
     for identity, row in table.items():
         row.verdicts, row.cases = dict(sorted(counts[identity].items())), len(cases[identity])
         row.classes = sorted(classes[identity])
-        row.observed = [
-            Observed(declared, smallest({label for found in arrays for label in found}), len(arrays))
-            for declared, arrays in sorted(outside[identity].items())
-        ]
+        row.observed = [o for declared, places in sorted(outside[identity].items()) for o in _observed(declared, places)]
     return list(table.values())
+
+
+def _place(case: CaseRecord | None) -> str:
+    """Return the layout and the size of a case, which a declaration may be looser in than in others."""
+    if case is None or not case.layout:
+        return ""
+    return f"layout {case.layout}, N {'>' if case.values > _LARGE else '≤'} {_LARGE:,}"
+
+
+def _observed(declared: str, places: dict[str, list[list[str]]]) -> Iterator[Observed]:
+    """Yield what all arrays were inside of; if that is what is declared, then where less of it was needed."""
+    found = {where: ({label for array in arrays for label in array}, len(arrays)) for where, arrays in places.items()}
+    labels = {label for outside, _ in found.values() for label in outside}
+    whole = Observed(declared, smallest(labels), sum(count for _, count in found.values()))
+    yield whole
+    parts = [Observed(declared, smallest(outside), count, where) for where, (outside, count) in sorted(found.items())]
+    yield from (part for part in parts if part.looser and part.where and not whole.looser)
 
 
 def key(result: Result) -> str:

@@ -54,6 +54,11 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "average_swapped": ({"average": swapped}, {"moving_mean", "moving_variance"}),
     "fast_said_to_be_two_pass": ({"moments": mo.fast_clamped, "words": {"variance": "two_pass"}}, {"variance"}),
     "folded_said_to_be_direct": ({"affine": misdeclared}, {"y"}),
+    "serial_said_to_be_compensated": ({"words": {"sums": "compensated"}}, {"mean"}),
+    "serial_said_to_be_64_lanes": ({"words": {"sums": "tree", "lanes": 64}}, {"mean"}),
+    "fast_said_to_be_shifted": ({"moments": mo.fast_clamped, "words": {"variance": "shifted"}}, {"variance"}),
+    "saved_half_unsaid": ({"saved": "bfloat16", "words": {"saved": "unrounded"}}, {"y", "dx"}),
+    "recovered_unsaid": ({"gradient": g.recovered, "words": {"recovered": False}}, {"dgamma"}),
 }
 """The parts of each, and the outputs in which it shows."""
 

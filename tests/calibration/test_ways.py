@@ -35,6 +35,14 @@ NAMES = (
     "whole_away_weighted",
     "whole_worst_autodiff",
     "whole_half_up_fast",
+    "told_kahan",
+    "told_away_lanes_32",
+    "told_chan_8_tree",
+    "told_up_shifted",
+    "told_logarithm",
+    "told_recovered",
+    "told_saved_bfloat16",
+    "told_tf32",
 )
 
 

@@ -11,7 +11,6 @@ keep the averaged axes with size 1. Gradients are in `gradients`, renorm in `ren
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -88,18 +87,7 @@ class Bounds(StatisticsBounds):
     def used_of(self, batch: BatchStatistics) -> NormalizingStatistics:
         """Return a batch's own statistics as those that normalize it."""
         found = self.used(batch.mean, batch.variance, self.e_mean(batch), self.e_variance(batch))
-        if not self.units.saved_quantum:
-            return found
-        return replace(found, e_mean=self._saved(found.mean, found.e_mean), e_r=self._saved(found.r, found.e_r))
-
-    def _saved(self, value: Array, e: Array) -> Array:
-        """Return the error of a statistic that is rounded before it is used; what is exact may be held as it is."""
-        units, size = self.units, np.abs(value) + e
-        rounded = e + units.saved_u * binade(size) + units.saved_quantum
-        if value.dtype == np.float64:
-            kept = (e == 0) & held(value, round(-math.log2(units.saved_u or units.u))) & (size >= 2 * units.saved_quantum)
-            rounded = np.where(kept | (size == 0), 0, rounded)
-        return np.where((size > units.saved_largest) | np.isnan(rounded), np.inf, rounded)
+        return replace(found, e_r=self.saved(found.r, found.e_r))
 
     def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> NormalizingStatistics:
         """Return r = 1 / sqrt(variance + epsilon) with its error: an interval, as the variance's is not small."""

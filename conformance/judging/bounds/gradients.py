@@ -142,7 +142,7 @@ class GradientBounds:
         """
         b, batch, dy, used = self.bounds, self.batch, self.dy, self.used
         u, tiny, reach = b.units.u, b.units.smallest, part * batch.inside
-        r, e_r, e_m = used.r, used.e_r, b.used_of(batch).e_mean
+        r, e_r, e_m = used.r, used.e_r, b.e_mean(batch)
         d, x, m = np.abs(batch.x - batch.mean), np.abs(batch.x), np.abs(batch.mean)
         exact = self._adds_dx(gamma, part)
         c1, c2, e1, e2 = self.c1, self.c2, np.where(exact, 0, self._e_mean_dy), np.where(exact, 0, self._e_mean_dyz)

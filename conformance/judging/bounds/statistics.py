@@ -11,7 +11,7 @@ import numpy as np
 
 from conformance.judging.bounds.batch import BatchStatistics
 from conformance.judging.bounds.exact_sums import held
-from conformance.judging.bounds.roundings import grown, growth
+from conformance.judging.bounds.roundings import binade, grown, growth
 from conformance.judging.bounds.sums import FLOAT64, Sums
 from reference import batches
 from reference.spec import Array
@@ -46,6 +46,23 @@ class StatisticsBounds(Sums):
 
     @once
     def e_mean(self, batch: BatchStatistics) -> Array:
+        """The error of the mean, which may be saved in fewer bits; or of one that was given, as it is taken in."""
+        if batch.given is not None:
+            return batch.given[0] + self.taken(batch.max_abs)
+        return self.saved(batch.mean, self._e_mean(batch))
+
+    def saved(self, value: Array, e: Array) -> Array:
+        """Return the error of a statistic that is rounded before it is used; what is exact may be held as it is."""
+        if not self.units.saved_quantum:
+            return e
+        units, size = self.units, np.abs(value) + e
+        rounded = e + units.saved_u * binade(size) + units.saved_quantum
+        if value.dtype == np.float64:
+            kept = (e == 0) & held(value, round(-math.log2(units.saved_u or units.u))) & (size >= 2 * units.saved_quantum)
+            rounded = np.where(kept | (size == 0), 0, rounded)
+        return np.where((size > units.saved_largest) | np.isnan(rounded), np.inf, rounded)
+
+    def _e_mean(self, batch: BatchStatistics) -> Array:
         """A sum of n terms, divided by n; that corrected by the mean of what it leaves; or running means, merged.
 
         Merged in any order, an element passes through no more roundings of means than of sums: one for each m + (x - m)
@@ -53,8 +70,6 @@ class StatisticsBounds(Sums):
         distance moved, 3u|x - m| k at a time, has weights whose squares add up to n times 2V at most (Cauchy-Schwarz).
         """
         units = self.units
-        if batch.given is not None:
-            return batch.given[0] + self.taken(batch.max_abs)
         if self.numerics.variance == "shifted":
             return self._e_mean_shifted(batch)
         k, net, times = self.averaging(batch), np.abs(batch.mean) + batch.lost, self.merging()
@@ -131,14 +146,16 @@ class StatisticsBounds(Sums):
 
     @once
     def e_variance(self, batch: BatchStatistics) -> Array:
+        """The error of the variance, likewise."""
+        return batch.given[1] if batch.given is not None else self.saved(batch.variance, self._e_variance(batch))
+
+    def _e_variance(self, batch: BatchStatistics) -> Array:
         """Two passes make the mean's error second order: sum (x - m̂)² = n V + n (m - m̂)².
 
         Where the square of what the mean leaves is taken off, that square is off by no more than (e + its own error)²,
         and the difference rounds. Merging rounds as often: the distance and its square, 2/3 or 3/4, and two products.
         A mask's offset moves the mean by `lost` from where the deviations add up to 0, and leaves 2 lost |m - m̂|.
         """
-        if batch.given is not None:
-            return batch.given[1]
         u, tiny, variance, e_mean = self.units.u, self.units.smallest, batch.variance, self.e_mean(batch)
         averaging = self.averaging(batch)
         if self.numerics.variance == "shifted":

@@ -46,13 +46,13 @@ class Sums:
         self.depth = self._depth()
 
     def _depth(self) -> int:
-        """Return how deep sums are; of float64, no less than half as deep as those of long double, which is no oracle."""
+        """Return how deep sums are; of float64, no less than those of long double, which is no oracle for less."""
         of = self.numerics
         if self.compensated:
             deep = compensated_depth(self.n, self.sums_u)
         else:
             deep = sum_depth(self.n, of.sums, of.lanes, of.block)
-        least = summation_depth(self.n) // 2 + 1 if self.units.u <= FLOAT64 else 0
+        least = summation_depth(self.n) if self.units.u <= FLOAT64 else 0
         return max(deep, min(least, self.n - 1))
 
     def g(self, k: int) -> float:
