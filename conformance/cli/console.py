@@ -107,15 +107,12 @@ def _print_first(lines: list[str], all_of_them: str) -> None:
 def _looser(rows: list[summary.Row]) -> list[str]:
     """Return a line for each implementation that declares less of y than this run observed, everywhere or somewhere."""
     return [
-        f"{row.id}: y declared {o.declared}, observed {o.observed} in {o.arrays} arrays{_of(o.where)}: looser than observed"
+        f"{row.id}: y declared {o.declared}, observed {o.observed} in {o.arrays} arrays"
+        f"{f' ({o.where})' if o.where else ''}: looser than observed"
         for row in rows
         for o in row.observed
         if o.looser
     ]
-
-
-def _of(where: str) -> str:
-    return f" ({where})" if where else ""
 
 
 def _unjudged(rows: list[summary.Row]) -> list[str]:

@@ -35,6 +35,11 @@ _CONTIGUOUS = {
     "numerics": {"variance": "two_pass", "widened": "statistics", "wider": "float64"},
     "cite": "aten/src/ATen/native/cpu/batch_norm_kernel.cpp, batch_norm_cpu_collect_stats_contiguous_impl: in double",
 }
+_DEVIATIONS = {
+    "when": {"device": ["cpu"], "output": ["dx", "dgamma"]},
+    "numerics": {"products": "deviations"},
+    "cite": "aten/src/ATen/native/cpu/batch_norm_kernel.cpp: dotp = sum((x - mean) dy), grad_weight = dotp * invstd",
+}
 _MANUAL = "torch/csrc/autograd/FunctionsManual.cpp: batch_norm_jvp and batchnorm_double_backward subtract the mean"
 _NONE = dict.fromkeys(
     ("mask", "renorm", "virtual batch", "adjustment"), "torch's batch normalization has no such argument"
@@ -44,9 +49,13 @@ _ROUNDED = (
     "dtype of the parameters; the sums are of float32, which is less than a tree's depth of half precision"
 )
 _CONTIGUOUS_HALF = {
-    "when": dict(_PLAIN, parameters=["float16", "bfloat16"]),
+    "when": dict(
+        _PLAIN,
+        parameters=["float16", "bfloat16"],
+        output=["y", "dx", "dgamma", "dbeta", "mean", "inverse_deviation"],
+    ),
     "numerics": {"accumulate": "wide", "sums": "serial", "saved": "parameters"},
-    "cite": _ROUNDED + "; of contiguous input they are of float32, and nothing else is rounded",
+    "cite": _ROUNDED + "; of contiguous input nothing else is rounded, but for the moving averages",
 }
 _MIXED = "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type of Float"
 ALL = ["float32", "float64", "float16", "bfloat16"]
@@ -74,7 +83,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
         "cite": _ROUNDED,
     }
     rules = [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents, halves]
-    rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS, _CONTIGUOUS_HALF]
+    rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS, _CONTIGUOUS_HALF, _DEVIATIONS]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported["start"] = ["given", "own"]
     statement = {

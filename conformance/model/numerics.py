@@ -35,6 +35,10 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         (m n + x) / (n + 1), which stands for every other way too.
     means: how a mean is taken: `once`, a sum divided by its count; or `in_turn`, means of parts averaged again, so that
         each part is divided, and rounded, before it is added to others.
+    division: how a sum is divided by its count: `approximate`, times a rounded 1 / n too; or `rounded`, one quotient as
+        IEEE 754 has it, so that 3 / 12 is exact.
+    products: what gradients sum: `any`, dy (x - m) r in whatever order, by way of x too; or `deviations`, dy (x - m),
+        which r multiplies once.
     root: `approximate`, a reciprocal root within `root_ulps`; `rounded`, a square root and a quotient each rounded
         once, as IEEE 754 has it, so that the root of a power of 4 is exact; or `logarithm`, exp(-log(w) / 2).
     root_ulps: by how many units in the last place an approximate reciprocal root may be off; of a logarithm, it and
@@ -58,6 +62,8 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shift: Literal["of_scale", "apart"] = "of_scale"
     merge: Literal["weighted", "moved"] = "weighted"
     means: Literal["once", "in_turn"] = "once"
+    division: Literal["approximate", "rounded"] = "approximate"
+    products: Literal["any", "deviations"] = "any"
     root: Literal["approximate", "rounded", "logarithm"] = "approximate"
     root_ulps: Annotated[float, msgspec.Meta(ge=0.5)] = 2.0
     saved: Literal[Stored, "unrounded"] = "unrounded"

@@ -154,7 +154,8 @@ def rows(run: Run) -> list[Row]:
     for identity, row in table.items():
         row.verdicts, row.cases = dict(sorted(counts[identity].items())), len(cases[identity])
         row.classes = sorted(classes[identity])
-        row.observed = [o for declared, places in sorted(outside[identity].items()) for o in _observed(declared, places)]
+        declared = sorted(outside[identity].items())
+        row.observed = [one for label, places in declared for one in _observed(label, places)]
     return list(table.values())
 
 

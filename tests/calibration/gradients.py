@@ -12,7 +12,10 @@ from typing import Any
 
 @dataclass
 class Known:
-    """Rows x and dy of shape (values, channels); mean, w = variance + epsilon, its reciprocal root, and gamma; y is as it was stored, beta too."""
+    """Rows x and dy of shape (values, channels); mean, w = variance + epsilon, its reciprocal root, and gamma.
+
+    y: the output as it was stored, with the beta that is in it.
+    """
 
     x: Any
     dy: Any

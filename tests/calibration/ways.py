@@ -203,8 +203,8 @@ def _told() -> Iterator[type[Way]]:
     yield way("told_logarithm", root=maps.logarithm)
     yield way("told_recovered", gradient=g.recovered)
     yield way("told_recovered_folded", gradient=g.recovered, affine=maps.folded)
-    for dtype in ("float16", "bfloat16"):  # other statistics are returned than y is made of
-        yield way(f"told_saved_{dtype}", saved=dtype, dtypes=("float32", dtype), returned="rounded")
+    for dtype in ("float16", "bfloat16"):
+        yield way(f"told_saved_{dtype}", saved=dtype, dtypes=("float32", dtype))
     narrow = {"dtypes": ("float32", "float16", "bfloat16"), "returned": "rounded"}
     yield from (way(f"told_{name}", accumulate=name, **narrow) for name in ("float64", "float16", "bfloat16"))
     yield way("told_tf32", accumulate="tf32", kinds=Tf32, **narrow)

@@ -206,7 +206,20 @@ class Bounds(StatisticsBounds):
         return max(parts)
 
 
-_WAY = ("variance", "sums", "lanes", "block", "clamped", "merge", "widened", "wider", "means", "root", "root_ulps")
+_WAY = (
+    "variance",
+    "sums",
+    "lanes",
+    "block",
+    "clamped",
+    "merge",
+    "widened",
+    "wider",
+    "means",
+    "division",
+    "root",
+    "root_ulps",
+)
 _UNITS = ("u", "smallest", "largest", "taken_u", "saved_u", "saved_quantum", "saved_largest")
 
 

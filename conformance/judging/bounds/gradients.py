@@ -52,7 +52,7 @@ class GradientBounds:
         """The mean of dy; n times it bounds dbeta."""
         b, exact = self.bounds, self.adds_dy
         size = self.batch.average(np.abs(self.dy))
-        e = np.where(exact, b.exact(self._averaging, size, np.abs(self.c1)), self._e_mean_dy)
+        e = np.where(exact, b.divided(self.batch, size, self.c1), self._e_mean_dy)
         return b.vacuous(e, b.summands * size)
 
     @cached_property
@@ -78,9 +78,15 @@ class GradientBounds:
 
         The statistics must be exact then, and r be a power of 2, so that it makes no difference where it is multiplied.
         """
+        exact = self._adds_deviations
+        return exact & (self.used.e_r == 0) & power_of_two(self.used.r) if exact.any() else exact
+
+    @cached_property
+    def _adds_deviations(self) -> Array:
+        """Where the sum of dy (x - m) rounds nothing, by way of x and m too."""
         exact = self.adds_dy if self.e_recovered is None else np.zeros_like(self.batch.mean, bool)
         if exact.any():
-            exact = exact & (self.used.e_mean == 0) & (self.used.e_r == 0) & power_of_two(self.used.r)
+            exact = exact & (self.used.e_mean == 0)
         if exact.any():
             exact = exact & self.bounds.unrounded(self.batch, self.dy * (self.batch.x - self.used.mean))
         if exact.any() and self._through_x:
@@ -92,8 +98,16 @@ class GradientBounds:
     def e_mean_dyz(self) -> Array:
         """The mean of dy·z; n times it bounds dgamma."""
         size, rounded = self.batch.average(np.abs(self.dy * self.z)), self._e_mean_dyz
-        exact = self.adds_dyz & np.isfinite(rounded)  # it may overflow on the way
-        return np.where(exact, self.bounds.exact(self._averaging, size, np.abs(self.c2)), rounded)
+        reliable = np.isfinite(rounded)  # it may overflow on the way
+        if self.bounds.numerics.products == "deviations":
+            rounded = np.where(self._adds_deviations & reliable, self._e_once(size), rounded)
+        return np.where(self.adds_dyz & reliable, self.bounds.divided(self.batch, size, self.c2), rounded)
+
+    def _e_once(self, size: Array) -> Array:
+        """The mean of dy z where sum(dy (x - m)) rounds nothing, and r, which may be off, multiplies it once."""
+        b, used, c2 = self.bounds, self.used, np.abs(self.c2)
+        e = b.exact(1 + self._averaging, size, c2) + c2 * used.e_r / used.r
+        return grown(e, 2 * b.units.u) + 2 * b.units.smallest * (1 + used.r)
 
     @cached_property
     def _e_mean_dyz(self) -> Array:
@@ -177,12 +191,13 @@ class GradientBounds:
     def _adds_dx(self, gamma: Array, part: float) -> Array:
         """Return where no sum behind dx rounds, however it is differentiated: of gamma r dy, of gamma r² c2 (x - m).
 
-        Gamma, r and n are powers of 2, and c2 has so few digits that dy - z c2, or dy - x c2, adds up exactly as well.
+        Gamma and r are powers of 2, n divides both sums exactly, and c2 has so few digits that dy - z c2, or dy - x c2,
+        adds up exactly as well.
         """
         b, none = self.bounds, np.zeros_like(self.batch.mean, bool)
-        if part != 1 or self._averaging or self.used.steepness is not None or not self.adds_dyz.any():
+        if part != 1 or self.used.steepness is not None or not self.adds_dyz.any():
             return none
-        exact = self.adds_dyz & power_of_two(gamma) & (self.e_mean_dyz == 0)
+        exact = self.adds_dyz & power_of_two(gamma) & (self.e_mean_dyz == 0) & (self.e_mean_dy == 0)
         factor = self.used.r * self.c2
         exact = exact & b.unrounded(self.batch, self.dy, (self.batch.x - self.batch.mean) * factor)
         return exact & b.unrounded(self.batch, self.dy, self.batch.x * factor) if self._through_x else exact
@@ -231,4 +246,5 @@ class GradientBounds:
     @property
     def _through_x(self) -> bool:
         """Whether the gradient sums dy·x and subtracts: the folded map, and the fast variance."""
-        return self.bounds.numerics.affine == "folded" or self.bounds.numerics.variance == "fast"
+        of = self.bounds.numerics
+        return of.products == "any" and (of.affine == "folded" or of.variance == "fast")

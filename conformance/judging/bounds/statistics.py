@@ -47,9 +47,8 @@ class StatisticsBounds(Sums):
     @once
     def e_mean(self, batch: BatchStatistics) -> Array:
         """The error of the mean, which may be saved in fewer bits; or of one that was given, as it is taken in."""
-        if batch.given is not None:
-            return batch.given[0] + self.taken(batch.max_abs)
-        return self.saved(batch.mean, self._e_mean(batch))
+        e = self._e_mean(batch) if batch.given is None else batch.given[0] + self.taken(batch.max_abs)
+        return self.saved(batch.mean, e)
 
     def saved(self, value: Array, e: Array) -> Array:
         """Return the error of a statistic that is rounded before it is used; what is exact may be held as it is."""
@@ -58,7 +57,9 @@ class StatisticsBounds(Sums):
         units, size = self.units, np.abs(value) + e
         rounded = e + units.saved_u * binade(size) + units.saved_quantum
         if value.dtype == np.float64:
-            kept = (e == 0) & held(value, round(-math.log2(units.saved_u or units.u))) & (size >= 2 * units.saved_quantum)
+            u = units.saved_u or units.u
+            normal = size * u >= units.saved_quantum  # subnormals have fewer bits
+            kept = (e == 0) & held(value, round(-math.log2(u))) & normal
             rounded = np.where(kept | (size == 0), 0, rounded)
         return np.where((size > units.saved_largest) | np.isnan(rounded), np.inf, rounded)
 
@@ -110,7 +111,7 @@ class StatisticsBounds(Sums):
         if self.numerics.variance == "stable":
             return np.zeros_like(batch.mean, bool)
         of = self.adds_x(batch)
-        exact = (self.averaging(batch) == 0) | (batch.mean == 0)
+        exact = self.divides(batch, batch.mean)
         return of & exact if self.numerics.variance == "two_pass" else of
 
     @once
@@ -129,9 +130,7 @@ class StatisticsBounds(Sums):
         return of & self.unrounded(batch, distance**2) if of.any() else of
 
     def _e_mean_of_sum(self, batch: BatchStatistics) -> Array:
-        """The division by n rounds, but for an n that is a power of 2, or a sum of 0."""
-        k = self.averaging(batch)
-        return np.where(batch.mean == 0, 0, self.exact(k, batch.mean_abs, np.abs(batch.mean)))
+        return self.divided(batch, batch.mean_abs, batch.mean)
 
     def _e_corrected(self, batch: BatchStatistics, e: Array) -> Array:
         """A mean m̂, off by e, plus the mean of x - m̂: what is left is that mean's error, and the last rounding."""
@@ -147,7 +146,7 @@ class StatisticsBounds(Sums):
     @once
     def e_variance(self, batch: BatchStatistics) -> Array:
         """The error of the variance, likewise."""
-        return batch.given[1] if batch.given is not None else self.saved(batch.variance, self._e_variance(batch))
+        return self.saved(batch.variance, self._e_variance(batch) if batch.given is None else batch.given[1])
 
     def _e_variance(self, batch: BatchStatistics) -> Array:
         """Two passes make the mean's error second order: sum (x - m̂)² = n V + n (m - m̂)².
@@ -166,7 +165,7 @@ class StatisticsBounds(Sums):
             squares = np.fmin(self.g(k) * q, self.apart(k, q, q, apart, batch.n))
             e = np.where(batch.lost > 0, self.g(k) * q, squares)
             adds = self._adds_squares(batch, batch.x)
-            e = np.where(adds, self.exact(averaging, q, q), e)
+            e = np.where(adds, self.divided(batch, q, q), e)
             e = e + 3 * u * batch.mean**2 + grown(2 * np.abs(batch.mean) * e_mean + e_mean**2, 2 * u)
             e = np.where(self._rounds_nothing(batch, adds & (e_mean == 0)), 0, grown(e + 6 * tiny + u * variance, u))
             return self.vacuous(e, np.maximum(self.summands * q, batch.max_abs**2))
@@ -175,7 +174,7 @@ class StatisticsBounds(Sums):
         e = self.g(4 + averaging) * (variance + moved) + moved + (3 + 2 * batch.mean_deviation) * tiny
         if self.numerics.variance == "two_pass":
             alone = (e_mean == 0) & self._adds_squares(batch, batch.deviation)
-            e = np.where(alone, self.exact(averaging, variance, variance), e)
+            e = np.where(alone, self.divided(batch, variance, variance), e)
         if self.numerics.variance == "stable":
             e_running = self._e_running(batch)
             e = e + 2 * e_running * np.sqrt(variance) + e_running**2 + math.log2(max(self.n, 1)) * tiny
@@ -184,7 +183,7 @@ class StatisticsBounds(Sums):
     def _e_variance_shifted(self, batch: BatchStatistics) -> Array:
         """The fast variance of x - k, which is no larger than V + (m - k)² in the mean of squares.
 
-        Each difference rounds, and twice as much in its square. An offset of a mask's denominator is off by (m - k) too.
+        Each difference rounds, and twice as much in its square. A mask's offset in the denominator moves (m - k) too.
         """
         u, tiny, variance, reach = self.units.u, self.units.smallest, batch.variance, batch.reach
         left = self._e_left_of_shift(batch) + self.taken(batch.max_abs)
@@ -199,8 +198,7 @@ class StatisticsBounds(Sums):
 
         exact: where the mean, and the sum of squares, are.
         """
-        if self.averaging(batch):
-            return np.zeros_like(batch.mean, bool)
+        exact = exact & self.divides(batch, batch.variance + batch.mean**2)
         return exact & held(batch.mean**2, self.bits) & held(batch.variance, self.bits) if exact.any() else exact
 
     def _e_running(self, batch: BatchStatistics) -> Array:
@@ -208,7 +206,8 @@ class StatisticsBounds(Sums):
         n, units, times = self.n, self.units, self.merging()
         moved = 6 * units.u * math.sqrt(1 + math.log(max(n, 1))) * np.sqrt(batch.variance)
         tiny = (n + 5) * units.smallest
-        deep = 1.21 * (growth((self.depth * times + 3) * units.u) * batch.max_abs + tiny)  # as good as max|x|; 1 + √2 < 2.42
+        deep = growth((self.depth * times + 3) * units.u) * batch.max_abs + tiny
+        deep = 1.21 * deep  # each mean is as good as one of max|x|; 1 + √2 < 2.42
         if self.numerics.sums == "tree":
             return deep + moved
         deepest = times * (n + min(n, 16) / 4) / math.sqrt(12)

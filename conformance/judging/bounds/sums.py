@@ -149,6 +149,16 @@ class Sums:
         rounds = 0 if self._counts and self.n & (self.n - 1) == 0 else 3 - self._counts
         return max(rounds, (1 if self.units.u > FLOAT64 else 4) - self.depth)
 
+    def divides(self, batch: BatchStatistics, means: Array) -> Array:
+        """Return where dividing sums by n gives these means exactly, as a quotient does that needs no rounding."""
+        once = self.numerics.division == "rounded" and self._counts and batch.observed.shares is None
+        exact = (means == 0) | (self.averaging(batch) == 0)
+        return exact | exact_sums.held(means, self.bits) if once and means.dtype == np.float64 else exact
+
+    def divided(self, batch: BatchStatistics, size: Array, means: Array) -> Array:
+        """Return the error of means whose sums round nothing: that of the division."""
+        return np.where(self.divides(batch, means), 0, self.exact(self.averaging(batch), size, np.abs(means)))
+
     def merging(self) -> int:
         """Return how often a merge rounds a running mean; a weighted one rounds two counts more if inexact."""
         if self.numerics.variance != "stable" or self.numerics.merge == "moved":

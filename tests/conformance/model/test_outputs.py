@@ -11,12 +11,13 @@ from reference import Renorm
 
 
 def test_columns_come_in_their_order():
-    """A table has what nearly all return first, the derivatives along a tangent after it, the state of renorm last."""
+    """A table has what nearly all return first, then what few do, derivatives along a tangent, the state of renorm."""
     assert (
         *("y train", "y infer", "dx train", "dx infer", "dgamma train", "dgamma infer", "dbeta train", "dbeta infer"),
         *("moving_mean", "moving_variance", "mean", "variance"),
     ) == summary.MAIN
     assert summary.COLUMNS[len(summary.MAIN) :] == (
+        "inverse_deviation",
         *("y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"),
         *("moving_stddev", "renorm_mean", "renorm_stddev"),
     )
@@ -32,7 +33,7 @@ def test_an_output_shares_the_class_of_one_that_has_its_own():
     """A declaration is found in one step: variances and the state of renorm have that of their mean."""
     assert {DECLARED_AS[other] == other for other in DECLARED_AS.values()} == {True}
     assert {name: other for name, other in DECLARED_AS.items() if name != other} == {
-        "variance": "mean",
+        **dict.fromkeys(("variance", "inverse_deviation"), "mean"),
         **dict.fromkeys(("moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"), "moving_mean"),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
 from conformance.model.case import case_id
 from conformance.model.outcome import Outputs, Reply
-from conformance.model.results import Result
+from conformance.model.results import CaseRecord, ImplementationRecord, Result, Run, RunRecord
 from conformance.runs import summary, wording
 
 SUBJECTS = {entry.statement.id: entry.statement for entry in from_target(str(ADAPTERS / "numpy.py"))}
@@ -105,8 +107,8 @@ def test_resolution_is_the_median_of_bound_over_gamma(small_case):
 def test_the_measured_class_is_the_strictest_that_holds(of_everything):
     """Each subject is outside of all classes stricter than its own, and of none that holds it."""
     found, _ = of_everything("numpy.*", cases=SMOKE)
-    rows = {row.id: row.observed for row in summary.rows(found)}
-    measured = {identity: (o.declared, o.observed, o.looser) for identity, found in rows.items() for o in found}
+    rows = {row.id: row.observed[0] for row in summary.rows(found)}
+    measured = {identity: (whole.declared, whole.observed, whole.looser) for identity, whole in rows.items()}
     assert measured["numpy.two_pass@cpu"] == ("A·S", "A·S", False)
     assert measured["numpy.fast@cpu"] == ("B·S", "B·S", False)
     assert measured["numpy.pairwise@cpu"] == ("A·T", "A·T", False)
@@ -119,6 +121,24 @@ def test_a_run_says_which_declarations_are_looser_than_what_it_observed(run, tmp
     out = capsys.readouterr().out
     assert "numpy.welford+lanes@cpu: y declared A·S, observed A·T in" in out
     assert "numpy.pairwise@cpu: y declared" not in out
+
+
+def test_a_declaration_that_is_needed_somewhere_is_told_looser_where_it_is_not():
+    """Of arrays of one declaration, those of a layout and a size that are inside a stricter class have a line."""
+    small, large, last = (
+        CaseRecord(name, 0, "", "", "", {}, True, 1.0, values=values, layout=layout)
+        for name, values, layout in (("s", 10, "C"), ("l", 4099, "C"), ("c", 4099, "channels_last"))
+    )
+    outside = {"s": [], "l": [], "c": ["A·T"]}
+    results = [Result(case, "i", "PASS", output="y", numerics="A·S", outside=label) for case, label in outside.items()]
+    record = ImplementationRecord("i", "f", "cpu", available=True)
+    cases = {case.case: case for case in (small, large, last)}
+    (row,) = summary.rows(Run(cast("RunRecord", None), [record], cases, results, None, torn=False))
+    assert [(o.observed, o.where) for o in row.observed] == [
+        ("A·S", ""),
+        ("A·T", "layout C, N > 1,000"),
+        ("A·T", "layout C, N ≤ 1,000"),
+    ]
 
 
 def test_a_row_sums_up_what_the_bounds_could_see(small_case):
