@@ -174,15 +174,20 @@ class Units:
 
         Storing in a dtype that is no narrower rounds nothing, nor does taking in an input that is no wider.
         """
-        info = finfo(arithmetic)
+        info, kept = finfo(arithmetic), finfo(stored)
+        stored_u, stored_quantum = _rounding(stored, arithmetic)
+        saved_u, saved_quantum = (0.0, 0.0) if saved == "unrounded" else _rounding(saved, arithmetic)
         return cls(
             float(info.eps) / 2,
             float(info.smallest_normal),
             float(info.max),
-            *_rounding(stored, arithmetic),
-            float(finfo(stored).max),
-            *(_rounding(arithmetic, d)[0] for d in (taken, parameters)),
-            *(_rounding(saved, arithmetic) if saved != "unrounded" else (0.0, 0.0)),
+            stored_u,
+            stored_quantum,
+            float(kept.max),
+            taken_u=_rounding(arithmetic, taken)[0],
+            parameters_u=_rounding(arithmetic, parameters)[0],
+            saved_u=saved_u,
+            saved_quantum=saved_quantum,
             saved_largest=math.inf if saved == "unrounded" else float(finfo(saved).max),
         )
 

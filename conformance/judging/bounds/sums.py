@@ -52,7 +52,7 @@ class Sums:
             deep = compensated_depth(self.n, self.sums_u)
         else:
             deep = sum_depth(self.n, of.sums, of.lanes, of.block)
-        least = summation_depth(self.n) if self.units.u <= FLOAT64 else 0
+        least = summation_depth(self.n) + 2 if self.units.u <= FLOAT64 else 0
         return max(deep, min(least, self.n - 1))
 
     def g(self, k: int) -> float:
