@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,13 +22,29 @@ def build(recipe: Recipe, run_seed: int) -> Case:
     modes = recipe.modes.split()
     spec, feature = _spec(recipe), FEATURES.get(sig.feature)
     tensors = _initial(recipe, spec, rng)
-    for t in range(len(modes)):
-        shape = _shape(recipe, t, len(modes))
-        tensors[f"{t}.x"] = _cast(_data(recipe, spec, shape, t, rng), sig.dtypes.x)
-        tensors[f"{t}.dy"] = _cast(rng.normal(size=shape), sig.dtypes.x)
+    drawn_otherwise = feature is not None and feature.shapes(recipe)
+    tensors |= feature.draw(recipe, rng) if feature and drawn_otherwise else _batches(recipe, spec, len(modes), rng)
     steps = tuple(Step(mode="train" if m == "train" else "infer", derivatives=(Derivative(),)) for m in modes)
     case = Case(spec=spec, steps=steps, dtypes=sig.dtypes, layout=recipe.layout, tensors=tensors)
     return feature.add(case, sig.variant, rng) if feature else case
+
+
+def size(recipe: Recipe) -> int:
+    """Return how many bytes the batches of a recipe's case and their cotangents have, before any is drawn."""
+    sig, modes = recipe.signature, recipe.modes.split()
+    shapes = FEATURES[sig.feature].shapes(recipe) if sig.feature else {}
+    if shapes:
+        return sum(map(math.prod, shapes.values())) * numpy_dtype(sig.variant).itemsize
+    return 2 * len(modes) * math.prod(sig.shape) * numpy_dtype(sig.dtypes.x).itemsize
+
+
+def _batches(recipe: Recipe, spec: Spec, steps: int, rng: np.random.Generator) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for t in range(steps):
+        shape = _shape(recipe, t, steps)
+        found[f"{t}.x"] = _cast(_data(recipe, spec, shape, t, rng), recipe.signature.dtypes.x)
+        found[f"{t}.dy"] = _cast(rng.normal(size=shape), recipe.signature.dtypes.x)
+    return found
 
 
 def _spec(recipe: Recipe) -> Spec:

@@ -49,8 +49,10 @@ CELLS = [
     *(Cell(*c) for c in itertools.product(PLAIN, CONDITIONING, PRECISION)),
     *(Cell(place, feature=name) for name, f in FEATURES.items() if not f.thorough for place in f.placements),
 ]
-LARGE = [Cell(place, feature=name) for name, f in FEATURES.items() if f.thorough for place in f.placements]
-"""Cells that only a thorough run asks, with one case of each."""
+LARGE = {
+    Cell(place, feature=name): len(f.variants) for name, f in FEATURES.items() if f.thorough for place in f.placements
+}
+"""Cells that only a thorough run asks, and how many cases of each: one of each variant."""
 
-SMOKE, DEFAULT, THOROUGH = (each * len(CELLS) for each in (1, 3, 20))
+SMOKE, DEFAULT, THOROUGH = len(CELLS), 3 * len(CELLS), 20 * len(CELLS) + sum(LARGE.values())
 """How many cases the profiles generate, as many of each cell. Fewer than the default are not sufficient."""

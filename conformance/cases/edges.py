@@ -185,6 +185,5 @@ EDGES: dict[str, Feature] = {
     "not finite": Feature(COMMON, tuple(_NOT_FINITE), add=_not_finite),
     "extreme": Feature(COMMON, ("signed zeros", "subnormal", "huge"), add=_extreme),
     "many steps": Feature(COMMON, modes=_LONG),
-    "large": Feature(("rank 2, axis 1",), modes=("train infer",), sizes=((1_000_000, 1), (100_003, 3)), thorough=True),
 }
 """Features of cases at the edges."""

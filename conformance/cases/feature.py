@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from conformance.model.case import Case, Dtype
+from conformance.cases.recipe import Recipe
+from conformance.model.case import Case, Dtype, Layout
 from reference.spec import Array
 
 COMMON = ("rank 2, axis 1", "rank 4, axis 1", "rank 4, axis -1")
@@ -27,7 +28,10 @@ class Feature(NamedTuple):
     halves: parameters and statistics have the input's half precision too.
     modes: the modes of the steps to draw from; empty: those of a plain case.
     sizes: the shapes to draw from, channels second; empty: those of a plain case.
-    thorough: only thorough runs ask it.
+    layouts: the layouts of the input's memory to draw from; empty: all.
+    thorough: only thorough runs ask it, a case of each variant.
+    shapes: those of the batches and of their cotangents, by name; empty: those of a plain case.
+    draw: draws these; not asked for where there are no such shapes.
     """
 
     placements: tuple[str, ...]
@@ -39,7 +43,10 @@ class Feature(NamedTuple):
     halves: bool = False
     modes: tuple[str, ...] = ()
     sizes: tuple[tuple[int, ...], ...] = ()
+    layouts: tuple[Layout, ...] = ()
     thorough: bool = False
+    shapes: Callable[[Recipe], dict[str, tuple[int, ...]]] = lambda _recipe: {}
+    draw: Callable[[Recipe, np.random.Generator], dict[str, Array]] = lambda _recipe, _rng: {}
 
 
 def with_tensors(case: Case, tensors: dict[str, Array]) -> Case:

@@ -10,6 +10,7 @@ import numpy as np
 
 from conformance.cases.edges import EDGES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
+from conformance.cases.large import LARGE
 from conformance.cases.sizes import SIZES
 from conformance.model.case import Case, Derivative, numpy_dtype
 from reference.spec import Array, Clipping, broadcast, kept_shape
@@ -103,5 +104,6 @@ FEATURES: dict[str, Feature] = {
     "update": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_without_updates),
     **EDGES,
     **SIZES,
+    **LARGE,
 }
-"""Every feature by its name. Each of its placements is a mandatory cell."""
+"""Every feature by its name. Each of its placements is a cell, and a mandatory one if not only thorough runs ask it."""

@@ -44,19 +44,24 @@ T = TypeVar("T")
 
 
 def cases(run_seed: int, count: int) -> list[tuple[Recipe, Case]]:
-    """Return `count` cases, the same for the same seed, spread evenly over the cells.
+    """Return `count` cases, the same for the same seed, spread evenly over the cells."""
+    return [(recipe, build(recipe, run_seed)) for recipe in chosen(run_seed, count)]
+
+
+def chosen(run_seed: int, count: int) -> list[Recipe]:
+    """Return the recipes of `count` cases.
 
     Cells come in a seeded order. Plain ones come first, one of each placement in turn and float32 before the others, so
-    that even a few cases tell something.
+    that even a few cases tell something. The large ones of a thorough run come last.
     """
-    large = LARGE if count >= THOROUGH else []
-    count -= len(large)
+    large = LARGE if count >= THOROUGH else {}
+    count -= sum(large.values())
     order = _ordered([CELLS[int(i)] for i in np.random.default_rng(run_seed).permutation(len(CELLS))])
     per_cell = [count // len(CELLS) + (i < count % len(CELLS)) for i in range(len(CELLS))]
     drawn = [recipes(cell, run_seed, number) for cell, number in zip(order, per_cell, strict=True)]
-    drawn += [recipes(cell, run_seed, 1) for cell in large]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*drawn))
-    return [(recipe, build(recipe, run_seed)) for recipe in rounds if recipe is not None]
+    largest = itertools.chain.from_iterable(recipes(cell, run_seed, number) for cell, number in large.items())
+    return [*(recipe for recipe in rounds if recipe is not None), *largest]
 
 
 def _ordered(cells: list[Cell]) -> list[Cell]:
@@ -183,7 +188,7 @@ def recipe(cell: Cell) -> st.SearchStrategy[Recipe]:
         pooled=st.just(False),
         epsilon=st.sampled_from([1e-3, 1e-5, 1e-1, 1e-8]),
         modes=st.sampled_from((FEATURES[cell.feature].modes if cell.feature else ()) or _MODES),
-        layout=st.sampled_from(get_args(Layout)),
+        layout=st.sampled_from((FEATURES[cell.feature].layouts if cell.feature else ()) or get_args(Layout)),
         last_batch_smaller=st.booleans(),
         pattern=st.sampled_from(_PATTERNS[cell.conditioning or "easy"]),
         ratio=st.sampled_from(_RATIOS[cell.conditioning or "easy"]),

@@ -18,25 +18,30 @@ from conformance.model.case import Case
 from reference.spec import Array, kept_shape, reduced_axes
 
 EPSILON, MOMENTUM = 0.25, 0.5
-_OFFSETS = (0, 3, -2, 1)
+OFFSETS = (0, 3, -2, 1)
 
 
 def balanced(case: Case, rng: np.random.Generator) -> Case:
     """Return the case with whole numbers for all its tensors."""
     spec = dataclasses.replace(case.spec, epsilon=EPSILON, momentum=MOMENTUM)
     kept = kept_shape(case.spec, case.shape)
-    means = np.resize(_OFFSETS, kept).astype(float)
-    found: dict[str, Array] = {
-        "gamma": rng.choice([1.0, -2.0, 0.5], kept),
-        "beta": rng.integers(-2, 3, kept).astype(float),
-        "moving_mean": rng.integers(-2, 3, kept).astype(float),
-        "moving_variance": np.full(kept, 0.75),
-    }
+    means = np.resize(OFFSETS, kept).astype(float)
+    found = layer(kept, rng)
     for t in range(len(case.steps)):
         x, dy = _batch(case, t, means, rng)
         found |= {f"{t}.x": x, f"{t}.dy": dy}
     cast = {name: found[name].astype(array.dtype) for name, array in case.tensors.items()}
     return msgspec.structs.replace(with_tensors(case, cast), spec=spec)
+
+
+def layer(kept: tuple[int, ...], rng: np.random.Generator) -> dict[str, Array]:
+    """Return parameters and moving statistics of this shape that round nothing either."""
+    return {
+        "gamma": rng.choice([1.0, -2.0, 0.5], kept),
+        "beta": rng.integers(-2, 3, kept).astype(float),
+        "moving_mean": rng.integers(-2, 3, kept).astype(float),
+        "moving_variance": np.full(kept, 0.75),
+    }
 
 
 def marked(case: Case, rng: np.random.Generator) -> Case:
