@@ -32,6 +32,7 @@ class Feature(NamedTuple):
     thorough: only thorough runs ask it, a case of each variant.
     shapes: those of the batches and of their cotangents, by name; empty: those of a plain case.
     draw: draws these; not asked for where there are no such shapes.
+    source: where its sizes are from; empty: from nowhere in particular.
     """
 
     placements: tuple[str, ...]
@@ -47,6 +48,7 @@ class Feature(NamedTuple):
     thorough: bool = False
     shapes: Callable[[Recipe], dict[str, tuple[int, ...]]] = lambda _recipe: {}
     draw: Callable[[Recipe, np.random.Generator], dict[str, Array]] = lambda _recipe, _rng: {}
+    source: str = ""
 
 
 def with_tensors(case: Case, tensors: dict[str, Array]) -> Case:

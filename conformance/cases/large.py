@@ -36,8 +36,19 @@ class _Grid(NamedTuple):
 
     def feature(self) -> Feature:
         """Return the feature of this size."""
-        drawn = Feature((self.placement,), self.dtypes, add=_asked, shapes=shapes, draw=draw, thorough=True)
-        return drawn._replace(dtypes=("float32",), modes=(self.modes,), sizes=(self.shape,), layouts=("C",))
+        return Feature(
+            (self.placement,),
+            self.dtypes,
+            add=_asked,
+            dtypes=("float32",),
+            modes=(self.modes,),
+            sizes=(self.shape,),
+            layouts=("C",),
+            thorough=True,
+            shapes=shapes,
+            draw=draw,
+            source=self.source,
+        )
 
 
 def shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
@@ -56,12 +67,17 @@ def draw(recipe: Recipe, rng: np.random.Generator) -> dict[str, Array]:
     sig, dtype = recipe.signature, numpy_dtype(recipe.signature.variant)
     found = {name: np.empty(shape, dtype) for name, shape in shapes(recipe).items()}
     for t in range(len(recipe.modes.split())):
-        of_step = [np.moveaxis(found[name], sig.axis, 0) for name in (f"{t}.x", f"{t}.dy") if name in found]
-        for c in range(len(of_step[0])):
-            values = (_ordinary if (c + t) % 2 else _whole)(c, of_step[0][c].size, rng)
-            for channel, drawn in zip((each[c] for each in of_step), values, strict=False):
-                channel[...] = drawn.reshape(channel.shape)
+        of_step = [found[name] for name in (f"{t}.x", f"{t}.dy") if name in found]
+        _fill([np.moveaxis(array, sig.axis, 0) for array in of_step], t, rng)
     return found
+
+
+def _fill(of_step: list[Array], t: int, rng: np.random.Generator) -> None:
+    """Draw every channel of a batch, and of its cotangent if it has one."""
+    for c, channel in enumerate(of_step[0]):
+        values = (_ordinary if (c + t) % 2 else _whole)(c, channel.size, rng)
+        for array, drawn in zip(of_step, values, strict=False):
+            array[c] = drawn.reshape(channel.shape)
 
 
 def _whole(c: int, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -84,7 +100,7 @@ def _asked(case: Case, variant: Any, rng: np.random.Generator) -> Case:
 
 
 _TWICE = "train train infer"
-_POWERS = "above 2^20 values of one channel, or 2^24 of all, where float32 no longer counts by ones"
+_POWERS = "about 2^20 values of each channel, or above 2^24 in all"
 _VALUES = {
     "1,048,577 values": _Grid("rank 2, axis 1", (1048577, 1), _HALVES, _POWERS, _TWICE),
     "1,048,576 values": _Grid("rank 4, axis 1", (16, 3, 256, 256), _HALVES, _POWERS, _TWICE),
@@ -113,5 +129,3 @@ _LAYERS = {
 
 LARGE: dict[str, Feature] = {name: grid.feature() for name, grid in (_VALUES | _LAYERS).items()}
 """Large features by name."""
-SOURCES = {name: grid.source for name, grid in (_VALUES | _LAYERS).items()}
-"""Where each size is from."""

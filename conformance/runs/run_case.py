@@ -12,7 +12,6 @@ import numpy as np
 from conformance.cases.corpus import Named
 from conformance.cases.features import FEATURES
 from conformance.cases.recipe import Recipe, Signature
-from conformance.cases.sizes import SIZES
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
 from conformance.model.facts import Facts
@@ -57,7 +56,7 @@ class RunCase:
             cell, recipe, name = "corpus", dict[str, Any](), self.origin.name
             return CaseRecord(self.id, self.index, cell, file, about, recipe, well_posed, finite, name, *self._sizes())
         recipe: dict[str, Any] = msgspec.to_builtins(self.origin)
-        summary = f"{where} {self.origin.pattern}: {modes}"
+        summary = f"{where} {_of_data(self.origin)}: {modes}"
         cell = self.origin.cell
         return CaseRecord(self.id, self.index, cell, file, summary, recipe, well_posed, finite, "", *self._sizes())
 
@@ -77,6 +76,12 @@ class RunCase:
         return largest
 
 
+def _of_data(recipe: Recipe) -> str:
+    """Return the pattern of a recipe's data, or the source of its sizes."""
+    feature = recipe.signature.feature
+    return (feature and FEATURES[feature].source) or recipe.pattern
+
+
 def pooled(statement: Statement, items: list[RunCase]) -> list[Signature]:
     """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature.
 
@@ -86,6 +91,9 @@ def pooled(statement: Statement, items: list[RunCase]) -> list[Signature]:
     found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(*i.facts))
     plain = [signature for signature in found if not signature.feature]
     featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
-    others = [name for name in FEATURES if name in featured and name not in SIZES]  # what the matrix counts, then edges
-    chosen = others[: 2 * statement.signatures] + [name for name in SIZES if name in featured]
+    of_size = [name for name in FEATURES if name in featured and FEATURES[name].sizes]
+    others = [
+        name for name in FEATURES if name in featured and name not in of_size
+    ]  # what the matrix counts, then edges
+    chosen = others[: 2 * statement.signatures] + of_size
     return plain[: statement.signatures] + [featured[name] for name in chosen]

@@ -14,6 +14,7 @@ from conformance.cases.building import build
 from conformance.cases.cells import CELLS
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
+from conformance.cases.large import LARGE
 from conformance.cases.strategies import recipes
 from conformance.hosts import worker
 from conformance.judging.exact_case import ExactCase
@@ -59,7 +60,7 @@ OF_LAYERS |= {"training flag", "toggled", "another size", "misplaced axis", "no 
 """What is done to a layer, or must be refused: the subject is a function, and answers it all."""
 
 
-@pytest.mark.parametrize("feature", [f for f in FEATURES if f not in {"half parameters", "large", *OF_LAYERS}])
+@pytest.mark.parametrize("feature", [f for f in FEATURES if f not in {"half parameters", *LARGE, *OF_LAYERS}])
 def test_correct_code_conforms(feature):
     """The reference in float32 passes every output of every feature, and each output is really compared."""
     found = [result for case in cases(feature) for result in judged(case)]

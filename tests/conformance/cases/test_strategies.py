@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, find, settings
 from conformance.cases import building, cells, strategies
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
+from conformance.cases.large import LARGE
 from conformance.cases.recipe import Signature
 from conformance.model.case import Dtypes, case_id, content
 from conformance.model.case_facts import differentiation, mask, step_facts
@@ -78,13 +79,17 @@ def test_cases_are_pinned(small):
     assert [case_id(case) for _, case in small[:3]] == ["548740c30e0c3fd4", "57d9af7854bfe5a5", "df8f1a09089d2ea2"]
 
 
-def test_a_thorough_run_has_a_million_values_in_one_channel(default):
-    """It is asked beside the mandatory cells, and no smaller run pays for it."""
-    (cell,) = cells.LARGE
-    assert not any(r.cell == str(cell) for r, _ in default)
-    assert {find(strategies.signature(cell), lambda s, n=n: s.shape[0] == n).shape[0] for n in (1_000_000, 100_003)}
-    (recipe,) = strategies.recipes(cell, 0, 1)
-    assert building.build(recipe, 0).x(0).size > 100_000
+def test_a_thorough_run_asks_every_large_variant_last(default, monkeypatch):
+    """Large cases come beside as many of each mandatory cell as ever, and no smaller run pays for them."""
+    large = {str(cell): number for cell, number in cells.LARGE.items()}
+    assert not large.keys() & {recipe.cell for recipe, _ in default}
+    monkeypatch.setattr(strategies, "THOROUGH", cells.SMOKE + sum(large.values()))
+    drawn = strategies.chosen(0, strategies.THOROUGH)
+    assert Counter(recipe.cell for recipe in drawn) == Counter(map(str, cells.CELLS)) | Counter(large)
+    last = drawn[cells.SMOKE :]
+    assert Counter(recipe.cell for recipe in last) == large
+    asked = {(recipe.signature.feature, recipe.signature.variant) for recipe in last}
+    assert asked == {(name, variant) for name, feature in LARGE.items() for variant in feature.variants}
 
 
 def test_fewer_cases_are_spread_over_cells():
