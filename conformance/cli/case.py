@@ -104,7 +104,8 @@ def _asked(
     parts: list[Recording], who: Participants, gone: dict[str, str], only: list[set[str]] | None, save: Path | None
 ) -> list[_ReplayOutput]:
     lines: list[_ReplayOutput] = []
-    for part, asked in zip(parts, replaying.ask([part.case for part in parts], who, only), strict=True):
+    found = replaying.ask([part.case for part in parts], who, only, keep=save is not None)
+    for part, asked in zip(parts, found, strict=True):
         lines += _lines(part, asked, gone)
         if save:
             kept = Recording(part.name, part.case, tuple(asked.answers), describe_host(), part.extra)

@@ -156,7 +156,12 @@ def as_json(run: Run) -> str:
         for row in summary.rows(run)
     ]
     return msgspec.json.encode(
-        {"complete": run.complete, "reasons": run.reasons if not run.complete else [], "implementations": rows}
+        {
+            "complete": run.complete,
+            "reasons": run.reasons if not run.complete else [],
+            "skipped": run.skipped,
+            "implementations": rows,
+        }
     ).decode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,19 @@ from conformance.hosts.environment import Limits
 from conformance.hosts.participants import Participants
 from conformance.model.errors import InvalidInput
 from conformance.runs import commands
+
+LEAST = 0.1
+"""GiB of memory: with less no worker starts."""
+
+
+def gibibytes(text: str) -> float:
+    """Return how many GiB `8`, `8GiB` or `512MiB` are; raise where that is no number, or too small a one."""
+    found = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+) ?(|gib|mib)", str(text).lower())
+    number = float(found[1]) / (1024 if found[2] == "mib" else 1) if found else 0.0
+    if number < LEAST:
+        said = f"{text!r} is no memory of {LEAST:g} GiB or more; give a number of GiB, such as 8, or 512MiB"
+        raise click.BadParameter(said)
+    return number
 
 
 def implementations_and_limits(command: Callable[..., None]) -> Callable[..., None]:
@@ -32,8 +46,10 @@ def implementations_and_limits(command: Callable[..., None]) -> Callable[..., No
         click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
         click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
                      help="Seconds for one case and implementation."),
-        click.option("--memory", type=click.FloatRange(min=0.1), default=8.0, show_default=True,
-                     help="GiB that one worker may allocate."),
+        click.option("--memory", type=gibibytes, metavar="GIB",
+                     help="GiB that a worker may allocate, and that asking one case may take, 11 times its tensors "
+                     "where it is judged and in a worker: 8, or 512MiB. A case that would need more is skipped, and a "
+                     "run without it incomplete. Default: 8, for a case no more than is free for each environment."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -66,7 +82,7 @@ def chosen(
     interpreters: tuple[str, ...],
     in_process: bool,
     timeout: float,
-    memory: float,
+    memory: float | None,
 ) -> Participants:
     """Return whom the options choose, and where they run; raise `InvalidInput` if they name nothing known."""
     pythons = dict(assignment(text) for text in interpreters)

@@ -27,11 +27,19 @@ _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How many seconds a worker may take to start and to answer one case, and how many GiB it may allocate."""
+    """How many seconds a worker may take to start and to answer one case, and how many GiB it may allocate.
+
+    memory: as was said, for what asking one case takes too; None: 8, and for a case no more than there is.
+    """
 
     start: float = 180.0
     case: float = 120.0
-    memory: float = 8.0
+    memory: float | None = None
+
+    @property
+    def gib(self) -> float:
+        """How many GiB a worker may allocate."""
+        return self.memory or 8.0
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -59,7 +67,7 @@ class Environment(msgspec.Struct, frozen=True):
             return list(self.program)
         if not self.python:
             raise NotCreated(f"not created; bnconf env create {self.name}")
-        options = ["--device", self.device, "--memory", str(limits.memory)]
+        options = ["--device", self.device, "--memory", str(limits.gib)]
         options += [argument for identity in self.only for argument in ("--only", identity)]
         return [self.python, str(WORKER), *options, *self.adapters]
 
@@ -67,7 +75,7 @@ class Environment(msgspec.Struct, frozen=True):
         """Start its worker."""
         variables = PINNED | {"BNCONF_DEVICE": self.device}
         variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if self.device == "cpu" else _SHARED
-        limit = limits.memory if self.program else None  # worker.py limits itself
+        limit = limits.gib if self.program else None  # worker.py limits itself
         return Process(self.command(limits), variables | self.variables, log, limit)
 
 

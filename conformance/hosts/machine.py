@@ -33,6 +33,16 @@ def processor() -> str:
     return platform.processor()
 
 
+def available_memory() -> int | None:
+    """Return how many bytes of memory can be allocated, as Linux estimates it; None where nothing says so."""
+    found: list[int] = []
+    with contextlib.suppress(OSError, ValueError):
+        lines = (line.partition(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        found += [int(value.split()[0]) << 10 for key, _, value in lines if key == "MemAvailable"]
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))  # of the container, if that says a number
+    return min(found, default=None)
+
+
 def describe_host() -> dict[str, Any]:
     """Return what the results may depend on: platform, processor, versions, thread pins."""
     return {

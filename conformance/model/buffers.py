@@ -36,7 +36,8 @@ _ORDER = list(_DTYPES)
 Body = bytes | mmap.mmap
 Parts = list[bytes | memoryview]
 """What a buffer is made of, one part after the other."""
-_MAPPED = 1 << 24  # bytes from which on a file is mapped instead of read
+MAPPED = 1 << 24
+"""Bytes from which on a file is mapped instead of read."""
 
 
 def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
@@ -107,5 +108,5 @@ def write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
 def read(path: Path) -> Body:
     """Return the bytes of a file. Those of a large one are left where they are: it may be larger than memory."""
     with path.open("rb") as stream:
-        large = path.stat().st_size >= _MAPPED
+        large = path.stat().st_size >= MAPPED
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if large else stream.read()

@@ -113,6 +113,11 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         """The shape of the first step's input."""
         return tuple(self.x(0).shape)
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its tensors have."""
+        return sum(int(array.nbytes) for array in self.tensors.values())
+
 
 def without(case: Case, steps: Collection[int]) -> Case:
     """Return the case without these steps; the others are numbered anew."""

@@ -97,6 +97,19 @@ class CaseRecord(msgspec.Struct, frozen=True, tag="case"):
     layout: str = ""
 
 
+class SkippedRecord(msgspec.Struct, frozen=True, tag="skipped"):
+    """A case that was not asked, nor drawn, since memory does not hold it.
+
+    cell: that of its recipe, or its name in the corpus.
+    needed, allowed: bytes of memory.
+    """
+
+    index: int
+    cell: str
+    needed: int
+    allowed: int
+
+
 class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
     """The element with the largest ρ, in the check that is the hardest on it.
 
@@ -191,7 +204,7 @@ class EndRecord(msgspec.Struct, frozen=True, tag="end"):
     nothing: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-Record = RunRecord | ImplementationRecord | WorkerRecord | CaseRecord | Result | EndRecord
+Record = RunRecord | ImplementationRecord | WorkerRecord | CaseRecord | SkippedRecord | Result | EndRecord
 
 
 class Run(msgspec.Struct):
@@ -203,6 +216,7 @@ class Run(msgspec.Struct):
     results: list[Result]
     end: EndRecord | None
     torn: bool
+    skipped: list[SkippedRecord] = []
 
     @property
     def complete(self) -> bool:

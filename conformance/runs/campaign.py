@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.cases import cells, corpus, strategies
-from conformance.cases.recipe import Recipe, Signature
+from conformance.cases import cells, corpus
+from conformance.cases.recipe import Signature
 from conformance.hosts import availability, going_on
 from conformance.hosts import environment as env
 from conformance.hosts.environment import Worker, WorkerDied
@@ -22,12 +22,11 @@ from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
 from conformance.judging.judgment import judge
 from conformance.model import buffers, excluded, results
-from conformance.model.case import Case
-from conformance.model.codec import case_in_parts
 from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply, reply_in_parts
 from conformance.model.results import Result
-from conformance.runs import commands, resuming, run_file
+from conformance.runs import commands, fitting, gathering, resuming, run_file
+from conformance.runs.gathering import Gathered
 from conformance.runs.interrupting import interruptible
 from conformance.runs.ledger import Ledger
 from conformance.runs.progress import Progress
@@ -89,8 +88,8 @@ class Campaign:
         with opened, interruptible(self._stop, self._kill):
             self._answered = {(result.case, result.implementation) for result in kept}
             try:
-                items = self._items()
-                threads = [threading.Thread(target=self._host, args=(host, items)) for host in self._hosts]
+                gathered = self._gathered()
+                threads = [threading.Thread(target=self._host, args=(host, gathered)) for host in self._hosts]
                 for thread in threads:
                     thread.start()
                 for thread in threads:
@@ -127,37 +126,26 @@ class Campaign:
             f"{self.ledger.path}; make room, and go on: {again}"
         )
 
-    def _items(self) -> list[RunCase]:
-        items = self._drawn() if self._given is None else self._given
-        for item in filter(self._is_in_shard, items):
-            record = item.record()
-            buffers.write(self.options.out / record.file, case_in_parts(item.case, sealed=True))
-            self.ledger.write(record)
-        return items
+    def _gathered(self) -> Gathered:
+        o, at_a_time = self.options, min(self.options.jobs or len(self._hosts), len(self._hosts))
+        cases = gathering.given(self._given) if self._given else gathering.drawn(o.seed, o.cases, with_corpus=o.corpus)
+        room = fitting.room(self.who.limits, at_a_time)
+        found = gathering.gather(cases, o.shard, room, o.out, self.ledger)
+        for reason in found.skipped:
+            self._incomplete(reason)
+        return found
 
-    def _drawn(self) -> list[RunCase]:
-        began = time.thread_time()
-        drawn: list[tuple[Recipe | corpus.Named, Case]] = []
-        drawn += strategies.cases(self.options.seed, self.options.cases)
-        self.ledger.took({"generating": time.thread_time() - began})
-        drawn += [(named, named.case) for named in corpus.read()] if self.options.corpus else []
-        return [RunCase(i, origin, case) for i, (origin, case) in enumerate(drawn)]
-
-    def _is_in_shard(self, item: RunCase) -> bool:
-        number, shards = self.options.shard
-        return item.index % shards == number - 1
-
-    def _host(self, host: env.Environment, items: list[RunCase]) -> None:
+    def _host(self, host: env.Environment, gathered: Gathered) -> None:
         """Run one environment, from the start of its worker to its end, when its turn comes."""
         with self._jobs:
             try:
                 if not self._stop.is_set():
-                    self._host_now(host, items)
+                    self._host_now(host, gathered)
             except OSError as error:  # nothing more can be written, by anybody
                 self._unwritten = self._unwritten or error
                 self._stop.set()
 
-    def _host_now(self, host: env.Environment, items: list[RunCase]) -> None:
+    def _host_now(self, host: env.Environment, gathered: Gathered) -> None:
         entries = self.who.hosted(host)
         try:
             worker = self._worker(host)
@@ -167,7 +155,7 @@ class Campaign:
             return
         self._workers.append(worker)
         try:
-            self._ask(worker, self._available(entries, worker), items)
+            self._ask(worker, self._available(entries, worker), gathered)
         except OSError:
             raise
         except Exception as error:
@@ -205,19 +193,20 @@ class Campaign:
         else:
             self._incomplete(message, record.id)
 
-    def _ask(self, worker: Worker | LocalWorker, entries: list[RosterEntry], items: list[RunCase]) -> None:
+    def _ask(self, worker: Worker | LocalWorker, entries: list[RosterEntry], gathered: Gathered) -> None:
         by_id = {entry.id: entry for entry in entries}
-        pool = {entry.id: pooled(entry.statement, items) for entry in entries}
-        asked = {item.index: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for item in items}
+        items = gathered.items
+        pool = {entry.id: pooled(entry.statement, gathered.signatures) for entry in entries}
+        asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
         self.progress.started(worker.environment.name, sum(len(ids) for ids in asked.values()))
         self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
 
         def questions() -> Iterator[going_on.AskedCase]:
-            for item in items:
+            for index, item in items.items():
                 if self._stop.is_set():
                     return
-                if asked[item.index]:
-                    yield going_on.AskedCase(item.index, item.case, asked[item.index])
+                if asked[index]:
+                    yield going_on.AskedCase(index, item.case, asked[index])
 
         for reply in going_on.ask(worker, questions(), {entry.id: entry.statement for entry in entries}):
             self._judged(items[reply.request], by_id[reply.implementation], reply)
@@ -234,7 +223,7 @@ class Campaign:
 
     def _is_asked(self, item: RunCase, entry: RosterEntry, pooled: list[Signature]) -> bool:
         """Return whether an implementation gets a case; a compiled one gets pooled signatures only."""
-        if (item.id, entry.id) in self._answered or not self._is_in_shard(item):
+        if (item.id, entry.id) in self._answered:
             return False
         named = isinstance(item.origin, corpus.Named) and item.origin.about.asks(entry.id)
         if entry.statement.compiled and not (item.signature or named):

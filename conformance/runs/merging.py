@@ -46,7 +46,8 @@ def merge(folders: list[Path], out: Path, command: list[str]) -> EndRecord:
     started = min(shard.run.header.started for shard in shards)
     header = msgspec.structs.replace(first.header, command=command, started=started, shard="1/1")
     found = [result for shard in shards for result in shard.run.results]
-    records: list[Record] = [header, *implementations.values(), *cases, *found, end]
+    skipped = [record for shard in shards for record in shard.run.skipped]
+    records: list[Record] = [header, *implementations.values(), *cases, *skipped, *found, end]
     with RunFile(out) as file:
         _copy(shards, out)
         file.finish(run_file.ordered(records, list(implementations)))
@@ -107,7 +108,7 @@ def _missing(shards: list[Shard], cases: list[CaseRecord]) -> Iterator[str]:
     numbers = {shard.number for shard in shards}
     gone = [n for n in range(1, shards[0].shards + 1) if n not in numbers]
     yield from (f"shard {n}/{shards[0].shards} is missing" for n in gone)
-    indices = sorted(record.index for record in cases)
+    indices = sorted(record.index for record in (*cases, *(one for shard in shards for one in shard.run.skipped)))
     if not gone and indices != list(range(len(indices))):
         yield "the shards do not hold every case: were some run without the corpus, or cut off early?"
 

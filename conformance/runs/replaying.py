@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec import structs
 
 from conformance.hosts import availability, going_on
 from conformance.hosts.participants import Participants
@@ -17,6 +18,7 @@ from conformance.model.case import Case, case_id
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord, Result
 from conformance.model.statement import recorded
+from conformance.runs import fitting
 from conformance.runs.recording import RecordedAnswer, Recording
 
 Word = Literal["CONFORMS", "INCONCLUSIVE", "FAILS", "FIXED", "STILL FAILING", "CHANGED"]
@@ -34,18 +36,22 @@ class ReplayedCase(msgspec.Struct, frozen=True):
     unsupported: dict[str, str]
 
 
-def ask(cases: list[Case], who: Participants, wanted: list[set[str]] | None = None) -> list[ReplayedCase]:
-    """Ask implementations the cases that they support; each environment is started once.
+def ask(
+    cases: list[Case], who: Participants, wanted: list[set[str]] | None = None, *, keep: bool = True
+) -> list[ReplayedCase]:
+    """Ask implementations the cases that they support, and that memory holds; each environment is started once.
 
     wanted: the ids to ask, for each case; without it, everybody.
+    keep: the arrays of the answers too, not only what was judged of them.
     """
     everybody = [{entry.id for entry in who.entries}] * len(cases)
     exact_cases = [ExactCase(case) for case in cases]
     about = [(one.facts, only) for one, only in zip(exact_cases, wanted or everybody, strict=True)]
     why = [{e.id: e.statement.unsupported(*known) for e in who.entries if e.id in only} for known, only in about]
     asked = [{identity for identity, reason in of_case.items() if not reason} for of_case in why]
-    needed = msgspec.structs.replace(who, entries=[e for e in who.entries if any(e.id in ids for ids in asked)])
     found = [_unasked(of_case) for of_case in why]
+    _skip(cases, asked, found, fitting.room(who.limits))
+    needed = structs.replace(who, entries=[e for e in who.entries if any(e.id in ids for ids in asked)])
     with tempfile.TemporaryDirectory() as folder:
         for host in needed.environments():
             hosted, log = needed.hosted(host), Path(folder) / f"{host.name}.log"
@@ -58,8 +64,17 @@ def ask(cases: list[Case], who: Participants, wanted: list[set[str]] | None = No
                 ready = {record.id: record for record in records if record.available}
                 asking, promised = _questions(cases, asked, list(ready)), {e.id: e.statement for e in hosted}
                 for reply in going_on.ask(worker, asking, promised) if worker else ():
-                    found[reply.request].answers.append(_answer(exact_cases[reply.request], ready, reply))
+                    answer = _answer(exact_cases[reply.request], ready, reply)
+                    found[reply.request].answers.append(answer if keep else structs.replace(answer, reply=None))
     return found
+
+
+def _skip(cases: list[Case], asked: list[set[str]], found: list[ReplayedCase], room: fitting.Room) -> None:
+    """Ask nobody the cases that memory does not hold, and say so."""
+    for case, ids, one in zip(cases, asked, found, strict=True):
+        if needed := room.lacking(case.nbytes):
+            one.missing.update(dict.fromkeys(ids, f"case {case_id(case)}: {room.refusal(needed)}"))
+            ids.clear()
 
 
 def _unasked(why: dict[str, str]) -> ReplayedCase:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from conformance.cases.features import FEATURES
 from conformance.cases.recipe import Recipe, Signature
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
+from conformance.model.codec import read_case
 from conformance.model.facts import Facts
 from conformance.model.results import CaseRecord
 from conformance.model.statement import Statement
@@ -32,6 +35,16 @@ class RunCase:
         """The pooled static signature that a compiled implementation compiles for; None if it is not pooled."""
         return self.origin.signature if isinstance(self.origin, Recipe) and self.origin.pooled else None
 
+    @property
+    def file(self) -> str:
+        """Where the run's folder has it."""
+        return f"cases/{self.id}.safetensors"
+
+    def reread(self, path: Path) -> None:
+        """Take the same case from a file, where its tensors stay until they are read."""
+        self.case = read_case(path)[0]
+        self.__dict__.pop("exact_case", None)
+
     @functools.cached_property
     def exact_case(self) -> ExactCase:
         """The case at the reference's precision."""
@@ -49,16 +62,17 @@ class RunCase:
         well_posed = conditioning <= WELL_POSED_CONDITIONING and case.spec.epsilon >= 1e-5 and n > 1
         modes = " ".join(step.mode for step in case.steps)
         finite = conditioning if math.isfinite(conditioning) else None
-        file = f"cases/{self.id}.safetensors"
         where = f"{case.shape} axis={case.spec.axis} {case.dtypes.x}"
         if isinstance(self.origin, Named):
             about = f"{where}: {self.origin.about.title}"
             cell, recipe, name = "corpus", dict[str, Any](), self.origin.name
-            return CaseRecord(self.id, self.index, cell, file, about, recipe, well_posed, finite, name, *self._sizes())
+            return CaseRecord(
+                self.id, self.index, cell, self.file, about, recipe, well_posed, finite, name, *self._sizes()
+            )
         recipe: dict[str, Any] = msgspec.to_builtins(self.origin)
         summary = f"{where} {_of_data(self.origin)}: {modes}"
         cell = self.origin.cell
-        return CaseRecord(self.id, self.index, cell, file, summary, recipe, well_posed, finite, "", *self._sizes())
+        return CaseRecord(self.id, self.index, cell, self.file, summary, recipe, well_posed, finite, "", *self._sizes())
 
     def _sizes(self) -> tuple[int, int, str, str]:
         """Return the most values that one of its batches has per channel, and in all, and their dtype and layout."""
@@ -82,13 +96,15 @@ def _of_data(recipe: Recipe) -> str:
     return (feature and FEATURES[feature].source) or recipe.pattern
 
 
-def pooled(statement: Statement, items: list[RunCase]) -> list[Signature]:
+def pooled(statement: Statement, signatures: Iterable[tuple[Signature, list[Facts]]]) -> list[Signature]:
     """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature.
+
+    signatures: those of the run's cases, with the facts of each step.
 
     Of features it can pay for twice as many: most of their cases compile what plain ones compile too. Those of size it
     gets all: kernels break where they are large.
     """
-    found = dict.fromkeys(i.signature for i in items if i.signature and not statement.unsupported(*i.facts))
+    found = dict.fromkeys(signature for signature, facts in signatures if not statement.unsupported(*facts))
     plain = [signature for signature in found if not signature.feature]
     featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
     of_size = [name for name in FEATURES if name in featured and FEATURES[name].sizes]

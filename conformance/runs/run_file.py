@@ -1,8 +1,8 @@
 """The file of a run, JSON lines: written as the run goes, and read back by all who ask about a run.
 
-One object a line: `run` opens the file, then one `implementation` each, one `case` each, the `result`s, and `end`
-closes it. Each record is on disk before the next is judged, and what was written outlives a full disk. A file without
-`end` is an interrupted run; a torn last line is tolerated and said.
+One object a line: `run` opens the file, then one `implementation` each, one `case` each, one `skipped` each that memory
+does not hold, the `result`s, and `end` closes it. Each record is on disk before the next is judged, and what was
+written outlives a full disk. A file without `end` is an interrupted run; a torn last line is tolerated and said.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from conformance.model.results import (
     Result,
     Run,
     RunRecord,
+    SkippedRecord,
     WorkerRecord,
 )
 
@@ -105,7 +106,7 @@ class RunFile:
 def ordered(records: Iterable[Record], implementations: Sequence[str]) -> list[Record]:
     """Return the records of a run in a stable order: equal runs give equal files, whichever worker was faster."""
     records = list(records)
-    kinds = [RunRecord, WorkerRecord, ImplementationRecord, CaseRecord, Result, EndRecord]
+    kinds = [RunRecord, WorkerRecord, ImplementationRecord, CaseRecord, SkippedRecord, Result, EndRecord]
     cases = {record.case: record.index for record in records if isinstance(record, CaseRecord)}
     ids = {identity: n for n, identity in enumerate(implementations)}
 
@@ -114,7 +115,7 @@ def ordered(records: Iterable[Record], implementations: Sequence[str]) -> list[R
         match record:
             case Result():
                 return kind, cases[record.case], ids.get(record.implementation, len(ids)), record.step
-            case CaseRecord():
+            case CaseRecord() | SkippedRecord():
                 return kind, record.index
             case ImplementationRecord():
                 return kind, ids[record.id]
@@ -146,6 +147,7 @@ def read(folder: Path, *, mend: bool = False) -> Run:
         [r for r in records if isinstance(r, Result)],
         next((r for r in records if isinstance(r, EndRecord)), None),
         torn,
+        [r for r in records if isinstance(r, SkippedRecord)],
     )
 
 

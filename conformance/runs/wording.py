@@ -12,7 +12,8 @@ def headline(run: Run) -> str:
     """Return a run in one line."""
     state = "complete" if run.complete else "INCOMPLETE"
     whole = f"{len(run.cases)} cases, {len(run.implementations)} implementations"
-    return f"{state}: {whole}; {counts.of(run.results).words}"
+    skipped = f"{len(run.skipped)} cases skipped, which memory does not hold; " if run.skipped else ""
+    return f"{state}: {whole}; {skipped}{counts.of(run.results).words}"
 
 
 def sizes(rows: list[summary.Row]) -> list[str]:

@@ -76,7 +76,7 @@ def test_neither_side_copies_a_tensor(small_case):
 
 def test_a_mapped_file_can_be_written_again(tmp_path, monkeypatch, small_case):
     """What is being read from a file is written to the same one whole, and a disk that is full leaves it as it was."""
-    monkeypatch.setattr(buffers, "_MAPPED", 1)
+    monkeypatch.setattr(buffers, "MAPPED", 1)
     path, case = tmp_path / "x.safetensors", small_case()
     buffers.write(path, case_in_parts(case, sealed=True))
     found = read_case(path)[0]
@@ -181,7 +181,7 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path, body, says):
 
 def test_a_large_file_is_mapped(tmp_path, monkeypatch, small_case):
     """A large file is read where it lies, with the same tensors, and what was altered in it is noticed."""
-    monkeypatch.setattr(buffers, "_MAPPED", 1)
+    monkeypatch.setattr(buffers, "MAPPED", 1)
     path, case, alive = tmp_path / "x.safetensors", small_case(), []
     path.write_bytes(encode_case(case, sealed=True))
     found = read_case(path)[0]
