@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,8 +74,8 @@ class Campaign:
         items: list[RunCase] | None = None,
     ) -> None:
         self.options, self.who, self.progress, self._observer = options, options.who, progress, observer
-        self._hosts, self._given = self.who.environments(), items
-        self._jobs = threading.Semaphore(options.jobs or len(self._hosts))
+        self._shares, self._given = self.who.shares(self._workers_at_most()), items
+        self._jobs = threading.Semaphore(options.jobs or len(self._shares))
         self._answered = set[tuple[str, str]]()
         self.ledger, self._stop = Ledger(), threading.Event()
         self._workers: list[Worker | LocalWorker] = []
@@ -89,7 +90,7 @@ class Campaign:
             self._answered = {(result.case, result.implementation) for result in kept}
             try:
                 gathered = self._gathered()
-                threads = [threading.Thread(target=self._host, args=(host, gathered)) for host in self._hosts]
+                threads = [threading.Thread(target=self._host, args=(*share, gathered)) for share in self._shares]
                 for thread in threads:
                     thread.start()
                 for thread in threads:
@@ -127,7 +128,7 @@ class Campaign:
         )
 
     def _gathered(self) -> Gathered:
-        o, at_a_time = self.options, min(self.options.jobs or len(self._hosts), len(self._hosts))
+        o, at_a_time = self.options, min(self.options.jobs or len(self._shares), len(self._shares))
         cases = gathering.given(self._given) if self._given else gathering.drawn(o.seed, o.cases, with_corpus=o.corpus)
         room = fitting.room(self.who.limits, at_a_time)
         found = gathering.gather(cases, o.shard, room, o.out, self.ledger)
@@ -135,18 +136,21 @@ class Campaign:
             self._incomplete(reason)
         return found
 
-    def _host(self, host: env.Environment, gathered: Gathered) -> None:
-        """Run one environment, from the start of its worker to its end, when its turn comes."""
+    def _workers_at_most(self) -> int:
+        """Return how many workers an environment may have: two, unless told how many may run, or there is one core."""
+        return 1 if self.options.jobs or self.who.in_process else min(2, os.cpu_count() or 1)
+
+    def _host(self, host: env.Environment, entries: list[RosterEntry], gathered: Gathered) -> None:
+        """Run one worker, from its start to its end, when its turn comes."""
         with self._jobs:
             try:
                 if not self._stop.is_set():
-                    self._host_now(host, gathered)
+                    self._host_now(host, entries, gathered)
             except OSError as error:  # nothing more can be written, by anybody
                 self._unwritten = self._unwritten or error
                 self._stop.set()
 
-    def _host_now(self, host: env.Environment, gathered: Gathered) -> None:
-        entries = self.who.hosted(host)
+    def _host_now(self, host: env.Environment, entries: list[RosterEntry], gathered: Gathered) -> None:
         try:
             worker = self._worker(host)
         except WorkerDied as error:

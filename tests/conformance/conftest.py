@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from conformance.cases import strategies
 from conformance.hosts.environment import Limits
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
@@ -53,6 +55,12 @@ def asked_before(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return made[key]
 
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> None:
+    """Draw the recipes of a seed and a number once in a process: most tests ask the first few of seed 0."""
+    strategies.chosen = functools.lru_cache(maxsize=64)(strategies.chosen)
 
 
 @pytest.fixture(scope="session")

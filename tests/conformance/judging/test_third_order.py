@@ -15,8 +15,6 @@ from conformance.cases.strategies import recipes
 from conformance.gate import divergences
 from conformance.gate.explanation import explain
 from conformance.hosts import worker
-from conformance.hosts.participants import Participants
-from conformance.hosts.roster import select
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
@@ -24,9 +22,6 @@ from conformance.model.case import Derivative, case_id, content
 from conformance.model.case_facts import differentiation, step_facts
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.statement import Statement
-from conformance.runs import run_file
-from conformance.runs.campaign import Campaign, Options
-from conformance.runs.progress import Progress
 
 (Subject,) = worker.load(str(Path(__file__).parents[1] / "adapters" / "reference_subject.py") + ":Subject")
 STATEMENT = msgspec.convert(Subject.statement, Statement)
@@ -102,12 +97,11 @@ def test_a_third_derivative_that_begins_forward_is_not_judged(small_case):
 
 
 @pytest.fixture(scope="module")
-def corpus_of_frameworks(tmp_path_factory):
+def corpus_of_frameworks(of_everything):
     """Return the folder of a run of the corpus, and the run."""
-    folder = tmp_path_factory.mktemp("third")
     names = "torch.F.batch_norm+func", "torch.F.batch_norm", "flax.linen.BatchNorm"
-    Campaign(Options(Participants(select(names), requested=True), folder, cases=0), Progress()).run()
-    return folder, run_file.read(folder)
+    run, folder = of_everything(*names, cases=0)
+    return folder, msgspec.structs.replace(run, results=[r for r in run.results if run.cases[r.case].name])
 
 
 @pytest.mark.framework("torch", "jax", "flax")
