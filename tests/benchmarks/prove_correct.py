@@ -24,7 +24,8 @@ import numpy as np
 CALIBRATION = Path(__file__).resolve().parents[1] / "calibration"
 sys.path[:0] = [str(CALIBRATION)]
 
-from panel import WAYS, Panel  # noqa: E402 - found by the path above
+import ways  # noqa: E402 - found by the path above
+from panel import WAYS, Panel  # noqa: E402
 
 from conformance.cases import cells, strategies  # noqa: E402
 from conformance.cases.recipe import Recipe  # noqa: E402
@@ -115,7 +116,8 @@ def show(tally: Tally) -> int:
     for name in sorted(tally.judged):
         rhos = " ".join(f"{tally.worst[name].get(output, -1):>15.3f}" for output in outputs)
         print(f"{name:34}{tally.judged[name]:>8}{tally.unjudged[name]:>11}  {rhos}")
-    lacking = [name for name, row in tally.worst.items() if len(row) < len(outputs)]
+    promised = {made.__name__: made.statement["outputs"] for made in ways.IMPLEMENTATIONS}
+    lacking = [name for name, row in tally.worst.items() if len(row) < len(promised[name])]
     highest = sorted(max(row.values()) for row in tally.worst.values())
     tenths = [highest[i * (len(highest) - 1) // 4] for i in range(5)]
     print(f"worst ρ of the ways, in quarters: {', '.join(f'{rho:.3f}' for rho in tenths)}")

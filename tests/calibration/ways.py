@@ -14,7 +14,8 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-import gradients as g  # noqa: E402 - found by the path above, as what follows
+import along  # noqa: E402 - found by the path above, as what follows
+import gradients as g  # noqa: E402
 import maps  # noqa: E402
 import moments as mo  # noqa: E402
 import numpy as np  # noqa: E402
@@ -152,6 +153,7 @@ def ways() -> Iterator[type[Way]]:
     yield from _whole()
     yield from _told()
     yield from (mixed(seed) for seed in range(24))
+    yield from along.ways()
 
 
 def _in_other_arithmetic() -> Iterator[type[Way]]:

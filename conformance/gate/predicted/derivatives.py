@@ -9,7 +9,7 @@ import numpy as np
 
 from conformance.gate.predicted.asked import WrongValue
 from conformance.judging.bounds.bounds import NormalizingStatistics
-from conformance.judging.bounds.tangents import TangentBounds
+from conformance.judging.bounds.tangents import Sizes, TangentBounds
 from conformance.judging.carried import StateWithError
 from conformance.judging.expectation import ExpectedStep
 from conformance.judging.expected import Expected
@@ -40,8 +40,8 @@ def third(asked: WrongValue) -> Expected | None:
     b, c = mean(tangent * d), mean(dy * d)
     p, w = mean(tangent) * mean(dy) - mean(tangent * dy), mean(tangent) ** 2 - mean(tangent**2)
     value = step.gamma * r**3 * (2 * p * tangent + 3 * r**2 * (dy * b**2 + 2 * c * b * tangent) + w * dy)
-    e = _Stopped(step.bounds(asked.output), step.batch, used, dy, tangent).e_third(step.gamma, value)
-    return step.expected(asked.output, value, e)
+    e = TangentBounds(step.bounds(asked.output), step.batch, used, dy, tangent).e(_of_third, step.gamma)
+    return step.stored(asked.output, value, e)
 
 
 def forward_over_forward(asked: WrongValue) -> Expected | None:
@@ -55,26 +55,17 @@ def forward_over_forward(asked: WrongValue) -> Expected | None:
     used, mean = step.normalizing(_before(asked, step))(asked.output), step.batch.average
     d, away = step.batch.x - used.mean, tangent - mean(tangent)
     value = -step.gamma * used.r**3 * (tangent * mean(away * d) + d * mean(away * tangent))
-    e = _Stopped(step.bounds(asked.output), step.batch, used, np.zeros_like(tangent), tangent)
-    return step.expected(asked.output, value, e.e_forward(step.gamma, value))
+    of = TangentBounds(step.bounds(asked.output), step.batch, used, np.zeros_like(tangent), tangent)
+    return step.stored(asked.output, value, of.e(_of_forward, step.gamma))
 
 
-class _Stopped(TangentBounds):
-    """The bounds of these two formulas, derived as those of the right ones are: magnitudes, and how they grow."""
+def _of_third(p: Sizes) -> Array:
+    most = 2 * p.c * p.along + 3 * p.r**2 * (p.dy * p.q**2 + 2 * p.s * p.q * p.along) + p.v * p.dy
+    return p.gamma * p.r**3 * most
 
-    def e_third(self, gamma: Array, value: Array) -> Array:
-        def most(m: Any) -> Array:
-            q, c, w = self._mean(m.z * m.tangent), self._mean(m.dy * m.z), self._mean(m.tangent**2)
-            p = self._mean(m.tangent * m.dy)
-            return np.abs(gamma) * m.r**3 * (2 * p * m.tangent + 3 * (m.dy * q**2 + 2 * c * q * m.tangent) + w * m.dy)
 
-        return self.bounds.stored(value, self._twice(most))
-
-    def e_forward(self, gamma: Array, value: Array) -> Array:
-        def most(m: Any) -> Array:
-            return np.abs(gamma) * m.r**2 * (m.tangent * self._mean(m.z * m.tangent) + m.z * self._mean(m.tangent**2))
-
-        return self.bounds.stored(value, self._twice(most))
+def _of_forward(p: Sizes) -> Array:
+    return p.gamma * p.r**3 * (p.along * p.q + p.d * p.v)
 
 
 def _along(asked: WrongValue) -> tuple[ExpectedStep | None, Array | None, Array | None]:

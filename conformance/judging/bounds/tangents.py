@@ -1,49 +1,134 @@
 """How much error is allowed in first and second derivatives along a tangent, of y, dx and dgamma.
 
-Whatever way a framework differentiates, it adds up products of the same few things: d = x - mean, r, dy, the tangent X,
-gamma, and means of products of them. Replace every one by its magnitude, and every difference by a sum: the result P is
-at least every partial sum of any such way, and no more than what the ways differ in. If each input may be off by e and
-every path has at most K roundings,
+Let d = x - m, X. = X - mean(X), dy. = dy - mean(dy), and four means over the batch: Q = mean(d X), S = mean(d dy),
+C = mean(dy. X.) and V = mean(X.²). With r. = -r³ Q and S. = C, the mean of d X. being Q, the rules for products give
 
-    |computed - exact| ≤ (1 + gamma_K) P(|inputs| + e) - P(|inputs|).
+    y.      = gamma r (X. - r² d Q)
+    dx.     = gamma r³ (-Q dy. - S X. - C d + 3 r² Q S d)
+    dgamma. = n r (C - r² Q S)
 
-With z = d r and q = mean(z X), y. = gamma r (X - mean(X) - z q), and differentiating dx = gamma r (dy - c1 - z c2) with
-c1 = mean(dy), c2 = mean(dy z), r. = -r² q and z. = r (X - mean(X) - z q):
+and again, with Q. = V,
 
-    dx.    = gamma r² (-q (dy - c1) + 3 q z c2 - (X - mean(X)) c2 - z (mean(dy X) - c1 mean(X)))
-    dgamma. = n r (mean(dy X) - c1 mean(X) - c2 q)
+    y..      = gamma r³ (d (3 r² Q² - V) - 2 Q X.)
+    dx..     = gamma r³ (dy. (3 r² Q² - V) - 3 r² S d (5 r² Q² - V) + 6 r² Q (S X. + C d) - 2 C X.)
+    dgamma.. = n r³ (S (3 r² Q² - V) - 2 C Q)
 
-Twice along X, everything is a series in t at x + t X, and 2 times the coefficient of t² is asked for. In units of r,
-1 / sqrt(v + epsilon) is 1 - r q t + r² (3 q² - mean((X - mean(X))²)) t² / 2; P is the product of series, with pluses.
+**What every way has in common.** y is made of sums over the batch, of products, and of the root. Each derivative, in
+whatever mode and order of modes, puts a factor's rate, or its cotangent, in the factor's place. So what is summed has
+at most two factors that differ from element to element, out of d, X and dy, beside numbers of the channel; and what is
+added up are the terms above, each split no further than into terms of one sign: 3 r² Q S d into parts that add up to
+3, X. into X and mean(X), Q into mean(d X.) and mean(d) mean(X). Let P be the formula with magnitudes for all of d, X,
+dy and the four means, and sums for differences. It is at least every partial result, times whatever follows it.
 
-P takes z, X and dy each with the magnitude of its mean added, since a framework may subtract means that are 0 exactly.
-The folded map and the fast variance have x and mean where d stands here, so that P has |x| + |mean|.
+**Means are as large as they are.** Whatever a mean is multiplied by, it has been added up before, and cancelled. So in
+P it has the magnitude of its exact value, and not the mean of magnitudes, which is √n times as large. What its terms
+lose is bounded by their magnitudes: a sum's roundings (`Bounds.signed`), and those of a term before it is added, with
+|X| + |mean(X)| for X, and |dy| + |mean(dy)| for dy, since either may be centred before or after. An error e in m moves
+all of d alike: by e mean(X) in Q, by e mean(dy) in S. So
+
+    |computed - exact| ≤ P(inputs + errors) - P(inputs) + gamma_K P(inputs + errors)
+
+where the errors are those of r, of d and of the means, and K counts the roundings after the means. A way that subtracts
+the mean of what it has, to centre dx, adds the roundings of that sum, whose terms are at most P.
+
+**By way of x.** The folded map and the fast variance have x and m where d stands here, and take the difference of
+products with the same number: its error meets x - m, but the roundings |x| + |m|, in the sums as well as in K.
+
+What underflows is off by itself or by the smallest normal number, whichever is less, times what it is multiplied by:
+both, as what may overflow, are no more than P with 1 for every factor that is less.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from conformance.judging.bounds.bounds import BatchStatistics, Bounds, NormalizingStatistics
+from conformance.judging.bounds.roundings import growth
 from reference.spec import Array
 
-_NESTED = 4  # means of values that hold means: the deepest of reverse over reverse
-_NESTED_TWICE = 6  # of one more derivative, which multiplies by no more than a second q
-_Series = tuple[Array, Array, Array]  # magnitudes of the coefficients of 1, t and t²
 
+class Sizes(NamedTuple):
+    """Magnitudes: of d, X. and dy., of r and gamma, and of the means Q, S, C and V."""
 
-@dataclass(frozen=True)
-class _Magnitudes:
-    """The magnitudes of z, X and dy, each with that of its mean added, and that of r."""
-
-    z: Array
-    tangent: Array
+    d: Array
+    along: Array
     dy: Array
     r: Array
+    gamma: Array
+    q: Array
+    s: Array
+    c: Array
+    v: Array
+
+    def at_least(self, least: float) -> Sizes:
+        """Return the same, none below `least`."""
+        return Sizes(*(np.maximum(size, least) for size in self))
+
+
+Polynomial = Callable[[Sizes], Array]
+
+
+def _y(p: Sizes) -> Array:
+    return p.gamma * p.r * (p.along + p.r**2 * p.d * p.q)
+
+
+def _dx(p: Sizes) -> Array:
+    return p.gamma * p.r**3 * (p.q * p.dy + p.s * p.along + p.c * p.d + 3 * p.r**2 * p.q * p.s * p.d)
+
+
+def _dgamma(p: Sizes) -> Array:
+    return p.r * (p.c + p.r**2 * p.q * p.s)
+
+
+def _y_twice(p: Sizes) -> Array:
+    return p.gamma * p.r**3 * (p.d * (3 * (p.r * p.q) ** 2 + p.v) + 2 * p.q * p.along)
+
+
+def _dx_twice(p: Sizes) -> Array:
+    square, rr = (p.r * p.q) ** 2, p.r**2
+    of_s = 3 * rr * p.s * p.d * (5 * square + p.v)
+    of_q = 6 * rr * p.q * (p.s * p.along + p.c * p.d)
+    return p.gamma * p.r**3 * (p.dy * (3 * square + p.v) + of_s + of_q + 2 * p.c * p.along)
+
+
+def _dgamma_twice(p: Sizes) -> Array:
+    return p.r**3 * (p.s * (3 * (p.r * p.q) ** 2 + p.v) + 2 * p.c * p.q)
+
+
+_ROUNDINGS: dict[Polynomial, tuple[int, int]] = {
+    _y: (8, 10), _dgamma: (8, 8), _dx: (8, 16), _y_twice: (12, 16), _dgamma_twice: (12, 14), _dx_twice: (12, 24),
+}  # fmt: skip
+"""Of a term before it is added: two differences, their product, what numbers of the channel multiply either by, and the
+additions of a rate or cotangent to which several operations give a part. And after the means, of the term of P with
+most factors: it is multiplied, and added to the others."""
+
+
+class _Input(NamedTuple):
+    """An input that a way may centre, or not.
+
+    size: |a| + |mean(a)|. mean: |mean(a)|. e_mean: how far the mean may be off. e_each: what each value is rounded by
+    on its way in.
+    """
+
+    size: Array
+    mean: Array
+    e_mean: Array
+    e_each: Array
+
+    @property
+    def most(self) -> Array:
+        """The size with its errors."""
+        return self.size + self.e_mean + self.e_each
+
+    @property
+    def most_mean(self) -> Array:
+        """The mean with its error."""
+        return self.mean + self.e_mean
 
 
 @dataclass(frozen=True)
@@ -57,93 +142,118 @@ class TangentBounds:
     tangent: Array
 
     def e_y(self, gamma: Array, value: Array) -> Array:
-        """Return the error of y. = gamma r (X - mean(X) - z q)."""
-        e = self._between(lambda m: np.abs(gamma) * m.r * (m.tangent + m.z * self._mean(m.z * m.tangent)))
-        return self.bounds.stored(value, e)
+        """Return the error of y."""
+        return self.bounds.stored(value, self.e(_y, gamma))
 
     def e_dx(self, gamma: Array, value: Array) -> Array:
-        """Return the error of dx., from the seven products of its formula."""
-
-        def most(m: _Magnitudes) -> Array:
-            q, c2, c3 = self._mean(m.z * m.tangent), self._mean(m.dy * m.z), self._mean(m.dy * m.tangent)
-            return np.abs(gamma) * m.r**2 * (q * m.dy + 3 * q * m.z * c2 + m.tangent * c2 + m.z * c3)
-
-        return self.bounds.stored(value, self._between(most))
+        """Return the error of dx."""
+        return self.bounds.stored(value, self.e(_dx, gamma, centred=True))
 
     def e_mean_dgamma(self) -> Array:
         """Return the error of dgamma. / n, before it is stored."""
-        return self._between(
-            lambda m: m.r * (self._mean(m.dy * m.tangent) + self._mean(m.dy * m.z) * self._mean(m.z * m.tangent))
-        )
+        return self.e(_dgamma)
 
     def e_y_twice(self, gamma: Array, value: Array) -> Array:
-        """Return the error of y.. = 2 gamma z2."""
-        return self.bounds.stored(value, self._twice(lambda m: 2 * np.abs(gamma) * self._z(m)[2]))
+        """Return the error of y.."""
+        return self.bounds.stored(value, self.e(_y_twice, gamma))
 
     def e_dx_twice(self, gamma: Array, value: Array) -> Array:
-        """Return the error of dx.. = 2 gamma (r (dy - c1 - z c2))2; the magnitude of dy includes c1."""
-
-        def most(m: _Magnitudes) -> Array:
-            z = self._z(m)
-            of_c2 = _times(z, (self._mean(m.dy * z[0]), self._mean(m.dy * z[1]), self._mean(m.dy * z[2])))
-            return 2 * np.abs(gamma) * m.r * _times(self._root(m), (m.dy + of_c2[0], *of_c2[1:]))[2]
-
-        return self.bounds.stored(value, self._twice(most))
+        """Return the error of dx.."""
+        return self.bounds.stored(value, self.e(_dx_twice, gamma, centred=True))
 
     def e_mean_dgamma_twice(self) -> Array:
-        """Return the error of dgamma.. / n = 2 mean(dy z2), before it is stored."""
-        return self._twice(lambda m: 2 * self._mean(m.dy * self._z(m)[2]))
+        """Return the error of dgamma.. / n, before it is stored."""
+        return self.e(_dgamma_twice)
 
-    def _root(self, m: _Magnitudes) -> _Series:
-        """Return the series of 1 / sqrt(v + epsilon), in units of r."""
-        q = self._mean(m.z * m.tangent)
-        return np.ones(()), m.r * q, m.r**2 * (3 * q**2 + self._mean(m.tangent**2)) / 2
+    def e(self, most: Polynomial, gamma: Array | float = 1.0, *, centred: bool = False) -> Array:
+        """Return how far P grows by the errors of its inputs, and by the roundings.
 
-    def _z(self, m: _Magnitudes) -> _Series:
-        return _times((m.z, m.r * m.tangent, np.zeros(())), self._root(m))
-
-    def _twice(self, most: Callable[[_Magnitudes], Array]) -> Array:
-        """Return the error of a second derivative, whose computation reaches r⁵."""
-        used = self.used
-        return self.bounds.vacuous(self._between(most, _NESTED_TWICE), np.maximum(1, used.r + used.e_r) ** 5)
-
-    def _between(self, most: Callable[[_Magnitudes], Array], nested: int = _NESTED) -> Array:
-        """Return how far P grows by the errors of its inputs, and by the roundings."""
-        b = self.bounds
-        magnitudes = self._magnitudes(with_errors=True)
-        low, high = most(self._magnitudes(with_errors=False)), most(magnitudes)
-        e = high - low + math.expm1(nested * math.log1p(b.g(8))) * high + b.units.smallest * (2 + high)
-        e = e + self._e_underflowing(magnitudes, high, nested + 1)
+        most: P; one that is not of `_ROUNDINGS` has as many as any. centred: a way may subtract the mean of all.
+        """
+        b, (within, after) = self.bounds, _ROUNDINGS.get(most, _ROUNDINGS[_dx_twice])
+        exact, off, terms, gross = (
+            sizes._replace(gamma=np.abs(gamma)) for sizes in self._sizes(within + self._averaging)
+        )
+        e = most(off) - most(exact) + growth(after * b.units.u) * most(terms)
+        if centred:
+            size = self._mean(most(terms))
+            e = e + b.signed(self._averaging + 2, size, size)
+        high = most(gross)
+        peak = self.batch.count * most(gross.at_least(1))  # no less than any product of some of the factors
+        e = e + (2 * within + after) * np.minimum(high, b.units.smallest * peak)
         if b.numerics.variance == "fast":  # a clamped variance passes no derivative
             e = np.where(self.batch.variance - b.e_variance(self.batch) <= 0, np.inf, e)
-        return b.vacuous(e, self.batch.count * high)
+        return b.vacuous(e, peak)
 
-    def _e_underflowing(self, m: _Magnitudes, high: Array, power: int) -> Array:
-        """What a power of r loses, the highest of the way, which is itself at most; and products that d multiplies."""
-        tiny = self.bounds.units.smallest
-        lost = high * np.minimum(1, tiny / m.r**power)
-        each = tiny * m.z / m.r * (1 + m.tangent) * (1 + m.dy)
-        return lost + (each if high.shape == each.shape else self._mean(each))
+    def _sizes(self, within: int) -> tuple[Sizes, Sizes, Sizes, Sizes]:
+        """Return exact magnitudes; those with errors; those of what is rounded by way of x; and of no sum cancelled."""
+        r, along, dy, one = self.used.r, self._input(self.tangent), self._input(self.dy), np.ones(())
+        q, s, c, v = self._means(along.mean, dy.mean)
+        more = [self._e_of_d(along, q, within), self._e_of_d(dy, s, within)]
+        more += [self._e_of(dy, along, c, within), self._e_of(along, along, v, within)]
+        exact = Sizes(self._d, along.size, dy.size, r, one, q, s, c, v)
+        means = [size + e for size, e in zip((q, s, c, v), more, strict=True)]
+        off = Sizes(self._d + self._e_m, along.most, dy.most, self._r, one, *means)
+        of_x = [size + 2 * self._m * a.most_mean for size, a in zip(means[:2], (along, dy), strict=True)]
+        terms = off._replace(d=self._wide, q=of_x[0], s=of_x[1])
+        pairs = (self._wide, along.most), (self._wide, dy.most), (dy.most, along.most), (along.most, along.most)
+        return exact, off, terms, Sizes(*terms[:5], *(self._mean(a * b) for a, b in pairs))
 
-    def _magnitudes(self, *, with_errors: bool) -> _Magnitudes:
-        used, batch = self.used, self.batch
-        r = used.r + used.e_r if with_errors else used.r
-        e_mean = used.e_mean + self.bounds.e_mean(batch) if with_errors else 0
-        d = np.maximum(np.abs(batch.x - used.mean), np.abs(batch.deviation)) + e_mean
-        if self.bounds.numerics.affine == "folded" or self.bounds.numerics.variance == "fast":
-            d = np.abs(batch.x) + np.maximum(np.abs(used.mean), np.abs(batch.mean)) + e_mean
-        z, tangent, dy = (self._with_mean(v) for v in (d * r, np.abs(self.tangent), np.abs(self.dy)))
-        return _Magnitudes(z, tangent, dy, r)
+    def _means(self, mean_along: Array, mean_dy: Array) -> list[Array]:
+        """Return the magnitudes of the four means; of C and V without centring either factor, or with."""
+        mean, along, dy = self._mean, self.tangent, self.dy
+        found = mean(self.batch.deviation * along), mean(dy * (self.batch.x - self.used.mean))
+        c, v = mean(dy * along) - mean(dy) * mean(along), mean((along - mean(along)) ** 2)
+        return [*map(np.abs, found), np.abs(c) + 2 * mean_dy * mean_along, v + 2 * mean_along**2]
 
-    def _with_mean(self, values: Array) -> Array:
-        return values + self._mean(values)
+    def _input(self, values: Array) -> _Input:
+        b, net = self.bounds, np.abs(self._mean(values))
+        each = b.taken(values) if b.units.taken_u else np.zeros(())
+        off = self._mean(each)
+        e = b.signed(self._averaging + 2, self._mean(np.abs(values)) + off, net + off) + off
+        return _Input(np.abs(values) + net, net, e, each)
+
+    def _e_of_d(self, a: _Input, net: Array, k: int) -> Array:
+        """Return the error of mean(d a): m's moves every d alike, and what x is rounded by on its way in does not."""
+        b, size, mean = self.bounds, a.most, a.most_mean
+        e = self._e_m * mean + b.signed(k, self._mean(self._wide * size), net + (self._e_m + 2 * self._m) * mean)
+        return e + self._mean(self._wide * a.e_each + b.taken(self.batch.x) * size) if b.units.taken_u else e
+
+    def _e_of(self, a: _Input, c: _Input, net: Array, k: int) -> Array:
+        """Return the error of the mean of a product, of which either factor, or both, may have been centred."""
+        e = self.bounds.signed(k, self._mean(a.most * c.most), net)
+        e = e + a.mean * c.e_mean + c.most_mean * a.e_mean
+        return e + self._mean(a.most * c.e_each + c.most * a.e_each) if self.bounds.units.taken_u else e
+
+    @cached_property
+    def _d(self) -> Array:
+        return np.maximum(np.abs(self.batch.x - self.used.mean), np.abs(self.batch.deviation))
+
+    @cached_property
+    def _e_m(self) -> Array:
+        return np.maximum(self.used.e_mean, self.bounds.e_mean(self.batch))
+
+    @cached_property
+    def _m(self) -> Array:
+        """The magnitude of m where sums are of x; otherwise 0."""
+        of_x = self.bounds.numerics.affine == "folded" or self.bounds.numerics.variance == "fast"
+        return np.maximum(np.abs(self.used.mean), np.abs(self.batch.mean)) * of_x
+
+    @cached_property
+    def _wide(self) -> Array:
+        """The magnitude of what is rounded where d stands."""
+        return np.maximum(self._d, (np.abs(self.batch.x) + self._m) * (self._m > 0)) + self._e_m
+
+    @property
+    def _r(self) -> Array:
+        return self.used.r + self.used.e_r
+
+    @property
+    def _averaging(self) -> int:
+        return self.bounds.averaging(self.batch)
 
     def _mean(self, values: Array) -> Array:
         return self.batch.average(values)
-
-
-def _times(p: _Series, q: _Series) -> _Series:
-    return p[0] * q[0], p[0] * q[1] + p[1] * q[0], p[0] * q[2] + p[1] * q[1] + p[2] * q[0]
 
 
 def e_infer(b: Bounds, used: NormalizingStatistics, gamma: Array, tangent: Array) -> Array:
