@@ -87,6 +87,7 @@ def _whole(c: int, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
 
 def _ordinary(_c: int, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
     z, dy = (rng.standard_normal(n, np.float32) for _ in range(2))
+    z += whole_numbers.drift(n).astype(np.float32)
     return z * np.float32(rng.uniform(0.5, 2.0)) + np.float32(rng.normal()), dy
 
 
@@ -109,6 +110,22 @@ _VALUES = {
 }
 """Of 1,048,577, 3,145,728, 17,039,555 and 2,103,296 elements a step."""
 
+_EDGES = "on both sides of the edge of a block of 1,024 · 2^k values, or of 8, 32 and 128 beside it"
+_AROUND = {
+    f"{n:,} values": _Grid(placement, shape, _HALVES, _EDGES)
+    for n, placement, shape in (
+        (1023, "rank 2, axis 1", (1023, 3)),
+        (2047, "rank 3, axis 1", (23, 2, 89)),
+        (4097, "rank 3, axis -1", (17, 2, 241)),
+        (8185, "rank 2, axis 1", (8185, 2)),
+        (16353, "rank 4, axis 1", (23, 3, 9, 79)),
+        (32641, "rank 3, axis 1", (7, 2, 4663)),
+        (65537, "rank 3, axis -1", (1, 2, 65537)),
+        (262143, "rank 4, axis -1", (7, 2, 171, 219)),
+    )
+}
+"""Up to 524,286 elements a step."""
+
 _RESNET = "He et al. 2015, arXiv:1512.03385, table 1; 32 images on each GPU: Goyal et al. 2017, arXiv:1706.02677"
 _EFFICIENT = "Tan and Le 2019, arXiv:1905.11946, table 1; a batch of 32"
 _UNET = "Çiçek et al. 2016, arXiv:1606.06650: tiles of 132x132x116 voxels, one at a time"
@@ -127,5 +144,5 @@ _LAYERS = {
 """Batch normalization of real networks, the first and the last of three of them. Of 25,690,112, 3,211,264, 12,845,056,
 2,007,040, 61,651,200, 3,469,312, 16,777,216 and 2,097,152 elements a step."""
 
-LARGE: dict[str, Feature] = {name: grid.feature() for name, grid in (_VALUES | _LAYERS).items()}
+LARGE: dict[str, Feature] = {name: grid.feature() for name, grid in (_AROUND | _VALUES | _LAYERS).items()}
 """Large features by name."""

@@ -1,11 +1,13 @@
 """Features of size: many values in each channel, and many channels; 262,154 numbers a step at most in a default run.
 
 Each variant is a dtype. Its case trains on whole numbers, whose sums round nothing, on nothing but marks, and on
-ordinary data, all of one size, and infers. So it is one signature for what compiles, and asks for N in three ways.
+ordinary data that drifts, all of one size, and infers. So it is one signature for what compiles, and asks for N in
+three ways.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ import numpy as np
 from conformance.cases import whole_numbers
 from conformance.cases.feature import Feature, with_tensors
 from conformance.model.case import Case, Dtypes, numpy_dtype
+from reference.spec import Array, reduced_axes
 
 _MODES = ("train train train infer",)
 _DTYPES = ("float32", "float16", "bfloat16")
@@ -41,7 +44,16 @@ def _asked(case: Case, variant: Any, rng: np.random.Generator) -> Case:
     whole, marked = (make(ordinary, rng) for make in (whole_numbers.balanced, whole_numbers.marked))
     tensors = {name: (marked if name.startswith("1.") else whole).tensors[name] for name in whole.tensors}
     kept = {name: array for name, array in ordinary.tensors.items() if name.startswith(("2.", "3."))}
-    return with_tensors(whole, tensors | kept)
+    return with_tensors(whole, tensors | kept | {"2.x": _drifting(case, kept["2.x"])})
+
+
+def _drifting(case: Case, x: Array) -> Array:
+    """Return a batch whose blocks and lanes have means of their own, a standard deviation apart and two."""
+    axes = reduced_axes(case.spec, x.ndim)
+    n = math.prod(x.shape[axis] for axis in axes)
+    rows = np.broadcast_to(whole_numbers.drift(n), (x.size // n, n))
+    wide = x.astype(np.float64)
+    return (wide + wide.std() * whole_numbers.laid_out(rows, x.shape, axes)).astype(x.dtype)
 
 
 SIZES: dict[str, Feature] = {

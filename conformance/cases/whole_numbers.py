@@ -60,7 +60,16 @@ def _batch(case: Case, t: int, means: Array, rng: np.random.Generator) -> tuple[
     axes = reduced_axes(case.spec, len(shape))
     n = math.prod(shape[axis] for axis in axes)
     z, dy = zip(*(channel(n, rng) for _ in range(means.size)), strict=True)
-    return _laid_out(np.stack(z) + means.reshape(-1, 1), shape, axes), _laid_out(np.stack(dy), shape, axes)
+    return laid_out(np.stack(z) + means.reshape(-1, 1), shape, axes), laid_out(np.stack(dy), shape, axes)
+
+
+def drift(n: int) -> Array:
+    """Return how much higher each of n values lies: by 1 every other one, by 2 the second half.
+
+    So blocks have means of their own, and lanes: merged with a wrong weight, they have another variance.
+    """
+    place = np.arange(n)
+    return place % 2 + 2.0 * (place >= n // 2)
 
 
 def channel(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -85,7 +94,7 @@ def _adding_up_to(total: int, n: int, rng: np.random.Generator) -> Array:
     return found.astype(float)
 
 
-def _laid_out(rows: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+def laid_out(rows: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     """Return rows, one for each kept position, as an array of this shape."""
     kept = [axis for axis in range(len(shape)) if axis not in axes]
     parts = rows.reshape([shape[axis] for axis in (*kept, *axes)])
@@ -99,7 +108,7 @@ def _marks(case: Case, array: Array, rng: np.random.Generator) -> Array:
     rows = np.zeros((array.size // max(n, 1), n))
     where = [place for place in (0, n - 1, *_edges(n)) if 0 <= place < n]
     rows[:, where] = rng.integers(4, 9, (len(rows), len(where)))
-    return _laid_out(rows, array.shape, axes).astype(array.dtype)
+    return laid_out(rows, array.shape, axes).astype(array.dtype)
 
 
 def _edges(n: int) -> list[int]:

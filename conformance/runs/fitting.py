@@ -11,7 +11,7 @@ from conformance.hosts.environment import Limits
 TIMES = 14
 """How many bytes asking a case takes at most for each byte of its tensors: 3 where it is judged, 11 in a worker.
 
-Measured in training with a gradient (decision 24): 2.4 where it is judged; in a worker of NumPy 5, of PyTorch and of
+Measured in training with a gradient (decision 25): 2.4 where it is judged; in a worker of NumPy 5, of PyTorch and of
 JAX 6, of TensorFlow 10, beside their libraries.
 """
 _GIB = 1 << 30
