@@ -49,7 +49,7 @@ def implementations_and_limits(command: Callable[..., None]) -> Callable[..., No
         click.option("--memory", type=gibibytes, metavar="GIB",
                      help="GiB that a worker may allocate, and that asking one case may take, 14 times its tensors "
                      "where it is judged and in a worker: 8, or 512MiB. A case that would need more is skipped, and a "
-                     "run without it incomplete. Default: 8, for a case no more than is free for each environment."),
+                     "run without it incomplete. Default: 8, for a case no more than is free for each worker."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -128,9 +128,11 @@ class Campaign:
         )
 
     def _gathered(self) -> Gathered:
-        o, at_a_time = self.options, min(self.options.jobs or len(self._shares), len(self._shares))
-        cases = gathering.given(self._given) if self._given else gathering.drawn(o.seed, o.cases, with_corpus=o.corpus)
-        room = fitting.room(self.who.limits, at_a_time)
+        o, shares = self.options, max(len(self._shares), 1)
+        cases = gathering.drawn(o.seed, o.cases, with_corpus=o.corpus)
+        if self._given is not None:
+            cases = gathering.given(self._given)
+        room = fitting.room(self.who.limits, min(o.jobs or shares, shares))
         found = gathering.gather(cases, o.shard, room, o.out, self.ledger)
         for reason in found.skipped:
             self._incomplete(reason)

@@ -38,9 +38,9 @@ class Room(NamedTuple):
 
 
 def room(limits: Limits, at_a_time: int = 1) -> Room:
-    """Return how much room there is for each case: what was said, or else what each environment has here.
+    """Return how much room there is for each case: what was said, or else what each worker has here.
 
-    at_a_time: how many environments are asked at a time.
+    at_a_time: how many workers are asked at a time.
     """
     most = int(limits.gib * _GIB)
     if limits.memory is not None:
@@ -48,7 +48,7 @@ def room(limits: Limits, at_a_time: int = 1) -> Room:
     there = machine.available_memory()
     if there is None or there // at_a_time >= most:
         return Room(most, f"--memory is {limits.gib:g} unless you say otherwise", "give --memory {gib}")
-    rule = f"{_gib(there)} are available" + (f" to {at_a_time} environments at a time" if at_a_time > 1 else "")
+    rule = f"{_gib(there)} are available" + (f" to {at_a_time} workers at a time" if at_a_time > 1 else "")
     fewer = "ask fewer at a time with --jobs 1, " if at_a_time > 1 else ""
     return Room(there // at_a_time, rule, fewer + "free some, or give --memory {gib} to ask it all the same")
 

@@ -19,7 +19,7 @@ from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
 from conformance.model import buffers
 from conformance.model.codec import encode_case
-from conformance.runs import fitting, run_file, wording
+from conformance.runs import fitting, replaying, run_file, wording
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.merging import merge
 from conformance.runs.progress import Progress
@@ -108,7 +108,7 @@ def test_a_replayed_case_that_memory_does_not_hold_is_not_asked(little, tmp_path
             6,
             3,
             2,
-            "6 GiB are available to 3 environments at a time; ask fewer at a time with --jobs 1, free",
+            "6 GiB are available to 3 workers at a time; ask fewer at a time with --jobs 1, free",
         ),
         (None, 6, 1, 6, "6 GiB are available; free some, or give --memory 9 to ask it all the same"),
         (12, 6, 3, 12, ""),
@@ -155,3 +155,11 @@ def test_a_large_case_stays_on_disk(run, tmp_path, monkeypatch):
     Campaign(Options(who, tmp_path / "mapped", cases=6, corpus=False), Progress(), seen).run()
     assert set(bases) == {mmap.mmap}
     assert run_file.read(tmp_path / "mapped").results == before
+
+
+def test_arrays_of_answers_are_kept_for_who_wants_them(small_case):
+    """A replay that saves nothing holds no answer longer than it takes to judge it."""
+    who = Participants(select(("numpy.two_pass",)), requested=True)
+    kept, judged = (replaying.ask([small_case()], who, keep=keep)[0].answers[0] for keep in (True, False))
+    assert kept.results == judged.results
+    assert (kept.reply is not None, judged.reply) == (True, None)
