@@ -13,14 +13,17 @@ settings.load_profile("reproducible")
 
 
 LONG = (
-    "test_frameworks",
-    "test_run",
-    "test_tf1",
     "test_audit",
+    "test_run",
+    "test_order",
     "test_identify",
+    "test_tf1",
+    "test_pytest_plugin",
+    "test_tutorial",
     "test_translate",
     "test_ci",
-    "test_pytest_plugin",
+    "test_contributing",
+    "test_frameworks",
 )
 """The files that take longest. They begin first: at the end, one process waits for the other's last file."""
 
