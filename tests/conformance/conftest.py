@@ -64,23 +64,49 @@ def drawn_once() -> None:
 
 
 @pytest.fixture(scope="session")
-def of_everything(asked_before: Callable[..., Path]) -> Callable[..., tuple[results.Run, Path]]:
+def everything_asked() -> tuple[results.Run, Path] | None:
+    """Return the run of everything that `.ci/run` has just made, and its folder: nobody is asked the same twice."""
+    made = os.environ.get(EVERYTHING)
+    return (run_file.read(Path(made)), Path(made)) if made else None
+
+
+@pytest.fixture(scope="session")
+def of_everything(
+    everything_asked: tuple[results.Run, Path] | None, asked_before: Callable[..., Path]
+) -> Callable[..., tuple[results.Run, Path]]:
     """Return what a run of the default seed says of some of the roster, and its folder: not to be written to.
 
-    `.ci/run` has asked everybody and names that run, so that nobody is asked twice. Elsewhere it is made.
+    It is a part of the run of everything where there is one, or else made here.
     """
 
     def part(*patterns: str, cases: int) -> tuple[results.Run, Path]:
-        made = os.environ.get(EVERYTHING)
-        folder = Path(made) if made else asked_before(patterns, cases=cases, corpus=True, limits=Limits())
-        whole, ids = run_file.read(folder), {entry.id for entry in select(patterns)}
+        whole, folder = everything_asked or asked(*patterns, cases=cases)
+        ids = {entry.id for entry in select(patterns)}
         return msgspec.structs.replace(
             whole,
             implementations=[record for record in whole.implementations if record.id in ids],
             results=[result for result in whole.results if result.implementation in ids],
         ), folder
 
+    def asked(*patterns: str, cases: int) -> tuple[results.Run, Path]:
+        folder = asked_before(patterns, cases=cases, corpus=True, limits=Limits())
+        return run_file.read(folder), folder
+
     return part
+
+
+@pytest.fixture(scope="session")
+def asked_of_a_feature(everything_asked: tuple[results.Run, Path] | None) -> Callable[..., list[results.Result]]:
+    """Return what the run of everything says of an implementation in the cases of a feature; nothing without one."""
+
+    def found(feature: str, identity: str) -> list[results.Result]:
+        if not everything_asked:
+            return []
+        run, _ = everything_asked
+        of = {name for name, c in run.cases.items() if c.recipe.get("signature", {}).get("feature") == feature}
+        return [r for r in run.results if r.case in of and r.implementation == identity and r.verdict != "UNSUPPORTED"]
+
+    return found
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -242,15 +243,23 @@ def test_only_the_kept_size_must_be_known(ask, small_case, size, accepted):
 
 @CREATED
 @pytest.mark.parametrize("feature", ["renorm", "virtual", "virtual renorm", "adjustment"])
-def test_each_feature_conforms(ask, feature):
+def test_each_feature_conforms(ask, asked_of_a_feature, feature):
     """With fused=None and `training` as a bool or a placeholder, a case of each of the feature's cells passes."""
-    cells = [cell for cell in CELLS if cell.feature == feature]
-    drawn = [build(recipe, 7) for cell in cells for recipe in recipes(cell, 7, 1)]
     for identity in (IDS[0], IDS[2]):
-        answers = ask(*((case, identity) for case in drawn))
-        found = [verdicts(case, outcomes, identity) for case, outcomes in zip(drawn, answers, strict=True)]
+        by_case = defaultdict(set)
+        for result in asked_of_a_feature(feature, identity):
+            by_case[result.case].add(result.verdict)
+        found = list(by_case.values()) or verdicts_of_a_feature(ask, feature, identity)
         assert set().union(*found) <= {"PASS", "INCONCLUSIVE"}
         assert {"PASS"} in found
+
+
+def verdicts_of_a_feature(ask, feature, identity):
+    """Return the verdicts on each case of the feature's cells."""
+    cells = [cell for cell in CELLS if cell.feature == feature]
+    drawn = [build(recipe, 7) for cell in cells for recipe in recipes(cell, 7, 1)]
+    answers = ask(*((case, identity) for case in drawn))
+    return [verdicts(case, outcomes, identity) for case, outcomes in zip(drawn, answers, strict=True)]
 
 
 def twice_differentiated(case):
