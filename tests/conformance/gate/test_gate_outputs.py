@@ -60,15 +60,8 @@ def no_github(monkeypatch):
 @pytest.fixture
 def decided(run, adapter, manifest, tmp_path):
     """Return a decision with something known, unexplained, refused with markup and missing, its run and its folder."""
-    gone = tmp_path / "gone.py"
-    gone.write_text(
-        "class Gone:\n"
-        "    statement = {'id': 'gone.bn', 'packages': [], 'documentation': '', 'conventions': {}}\n"
-        "    def __init__(self, device):\n        import no_such_framework\n"
-        "IMPLEMENTATIONS = [Gone]\n"
-    )
     wrong = [adapter(f"wrong:{name}") for name in ("BiasedForUnbiased", "EpsilonOutside")]
-    found = run("numpy.two_pass", *wrong, adapter("faulty:Raise"), str(gone), cases=14)
+    found = run("numpy.two_pass", *wrong, adapter("faulty:Raise"), adapter("gone"), cases=14)
     folder = tmp_path / "run"
     known = divergences.read(manifest(review_by="2026-01-02"))
     return decide(folder, found, known, today=datetime(2026, 7, 1, tzinfo=UTC).date()), found, folder

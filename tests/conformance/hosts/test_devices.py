@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -15,18 +18,23 @@ from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
 from conformance.studies.audit import making
 
+ADAPTER = Path(__file__).parents[1] / "adapters" / "devices.py"
 GPU = any(part.there for part in doctor._gpu(needed=False) if part.part == "GPU")
 
 
-@pytest.fixture
-def run_on(tmp_path, adapter):
-    """Run an implementation of the tests on devices, all in one run, and return it."""
+@pytest.fixture(scope="module")
+def run_on(tmp_path_factory):
+    """Run an implementation of the tests on devices, all in one run, and return it; the same one is run once."""
 
+    @functools.cache
     def go(name, *devices):
-        entries = [e for d in devices for e in roster.select((adapter(f"devices:{name}"),), d)]
-        who = Participants(entries, requested=True, limits=Limits(case=60, memory=4))
-        Campaign(Options(who, tmp_path, cases=60), Progress()).run()
-        return run_file.read(tmp_path)
+        entries = [e for d in devices for e in roster.select((f"{ADAPTER}:{name}",), d)]
+        who, folder = (
+            Participants(entries, requested=True, limits=Limits(case=60, memory=4)),
+            tmp_path_factory.mktemp("run"),
+        )
+        Campaign(Options(who, folder, cases=60), Progress()).run()
+        return run_file.read(folder)
 
     return go
 
