@@ -134,7 +134,15 @@ def fast_squares(ar: Any, sums: Any, x: Any) -> tuple[Any, Any]:
     return mean, ar.sub(sums.mean(ar, ar.mul(x, x)), ar.mul(mean, mean))
 
 
-mo.WORDS |= {two_means: mo.TWO, fast_squares: {"variance": "fast"}}
+def shifted_squares(ar: Any, sums: Any, x: Any) -> tuple[Any, Any]:
+    """One pass over x - k, k being the first value, a constant."""
+    k = ar.take((x.data if isinstance(x, Value) else x)[0])
+    apart = ar.sub(x, k)
+    mean = sums.mean(ar, apart)
+    return ar.add(k, mean), ar.sub(sums.mean(ar, ar.mul(apart, apart)), ar.mul(mean, mean))
+
+
+mo.WORDS |= {two_means: mo.TWO, fast_squares: {"variance": "fast"}, shifted_squares: {"variance": "shifted"}}
 
 AFFINES = ("direct", "scaled", "scaled_first", "folded", "spread", "apart")
 SLOPES = (calculus.cubed, calculus.divided, calculus.squared)
@@ -142,7 +150,7 @@ ORDERS = ("reverse reverse", "forward forward", "forward reverse", "reverse forw
 WRITTEN = (g.textbook, g.cudnn, g.torch, g.torch_cuda, g.tensorflow, g.paper)
 MOMENTS = {
     "two_pass": mo.two_pass, "two_means": two_means, "corrected": mo.corrected_both, "fast": mo.fast,
-    "fast_squares": fast_squares,
+    "fast_squares": fast_squares, "shifted": shifted_squares,
 }  # fmt: skip
 DIRECTIONS = ("up", "down", "away", "toward", "either")
 

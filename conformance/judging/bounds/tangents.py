@@ -32,7 +32,8 @@ where the errors are those of r, of d and of the means, and K counts the roundin
 the mean of what it has, to centre dx, adds the roundings of that sum, whose terms are at most P.
 
 **By way of x.** The folded map and the fast variance have x and m where d stands here, and take the difference of
-products with the same number: its error meets x - m, but the roundings |x| + |m|, in the sums as well as in K.
+products with the same number: its error meets x - m, but the roundings |x| + |m| ≤ |d| + 2 |m|, in the sums as well as
+in K. So does a variance that is shifted by k, where x - k and m - k stand.
 
 What underflows is off by itself or by the smallest normal number, whichever is less, times what it is multiplied by:
 both, as what may overflow, are no more than P with 1 for every factor that is less.
@@ -235,14 +236,16 @@ class TangentBounds:
 
     @cached_property
     def _m(self) -> Array:
-        """The magnitude of m where sums are of x; otherwise 0."""
-        of_x = self.bounds.numerics.affine == "folded" or self.bounds.numerics.variance == "fast"
-        return np.maximum(np.abs(self.used.mean), np.abs(self.batch.mean)) * of_x
+        """The distance of m from 0 where sums are of x, or from the k of a shifted variance; otherwise 0."""
+        of, mean = self.bounds.numerics, np.maximum(np.abs(self.used.mean), np.abs(self.batch.mean))
+        m = mean * (of.affine == "folded" or of.variance == "fast")
+        farthest = np.abs(self.batch.deviation).max(self.batch.axes, keepdims=True, initial=0)
+        return np.maximum(m, farthest) if of.variance == "shifted" else m
 
     @cached_property
     def _wide(self) -> Array:
-        """The magnitude of what is rounded where d stands."""
-        return np.maximum(self._d, (np.abs(self.batch.x) + self._m) * (self._m > 0)) + self._e_m
+        """The magnitude of what is rounded where d stands: d, or x and m."""
+        return self._d + 2 * self._m + self._e_m
 
     @property
     def _r(self) -> Array:
