@@ -1,6 +1,7 @@
 """Prove that bugs at the edges of blocks are seen: `python tests/benchmarks/prove_blocks.py [--seed 0] [NAME…]`.
 
-Every kernel of tests/calibration/blocks.py, of blocks of 64 to 32,768 values, answers what a default run asks of sizes.
+Every kernel of tests/calibration/blocks.py, of blocks of 64 to 32,768 values, answers what a default run asks of sizes;
+with --large, what only a thorough run asks, but for the layers of real networks.
 One line for each: in how many arrays it fails, and the worst. Exits 1 if a correct one fails, or a wrong one does not.
 """
 
@@ -26,11 +27,11 @@ from conformance.model.results import Result  # noqa: E402
 from conformance.runs.run_case import RunCase  # noqa: E402
 
 
-def asked(seed: int, names: list[str]) -> defaultdict[str, list[Result]]:
+def asked(seed: int, names: list[str], chosen: dict[cells.Cell, int]) -> defaultdict[str, list[Result]]:
     """Return the results of every kernel's size cases; a line is printed for each case."""
     panel, found = Panel(str(CALIBRATION / "blocks.py"), names), defaultdict[str, list[Result]](list)
-    for cell in (cell for cell in cells.CELLS if cell.feature in SIZES):
-        for index, recipe in enumerate(strategies.recipes(cell, seed, 3)):
+    for cell, number in chosen.items():
+        for index, recipe in enumerate(strategies.recipes(cell, seed, number)):
             print(f"{cell}, {recipe.signature.variant}, {recipe.layout}", file=sys.stderr, flush=True)
             with np.errstate(all="ignore"):
                 for result in panel.results(RunCase(index, recipe, build(recipe, seed))):
@@ -43,8 +44,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("names", nargs="*", help="kernels; all if none is named")
+    parser.add_argument("--large", action="store_true", help="sizes of a thorough run, up to 2^20 values per channel")
     options = parser.parse_args()
-    wrong, found = 0, asked(options.seed, options.names)
+    sizes = {cell: 3 for cell in cells.CELLS if cell.feature in SIZES}
+    large = {cell: n for cell, n in cells.LARGE.items() if cell.feature.endswith((" values", " channels"))}
+    wrong, found = 0, asked(options.seed, options.names, large if options.large else sizes)
     for name, results in found.items():
         failed = [result for result in results if result.failed]
         faulty = name.endswith(blocks.BUGS)
