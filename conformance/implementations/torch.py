@@ -366,6 +366,13 @@ class Hessian(Func):
         DOCS + "generated/torch.func.hessian.html",
         differentiation=["reverse_over_reverse", "forward_over_reverse"],
         lacks={"forward": "it makes matrices of derivatives"},
+        rules=[
+            {
+                "when": {"output": TANGENTS},
+                "numerics": {"tangent": "each"},
+                "cite": "torch.func.jacfwd, jacrev: one derivative for each element, stacked",
+            }
+        ],
     )
 
     def second(self, gradients, values, along, mode):

@@ -35,6 +35,9 @@ the mean of what it has, to centre dx, adds the roundings of that sum, whose ter
 products with the same number: its error meets x - m, but the roundings |x| + |m| ≤ |d| + 2 |m|, in the sums as well as
 in K. So does a variance that is shifted by k, where x - k and m - k stand.
 
+**A matrix of derivatives**, along each element by itself, is multiplied by the tangent last: means with X do not cancel
+before, so that in P they are of magnitudes, and there is one more sum each time.
+
 What underflows is off by itself or by the smallest normal number, whichever is less, times what it is multiplied by:
 both, as what may overflow, are no more than P with 1 for every factor that is less.
 """
@@ -179,6 +182,8 @@ class TangentBounds:
         if centred:
             size = self._mean(most(terms))
             e = e + b.signed(self._averaging + 2, size, size)
+        if self._each:
+            e = e + 2 * b.signed(2, most(terms), most(terms))
         high = most(gross)
         peak = self.batch.count * most(gross.at_least(1))  # no less than any product of some of the factors
         e = e + (2 * within + after) * np.minimum(high, b.units.smallest * peak)
@@ -188,7 +193,7 @@ class TangentBounds:
 
     def _sizes(self, within: int) -> tuple[Sizes, Sizes, Sizes, Sizes]:
         """Return exact magnitudes; those with errors; those of what is rounded by way of x; and of no sum cancelled."""
-        r, along, dy, one = self.used.r, self._input(self.tangent), self._input(self.dy), np.ones(())
+        r, along, dy, one = self.used.r, self._input(self.tangent, each=self._each), self._input(self.dy), np.ones(())
         q, s, c, v = self._means(along.mean, dy.mean)
         more = [self._e_of_d(along, q, within), self._e_of_d(dy, s, within)]
         more += [self._e_of(dy, along, c, within), self._e_of(along, along, v, within)]
@@ -203,16 +208,20 @@ class TangentBounds:
     def _means(self, mean_along: Array, mean_dy: Array) -> list[Array]:
         """Return the magnitudes of the four means; of C and V without centring either factor, or with."""
         mean, along, dy = self._mean, self.tangent, self.dy
-        found = mean(self.batch.deviation * along), mean(dy * (self.batch.x - self.used.mean))
-        c, v = mean(dy * along) - mean(dy) * mean(along), mean((along - mean(along)) ** 2)
-        return [*map(np.abs, found), np.abs(c) + 2 * mean_dy * mean_along, v + 2 * mean_along**2]
+        q, s = self.batch.deviation * along, mean(dy * (self.batch.x - self.used.mean))
+        if self._each:
+            q, c, v = mean(np.abs(q)), mean(np.abs(dy * along)), mean(along**2)
+        else:
+            q, c = mean(q), mean(dy * along) - mean(dy) * mean(along)
+            v = mean((along - mean(along)) ** 2)
+        return [np.abs(q), np.abs(s), np.abs(c) + 2 * mean_dy * mean_along, v + 2 * mean_along**2]
 
-    def _input(self, values: Array) -> _Input:
-        b, net = self.bounds, np.abs(self._mean(values))
-        each = b.taken(values) if b.units.taken_u else np.zeros(())
-        off = self._mean(each)
+    def _input(self, values: Array, *, each: bool = False) -> _Input:
+        b, net = self.bounds, np.abs(self._mean(np.abs(values) if each else values))
+        taken = b.taken(values) if b.units.taken_u else np.zeros(())
+        off = self._mean(taken)
         e = b.signed(self._averaging + 2, self._mean(np.abs(values)) + off, net + off) + off
-        return _Input(np.abs(values) + net, net, e, each)
+        return _Input(np.abs(values) + net, net, e, taken)
 
     def _e_of_d(self, a: _Input, net: Array, k: int) -> Array:
         """Return the error of mean(d a): m's moves every d alike, and what x is rounded by on its way in does not."""
@@ -250,6 +259,11 @@ class TangentBounds:
     @property
     def _r(self) -> Array:
         return self.used.r + self.used.e_r
+
+    @property
+    def _each(self) -> bool:
+        """Whether the tangent is multiplied in last, when no mean with it has cancelled."""
+        return self.bounds.numerics.tangent == "each"
 
     @property
     def _averaging(self) -> int:
