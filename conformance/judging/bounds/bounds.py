@@ -27,8 +27,6 @@ from conformance.model.numerics import Numerics, Units
 from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
 
-_MOST = 700.0  # e^709 overflows
-
 
 @dataclass(frozen=True)
 class NormalizingStatistics:
@@ -100,7 +98,7 @@ class Bounds(StatisticsBounds):
         low = np.maximum(w - e_w, floor)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ku = u * self._root_roundings(low, w + e_w)
-            r, worst, best = 1 / np.sqrt(w), _grown(1 / np.sqrt(low), ku), _shrunk(1 / np.sqrt(w + e_w), ku)
+            r, worst, best = 1 / np.sqrt(w), grown(1 / np.sqrt(low), ku), shrunk(1 / np.sqrt(w + e_w), ku)
             e_r = np.where((low > 0) & np.isfinite(e_w), np.maximum(worst - r, r - best), np.inf)
             e_r = np.where(self._root_is_exact(w, e_variance), 0, e_r)
         return NormalizingStatistics(mean, e_mean, r, self.vacuous(e_r, w))
@@ -147,7 +145,7 @@ class Bounds(StatisticsBounds):
         exact, low, high = self._outside(variance, e_variance)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ku = u * self._root_roundings(low**2, high**2)
-            r, worst, best = 1 / exact, _grown(1 / low, ku), _shrunk(1 / high, ku)
+            r, worst, best = 1 / exact, grown(1 / low, ku), shrunk(1 / high, ku)
             e_r = np.where((low > 0) & np.isfinite(e_variance), np.maximum(worst - r, r - best), np.inf)
             root, least = np.sqrt(variance), np.sqrt(np.maximum(variance - e_variance, 0))
             steep = exact / root
@@ -238,17 +236,6 @@ class _Arithmetic(Bounds):
 
     def _shared(self) -> _Arithmetic:
         return self
-
-
-def _grown(size: Array, ku: Array | float) -> Array:
-    """Return `grown`, each value by roundings of its own if these are an array."""
-    if isinstance(ku, float):
-        return grown(size, ku)
-    return size + np.where(ku < _MOST, np.expm1(np.fmin(ku, _MOST)), np.inf) * size
-
-
-def _shrunk(size: Array, ku: Array | float) -> Array:
-    return shrunk(size, ku) if isinstance(ku, float) else size - np.fmin(ku, 1.0) * size
 
 
 def _quotient(error: Array, bound: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import overload
 
 import numpy as np
 
@@ -13,16 +14,22 @@ _MOST = 700.0  # e^709 overflows
 _EXPONENT = np.int64(0x7FF0000000000000)  # of a float64's bits
 
 
-def growth(ku: float) -> float:
+@overload
+def growth(ku: float) -> float: ...
+@overload
+def growth(ku: Array) -> Array: ...
+def growth(ku: float | Array) -> float | Array:
     """Return a bound of (1 + u)^k - 1, e^(ku) - 1. Higham's gamma_k = ku / (1 - ku) is larger, and needs ku < 1.
 
-    >>> growth(3 * 2.0**-53) >= 3 * 2.0**-53, growth(2.0) < 6.4
-    (True, True)
+    >>> growth(3 * 2.0**-53) >= 3 * 2.0**-53, growth(2.0) < 6.4, growth(np.array([0.0, 1e3]))
+    (True, True, array([ 0., inf]))
     """
+    if isinstance(ku, np.ndarray):
+        return np.where(ku < _MOST, np.expm1(np.fmin(ku, _MOST)), np.inf)
     return math.expm1(ku) if ku < _MOST else math.inf
 
 
-def grown(size: Array, ku: float) -> Array:
+def grown(size: Array, ku: float | Array) -> Array:
     """Return the most that a value of this size becomes by roundings of ku together: times (1 + u)^k.
 
     >>> float(grown(np.longdouble(1), 3 * 2.0**-53) - 1) >= 3 * 2.0**-53
@@ -31,13 +38,13 @@ def grown(size: Array, ku: float) -> Array:
     return size + growth(ku) * size
 
 
-def shrunk(size: Array, ku: float) -> Array:
+def shrunk(size: Array, ku: float | Array) -> Array:
     """Return the least that a value of this size becomes by roundings of ku together: times (1 - u)^k, but at least 0.
 
     >>> float(1 - shrunk(np.longdouble(1), 2.0**-53)) >= 2.0**-53
     True
     """
-    return size - min(ku, 1.0) * size
+    return size - (np.fmin(ku, 1.0) if isinstance(ku, np.ndarray) else min(ku, 1.0)) * size
 
 
 @elementwise(shrinks=True)

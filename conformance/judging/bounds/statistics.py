@@ -215,7 +215,7 @@ class StatisticsBounds(Sums):
 
     def e_overall(self, values: Array, e: Array) -> tuple[Array, Array]:
         """The mean over virtual batches (axis 1), and its error: a sum of that many terms, and a division."""
-        groups = values.shape[1]
+        groups = int(values.shape[1])
         mean, e_mean, size = (batches.average(a, (1,)) for a in (values, e, np.abs(values) + e))
         return mean, e_mean + growth((groups + 2) * self.units.u) * size
 

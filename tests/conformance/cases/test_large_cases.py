@@ -19,6 +19,19 @@ def small(recipe):
     return msgspec.structs.replace(recipe, signature=msgspec.structs.replace(recipe.signature, shape=tuple(sizes)))
 
 
+@pytest.mark.parametrize("name", ["65,536 values", "131,077 values"])
+def test_blocks_and_lanes_of_an_ordinary_batch_have_means_of_their_own(name):
+    """The halves of each channel, and its odd and even values, are a standard deviation of the noise apart."""
+    cell = next(cell for cell in cells.CELLS if cell.feature == name)
+    (recipe,) = strategies.recipes(cell, 0, 1)
+    x = np.moveaxis(building.build(recipe, 0).x(2).astype(float), recipe.signature.axis, 0)
+    for rows in x.reshape(len(x), -1):
+        half = len(rows) // 2
+        apart = rows[half:].mean() - rows[:half].mean(), rows[1::2].mean() - rows[::2].mean()
+        noise = (rows[:half:2]).std()
+        assert min(apart) > noise / 2
+
+
 def test_sizes_pass_the_numbers_at_which_kernels_break():
     """2^20 values per channel and more, 2^24 elements and more, and one channel, three, 65 and 2,048."""
     signatures = [strategies.recipes(cell, 0, 1)[0].signature for cell in cells.LARGE]

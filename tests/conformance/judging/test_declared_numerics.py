@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from conformance.cases import whole_numbers
+from conformance.hosts.roster import ADAPTERS, from_target
 from conformance.judging.bounds.batch import BatchStatistics
 from conformance.judging.bounds.bounds import Bounds
 from conformance.judging.bounds.gradients import GradientBounds
+from conformance.judging.exact_case import ExactCase
+from conformance.judging.expectation import trajectory
+from conformance.judging.judgment import judge
+from conformance.judging.promise import Promise
+from conformance.model.case import case_id
 from conformance.model.numerics import Numerics, Units
+from conformance.model.outcome import Outputs, Reply
 from reference import Semantics, Spec
 from reference.batches import observe
 
@@ -114,6 +122,24 @@ def test_dgamma_of_deviations_is_as_good_as_r_where_n_is_no_power_of_two():
         found[products] = (formulas.e_mean_dyz / np.abs(formulas.c2)).item()
     assert found["deviations"] < 8 * F32.u
     assert found["any"] > 1e-3
+
+
+def test_a_returned_inverse_deviation_is_judged(small_case):
+    """1 / sqrt(variance + epsilon) of the batch passes; without epsilon, or as the deviation itself, it fails."""
+    listed = next(e.statement for e in from_target(str(ADAPTERS / "numpy.py")) if e.statement.id == "numpy.two_pass")
+    statement = msgspec.structs.replace(listed, outputs=("y", "inverse_deviation"))
+    case = small_case(modes="train")
+    with np.errstate(all="ignore"):
+        (step,) = trajectory(Promise.of(ExactCase(case), statement))
+    y = step["y"].value.astype(np.float32)
+    variance, epsilon = case.x(0).astype(float).var(0), case.spec.epsilon
+    answers = {"right": (variance + epsilon) ** -0.5, "bare": variance**-0.5, "deviation": (variance + epsilon) ** 0.5}
+    verdicts = {}
+    for name, r in answers.items():
+        reply = Reply(0, "i@cpu", (Outputs({"y": y, "inverse_deviation": r.astype(np.float32)}),))
+        found = judge(case_id(case), ExactCase(case), statement, reply)
+        verdicts[name] = next(one.verdict for one in found if one.output == "inverse_deviation")
+    assert verdicts == {"right": "PASS", "bare": "FAIL", "deviation": "FAIL"}
 
 
 def test_a_quotient_is_exact_only_where_it_is_said_to_be_rounded():
