@@ -35,18 +35,11 @@ class Participants(msgspec.Struct, frozen=True):
         """Return the participants that an environment hosts."""
         return [entry for entry in self.entries if entry.host == host.name]
 
-    def shares(self, most: int) -> list[tuple[Environment, list[RosterEntry]]]:
-        """Return which worker asks whom: one of each environment, or as many as `most` where that takes long."""
-        found: list[tuple[Environment, list[RosterEntry]]] = []
+    def workers(self, most: int) -> list[tuple[Environment, list[Environment]]]:
+        """Return each environment with its workers: one, or as many as `most` where its answers take long."""
+        found: list[tuple[Environment, list[Environment]]] = []
         for host in self.environments():
-            hosted = self.hosted(host)
-            parts = most if host.name in _LONG and len(hosted) >= _PAYS else 1
-            found += [(_part(host, hosted[n::parts], n), hosted[n::parts]) for n in range(parts)]
+            takes_long = host.name in _LONG and len(self.hosted(host)) >= _PAYS
+            others = [f"{host.name}-{number}" for number in range(2, most + 1)] if takes_long else []
+            found.append((host, [host, *(msgspec.structs.replace(host, name=name) for name in others)]))
         return found
-
-
-def _part(host: Environment, entries: list[RosterEntry], number: int) -> Environment:
-    """Return an environment as the worker of some of its implementations knows it."""
-    targets, ids = dict.fromkeys(entry.target for entry in entries), tuple(entry.id for entry in entries)
-    name = f"{host.name}-{number + 1}" if number else host.name
-    return host if ids == host.only else msgspec.structs.replace(host, name=name, adapters=tuple(targets), only=ids)

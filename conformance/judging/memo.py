@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
+
+
+class Key(tuple[Any, ...]):
+    """What something is remembered by, hashed once however often it is looked up.
+
+    >>> {Key(("a", 1)): "found"}["a", 1]
+    'found'
+    """
+
+    def __hash__(self) -> int:
+        """Return the hash of the tuple."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
 
 
 class Only:

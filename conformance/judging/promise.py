@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from conformance.judging.bounds.bounds import Bounds
 from conformance.judging.exact_case import ExactCase
+from conformance.judging.memo import Key
 from conformance.model.case import Case
 from conformance.model.facts import Mode
 from conformance.model.numerics import Numerics, Units
@@ -28,16 +30,17 @@ _TOLD = 2.0**-38
 _PLANNED = dict.fromkeys(DECLARED_AS.values())
 
 
-class StepPromise(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class StepPromise:
     """What is promised for one step: semantics, and numerics by mode and output."""
 
     semantics: Semantics
     numerics: dict[tuple[str, str], Numerics]
 
-    @property
-    def key(self) -> tuple[Any, ...]:
+    @cached_property
+    def key(self) -> Key:
         """The promise, to remember by."""
-        return self.semantics, tuple(self.numerics.items())
+        return Key((self.semantics, tuple(self.numerics.items())))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +86,11 @@ class Promise:
 
     def at(self, t: int) -> Promise:
         """Return the promise for another step, whose rank and mask may differ from the first's."""
-        return self if not self.steps or self.steps[t] == self.here else replace(self, here=self.steps[t])
+        return self if not self.steps or self.steps[t] is self.here else self._others[t]
+
+    @cached_property
+    def _others(self) -> list[Promise]:
+        return [replace(self, here=step) for step in self.steps]
 
     def _underived(self) -> str:
         """Return for what, in some step, no bound is derived yet; empty if there is one for all."""
@@ -109,17 +116,17 @@ class Promise:
         missing = [name for name, there in names.items() if there]
         return f"no bound is derived yet for {', '.join(missing)}" if missing else ""
 
-    @property
-    def key(self) -> tuple[Any, ...]:
+    @cached_property
+    def key(self) -> Key:
         """Everything that the expectations depend on beside the case."""
         held = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "exact_case"
         }
-        return tuple((held | {"here": self.here.key, "steps": tuple(step.key for step in self.steps)}).items())
+        return Key((held | {"here": self.here.key, "steps": tuple(step.key for step in self.steps)}).items())
 
     def asked(self, t: int) -> Spec:
         """Return what is asked for in a step, in which the layer may be frozen."""
-        return replace(self.spec, trainable=self.spec.trainable and self.case.steps[t].trainable)
+        return self.spec if self.case.steps[t].trainable else replace(self.spec, trainable=False)
 
     def mode(self, t: int) -> str:
         """Return the mode that a step really runs in: a frozen layer may infer where training was asked for."""
@@ -175,7 +182,7 @@ class Promise:
                 of: msgspec.structs.replace(one, clamped=clamped or one.clamped)
                 for of, one in promised.numerics.items()
             }
-            return promised._replace(numerics=numerics)
+            return replace(promised, numerics=numerics)
 
         return replace(self, here=changed(self.here), steps=tuple(map(changed, self.steps)), limitless=limitless)
 

@@ -31,6 +31,7 @@ from conformance.runs.gathering import Gathered
 from conformance.runs.interrupting import interruptible
 from conformance.runs.ledger import Ledger
 from conformance.runs.progress import Progress
+from conformance.runs.questions import Questions
 from conformance.runs.run_case import RunCase, pooled
 
 
@@ -74,8 +75,9 @@ class Campaign:
         items: list[RunCase] | None = None,
     ) -> None:
         self.options, self.who, self.progress, self._observer = options, options.who, progress, observer
-        self._shares, self._given = self.who.shares(self._workers_at_most()), items
-        self._jobs = threading.Semaphore(options.jobs or len(self._shares))
+        self._hosts, self._given = self.who.workers(self._workers_at_most()), items
+        self._workers_in_all = sum(len(workers) for _, workers in self._hosts)
+        self._jobs = threading.Semaphore(options.jobs or self._workers_in_all or 1)
         self._answered = set[tuple[str, str]]()
         self.ledger, self._stop = Ledger(), threading.Event()
         self._workers: list[Worker | LocalWorker] = []
@@ -90,7 +92,7 @@ class Campaign:
             self._answered = {(result.case, result.implementation) for result in kept}
             try:
                 gathered = self._gathered()
-                threads = [threading.Thread(target=self._host, args=(*share, gathered)) for share in self._shares]
+                threads = [threading.Thread(target=self._host, args=turn) for turn in self._turns(gathered)]
                 for thread in threads:
                     thread.start()
                 for thread in threads:
@@ -128,11 +130,11 @@ class Campaign:
         )
 
     def _gathered(self) -> Gathered:
-        o, shares = self.options, max(len(self._shares), 1)
+        o, workers = self.options, self._workers_in_all
         cases = gathering.drawn(o.seed, o.cases, with_corpus=o.corpus)
         if self._given is not None:
             cases = gathering.given(self._given)
-        room = fitting.room(self.who.limits, min(o.jobs or shares, shares))
+        room = fitting.room(self.who.limits, min(o.jobs or workers, workers))
         found = gathering.gather(cases, o.shard, room, o.out, self.ledger)
         for reason in found.skipped:
             self._incomplete(reason)
@@ -142,26 +144,35 @@ class Campaign:
         """Return how many workers an environment may have: two, unless told how many may run, or there is one core."""
         return 1 if self.options.jobs or self.who.in_process else min(2, os.cpu_count() or 1)
 
-    def _host(self, host: env.Environment, entries: list[RosterEntry], gathered: Gathered) -> None:
+    def _turns(self, gathered: Gathered) -> Iterator[tuple[env.Environment, Questions, Gathered]]:
+        """Yield every worker with what it takes turns at."""
+        for host, workers in self._hosts:
+            questions = Questions(host, self.who.hosted(host), len(workers))
+            yield from ((worker, questions, gathered) for worker in workers)
+
+    def _host(self, host: env.Environment, questions: Questions, gathered: Gathered) -> None:
         """Run one worker, from its start to its end, when its turn comes."""
         with self._jobs:
             try:
                 if not self._stop.is_set():
-                    self._host_now(host, entries, gathered)
+                    self._host_now(host, questions, gathered)
             except OSError as error:  # nothing more can be written, by anybody
                 self._unwritten = self._unwritten or error
                 self._stop.set()
 
-    def _host_now(self, host: env.Environment, entries: list[RosterEntry], gathered: Gathered) -> None:
+    def _host_now(self, host: env.Environment, questions: Questions, gathered: Gathered) -> None:
         try:
             worker = self._worker(host)
         except WorkerDied as error:
-            for entry in entries:
-                self._listed(entry, error, {})
+            if questions.unanswerable():
+                for entry in questions.entries:
+                    self._listed(entry, error, {})
+            else:
+                self.progress.note(f"{host.name} does not help: {error}")
             return
         self._workers.append(worker)
         try:
-            self._ask(worker, self._available(entries, worker), gathered)
+            self._ask(worker, questions, gathered)
         except OSError:
             raise
         except Exception as error:
@@ -199,24 +210,30 @@ class Campaign:
         else:
             self._incomplete(message, record.id)
 
-    def _ask(self, worker: Worker | LocalWorker, entries: list[RosterEntry], gathered: Gathered) -> None:
-        by_id = {entry.id: entry for entry in entries}
-        items = gathered.items
-        pool = {entry.id: pooled(entry.statement, gathered.signatures) for entry in entries}
-        asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
-        self.progress.started(worker.environment.name, sum(len(ids) for ids in asked.values()))
-        self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
+    def _ask(self, worker: Worker | LocalWorker, questions: Questions, gathered: Gathered) -> None:
+        questions.plan(lambda: self._planned(worker, questions, gathered))
+        by_id = {entry.id: entry for entry in questions.entries}
 
-        def questions() -> Iterator[going_on.AskedCase]:
-            for index, item in items.items():
+        def until_stopped() -> Iterator[going_on.AskedCase]:
+            for question in questions.turn():
                 if self._stop.is_set():
                     return
-                if asked[index]:
-                    yield going_on.AskedCase(index, item.case, asked[index])
+                yield question
 
-        for reply in going_on.ask(worker, questions(), {entry.id: entry.statement for entry in entries}):
-            self._judged(items[reply.request], by_id[reply.implementation], reply)
-            self.progress.advanced(worker.environment.name)
+        for reply in going_on.ask(worker, until_stopped(), {entry.id: entry.statement for entry in questions.entries}):
+            self._judged(gathered.items[reply.request], by_id[reply.implementation], reply)
+            self.progress.advanced(questions.name)
+
+    def _planned(
+        self, worker: Worker | LocalWorker, questions: Questions, gathered: Gathered
+    ) -> list[going_on.AskedCase]:
+        """Return what the implementations of an environment are asked, those that its worker can host."""
+        entries, items = self._available(questions.entries, worker), gathered.items
+        pool = {entry.id: pooled(entry.statement, gathered.signatures) for entry in entries}
+        asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
+        self.progress.started(questions.name, sum(len(ids) for ids in asked.values()))
+        self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
+        return [going_on.AskedCase(i, items[i].case, ids) for i, ids in asked.items() if ids]
 
     def _tell_unasked(self, entries: list[RosterEntry], asked: set[str]) -> None:
         """Report each implementation that is asked no case, and which facts exclude it."""

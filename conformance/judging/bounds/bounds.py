@@ -22,7 +22,7 @@ from conformance.judging.bounds.exact_sums import held, power_of_two
 from conformance.judging.bounds.roundings import binade, grown, part, shrunk
 from conformance.judging.bounds.statistics import StatisticsBounds, once
 from conformance.judging.large.streamed import elementwise
-from conformance.judging.memo import Only
+from conformance.judging.memo import Key, Only
 from conformance.model.numerics import Numerics, Units
 from reference.precision import roundoff, summation_depth, widened
 from reference.spec import Array
@@ -231,7 +231,7 @@ class _Arithmetic(Bounds):
         if (numerics.variance, numerics.sums) == ("stable", "compensated"):  # running means have nothing to compensate
             numerics = msgspec.structs.replace(numerics, sums="serial")
         way, units = Only(numerics, *_WAY), Only(whole.units, *_UNITS)
-        self.key = way.key, units.key, whole.n, whole.epsilon, whole.outside
+        self.key = Key((way.key, units.key, whole.n, whole.epsilon, whole.outside))
         super().__init__(cast("Numerics", way), cast("Units", units), whole.n, whole.epsilon, outside=whole.outside)
 
     def _shared(self) -> _Arithmetic:
