@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from conformance.cases.asking import ASKING
 from conformance.cases.edges import EDGES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
 from conformance.cases.large import LARGE
@@ -103,6 +104,7 @@ FEATURES: dict[str, Feature] = {
     "half parameters": Feature(COMMON, dtypes=("float16", "bfloat16"), halves=True),
     "update": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_without_updates),
     **EDGES,
+    **ASKING,
     **SIZES,
     **LARGE,
 }

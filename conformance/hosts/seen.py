@@ -25,6 +25,8 @@ class Step(object):
     tangent: the direction of x.
     rank, axis, reduced: of this step's x, whose rank may differ from the first's.
     wrt: what gradients are asked with respect to, of "x", "gamma" and "beta"; no others are judged.
+    gradients: the same by the names of what is to be taken, of "dx", "dgamma" and "dbeta": "dx" also where that is
+        differentiated again.
     adjustment: what the adjustment callable returns, (scale, bias).
     forward: whether the derivative of y along the tangent is asked for, `y_tangent`.
     second: how the derivatives of dx and dgamma are taken, `dx_tangent` and `dgamma_tangent`: "reverse" (over reverse)
@@ -54,6 +56,8 @@ class Step(object):
         self.second = "".join(d["mode"] for d in self.derivatives if d["order"] == 2 and d["mode"] != "forward")
         self.forward_twice = any(d["order"] == 2 and d["mode"] == "forward" for d in self.derivatives)
         self.third = any(d["order"] == 3 for d in self.derivatives)
+        again = ["dx"] if self.second or self.third else []
+        self.gradients = sorted(set(["d" + name for name in self.wrt] + again))
 
 
 class Case(object):
@@ -108,7 +112,7 @@ class Static(object):
     """
 
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
-    _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt")
+    _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients")
     _OF_STEP += ("forward", "second", "forward_twice", "third")
 
     def __init__(self, case, step, traced):

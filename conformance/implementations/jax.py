@@ -148,9 +148,15 @@ class Jitted(object):
         jax, tangent = self.jax, given.get("tangent")
 
         def gradients(parameters, x):
-            y, pullback, new = jax.vjp(forward, parameters, x, has_aux=True)
-            found, dx = pullback(given["dy"].astype(y.dtype))
-            return dict(found, dx=dx), (y, new)
+            sources = dict(parameters, dx=x)
+
+            def of(asked):
+                values = dict(sources, **asked)
+                return forward({name: values[name] for name in parameters}, values["dx"])
+
+            asked = {name: source for name, source in sources.items() if name in step.gradients}
+            y, pullback, new = jax.vjp(of, asked, has_aux=True)
+            return pullback(given["dy"].astype(y.dtype))[0], (y, new)
 
         def slope(parameters, x):
             return (gradients(parameters, x)[0]["dx"] * tangent).sum()

@@ -129,7 +129,7 @@ class _Keras(object):
         named = (("dx", x), ("dgamma", gamma), ("dbeta", beta))
         sources = {name: tensor for name, tensor in named if tensor is not None}
         dy, tangent = self.tensor(step.dy), self.tensor(step.tangent)
-        return self.derived(call, sources, dy, tangent, step.forward, step.second)
+        return self.derived(call, sources, step.gradients, dy, tangent, step.forward, step.second)
 
     def arrays(self, out):
         """Return NumPy copies."""
@@ -215,9 +215,9 @@ class _TensorFlow(object):
         """Import TensorFlow."""
         self.tf = common.tensorflow(device)
 
-    def derived(self, call, sources, *asked):
+    def derived(self, call, sources, gradients, *asked):
         """Return the call's outputs and the derivatives."""
-        return common.differentiated(self.tf, lambda: call(sources["dx"]), sources, *asked)
+        return common.differentiated(self.tf, lambda: call(sources["dx"]), sources, gradients, *asked)
 
 
 class _Torch(object):
@@ -232,10 +232,10 @@ class _Torch(object):
         if device != ("cuda" if self.torch.cuda.is_available() else "cpu"):
             raise RuntimeError("torch %s makes Keras run on another device than %s" % (self.torch.__version__, device))
 
-    def derived(self, call, sources, dy, tangent, forward, second):
+    def derived(self, call, sources, gradients, dy, tangent, forward, second):
         """Return the call's outputs and the derivatives, those along the tangent by dual numbers."""
-        for source in sources.values():
-            source.requires_grad_()
+        for name, source in sources.items():
+            source.requires_grad_(name in gradients)
         along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
         if not along:
             return self.reverse(call, sources, dy, tangent if second else None)
@@ -249,9 +249,9 @@ class _Torch(object):
     def reverse(self, call, sources, dy, tangent):
         """Return the call's outputs and the gradients; where there is a tangent, those of <dx, tangent> too."""
         out, grad = call(sources["dx"]), self.torch.autograd.grad
-        if dy is not None:
-            gradients = grad(out["y"], list(sources.values()), dy, create_graph=tangent is not None)
-            out.update(zip(sources, gradients))
+        free = {name: source for name, source in sources.items() if source.requires_grad}
+        if dy is not None and free:
+            out.update(zip(free, grad(out["y"], list(free.values()), dy, create_graph=tangent is not None)))
         if tangent is not None:
             again = {name: source for name, source in sources.items() if name != "dbeta"}
             twice = [None] * len(again)

@@ -79,7 +79,8 @@ class _Jitted(object):
 
         def call(sources, state, mask, epsilon, dy, tangent):
             def reverse(sources):
-                return _reverse(self.jax, lambda values: function(values, state, mask, epsilon), sources, dy)
+                asked = {} if dy is None else {n: source for n, source in sources.items() if n in step.gradients}
+                return _reverse(self.jax, lambda a: function(dict(sources, **a), state, mask, epsilon), asked, dy)
 
             if along:
                 return _along(self.jax, reverse, sources, tangent, along)
@@ -88,14 +89,14 @@ class _Jitted(object):
         return call
 
 
-def _reverse(jax, function, sources, dy):
-    """Return the function's outputs and the gradients where there is a dy, and the new state."""
+def _reverse(jax, function, asked, dy):
+    """Return the function's outputs and, where there is a dy, the gradients asked for; and the new state."""
 
-    def of_y(sources):
-        out, new = function(sources)
+    def of_y(asked):
+        out, new = function(asked)
         return out["y"], (out, new)
 
-    _, pullback, (out, new) = jax.vjp(of_y, sources, has_aux=True)
+    _, pullback, (out, new) = jax.vjp(of_y, asked, has_aux=True)
     return dict(out, **({} if dy is None else pullback(dy)[0])), new
 
 

@@ -73,7 +73,7 @@ class TwoPass(object):
             out.update(moving_mean=mean.reshape(flat), moving_variance=variance.reshape(flat))
             if step.dy is not None:
                 dx, dgamma, dbeta = self.gradients(step, m, r, gamma)
-                out.update(self.asked(case, dx, dgamma.reshape(flat), dbeta.reshape(flat)))
+                out.update(self.asked(case, step, dx, dgamma.reshape(flat), dbeta.reshape(flat)))
             yield out
 
     def placed(self, step, *arrays):
@@ -98,14 +98,14 @@ class TwoPass(object):
         return mean, zero + 1 if case.variance is None else self.spread(case.variance, case)
 
     @staticmethod
-    def asked(case, dx, dgamma, dbeta):
-        """Return the gradients of the input, and of the parameters that exist."""
+    def asked(case, step, dx, dgamma, dbeta):
+        """Return the gradients that the step asks for, of the input and of the parameters that exist."""
         found = {"dx": dx}
         if case.spec["scale"]:
             found["dgamma"] = dgamma
         if case.spec["center"]:
             found["dbeta"] = dbeta
-        return found
+        return {name: gradient for name, gradient in found.items() if name in step.gradients}
 
     @staticmethod
     def spread(array, case):
@@ -204,7 +204,7 @@ class Renorm(TwoPass):
             if step.dy is not None:
                 dx, dz, dbeta = self.gradients(step, m, inverse, gamma)
                 dgamma = f * dz + h * dbeta
-                out.update(self.asked(case, dx * f, dgamma.reshape(flat), dbeta.reshape(flat)))
+                out.update(self.asked(case, step, dx * f, dgamma.reshape(flat), dbeta.reshape(flat)))
             yield out
 
     def correction(self, mean, stddev, toward, scale):

@@ -98,20 +98,22 @@ def asked(tf, step):
     """Return the arrays that a step's derivatives need, as tensors, and what is static about them."""
     arrays = {"dy": step.dy, "tangent": step.tangent if step.forward or step.second else None}
     tensors = {name: None if a is None else tf.constant(a) for name, a in arrays.items()}
-    return dict(tensors, forward=step.forward, second=step.second)
+    return dict(tensors, gradients=tuple(step.gradients), forward=step.forward, second=step.second)
 
 
-def differentiated(tf, call, sources, dy, tangent, forward, second):
+def differentiated(tf, call, sources, gradients, dy, tangent, forward, second):
     """Return the outputs of `call()`, `y` among them, and the derivatives asked for, by name.
 
     sources: what to differentiate with respect to, by the name of its gradient: `dx`, and what there is of `dgamma` and
-    `dbeta`. dy: the cotangent of y. tangent: of x. forward: of y too. second: how to differentiate the gradients again.
+    `dbeta`. gradients: which of them are asked for. dy: the cotangent of y. tangent: of x. forward: of y too.
+    second: how to differentiate the gradients again.
     """
+    asked = {name: source for name, source in sources.items() if name in gradients}
     along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
     if not along:
-        return _reverse_twice(tf, call, sources, dy, tangent, second)
+        return _reverse_twice(tf, call, asked, dy, tangent, second)
     with tf.autodiff.ForwardAccumulator(sources["dx"], tangent) as accumulator:
-        out = _reverse_twice(tf, call, sources, dy, tangent, second)
+        out = _reverse_twice(tf, call, asked, dy, tangent, second)
     for name in (name for name in along if name in out):
         out[name + "_tangent"] = accumulator.jvp(out[name], tf.UnconnectedGradients.ZERO)
     return out
@@ -134,7 +136,7 @@ def _reverse(tf, call, sources, dy):
     """Return the outputs, and the gradients where there is a dy."""
     if dy is None:
         return call()
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(list(sources.values()))
         out = call()
     return dict(zip(sources, tape.gradient(out["y"], list(sources.values()), dy)), **out)
@@ -142,7 +144,7 @@ def _reverse(tf, call, sources, dy):
 
 def graph_gradients(tf, y, sources, dy, tangent):
     """Return the gradients of a graph's y by name; where there is a tangent of x, those of <dx, tangent> too."""
-    found = dict(zip(sources, tf.gradients(y, list(sources.values()), dy)))
+    found = dict(zip(sources, tf.gradients(y, list(sources.values()), dy))) if sources else {}
     if tangent is not None:
         again = {name: source for name, source in sources.items() if name != "dbeta"}
         for name, gradient in zip(again, tf.gradients(found["dx"], list(again.values()), tangent)):

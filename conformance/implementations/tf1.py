@@ -192,7 +192,7 @@ class Layer(object):
             return fed, {"y": y}, updates
         for name in ["dy"] + ["tangent"] * bool(static.second):
             fed[name] = tf.placeholder(dtype, shape)
-        return fed, dict(self.gradients(y, fed), y=y), updates
+        return fed, dict(self.gradients(y, fed, static.gradients), y=y), updates
 
     def training(self, static):
         """Return `training` in the form that the function gets."""
@@ -200,11 +200,11 @@ class Layer(object):
             return self.tf.placeholder(self.tf.bool, ())
         return self.tf.constant(static.training) if self.flag == "tensor" else static.flag
 
-    def gradients(self, y, fed):
-        """Return the gradients by name, of a layer that is frozen too."""
+    def gradients(self, y, fed, asked):
+        """Return the gradients asked for by name, of a layer that is frozen too."""
         variables = self.variables()
         named = (("dx", fed["x"]), ("dgamma", variables.get("gamma")), ("dbeta", variables.get("beta")))
-        sources = collections.OrderedDict((name, source) for name, source in named if source is not None)
+        sources = collections.OrderedDict((n, source) for n, source in named if source is not None and n in asked)
         return common.graph_gradients(self.tf, y, sources, fed["dy"], fed.get("tangent"))
 
     def variables(self):

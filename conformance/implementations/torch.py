@@ -182,13 +182,20 @@ class Functional(object):
     def run(self, case):
         """Yield the outputs of each step."""
         call, gamma, beta, mean, variance = self.build(case)
+        learned = {n: tensor for n, tensor in present(dgamma=gamma, dbeta=beta).items() if tensor.requires_grad}
         for step in case.steps:
-            x = self.tensor(step.x).requires_grad_(step.dy is not None)
-            named = present(dx=x, dgamma=gamma, dbeta=beta)
-            asked = {"dx": "x" in step.wrt or step.second, "dgamma": "gamma" in step.wrt, "dbeta": "beta" in step.wrt}
-            free = {name: tensor for name, tensor in named.items() if tensor.requires_grad and asked.get(name, True)}
-            out = dict(self.step(call, step, x, free), moving_mean=mean, moving_variance=variance)
+            x = self.tensor(step.x)
+            out = self.step(call, step, x, self.free(step, dict(learned, dx=x)))
+            out.update(moving_mean=mean, moving_variance=variance)
             yield {name: self.array(tensor) for name, tensor in out.items()}
+
+    def free(self, step, named):
+        """Return what the step asks for gradients of; nothing else among the named tensors requires one meanwhile."""
+        if step.dy is None:
+            return {}
+        for name, tensor in named.items():
+            tensor.requires_grad_(name in step.gradients)
+        return {name: tensor for name, tensor in named.items() if name in step.gradients}
 
     def step(self, call, step, x, free):
         """Return the named outputs of one step, with the derivatives that it asks for; free: what has a gradient."""
@@ -301,14 +308,15 @@ class Func(Functional):
         constants = case.native["momentum"], case.native["epsilon"]
         for step in case.steps:
             named = present(dx=self.tensor(step.x), dgamma=gamma, dbeta=beta)
+            values = {name: tensor.detach() for name, tensor in named.items()}
 
-            def forward(values, state=(mean, variance), training=step.training):
-                m, v = [tensor.clone() for tensor in state]
+            def forward(free, values=values, state=(mean, variance), training=step.training):
+                values, (m, v) = dict(values, **free), [tensor.clone() for tensor in state]
                 args = (values.get("dgamma"), values.get("dbeta"), training)
                 return self.batch_norm(values["dx"], m, v, *(args + constants)), (m, v)
 
-            values = {name: tensor.detach() for name, tensor in named.items()}
-            y, pullback, (mean, variance) = self.torch.func.vjp(forward, values, has_aux=True)
+            free = {name: tensor for name, tensor in values.items() if name in step.gradients} or values
+            y, pullback, (mean, variance) = self.torch.func.vjp(forward, free, has_aux=True)
             out = {"y": y, "moving_mean": mean, "moving_variance": variance}
             if step.dy is not None:
                 out.update(pullback(self.tensor(step.dy))[0])

@@ -85,8 +85,9 @@ class Folded(_Module):
         self.torch.nn.init.ones_(conv.weight)  # the identity
         layer = self.torch.nn.utils.fusion.fuse_conv_bn_eval(conv.to(self.device), bn)
         for step in case.steps:
-            x = self.tensor(step.x).requires_grad_(step.dy is not None)
-            out = {} if step.training else self.step(lambda x, _training: {"y": layer(x)}, step, x, {"dx": x})
+            x = self.tensor(step.x)
+            free = self.free(step, {"dx": x})
+            out = {} if step.training else self.step(lambda x, _training: {"y": layer(x)}, step, x, free)
             yield {name: self.array(tensor) for name, tensor in out.items()}
 
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, find, settings
 
 from conformance.cases import building, cells, strategies
+from conformance.cases.asking import ASKING
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
 from conformance.cases.large import LARGE
 from conformance.cases.recipe import Signature
-from conformance.model.case import Dtypes, case_id, content
+from conformance.model.case import Derivative, Dtypes, case_id, content
 from conformance.model.case_facts import differentiation, mask, step_facts
 from conformance.studies.hunt.hunting import recipes
 
@@ -174,6 +175,8 @@ def indivisible(case, mode):
         ("six steps or more", lambda r, c: len(c.steps) >= 6),
         ("a third derivative", lambda r, c: differentiation(c) == "third"),
         ("forward over forward", lambda r, c: differentiation(c) == "forward_over_forward"),
+        ("gamma's gradient alone", lambda r, c: (Derivative(wrt=("gamma",)),) in [s.derivatives for s in c.steps]),
+        ("beta's gradient alone", lambda r, c: (Derivative(wrt=("beta",)),) in [s.derivatives for s in c.steps]),
     ],
 )
 def test_corner_is_reached(default, what, found):
@@ -181,7 +184,7 @@ def test_corner_is_reached(default, what, found):
     assert any(found(recipe, case) for recipe, case in default), what
 
 
-@pytest.mark.parametrize("cell", [cell for cell in cells.CELLS if cell.feature in EDGES], ids=str)
+@pytest.mark.parametrize("cell", [cell for cell in cells.CELLS if cell.feature in {*EDGES, *ASKING}], ids=str)
 def test_every_variant_of_an_edge_can_be_drawn_and_makes_a_case(cell):
     """Hypothesis finds each, and shrinking ends at the first of everything else."""
     for variant in FEATURES[cell.feature].variants:

@@ -1,0 +1,75 @@
+"""Faults that show only where gradients are asked for in another way than all of them at once, after each call."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from layer import TwoPass
+
+from conformance.cases.building import build
+from conformance.cases.cells import CELLS
+from conformance.cases.strategies import recipes
+from conformance.hosts import worker
+from conformance.judging.exact_case import ExactCase
+from conformance.judging.judgment import judge
+from conformance.model.case import content
+from conformance.model.case_facts import every_step
+from conformance.model.outcome import Outputs, Reply
+from conformance.model.statement import stated
+
+
+class GammaAlone(TwoPass):
+    """Where nothing but gamma's gradient is asked for, its kernel takes x for the centered x."""
+
+    def gradients(self, step, mean, r, gamma):
+        """Return dx, dgamma and dbeta."""
+        return TwoPass.gradients(self, step, mean * (step.gradients != ["dgamma"]), r, gamma)
+
+
+class WithoutBeta(TwoPass):
+    """Where beta has no gradient, the sum of dy is never made, and dx lacks its mean."""
+
+    def gradients(self, step, mean, r, gamma):
+        """Return dx, dgamma and dbeta."""
+        dx, dgamma, dbeta = TwoPass.gradients(self, step, mean, r, gamma)
+        lost = step.training and "dbeta" not in step.gradients
+        return dx + gamma * r * self.mean(step.dy) if lost else dx, dgamma, dbeta
+
+
+FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
+
+
+def fails(subject, case):
+    """Return whether the judge finds a subject's answer to a case wrong."""
+    fields = json.loads(json.dumps(content(case)))
+    with np.errstate(all="ignore"):
+        outcomes, got = worker.run(subject("cpu"), worker.Case(fields, case.tensors, subject.statement))
+    steps = [{n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")} for t in range(len(outcomes))]
+    answers = tuple(Outputs(s) for s, o in zip(steps, outcomes, strict=True) if o["type"] == "outputs")
+    refused = len(answers) < len(outcomes)
+    statement = stated(subject.statement, "a fault")
+    return not refused and any(
+        result.verdict == "FAIL" for result in judge("case", ExactCase(case), statement, Reply(0, "x", answers))
+    )
+
+
+def asked(feature, *, itself, count):
+    """Return what a default run asks of the subject: by cells of the feature itself, or by all others."""
+    cells = [cell for cell in CELLS if (cell.feature == feature) == itself]
+    found = [build(recipe, 0) for cell in cells for recipe in recipes(cell, 0, count)]
+    supported = stated(TwoPass.statement, "the subject")
+    return [case for case in found if not supported.unsupported(*every_step(case))]
+
+
+@pytest.mark.parametrize(("fault", "feature"), FAULTS)
+def test_a_question_finds_its_fault(fault, feature):
+    """The cases that the feature has in a default run."""
+    assert any(fails(fault, case) for case in asked(feature, itself=True, count=3))
+
+
+@pytest.mark.parametrize(("fault", "feature"), FAULTS)
+def test_no_other_question_finds_it(fault, feature):
+    """Not a case of any other cell."""
+    assert not any(fails(fault, case) for case in asked(feature, itself=False, count=1))
