@@ -12,6 +12,7 @@ from conformance.cases.asking import ASKING
 from conformance.cases.edges import EDGES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
 from conformance.cases.large import LARGE
+from conformance.cases.shapes import SHAPES
 from conformance.cases.sizes import SIZES
 from conformance.model.case import Case, Derivative, numpy_dtype
 from reference.spec import Array, Clipping, broadcast, kept_shape
@@ -105,6 +106,7 @@ FEATURES: dict[str, Feature] = {
     "update": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_without_updates),
     **EDGES,
     **ASKING,
+    **SHAPES,
     **SIZES,
     **LARGE,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any, cast
 
@@ -135,6 +136,12 @@ class ExactCase:
     def about(self, t: int) -> Facts | None:
         """Return the facts about a step, None of a result that is of no step."""
         return self.facts[t] if t >= 0 else None
+
+    def seen(self, t: int, refused: Collection[int]) -> Facts:
+        """Return the facts about a step of a layer whose first step is the first that was not refused."""
+        about, first = self.facts[t], next((s for s in range(t) if s not in refused), t)
+        same = about.reranked and self.case.x(first).ndim == about.rank
+        return msgspec.structs.replace(about, reranked=False) if same else about
 
     @cached_property
     def parameters(self) -> Parameters:

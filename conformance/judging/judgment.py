@@ -62,18 +62,18 @@ class _Judge:
             if outcome is None and all(isinstance(o, Outputs) for o in self.reply.outcomes):
                 yield self._result(t, "FAIL", "it stopped answering, and said nothing")
                 continue
-            facts = self.exact_case.facts[t]
+            facts = self.exact_case.seen(t, self.reply.refused)
             documented = self.statement.refusal(facts)
             keeps = expectation.keeps(self.promise, t)
-            unseen = bool(self.promise.lacked) and not self._answered(
-                t
-            )  # it has been shown no size that it could hold to
+            unseen = bool(self.promise.lacked) and not self._answered(t)  # it has seen no size to hold to
             free = self.statement.answers(facts) or not keeps or unseen
+            stated = documented.cite if documented and self.statement.answers(facts) else ""
+            senseless = expected if isinstance(expected, Refusal) else stated
             if lost and isinstance(outcome, Outputs):
                 yield self._result(t, "INCONCLUSIVE", "an earlier step was answered that made no sense")
-            elif isinstance(expected, Refusal) and isinstance(outcome, Outputs) and free:
+            elif senseless and isinstance(outcome, Outputs) and free:
                 lost = keeps and self.promise.mode(t) == "train"
-                yield self._result(t, "INCONCLUSIVE", f"answered, and nothing says what is right: {expected}")
+                yield self._result(t, "INCONCLUSIVE", f"answered, and nothing says what is right: {senseless}")
             elif isinstance(expected, Refusal):
                 yield self._step(t, outcome, str(expected))
             elif documented or not isinstance(outcome, Outputs):

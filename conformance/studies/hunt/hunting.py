@@ -70,14 +70,14 @@ class _Failed(Exception):
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
-    """Draw a recipe of any cell, with the sizes of its axes drawn one by one where nothing asks for certain ones."""
+    """Draw a recipe of any cell, with the sizes of its axes drawn one by one, the first of those that are asked for."""
     cell = draw(st.sampled_from(CELLS))
     recipe = draw(strategies.recipe(cell))
-    if cell.feature and FEATURES[cell.feature].first:
-        return recipe
+    first = sorted(FEATURES[cell.feature].first) if cell.feature else []
     shape, left = list[int](), ELEMENTS
-    for _ in recipe.signature.shape:
-        shape.append(draw(st.sampled_from([size for size in SIZES if size <= left])))
+    for axis in range(len(recipe.signature.shape)):
+        sizes = first if first and not axis else SIZES
+        shape.append(draw(st.sampled_from([size for size in sizes if size <= left])))
         left //= shape[-1]
     return msgspec.structs.replace(recipe, signature=msgspec.structs.replace(recipe.signature, shape=tuple(shape)))
 

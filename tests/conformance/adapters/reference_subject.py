@@ -66,7 +66,8 @@ class Subject(object):
 
     def run(self, case):
         """Yield the outputs of each step."""
-        fields = dict(case.spec, axis=tuple(case.axis) if len(case.axis) > 1 else case.axis[0])
+        axis = case.spec["axis"]
+        fields = dict(case.spec, axis=tuple(axis) if isinstance(axis, list) else axis)
         if fields["renorm_clipping"] is not None:
             fields["renorm_clipping"] = Clipping(**fields["renorm_clipping"])
         spec, semantics = Spec(**fields), Semantics(**self.semantics)
