@@ -22,7 +22,7 @@ OFFSETS = (0, 3, -2, 1)
 
 
 def begun(case: Case, rng: np.random.Generator) -> Case:
-    """Return the case with whole numbers for its layer and its first batch, and marks in every second channel of that."""
+    """Return the case with whole numbers for its layer and first batch, and marks in every second channel of that."""
     spec = dataclasses.replace(case.spec, epsilon=EPSILON, momentum=MOMENTUM)
     kept = kept_shape(case.spec, case.shape)
     means = np.resize(OFFSETS, kept).astype(float)

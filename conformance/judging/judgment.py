@@ -184,7 +184,7 @@ class _Judge:
         if problem:
             return self._result(t, "FAIL", problem, output, rho="inf", numerics=numerics, dtype=got.dtype.name)
         dtype, got = got.dtype.name, wanted.streamed(got)
-        ratios = {name: _ratio(got, c[output]) for name, c in checks.items() if output in c}
+        ratios = {name: rho_of(got, c[output]) for name, c in checks.items() if output in c}
         find_largest([*ratios.values(), *(observed.strictest(self.promise, t, got) if output == "y" else [])])
         compared = {name: _compare(name, got, checks[name][output], ratio) for name, ratio in ratios.items()}
         worst = max(compared.values(), key=lambda c: -1.0 if c[0] is None else float(c[0]))
@@ -229,7 +229,7 @@ class _Judge:
         )
 
 
-def _ratio(got: Array, expected: Expected) -> Array:
+def rho_of(got: Array, expected: Expected) -> Array:
     """Return ρ; infinite where an element must not be finite and is, or is not what it must be."""
     ratio = bounds.rho(got, expected.value, expected.bound)
     if expected.kinds is not None:

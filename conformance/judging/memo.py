@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 
-class Key(tuple[Any, ...]):
+class Key(tuple[Any, ...]):  # noqa: SLOT001 - its dictionary has the hash
     """What something is remembered by, hashed once however often it is looked up.
 
     >>> {Key(("a", 1)): "found"}["a", 1]

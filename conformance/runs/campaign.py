@@ -31,8 +31,8 @@ from conformance.runs.gathering import Gathered
 from conformance.runs.interrupting import interruptible
 from conformance.runs.ledger import Ledger
 from conformance.runs.progress import Progress
-from conformance.runs.questions import Questions
 from conformance.runs.run_case import RunCase, pooled
+from conformance.runs.turns import Turns
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class Campaign:
             self._answered = {(result.case, result.implementation) for result in kept}
             try:
                 gathered = self._gathered()
-                threads = [threading.Thread(target=self._host, args=turn) for turn in self._turns(gathered)]
+                threads = [threading.Thread(target=self._host, args=turn) for turn in self._taking_turns(gathered)]
                 for thread in threads:
                     thread.start()
                 for thread in threads:
@@ -144,35 +144,35 @@ class Campaign:
         """Return how many workers an environment may have: two, unless told how many may run, or there is one core."""
         return 1 if self.options.jobs or self.who.in_process else min(2, os.cpu_count() or 1)
 
-    def _turns(self, gathered: Gathered) -> Iterator[tuple[env.Environment, Questions, Gathered]]:
+    def _taking_turns(self, gathered: Gathered) -> Iterator[tuple[env.Environment, Turns, Gathered]]:
         """Yield every worker with what it takes turns at."""
         for host, workers in self._hosts:
-            questions = Questions(host, self.who.hosted(host), len(workers))
-            yield from ((worker, questions, gathered) for worker in workers)
+            turns = Turns(host, self.who.hosted(host), len(workers))
+            yield from ((worker, turns, gathered) for worker in workers)
 
-    def _host(self, host: env.Environment, questions: Questions, gathered: Gathered) -> None:
+    def _host(self, host: env.Environment, turns: Turns, gathered: Gathered) -> None:
         """Run one worker, from its start to its end, when its turn comes."""
         with self._jobs:
             try:
                 if not self._stop.is_set():
-                    self._host_now(host, questions, gathered)
+                    self._host_now(host, turns, gathered)
             except OSError as error:  # nothing more can be written, by anybody
                 self._unwritten = self._unwritten or error
                 self._stop.set()
 
-    def _host_now(self, host: env.Environment, questions: Questions, gathered: Gathered) -> None:
+    def _host_now(self, host: env.Environment, turns: Turns, gathered: Gathered) -> None:
         try:
             worker = self._worker(host)
         except WorkerDied as error:
-            if questions.unanswerable():
-                for entry in questions.entries:
+            if turns.unanswerable():
+                for entry in turns.entries:
                     self._listed(entry, error, {})
             else:
                 self.progress.note(f"{host.name} does not help: {error}")
             return
         self._workers.append(worker)
         try:
-            self._ask(worker, questions, gathered)
+            self._ask(worker, turns, gathered)
         except OSError:
             raise
         except Exception as error:
@@ -210,28 +210,26 @@ class Campaign:
         else:
             self._incomplete(message, record.id)
 
-    def _ask(self, worker: Worker | LocalWorker, questions: Questions, gathered: Gathered) -> None:
-        questions.plan(lambda: self._planned(worker, questions, gathered))
-        by_id = {entry.id: entry for entry in questions.entries}
+    def _ask(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> None:
+        turns.plan(lambda: self._planned(worker, turns, gathered))
+        by_id = {entry.id: entry for entry in turns.entries}
 
         def until_stopped() -> Iterator[going_on.AskedCase]:
-            for question in questions.turn():
+            for question in turns.turn():
                 if self._stop.is_set():
                     return
                 yield question
 
-        for reply in going_on.ask(worker, until_stopped(), {entry.id: entry.statement for entry in questions.entries}):
+        for reply in going_on.ask(worker, until_stopped(), {entry.id: entry.statement for entry in turns.entries}):
             self._judged(gathered.items[reply.request], by_id[reply.implementation], reply)
-            self.progress.advanced(questions.name)
+            self.progress.advanced(turns.name)
 
-    def _planned(
-        self, worker: Worker | LocalWorker, questions: Questions, gathered: Gathered
-    ) -> list[going_on.AskedCase]:
+    def _planned(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> list[going_on.AskedCase]:
         """Return what the implementations of an environment are asked, those that its worker can host."""
-        entries, items = self._available(questions.entries, worker), gathered.items
+        entries, items = self._available(turns.entries, worker), gathered.items
         pool = {entry.id: pooled(entry.statement, gathered.signatures) for entry in entries}
         asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
-        self.progress.started(questions.name, sum(len(ids) for ids in asked.values()))
+        self.progress.started(turns.name, sum(len(ids) for ids in asked.values()))
         self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
         return [going_on.AskedCase(i, items[i].case, ids) for i, ids in asked.items() if ids]
 

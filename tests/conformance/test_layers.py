@@ -23,6 +23,8 @@ VIOLATIONS = [
     ("inside-report", "conformance/report/svg.py", "import conformance.report.plots"),
     ("inside-studies", "conformance/studies/hunt/minimizing.py", "import conformance.studies.hunt.hunting"),
     ("inside-gate", "conformance/gate/divergences/__init__.py", "import conformance.gate.decision"),
+    ("rooms", "conformance/studies/soaking.py", "import conformance.workbench.words"),
+    ("inside-workbench", "conformance/workbench/words.py", "import conformance.workbench.given"),
     ("inside-runs", "conformance/runs/counts.py", "import conformance.runs.summary"),
     ("inside-judging", "conformance/judging/bounds/sums.py", "import conformance.judging.bounds.bounds"),
     ("inside-cases", "conformance/cases/feature.py", "import conformance.cases.features"),

@@ -20,8 +20,8 @@ from reference.spec import Array
 _T = TypeVar("_T")
 
 ELEMENTS = 1 << 16
-"""Of a piece: 512 KiB in float64, so that what a formula has at hand stays near a core. Of fewer, Python takes as long as
-NumPy; of more, nothing is faster."""
+"""Of a piece: 512 KiB in float64, so that what a formula has at hand stays near a core. Of fewer, Python takes as long
+as NumPy; of more, nothing is faster."""
 
 _KEPT = 31 << 20
 """Bytes that are taken and given back before all else: glibc then keeps what is freed, up to twice as much, where it

@@ -38,7 +38,8 @@ def test_a_size_case_begins_with_whole_numbers_and_marks(name):
     """Every second channel is balanced whole numbers, the others are 0 but at their ends and beside blocks' edges."""
     cell = next(cell for cell in cells.CELLS if cell.feature == name)
     for recipe in strategies.recipes(cell, 0, 3):
-        x, dy = (np.moveaxis(building.build(recipe, 0).tensors[f"0.{n}"], recipe.signature.axis, 0) for n in ("x", "dy"))
+        tensors = building.build(recipe, 0).tensors
+        x, dy = (np.moveaxis(tensors[f"0.{name}"], recipe.signature.axis, 0) for name in ("x", "dy"))
         whole, marked = ([a.astype(float).reshape(len(a), -1)[start::2] for a in (x, dy)] for start in (0, 1))
         n = whole[0].shape[1]
         assert set(np.unique(whole[0] - whole[0].mean(1, keepdims=True).round())) == {-1.0, 0.0, 1.0}

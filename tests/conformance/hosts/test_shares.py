@@ -10,7 +10,7 @@ from conformance.hosts import going_on, participants, roster
 from conformance.hosts.environment import Environment, WorkerDied
 from conformance.hosts.participants import Participants
 from conformance.model.case import Case, Step
-from conformance.runs.questions import Questions
+from conformance.runs.turns import Turns
 from reference import Spec
 
 
@@ -41,10 +41,10 @@ def test_one_implementation_has_one_worker():
 def test_what_compiles_to_the_same_programs_is_asked_of_one_worker():
     """Questions of one shape and dtype are taken together, and none is taken twice."""
     asked = [going_on.AskedCase(n, _of(shape), ["numpy.two_pass@cpu"]) for n, shape in enumerate((2, 3, 2, 4, 3))]
-    questions = Questions(Environment("numpy"), [], 2)
+    turns = Turns(Environment("numpy"), [], 2)
     for _ in range(2):
-        questions.plan(lambda: asked)
-    first, second = questions.turn(), questions.turn()
+        turns.plan(lambda: asked)
+    first, second = turns.turn(), turns.turn()
     taken = [next(first).number, next(second).number, *(q.number for q in first), *(q.number for q in second)]
     assert taken == [0, 1, 2, 3, 4]
 

@@ -15,8 +15,8 @@ from conformance.model.case import Case
 Plan = Callable[[], list[AskedCase]]
 
 
-class Questions:
-    """The questions of one environment. The first of its workers that says hello decides what they are.
+class Turns:
+    """The questions to one environment. The first of its workers that says hello decides what they are.
 
     name: the environment's.
     entries: the implementations that it hosts.
