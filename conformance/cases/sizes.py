@@ -1,8 +1,8 @@
 """Features of size: many values in each channel, and many channels; 262,154 numbers a step at most in a default run.
 
-Each variant is a dtype. Its case trains twice and infers, on batches of one size, so that it is one signature for what
-compiles; and it asks for N in three ways. In the first step every second channel is of whole numbers, whose sums round
-nothing, and the others of nothing but marks; what follows is ordinary data, which drifts in the second step.
+Each variant is a dtype. Its case trains on whole numbers, whose sums round nothing, on nothing but marks, and on
+ordinary data that drifts, all of one size, and infers. So it is one signature for what compiles, and asks for N in
+three ways.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from conformance.cases.feature import Feature, with_tensors
 from conformance.model.case import Case, Dtypes, numpy_dtype
 from reference.spec import Array, reduced_axes
 
-_MODES = ("train train infer",)
+_MODES = ("train train train infer",)
 _DTYPES = ("float32", "float16", "bfloat16")
 
 _VALUES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -37,12 +37,14 @@ N is just above a power of 2, where a block's tail is short, or a power of 2, wh
 
 
 def _asked(case: Case, variant: Any, rng: np.random.Generator) -> Case:
-    """Give the case a variant's dtype, and its first step data that shows what is left out of a sum."""
+    """Give the case a variant's dtype, and its first two steps data that shows what is left out of a sum."""
     dtypes = Dtypes(x=variant)
     cast = {n: a.astype(numpy_dtype(dtypes.of(n) or a.dtype.name)) for n, a in case.tensors.items()}
     ordinary = msgspec.structs.replace(case, dtypes=dtypes, tensors=cast)
-    begun = whole_numbers.begun(ordinary, rng)
-    return with_tensors(begun, {"1.x": _drifting(case, ordinary.tensors["1.x"])})
+    whole, marked = (make(ordinary, rng) for make in (whole_numbers.balanced, whole_numbers.marked))
+    tensors = {name: (marked if name.startswith("1.") else whole).tensors[name] for name in whole.tensors}
+    kept = {name: array for name, array in ordinary.tensors.items() if name.startswith(("2.", "3."))}
+    return with_tensors(whole, tensors | kept | {"2.x": _drifting(case, kept["2.x"])})
 
 
 def _drifting(case: Case, x: Array) -> Array:

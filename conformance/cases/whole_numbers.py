@@ -21,13 +21,16 @@ EPSILON, MOMENTUM = 0.25, 0.5
 OFFSETS = (0, 3, -2, 1)
 
 
-def begun(case: Case, rng: np.random.Generator) -> Case:
-    """Return the case with whole numbers for its layer and first batch, and marks in every second channel of that."""
+def balanced(case: Case, rng: np.random.Generator) -> Case:
+    """Return the case with whole numbers for all its tensors."""
     spec = dataclasses.replace(case.spec, epsilon=EPSILON, momentum=MOMENTUM)
     kept = kept_shape(case.spec, case.shape)
     means = np.resize(OFFSETS, kept).astype(float)
-    found = layer(kept, rng) | dict(zip(("0.x", "0.dy"), _batch(case, means, rng), strict=True))
-    cast = {name: array.astype(case.tensors[name].dtype) for name, array in found.items()}
+    found = layer(kept, rng)
+    for t in range(len(case.steps)):
+        x, dy = _batch(case, t, means, rng)
+        found |= {f"{t}.x": x, f"{t}.dy": dy}
+    cast = {name: found[name].astype(array.dtype) for name, array in case.tensors.items()}
     return msgspec.structs.replace(with_tensors(case, cast), spec=spec)
 
 
@@ -41,15 +44,23 @@ def layer(kept: tuple[int, ...], rng: np.random.Generator) -> dict[str, Array]:
     }
 
 
-def _batch(case: Case, means: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return a batch of the first step's shape, and its cotangent."""
-    axes = reduced_axes(case.spec, len(case.shape))
-    n = math.prod(case.shape[axis] for axis in axes)
-    z, dy = (np.stack(rows) for rows in zip(*(channel(n, rng) for _ in range(means.size)), strict=True))
-    x = z + means.reshape(-1, 1)
-    for rows in (x, dy):
-        rows[1::2] = _marks(rows[1::2].shape, rng)
-    return laid_out(x, case.shape, axes), laid_out(dy, case.shape, axes)
+def marked(case: Case, rng: np.random.Generator) -> Case:
+    """Return the case with nothing but zeros in its batches, and a few marks: at both ends, and beside a block's edge.
+
+    However deep a kernel's sums are, leaving out a mark, or counting it twice, changes them by a good part.
+    """
+    case = balanced(case, rng)
+    tensors = {n: _marks(case, array, rng) for n, array in case.tensors.items() if n.endswith((".x", ".dy"))}
+    return with_tensors(case, tensors)
+
+
+def _batch(case: Case, t: int, means: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return a batch of the shape of step t's, and its cotangent."""
+    shape = case.x(t).shape
+    axes = reduced_axes(case.spec, len(shape))
+    n = math.prod(shape[axis] for axis in axes)
+    z, dy = zip(*(channel(n, rng) for _ in range(means.size)), strict=True)
+    return laid_out(np.stack(z) + means.reshape(-1, 1), shape, axes), laid_out(np.stack(dy), shape, axes)
 
 
 def drift(n: int) -> Array:
@@ -90,16 +101,14 @@ def laid_out(rows: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Arra
     return np.moveaxis(parts, range(len(shape)), (*kept, *axes))
 
 
-def _marks(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Return rows of zeros, with a whole number from 4 to 8 at both ends of each, and on both sides of a block's edge.
-
-    However deep a kernel's sums are, leaving out a mark, or counting it twice, changes them by a good part.
-    """
-    count, n = shape
-    rows = np.zeros(shape)
+def _marks(case: Case, array: Array, rng: np.random.Generator) -> Array:
+    """Return zeros, and a whole number from 4 to 8 at both ends of each channel and on both sides of a block's edge."""
+    axes = reduced_axes(case.spec, array.ndim)
+    n = math.prod(array.shape[axis] for axis in axes)
+    rows = np.zeros((array.size // max(n, 1), n))
     where = [place for place in (0, n - 1, *_edges(n)) if 0 <= place < n]
-    rows[:, where] = rng.integers(4, 9, (count, len(where)))
-    return rows
+    rows[:, where] = rng.integers(4, 9, (len(rows), len(where)))
+    return laid_out(rows, array.shape, axes).astype(array.dtype)
 
 
 def _edges(n: int) -> list[int]:

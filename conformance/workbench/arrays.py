@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,9 +87,8 @@ def _host(value: Any) -> Array:
 def _without_copy(value: Any) -> Array:
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # which NumPy takes as integers of as many bits
         return value.view(sys.modules["torch"].int16).numpy().view(numpy_dtype("bfloat16"))
-    if isinstance(value, np.ndarray) or hasattr(value, "__array__") or not hasattr(value, "__dlpack__"):
-        return cast("Array", np.asarray(value))
-    return np.from_dlpack(value)
+    by_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+    return np.from_dlpack(value) if by_dlpack else np.asarray(value)
 
 
 def _kind(value: Any) -> str:

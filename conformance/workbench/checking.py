@@ -14,7 +14,7 @@ from conformance.judging.judgment import compared, judge, rho_of
 from conformance.judging.promise import Promise
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.outputs import LIKE_INPUT
-from conformance.model.results import Result
+from conformance.model.results import Result, Rho
 from conformance.workbench.causes import causes
 from conformance.workbench.given import GivenStep, asked
 from conformance.workbench.report import OutputReport, Report, WorstElement
@@ -98,7 +98,7 @@ def check(
     exact_case, reply = given.exact_case, Reply(0, given.statement.id, (Outputs(given.outputs),))
     found = judge("", exact_case, given.statement, reply)
     said = {result.output: _said(exact_case, given, reply, result) for result in found}
-    wrong = {name: one.rho for name, one in said.items() if one.verdict == "FAIL"}
+    wrong: dict[str, Rho] = {name: one.rho for name, one in said.items() if one.verdict == "FAIL"}
     rest = tuple(name for name in asked(Words(x=x, **words)).statement.outputs if name not in given.outputs)
     return Report(
         said,
@@ -138,7 +138,8 @@ def _held_to(given: GivenStep, *, computed: bool) -> str:
 
 
 def _said(exact_case: ExactCase, given: GivenStep, reply: Reply, result: Result) -> OutputReport:
-    d, rho = result.deviation, None if result.rho is msgspec.UNSET else result.rho
+    d = result.deviation
+    rho: Rho = None if result.rho is msgspec.UNSET else result.rho
     worst = None if d is None else WorstElement(tuple(d.index), d.expected, d.got, d.bound)
     where = _where(exact_case, given, reply, result.output) if result.verdict == "FAIL" and d else ""
     return OutputReport(result.output, result.verdict, rho, worst, where, result.reason, result.numerics or "")
