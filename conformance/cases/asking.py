@@ -1,38 +1,52 @@
-"""Features of how gradients are asked for: with respect to what."""
+"""Features of how gradients are asked for: with respect to what, and when they are taken."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from conformance.cases.feature import Feature
-from conformance.model.case import Case, Derivative, Step
+from conformance.cases.feature import COMMON, Feature
+from conformance.model.case import Actions, Case, Derivative, Step
 
 _FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
-_SOME = ("gamma", "x", "beta", "gamma beta", "x gamma", "x beta")
-"""What training is differentiated with respect to; inference, with respect to the rest."""
-
 Name = Literal["x", "gamma", "beta"]
 _ALL: tuple[Name, ...] = ("x", "gamma", "beta")
+_SOME: dict[str, tuple[Name, ...]] = {
+    "gamma": ("gamma",),
+    "x": ("x",),
+    "beta": ("beta",),
+    "gamma beta": ("gamma", "beta"),
+    "x gamma": ("x", "gamma"),
+    "x beta": ("x", "beta"),
+}
+"""What training is differentiated with respect to; inference, with respect to the rest."""
+_AFFINE = {"center": True, "scale": True}
+
+_AROUND = ("infer train infer", "train infer train", "infer train train infer", "train train infer")
+"""Modes whose calls lie between others that might change what their gradients are made of."""
 
 
 def _some(case: Case, variant: str, _rng: np.random.Generator) -> Case:
     """Ask training for the gradients that the variant names, and inference for the others."""
-    named = variant.split()
-    steps = tuple(_with_respect_to(step, named, named=step.mode == "train") for step in case.steps)
+    named = _SOME[variant]
+    others: tuple[Name, ...] = tuple(name for name in _ALL if name not in named)
+    steps = tuple(_with_respect_to(step, named if step.mode == "train" else others) for step in case.steps)
     return msgspec.structs.replace(case, steps=steps)
 
 
-def _with_respect_to(step: Step, names: list[str], *, named: bool) -> Step:
-    asked = tuple(name for name in _ALL if (name in names) == named)
-    return msgspec.structs.replace(step, derivatives=(Derivative(wrt=asked),))
+def _with_respect_to(step: Step, names: tuple[Name, ...]) -> Step:
+    return msgspec.structs.replace(step, derivatives=(Derivative(wrt=names),))
 
 
-_AFFINE = {"center": True, "scale": True}
+def _later(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
+    """Take gradients after all calls were made, or twice."""
+    return msgspec.structs.replace(case, actions=Actions(backward=variant))
+
 
 ASKING: dict[str, Feature] = {
-    "some gradients": Feature(_FLAT_AND_LAST, _SOME, dict.fromkeys(_SOME, _AFFINE), add=_some),
+    "some gradients": Feature(_FLAT_AND_LAST, tuple(_SOME), dict.fromkeys(_SOME, _AFFINE), add=_some),
+    "later gradients": Feature(COMMON, ("after_all", "twice"), add=_later, modes=_AROUND),
 }
 """Features of how gradients are asked for."""

@@ -21,7 +21,7 @@ WORDS = {
 }
 WORDS["case"].update(schema=[1], layout=_LAYOUTS)
 WORDS["derivative"].update(of=["y"], wrt=["x", "gamma", "beta"])
-WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE)
+WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice"])
 _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]
 _NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]
 TENSORS = ["gamma", "beta", "moving_mean", "moving_variance"]

@@ -28,6 +28,7 @@ class Step(object):
     gradients: the same by the names of what is to be taken, of "dx", "dgamma" and "dbeta": "dx" also where that is
         differentiated again.
     adjustment: what the adjustment callable returns, (scale, bias).
+    later: whether gradients are taken otherwise than once and after each call (`actions` of the case: `backward`).
     forward: whether the derivative of y along the tangent is asked for, `y_tangent`.
     second: how the derivatives of dx and dgamma are taken, `dx_tangent` and `dgamma_tangent`: "reverse" (over reverse)
         or "forward_over_reverse"; empty if they are not asked for.
@@ -42,6 +43,7 @@ class Step(object):
         self.site = fields["site"]
         self.trainable = fields.get("trainable", True)
         self.flag = _FLAGS[case.actions.get("flag", "bool")](self.training)
+        self.later = case.actions.get("backward", "each") != "each"
         self.derivatives = fields["derivatives"]
         self.x = _laid_out(case.tensors["%d.x" % index], case.layout)
         self.rank = self.x.ndim
@@ -112,7 +114,7 @@ class Static(object):
     """
 
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
-    _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients")
+    _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later")
     _OF_STEP += ("forward", "second", "forward_twice", "third")
 
     def __init__(self, case, step, traced):

@@ -7,9 +7,12 @@ float64 under it.
 """
 
 import contextlib
+import functools
 import importlib
 
 import numpy as np
+
+from . import later
 
 _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never lets go of one
 HALF = ["float16", "bfloat16"]
@@ -98,9 +101,13 @@ class Jitted(object):
         return case.kept
 
     def run(self, case):
-        """Yield the outputs of each step."""
+        """Return the outputs of each step."""
+        return later.answers(case, self.steps(case))
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes the gradients that are postponed."""
         given = present(dgamma=case.gamma, dbeta=case.beta)
-        kept, epsilon = case.kept if len(case.kept) == 1 else full(case), case.native["epsilon"]
+        epsilon = case.native["epsilon"]
         with self.mode(case):
             parameters, state = self.initial(case)
         parameters = dict(parameters, **{name: a.reshape(self.shape(case)) for name, a in given.items()})
@@ -108,9 +115,21 @@ class Jitted(object):
             with self.mode(case):
                 given = present(dy=step.dy, tangent=step.tangent, mask=step.mask)
                 y, state, out = self.compiled(case, step)(parameters, state, step.x, epsilon, given)
+                take = out.pop("take", dict)
                 out = dict(zip(("moving_mean", "moving_variance"), self.moving(state)), y=y, **out)
-                out = {name: np.array(a) for name, a in out.items()}
-            yield {name: a if name in _LIKE_X or not case.kept else a.reshape(kept) for name, a in out.items()}
+                out = self.arrays(case, out)
+            yield out, functools.partial(self.taken, case, take)
+
+    def taken(self, case, take):
+        """Return the gradients of an earlier call."""
+        with self.mode(case):
+            return self.arrays(case, take())
+
+    def arrays(self, case, out):
+        """Return arrays, those of parameters and statistics in the case's shape."""
+        out = {name: np.array(a) for name, a in out.items()}
+        kept = case.kept if len(case.kept) == 1 else full(case)
+        return {name: a if name in _LIKE_X or not case.kept else a.reshape(kept) for name, a in out.items()}
 
     @contextlib.contextmanager
     def mode(self, case):
@@ -156,6 +175,8 @@ class Jitted(object):
 
             asked = {name: source for name, source in sources.items() if name in step.gradients}
             y, pullback, new = jax.vjp(of, asked, has_aux=True)
+            if step.later:
+                return {"take": lambda: pullback(given["dy"].astype(y.dtype))[0]}, (y, new)
             return pullback(given["dy"].astype(y.dtype))[0], (y, new)
 
         def slope(parameters, x):
@@ -199,7 +220,7 @@ class _Eager(object):
 
 def eager(cls):
     """Return a `Jitted` class not jitted: JAX compiles each operation for each shape, so it gets fewer signatures."""
-    supports = dict(cls.statement["supports"], trainable=[True])
+    supports = dict(cls.statement["supports"], trainable=[True], backward=["each", "after_all", "twice"])
     statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), supports=supports, signatures=4)
     return type(cls.__name__ + "Eager", (_Eager, cls), {"statement": statement})
 

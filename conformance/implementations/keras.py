@@ -10,6 +10,7 @@ import os
 
 import numpy as np
 
+from . import later
 from . import tensorflow_common as common
 
 _DOCS = "https://keras.io/api/layers/normalization_layers/batch_normalization/"
@@ -58,6 +59,7 @@ def layer(backend, **more):
             "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
             "flag": ["bool", "int", "numpy"] if backend != "jax" else ["bool"],
             "toggled": [False, True] if backend != "jax" else [False],
+            "backward": common.BACKWARD if backend != "jax" else ["each"],
             "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + common.DERIVATIVES * (backend != "numpy") + common.STATE,
@@ -93,6 +95,7 @@ def functions(backend, **more):
             "reranked": [False],
             "cumulative": [False, True],
             "updates": [True, False],
+            "backward": common.BACKWARD if backend != "jax" else ["each"],
             "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + common.DERIVATIVES * (backend != "numpy") + ["mean", "variance"],
@@ -110,7 +113,14 @@ def functions(backend, **more):
 
 
 class _Keras(object):
-    """Keras on one backend; a mixin per backend has `backend`, `prepare(device)` and `derived`."""
+    """Keras on one backend; a mixin per backend has `backend`, `prepare(device)` and `derived`.
+
+    Subclasses define `steps(case)`, which yields what each call gives and a function that takes its gradients.
+    """
+
+    def run(self, case):
+        """Return the outputs of each step."""
+        return later.answers(case, self.steps(case))
 
     def __init__(self, device):
         os.environ.setdefault("KERAS_BACKEND", self.backend)
@@ -129,7 +139,7 @@ class _Keras(object):
         named = (("dx", x), ("dgamma", gamma), ("dbeta", beta))
         sources = {name: tensor for name, tensor in named if tensor is not None}
         dy, tangent = self.tensor(step.dy), self.tensor(step.tangent)
-        return self.derived(call, sources, step.gradients, dy, tangent, step.forward, step.second)
+        return self.derived(call, sources, step.gradients, dy, tangent, step.forward, step.second, step.later)
 
     def arrays(self, out):
         """Return NumPy copies."""
@@ -148,15 +158,15 @@ class _Layer(_Keras):
             getattr(layer, name).assign(array)
         return common.round_trip(case, layer, make)
 
-    def run(self, case):
-        """Yield the outputs of each step; gradients of a frozen layer's variables too."""
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients; of a frozen layer's variables too."""
         layer, names = self.build(case), common.STATE[: 5 if case.spec["renorm"] else 2]
         gamma, beta = [None if v is None else v.value for v in (layer.gamma, layer.beta)]
         for step in case.steps:
             if case.spec["trainable"] and layer.trainable != step.trainable:
                 layer.trainable = step.trainable
             out = self.step(layer, step, gamma, beta)
-            yield self.arrays(dict(out, **{name: getattr(layer, name) for name in names}))
+            yield common.parted(dict(out, **{name: getattr(layer, name) for name in names}), self.arrays)
 
     def step(self, layer, step, gamma, beta):
         """Return the outputs of one call."""
@@ -182,14 +192,14 @@ def arguments(case):
 class _Functions(_Keras):
     """`keras.ops.moments` and `keras.ops.batch_normalization`; inference by the case's own statistics."""
 
-    def run(self, case):
-        """Yield the outputs of each step."""
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
         gamma, beta = [self.tensor(case.neutral(name)) for name in ("gamma", "beta")]
         one = np.ones(case.kept, case.dtypes["statistics"])
         mean = self.tensor(0 * one if case.mean is None else case.mean)
         variance = self.tensor(one if case.variance is None else case.variance)
         for step in case.steps:
-            yield self.arrays(self.step(case, step, gamma, beta, (mean, variance)))
+            yield common.parted(self.step(case, step, gamma, beta, (mean, variance)), self.arrays)
 
     def step(self, case, step, gamma, beta, used):
         """Return the outputs of one call."""
@@ -232,11 +242,13 @@ class _Torch(object):
         if device != ("cuda" if self.torch.cuda.is_available() else "cpu"):
             raise RuntimeError("torch %s makes Keras run on another device than %s" % (self.torch.__version__, device))
 
-    def derived(self, call, sources, gradients, dy, tangent, forward, second):
+    def derived(self, call, sources, gradients, dy, tangent, forward, second, postponed):
         """Return the call's outputs and the derivatives, those along the tangent by dual numbers."""
         for name, source in sources.items():
             source.requires_grad_(name in gradients)
         along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
+        if postponed:
+            return self.postponed(call, sources, dy)
         if not along:
             return self.reverse(call, sources, dy, tangent if second else None)
         duals = self.torch.autograd.forward_ad
@@ -245,6 +257,15 @@ class _Torch(object):
             pairs = {name: duals.unpack_dual(out[name]) for name in along if name in out}
         out.update((name + "_tangent", _or_zeros(pair.tangent, pair.primal)) for name, pair in pairs.items())
         return out
+
+    def postponed(self, call, sources, dy):
+        """Return the call's outputs, and a function that takes the gradients as often as it is called."""
+        out, free = call(sources["dx"]), {name: source for name, source in sources.items() if source.requires_grad}
+
+        def take():
+            return dict(zip(free, self.torch.autograd.grad(out["y"], list(free.values()), dy, retain_graph=True)))
+
+        return dict(out, take=dict if dy is None else take)
 
     def reverse(self, call, sources, dy, tangent):
         """Return the call's outputs and the gradients; where there is a tangent, those of <dx, tangent> too."""

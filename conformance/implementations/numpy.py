@@ -1,4 +1,9 @@
-"""Calibration subjects: batch normalization in plain NumPy, of known numerical classes, to keep the bounds honest."""
+"""Calibration subjects: batch normalization in plain NumPy, of known numerical classes, to keep the bounds honest.
+
+Nothing but NumPy is imported, so that the file can be read alone.
+"""
+
+import functools
 
 import numpy as np
 
@@ -12,7 +17,12 @@ def _statement(name, **numerics):
         "packages": ["numpy"],
         "documentation": "https://github.com/numpy/numpy (conformance/implementations/numpy.py)",
         "conventions": {"momentum": "kept", "axis": "kept"},
-        "supports": {"dtype": ["float32", "float64"], "start": ["given", "own"], "misplaced": [False, True]},
+        "supports": {
+            "dtype": ["float32", "float64"],
+            "start": ["given", "own"],
+            "misplaced": [False, True],
+            "backward": ["each", "after_all", "twice"],
+        },
         "lacks": dict.fromkeys(_LACKS, "a calibration subject: plain layers are enough to hold the bounds to"),
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
         "calibration": True,
@@ -56,7 +66,15 @@ class TwoPass(object):
         return {}
 
     def run(self, case):
-        """Yield the outputs of each step."""
+        """Yield the outputs of each step with its gradients, taken when the case wants them: see later.py."""
+        when = case.actions.get("backward", "each")
+        for out, take in _all(self.steps(case)) if when == "after_all" else self.steps(case):
+            if when == "twice":
+                take()
+            yield dict(out, **take())
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
         self.axes, number = case.reduced, case.steps[0].x.dtype.type
         gamma, beta = self.parameters(case)
         mean, variance = self.start(case)
@@ -71,10 +89,7 @@ class TwoPass(object):
             r = 1 / np.sqrt(v + number(case.native["epsilon"]))
             out["y"] = self.affine(step.x, m, r, gamma, beta)
             out.update(moving_mean=mean.reshape(flat), moving_variance=variance.reshape(flat))
-            if step.dy is not None:
-                dx, dgamma, dbeta = self.gradients(step, m, r, gamma)
-                out.update(self.asked(case, step, dx, dgamma.reshape(flat), dbeta.reshape(flat)))
-            yield out
+            yield out, functools.partial(self.taken, case, step, flat, m, r, gamma)
 
     def placed(self, step, *arrays):
         """Return arrays that broadcast against a step's input, which may have another rank than the last."""
@@ -97,14 +112,17 @@ class TwoPass(object):
         mean = zero if case.mean is None else self.spread(case.mean, case)
         return mean, zero + 1 if case.variance is None else self.spread(case.variance, case)
 
-    @staticmethod
-    def asked(case, step, dx, dgamma, dbeta):
+    def taken(self, case, step, flat, *values):
         """Return the gradients that the step asks for, of the input and of the parameters that exist."""
+        if step.dy is None:
+            return {}
+        self.axes = step.reduced
+        dx, dgamma, dbeta = self.gradients(step, *values)
         found = {"dx": dx}
         if case.spec["scale"]:
-            found["dgamma"] = dgamma
+            found["dgamma"] = dgamma.reshape(flat)
         if case.spec["center"]:
-            found["dbeta"] = dbeta
+            found["dbeta"] = dbeta.reshape(flat)
         return {name: gradient for name, gradient in found.items() if name in step.gradients}
 
     @staticmethod
@@ -168,12 +186,12 @@ class Renorm(TwoPass):
 
     statement = _with_renorm(_statement("renorm", variance="two_pass", affine="direct"))
 
-    def run(self, case):
-        """Return the outputs of each step."""
-        return self.renormalized(case) if case.spec["renorm"] else TwoPass.run(self, case)
+    def steps(self, case):
+        """Return what each call gives, and a function that takes its gradients."""
+        return self.renormalized(case) if case.spec["renorm"] else TwoPass.steps(self, case)
 
     def renormalized(self, case):
-        """Yield the outputs of each step."""
+        """Yield what each call gives, and a function that takes its gradients."""
         self.axes, number = case.reduced, case.steps[0].x.dtype.type
         gamma, beta = self.parameters(case)
         kept, slow = number(case.native["momentum"]), number(case.spec["renorm_momentum"])
@@ -201,11 +219,12 @@ class Renorm(TwoPass):
             out.update(moving_mean=mean.reshape(flat), moving_variance=variance.reshape(flat))
             out.update(moving_stddev=spread.reshape(flat), renorm_mean=toward.reshape(flat))
             out["renorm_stddev"] = scale.reshape(flat)
-            if step.dy is not None:
-                dx, dz, dbeta = self.gradients(step, m, inverse, gamma)
-                dgamma = f * dz + h * dbeta
-                out.update(self.asked(case, step, dx * f, dgamma.reshape(flat), dbeta.reshape(flat)))
-            yield out
+            yield out, functools.partial(self.taken, case, step, flat, m, inverse, gamma, f, h)
+
+    def gradients(self, step, mean, r, gamma, f=None, h=None):
+        """Return dx, dgamma and dbeta, where gamma multiplies f z + h; None: z."""
+        dx, dz, dbeta = TwoPass.gradients(self, step, mean, r, gamma)
+        return (dx, dz, dbeta) if f is None else (dx * f, f * dz + h * dbeta, dbeta)
 
     def correction(self, mean, stddev, toward, scale):
         """Return r and d, clipped."""
@@ -293,6 +312,15 @@ class WelfordInLanes(Welford):
 
     statement = _statement("welford+lanes", variance="stable", merge="moved", affine="direct")
     lanes = 32
+
+
+def _all(steps):
+    """Yield the steps once all of them are made; those before one that raises, and then what it raised."""
+    made = []
+    try:
+        made.extend(steps)
+    finally:
+        yield from made
 
 
 def _column(counts, like):

@@ -7,6 +7,7 @@ import importlib
 
 import numpy as np
 
+from . import later
 from . import tensorflow_common as common
 
 _SOURCE = "https://github.com/google-deepmind/sonnet/blob/v2.0.2/sonnet/src/"
@@ -26,6 +27,7 @@ _STATEMENT = {
         "parameters": ["float32", "float64"],
         "statistics": ["float32", "float64"],
         "differentiation": common.DIFFERENTIATION,
+        "backward": common.BACKWARD,
     },
     "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES,
     "lacks": common.without(*common.LACKS),
@@ -92,15 +94,18 @@ class BatchNorm(object):
         return layer
 
     def run(self, case):
-        """Yield the outputs of each step."""
+        """Return the outputs of each step."""
+        return later.answers(case, self.steps(case))
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
         layer = self.build(case)
         absent = [] if case.spec["scale"] else ["dgamma", "dgamma_tangent"]
         absent += [] if case.spec["center"] else ["dbeta"]
         for step in case.steps:
             out = self.call(layer, step)
             out.update(moving_mean=_hidden(layer.moving_mean), moving_variance=_hidden(layer.moving_variance))
-            arrays = {name: np.array(tensor) for name, tensor in out.items() if name not in absent}
-            yield {name: a if name in _LIKE_X else a.reshape(case.kept) for name, a in arrays.items()}
+            yield common.parted(out, lambda out: _shaped(case, {n: a for n, a in out.items() if n not in absent}))
 
     def call(self, layer, step):
         """Return y, and the derivatives that the step asks for."""
@@ -109,6 +114,12 @@ class BatchNorm(object):
         return common.differentiated(
             self.tf, lambda: {"y": layer(x, is_training=step.training)}, sources, **common.asked(self.tf, step)
         )
+
+
+def _shaped(case, out):
+    """Return arrays, those of parameters and statistics as the case has them."""
+    arrays = {name: np.array(tensor) for name, tensor in out.items()}
+    return {name: a if name in _LIKE_X else a.reshape(case.kept) for name, a in arrays.items()}
 
 
 def _hidden(average):

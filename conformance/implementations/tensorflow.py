@@ -3,8 +3,11 @@
 https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3
 """
 
+import functools
+
 import numpy as np
 
+from . import later
 from . import tensorflow_common as common
 
 _DOCS = "https://www.tensorflow.org/api_docs/python/tf/"
@@ -30,6 +33,7 @@ def _fused(identity, outputs, *numerics):
             "parameters": ["float32"],
             "statistics": ["float32"],
             "differentiation": common.DIFFERENTIATION,
+            "backward": ["each"] if "+" in identity else common.BACKWARD,
         },
         "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES + outputs,
         "lacks": common.without(*common.LACKS),
@@ -60,7 +64,14 @@ class FusedBatchNormV3(object):
         self.tf = common.tensorflow(device)
 
     def run(self, case):
-        """Yield the outputs of each step; on CPU the reserve spaces are the batch's mean and biased variance."""
+        """Return the outputs of each step."""
+        return later.answers(case, self.steps(case))
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients.
+
+        On CPU the reserve spaces are the batch's mean and biased variance.
+        """
         scale, offset = self.given(case, "gamma", 1), self.given(case, "beta", 0)
         mean, variance = self.given(case, "mean", 0), self.given(case, "variance", 1)
         absent = [] if case.spec["scale"] else ["dgamma", "dgamma_tangent"]
@@ -74,7 +85,7 @@ class FusedBatchNormV3(object):
             if step.training:
                 mean, variance = out["moving_mean"], out["moving_variance"]
             out.update(moving_mean=mean, moving_variance=variance)
-            yield {name: np.array(tensor) for name, tensor in out.items() if name in asked}
+            yield common.parted(out, lambda out: {n: np.array(tensor) for n, tensor in out.items() if n in asked})
 
     def given(self, case, name, default):
         """Return an array of the case. The op requires all of them, so that a neutral value replaces a missing one."""
@@ -185,6 +196,7 @@ def _moments(variant):
             "differentiation": common.DIFFERENTIATION,
             "mask": [False, "full", "spread"],
             "reranked": [False],
+            "backward": ["each"] if variant else common.BACKWARD,
         },
         "outputs": ["y", "mean", "variance"] + common.DERIVATIVES,
         "lacks": common.without(*common.LACKS[1:]),
@@ -209,7 +221,14 @@ class Moments(object):
         self.tf = common.tensorflow(device)
 
     def run(self, case):
-        """Yield the outputs of each step. What the case keeps has the averaged axes too, with size 1."""
+        """Return the outputs of each step."""
+        return later.answers(case, self.steps(case))
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients.
+
+        What the case keeps has the averaged axes too, with size 1.
+        """
         spread = [size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape)]
         parameters = tuple((name, case.neutral(name)) for name in ("gamma", "beta"))
         named = parameters + (("mean", case.mean), ("variance", case.variance))
@@ -221,8 +240,7 @@ class Moments(object):
             x, derivatives = self.tf.constant(step.x), common.asked(self.tf, step)
             weights = None if step.mask is None else self.tf.constant(step.mask, x.dtype)
             out = self.call(derivatives, x, weights, given, epsilon, tuple(case.native["axis"]), step.training)
-            whole = ["y", "dx", "y_tangent", "dx_tangent"] if len(case.axis) == 1 else list(out)
-            yield {n: np.array(a) if n in whole else np.ravel(a) for n, a in out.items()}
+            yield common.parted(out, functools.partial(_shaped, len(case.axis) > 1))
 
     def call(self, derivatives, x, weights, given, epsilon, axes, training):
         """Return the outputs of a step by name."""
@@ -243,6 +261,12 @@ class Moments(object):
         if weights is None:
             return self.tf.nn.moments(x, axes, keepdims=True)
         return self.tf.nn.weighted_moments(x, axes, weights, keepdims=True)
+
+
+def _shaped(as_they_are, out):
+    """Return arrays; of one kept axis, what is kept is a vector."""
+    whole = list(out) if as_they_are else ["y", "dx", "y_tangent", "dx_tangent"]
+    return {n: np.array(a) if n in whole else np.ravel(a) for n, a in out.items()}
 
 
 class GraphMoments(Moments):

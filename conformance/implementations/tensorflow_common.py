@@ -5,6 +5,7 @@ https://www.tensorflow.org/guide/advanced_autodiff
 https://www.tensorflow.org/api_docs/python/tf/autodiff/ForwardAccumulator
 """
 
+import functools
 import importlib
 
 import numpy as np
@@ -19,6 +20,7 @@ CUDA = {
 LACKS = ("mask", "renorm", "virtual batch", "adjustment")
 NO_FORWARD = "tf.gradients, all that a graph of TensorFlow 1 has, is reverse"
 DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
+BACKWARD = ["each", "after_all", "twice"]
 STATE = ["moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]  # the last with renorm
 DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"]
 
@@ -94,21 +96,35 @@ def adjusted(case):
     return next((step.adjustment for step in case.steps if step.adjustment is not None), None)
 
 
+def parted(out, arrays):
+    """Return the outputs as `arrays` makes them of tensors, and a function that takes the gradients then postponed."""
+    take = out.pop("take", dict)
+    return arrays(out), functools.partial(_taken, take, arrays)
+
+
+def _taken(take, arrays):
+    return arrays(take())
+
+
 def asked(tf, step):
     """Return the arrays that a step's derivatives need, as tensors, and what is static about them."""
     arrays = {"dy": step.dy, "tangent": step.tangent if step.forward or step.second else None}
     tensors = {name: None if a is None else tf.constant(a) for name, a in arrays.items()}
-    return dict(tensors, gradients=tuple(step.gradients), forward=step.forward, second=step.second)
+    static = {"gradients": tuple(step.gradients), "forward": step.forward, "second": step.second}
+    return dict(tensors, postponed=step.later, **static)
 
 
-def differentiated(tf, call, sources, gradients, dy, tangent, forward, second):
+def differentiated(tf, call, sources, gradients, dy, tangent, forward, second, postponed):
     """Return the outputs of `call()`, `y` among them, and the derivatives asked for, by name.
 
     sources: what to differentiate with respect to, by the name of its gradient: `dx`, and what there is of `dgamma` and
     `dbeta`. gradients: which of them are asked for. dy: the cotangent of y. tangent: of x. forward: of y too.
-    second: how to differentiate the gradients again.
+    second: how to differentiate the gradients again. postponed: the gradients are not taken, but a function is returned
+    that takes them, by the name `take`.
     """
     asked = {name: source for name, source in sources.items() if name in gradients}
+    if postponed:
+        return _postponed(tf, call, asked, dy)
     along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
     if not along:
         return _reverse_twice(tf, call, asked, dy, tangent, second)
@@ -117,6 +133,18 @@ def differentiated(tf, call, sources, gradients, dy, tangent, forward, second):
     for name in (name for name in along if name in out):
         out[name + "_tangent"] = accumulator.jvp(out[name], tf.UnconnectedGradients.ZERO)
     return out
+
+
+def _postponed(tf, call, sources, dy):
+    """Return the outputs, and a function that takes the gradients as often as it is called."""
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(list(sources.values()))
+        out = call()
+
+    def take():
+        return dict(zip(sources, tape.gradient(out["y"], list(sources.values()), dy)))
+
+    return dict(out, take=dict if dy is None else take)
 
 
 def _reverse_twice(tf, call, sources, dy, tangent, second):

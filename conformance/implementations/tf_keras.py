@@ -8,6 +8,7 @@ import importlib
 
 import numpy as np
 
+from . import later
 from . import tensorflow_common as common
 
 _FOLDER = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/layers/normalization/"
@@ -59,6 +60,7 @@ def _statement(variant, *rules, **more):
             "round_trip": ["none", "config", "state"],
             "flag": ["bool", "int", "numpy"],
             "toggled": [False, True],
+            "backward": common.BACKWARD,
             "differentiation": common.DIFFERENTIATION,
         },
         "outputs": ["y"] + common.STATE + common.DERIVATIVES,
@@ -96,7 +98,11 @@ class BatchNormalization(object):
         return common.round_trip(case, layer, make)
 
     def run(self, case):
-        """Yield the outputs of each step."""
+        """Return the outputs of each step."""
+        return later.answers(case, self.steps(case))
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
         layer = self.build(case)
         call, state = self.prepared(layer), common.STATE[: 5 if case.spec["renorm"] else 2]
         for step in case.steps:
@@ -106,7 +112,7 @@ class BatchNormalization(object):
             tensors = {name: self.tf.nest.map_structure(self.tf.constant, a) for name, a in named if a is not None}
             out = call(common.asked(self.tf, step), self.flag(step), **tensors)
             out.update((name, getattr(layer, name)) for name in state)
-            yield {name: np.array(tensor) for name, tensor in out.items()}
+            yield common.parted(out, lambda out: {name: np.array(tensor) for name, tensor in out.items()})
 
     def prepared(self, layer):
         """Return the function of (derivatives, training, tensors by name) that makes a step."""
@@ -169,7 +175,8 @@ class Graph(BatchNormalization):
     """The layer inside a `tf.function`, with `training` as a tensor: one trace serves both modes."""
 
     statement = _statement("+graph", _FUSED, compiled=True)
-    statement["supports"].update(flag=["bool"], toggled=[False])  # what a trace was made with stays in it
+    # what a trace was made with stays in it
+    statement["supports"].update(flag=["bool"], toggled=[False], backward=["each"])
 
     def prepared(self, layer):
         """Return a function to be traced."""

@@ -5,9 +5,12 @@ through autograd, forward derivatives by dual numbers.
 https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html
 """
 
+import functools
 import importlib
 
 import numpy as np
+
+from . import later
 
 DOCS = "https://docs.pytorch.org/docs/stable/"
 _FUNCTIONAL = DOCS + "generated/torch.nn.functional.batch_norm.html"
@@ -85,7 +88,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     rules = [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents, halves]
     rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS, _CONTIGUOUS_HALF, _DEVIATIONS]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
-    supported["start"] = ["given", "own"]
+    supported.update(start=["given", "own"], backward=["each", "after_all", "twice"])
     statement = {
         "id": "torch.%s" % entry,
         "packages": ["torch"],
@@ -152,6 +155,10 @@ class Functional(object):
             return self.torch.from_numpy(array.view(np.int16)).view(self.torch.bfloat16).to(self.device)
         return self.torch.from_numpy(array).to(self.device)
 
+    def arrays(self, tensors):
+        """Return NumPy copies of named tensors."""
+        return {name: self.array(tensor) for name, tensor in tensors.items()}
+
     def array(self, tensor):
         """Return a NumPy copy of a tensor."""
         if tensor is None:
@@ -180,14 +187,29 @@ class Functional(object):
         return call, gamma, beta, mean, variance
 
     def run(self, case):
-        """Yield the outputs of each step."""
+        """Return the outputs of each step."""
+        return later.answers(case, self.steps(case))
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
         call, gamma, beta, mean, variance = self.build(case)
         learned = {n: tensor for n, tensor in present(dgamma=gamma, dbeta=beta).items() if tensor.requires_grad}
         for step in case.steps:
             x = self.tensor(step.x)
-            out = self.step(call, step, x, self.free(step, dict(learned, dx=x)))
-            out.update(moving_mean=mean, moving_variance=variance)
-            yield {name: self.array(tensor) for name, tensor in out.items()}
+            out, take = self.called(call, step, x, dict(learned, dx=x))
+            yield self.arrays(dict(out, moving_mean=mean, moving_variance=variance)), take
+
+    def called(self, call, step, x, named):
+        """Return the named outputs of a call, and a function that takes the gradients that are asked for later."""
+        free = self.free(step, named)
+        if not step.later or step.dy is None:
+            return self.step(call, step, x, free), dict
+        out = call(x, step.training)
+        return out, functools.partial(self.taken, step, out["y"], named)
+
+    def taken(self, step, y, named):
+        """Return the gradients of an earlier call, as arrays."""
+        return self.arrays(self.gradients(y, self.free(step, named), self.tensor(step.dy), retain_graph=True))
 
     def free(self, step, named):
         """Return what the step asks for gradients of; nothing else among the named tensors requires one meanwhile."""
@@ -210,19 +232,19 @@ class Functional(object):
         """Return the named outputs of one step with their gradients, and those of dx where the step asks for them."""
         out, again = call(x, step.training), step.second == "reverse"
         if step.dy is not None:
-            out.update(self.gradients(out["y"], free, self.tensor(step.dy), again))
+            out.update(self.gradients(out["y"], free, self.tensor(step.dy), create_graph=again))
         if again:
             second = self.gradients(out["dx"], free, self.tensor(step.tangent))
             out.update((name + "_tangent", tensor) for name, tensor in second.items())
         return out
 
-    def gradients(self, output, free, cotangent, again=False):
+    def gradients(self, output, free, cotangent, **options):
         """Return the named gradients of sum(output * cotangent); 0 for a tensor that it does not depend on."""
         if not free:
             return {}
         if not output.requires_grad:  # dx of inference without gamma is a constant
             return {name: tensor * 0 for name, tensor in free.items()}
-        options = {"create_graph": again, "allow_unused": True, "materialize_grads": True}
+        options.update(allow_unused=True, materialize_grads=True)
         return dict(zip(free, self.torch.autograd.grad(output, list(free.values()), cotangent, **options)))
 
     def parted(self, pairs):
@@ -302,8 +324,8 @@ class Func(Functional):
     )
     statement = of_mixed_dtypes(statement)
 
-    def run(self, case):
-        """Yield the outputs of each step."""
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
         gamma, beta, mean, variance = self.variables(case)
         constants = case.native["momentum"], case.native["epsilon"]
         for step in case.steps:
@@ -318,10 +340,12 @@ class Func(Functional):
             free = {name: tensor for name, tensor in values.items() if name in step.gradients} or values
             y, pullback, (mean, variance) = self.torch.func.vjp(forward, free, has_aux=True)
             out = {"y": y, "moving_mean": mean, "moving_variance": variance}
-            if step.dy is not None:
-                out.update(pullback(self.tensor(step.dy))[0])
             out.update(self.tangents(lambda values, forward=forward: forward(values)[0], values, step))
-            yield {name: self.array(tensor) for name, tensor in out.items()}
+            yield self.arrays(out), functools.partial(self.pulled, pullback, step)
+
+    def pulled(self, pullback, step):
+        """Return the gradients of a call, as arrays."""
+        return {} if step.dy is None else self.arrays(pullback(self.tensor(step.dy))[0])
 
     def tangents(self, forward, values, step):
         """Return what a step asks for along the tangent of x."""

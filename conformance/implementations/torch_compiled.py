@@ -8,7 +8,8 @@ import importlib
 from . import torch as common
 
 _DOCS = common.DOCS
-_ONCE = {"differentiation": common.ONCE, "supports": {"trainable": [True]}}  # each program takes seconds to make
+_AT_ONCE = {"backward": ["each"]}  # programs are made for plain questions alone
+_ONCE = {"differentiation": common.ONCE, "supports": dict(_AT_ONCE, trainable=[True])}  # each takes seconds to make
 _NOT_TWICE = _DOCS + "torch.compiler_faq.html: AOTAutograd has no double backward"
 _TRAINING = "decomposition makes a program for inference: torch.export's run_decompositions is of the forward graph"
 
@@ -52,7 +53,8 @@ class Compile(common.Functional):
 class Export(common.Functional):
     """`torch.nn.functional.batch_norm` through `torch.export`, one program for each static signature and epsilon."""
 
-    statement = common.of_mixed_dtypes(common.stated("F.batch_norm+export", _DOCS + "export.html", compiled=True))
+    statement = common.stated("F.batch_norm+export", _DOCS + "export.html", supports=_AT_ONCE, compiled=True)
+    statement = common.of_mixed_dtypes(statement)
 
     def prepared(self, function):
         """Return a function that runs the exported program of its arguments."""

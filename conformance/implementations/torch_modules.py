@@ -77,8 +77,8 @@ class Folded(_Module):
     )
     entry = "BatchNorm2d"
 
-    def run(self, case):
-        """Yield the outputs of each step, nothing for training."""
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients; nothing for training."""
         bn = self.loaded(case).eval()
         channels, dtype = case.kept[0], bn.running_mean.dtype
         conv = self.torch.nn.Conv2d(channels, channels, 1, groups=channels, bias=False, dtype=dtype).eval()
@@ -86,9 +86,9 @@ class Folded(_Module):
         layer = self.torch.nn.utils.fusion.fuse_conv_bn_eval(conv.to(self.device), bn)
         for step in case.steps:
             x = self.tensor(step.x)
-            free = self.free(step, {"dx": x})
-            out = {} if step.training else self.step(lambda x, _training: {"y": layer(x)}, step, x, free)
-            yield {name: self.array(tensor) for name, tensor in out.items()}
+            nothing = {}, dict
+            out, take = nothing if step.training else self.called(lambda x, _: {"y": layer(x)}, step, x, {"dx": x})
+            yield self.arrays(out), take
 
 
 class _Scripted(_Module):

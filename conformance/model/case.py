@@ -77,6 +77,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     sites: how many call sites share its variables.
     unknown_sizes: input axes whose size is unknown when it is built.
     flag: the type by which it is told the mode: a Python bool, an int, or a NumPy bool.
+    backward: when gradients are taken: after `each` call, `after_all` calls, or `twice` after each, to give the second.
     """
 
     init_mode: Literal["train", "infer"] = "train"
@@ -84,6 +85,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     sites: int = 1
     unknown_sizes: tuple[int, ...] = ()
     flag: Literal["bool", "int", "numpy"] = "bool"
+    backward: Literal["each", "after_all", "twice"] = "each"
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -130,20 +132,29 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
+NEWER = ("backward",)
+"""Fields that a worker may be too old for: spelled out only where they say something."""
+
+
 def content(case: Case) -> dict[str, Any]:
-    """Return everything but the tensors, with every default spelled out: what is sent and saved."""
+    """Return everything but the tensors, defaults spelled out but those of `NEWER`: what is sent and saved."""
     fields = {f: getattr(case, f) for f in case.__struct_fields__ if f != "tensors"}
     return {name: _spelled_out(value) for name, value in fields.items()}
 
 
 def _spelled_out(value: object) -> Any:
     if isinstance(value, msgspec.Struct):
-        return {f: _spelled_out(getattr(value, f)) for f in value.__struct_fields__}
+        fields = {f.name: getattr(value, f.name) for f in msgspec.structs.fields(value) if not _is_too_new(f, value)}
+        return {name: _spelled_out(field) for name, field in fields.items()}
     if isinstance(value, Spec):
         return dataclasses.asdict(value)  # msgspec leaves out a dataclass's defaults
     if isinstance(value, tuple):
         return [_spelled_out(v) for v in cast("tuple[object, ...]", value)]
     return value
+
+
+def _is_too_new(field: msgspec.structs.FieldInfo, value: msgspec.Struct) -> bool:
+    return field.name in NEWER and getattr(value, field.name) == _default(field)
 
 
 def case_id(case: Case) -> str:

@@ -50,6 +50,7 @@ def _of_case(case: Case) -> CaseFacts:
         init_mode=case.actions.init_mode,
         round_trip=case.actions.round_trip,
         flag=case.actions.flag,
+        backward=case.actions.backward,
         toggled=not all(step.trainable for step in case.steps),
         unknown_sizes=_unknown(case.actions, kept_axes(case.spec, len(case.shape))),
         updates=all(step.update for step in case.steps),

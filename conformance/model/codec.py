@@ -159,6 +159,11 @@ def _check_names(case: Case) -> None:
                 raise ValueError(
                     f"step {t} asks for a derivative of {', '.join(derivative.of)}; only y has any: of=[y]"
                 )
+            if case.actions.backward != "each" and (derivative.order, derivative.mode) != (1, "reverse"):
+                asked = f"a derivative of order {derivative.order} in mode {derivative.mode}"
+                raise ValueError(
+                    f"step {t} asks for {asked}; actions.backward must be each, or ask for gradients alone"
+                )
             if not derivative.wrt:
                 raise ValueError(f"step {t} asks for a derivative with respect to nothing; name x, gamma or beta")
             needs = {

@@ -68,6 +68,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     init_mode: Mode
     round_trip: Literal["none", "config", "state"]
     flag: Literal["bool", "int", "numpy"]
+    backward: Literal["each", "after_all", "twice"]
     toggled: bool
     unknown_sizes: Unknown
     updates: bool

@@ -165,6 +165,7 @@ _ORDINARY: When = {
     "init_mode": ["train"],
     "round_trip": ["none"],
     "flag": ["bool"],
+    "backward": ["each"],
     "toggled": [False],
     "unknown_sizes": [False],
     "updates": [True],

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from conformance.gate.predicted.asked import Formula, WrongValue
-from conformance.gate.predicted.derivatives import forward_over_forward, of_squared_weights, third
+from conformance.gate.predicted.derivatives import forward_over_forward, of_later_statistics, of_squared_weights, third
 from conformance.judging import carried, expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Affine
@@ -239,6 +239,7 @@ FORMULAS: dict[str, Formula] = {
     "overwritten constants": _overwritten_constants,
     "NaN times zero": _times_zero,
     "squared weights": _squared_weights,
+    "of later statistics": of_later_statistics,
     "third with constant statistics": third,
     "forward over forward with constant statistics": forward_over_forward,
 }

@@ -1,4 +1,4 @@
-"""Wrong derivatives that have a formula: with statistics taken for constants, and with squared weights."""
+"""Wrong derivatives that have a formula: of later statistics, of statistics taken for constants, of squared weights."""
 
 from __future__ import annotations
 
@@ -8,18 +8,29 @@ from typing import Any
 import numpy as np
 
 from conformance.gate.predicted.asked import WrongValue
+from conformance.judging import expectation
 from conformance.judging.bounds.bounds import NormalizingStatistics
 from conformance.judging.bounds.tangents import Sizes, TangentBounds
 from conformance.judging.carried import StateWithError
 from conformance.judging.expectation import ExpectedStep
 from conformance.judging.expected import Expected
 from conformance.judging.gradients import following
+from conformance.judging.judgment import state_before
 from conformance.judging.promise import Promise
 from conformance.judging.statistics import moving
 from conformance.model.case import initial_state
 from reference import State
 from reference.batches import weigh
 from reference.spec import Array
+
+
+def of_later_statistics(asked: WrongValue) -> Expected | None:
+    """A gradient of inference that is taken after all calls, by the moving statistics that the last of them left."""
+    promise, case = Promise.of(asked.exact_case, asked.statement), asked.exact_case.case
+    if promise.mode(asked.t) != "infer" or promise.unjudged:
+        return None
+    last = state_before(asked.exact_case, asked.statement, asked.reply, len(case.steps))
+    return None if last is None else expectation.after(promise, asked.t, last).get(asked.output)
 
 
 def third(asked: WrongValue) -> Expected | None:

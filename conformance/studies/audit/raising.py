@@ -22,7 +22,8 @@ _FIRST = (
         "one_channel",
         "finite",
     ),
-    *("misplaced", "mixed", "begun", "start", "sites", "init_mode", "round_trip", "flag", "toggled", "unknown_sizes"),
+    *("misplaced", "mixed", "begun", "start", "sites", "init_mode", "round_trip", "flag", "backward"),
+    *("toggled", "unknown_sizes"),
     *("updates", "weights", "several_axes", "rank", "channel", "dtype", "parameters", "statistics", "differentiation"),
     *("affine", "layout", "n", "mode", "update", "trained"),
 )

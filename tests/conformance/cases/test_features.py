@@ -59,7 +59,15 @@ def judged(exact_case, semantics=None, change=None, promised=None):
 
 
 OF_LAYERS = {"built in inference", "rebuilt", "rebuilt virtual", "two call sites", "unknown sizes", "indivisible"}
-OF_LAYERS |= {"training flag", "toggled", "another size", "misplaced axis", "no axes", "mixed dtypes"}
+OF_LAYERS |= {
+    "training flag",
+    "toggled",
+    "later gradients",
+    "another size",
+    "misplaced axis",
+    "no axes",
+    "mixed dtypes",
+}
 """What is done to a layer, or must be refused: the subject is a function, and answers it all."""
 
 

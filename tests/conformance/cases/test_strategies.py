@@ -102,7 +102,7 @@ def test_fewer_cases_are_spread_over_cells():
 
 def test_every_plain_case_has_several_steps_finite_data_and_cotangents(small):
     """Each ends in inference after training, and everything stored is finite."""
-    for case in (case for recipe, case in small if recipe.signature.feature not in EDGES):
+    for case in (case for recipe, case in small if recipe.signature.feature not in {**EDGES, **ASKING}):
         modes = [step.mode for step in case.steps]
         assert "train" in modes
         assert modes[-1] == "infer"
@@ -120,6 +120,11 @@ def indivisible(case, mode):
     """Return whether a step of this mode has rows that the virtual batch size does not divide."""
     size = case.spec.virtual_batch_size
     return bool(size) and any(case.x(t).shape[0] % size for t, step in enumerate(case.steps) if step.mode == mode)
+
+
+def modes(case):
+    """Return the modes of a case's steps."""
+    return [step.mode for step in case.steps]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +181,11 @@ def indivisible(case, mode):
         ("six steps or more", lambda r, c: len(c.steps) >= 6),
         ("a third derivative", lambda r, c: differentiation(c) == "third"),
         ("forward over forward", lambda r, c: differentiation(c) == "forward_over_forward"),
+        (
+            "gradients after all calls",
+            lambda r, c: c.actions.backward == "after_all" and modes(c)[:2] == ["infer", "train"],
+        ),
+        ("gradients twice", lambda r, c: c.actions.backward == "twice"),
         ("gamma's gradient alone", lambda r, c: (Derivative(wrt=("gamma",)),) in [s.derivatives for s in c.steps]),
         ("beta's gradient alone", lambda r, c: (Derivative(wrt=("beta",)),) in [s.derivatives for s in c.steps]),
     ],
@@ -219,7 +229,7 @@ def test_axes_out_of_range_and_every_mix_of_dtypes_are_in_the_runs_of_a_few_seed
         (lambda case: not case.x(len(case.steps) - 1).shape[0], 4),
         (lambda case: case.spec.renorm and case.spec.virtual_batch_size, 16),
         (lambda case: case.layout == "strided", 16),
-        (lambda case: len(case.shape) == 5, 32),
+        (lambda case: len(case.shape) == 5, 64),  # four rows, where there is a mask
     ],
 )
 def test_shrinking_gets_to_small_cases(predicate, elements):

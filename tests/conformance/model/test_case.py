@@ -19,7 +19,7 @@ from conformance.cases import corpus
 from conformance.hosts import going_on, worker
 from conformance.model import buffers
 from conformance.model.buffers import decode, encode
-from conformance.model.case import Actions, Case, Dtypes, Step, case_id, content
+from conformance.model.case import Actions, Case, Derivative, Dtypes, Step, case_id, content
 from conformance.model.codec import case_from_json, case_in_parts, decode_case, encode_case, read_case
 from conformance.model.errors import InvalidInput
 from reference import Spec
@@ -106,6 +106,13 @@ def test_id_ignores_defaults_and_metadata_but_nothing_else(small_case):
         msgspec.structs.replace(case, steps=case.steps[:1]),
     ]
     assert len({case_id(c) for c in [case, *others]}) == 5
+
+
+def test_a_field_that_an_old_worker_does_not_know_is_sent_only_where_it_says_something(small_case):
+    """So that who refuses unknown words is still asked what he can answer."""
+    assert "backward" not in content(small_case())["actions"]
+    later = msgspec.structs.replace(small_case(), actions=Actions(backward="twice"))
+    assert content(later)["actions"]["backward"] == "twice"
 
 
 def test_id_is_pinned():
@@ -225,6 +232,13 @@ def test_truncated_case_is_refused(tmp_path, small_case):
         ({"spec": Spec(axis=1, momentum=2.0)}, "momentum=2.0"),
         ({"dtypes": Dtypes(x="float64")}, "0.dy is float32, but dtypes says float64; change one of them"),
         ({"dtypes": Dtypes(statistics="float16")}, "moving_mean is float32, but dtypes says float16"),
+        (
+            {
+                "actions": Actions(backward="twice"),
+                "steps": (Step(mode="train", derivatives=(Derivative(order=2),)), Step(mode="infer")),
+            },
+            "step 0 asks for a derivative of order 2 in mode reverse; actions.backward must be each",
+        ),
         ({"steps": (Step(mode="train"),) * 3}, "step 2 has no input; add a tensor named 2.x"),
     ],
 )

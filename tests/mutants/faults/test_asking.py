@@ -38,7 +38,31 @@ class WithoutBeta(TwoPass):
         return dx + gamma * r * self.mean(step.dy) if lost else dx, dgamma, dbeta
 
 
+class SavedByTheLayer(TwoPass):
+    """The statistics that gradients are made of are kept with the layer: those of the last call."""
+
+    def affine(self, x, mean, r, gamma, beta):
+        """Return the normalized, scaled and shifted input."""
+        self.saved = mean, r
+        return TwoPass.affine(self, x, mean, r, gamma, beta)
+
+    def gradients(self, step, mean, r, gamma):
+        """Return dx, dgamma and dbeta."""
+        return TwoPass.gradients(self, step, *self.saved, gamma)
+
+
+class UsedUp(TwoPass):
+    """A backward pass overwrites what it was given, so that the next one has nothing of it."""
+
+    def gradients(self, step, mean, r, gamma):
+        """Return dx, dgamma and dbeta."""
+        found = TwoPass.gradients(self, step, mean, r, gamma)
+        step.dy = 0 * step.dy
+        return found
+
+
 FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
+FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients")]
 
 
 def fails(subject, case):
