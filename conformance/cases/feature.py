@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from conformance.cases.recipe import Recipe
-from conformance.model.case import Case, Dtype, Layout
+from conformance.model.case import Case, Dtype, Dtypes, Layout, numpy_dtype
 from reference.spec import Array
 
 COMMON = ("rank 2, axis 1", "rank 4, axis 1", "rank 4, axis -1")
@@ -54,3 +54,10 @@ class Feature(NamedTuple):
 def with_tensors(case: Case, tensors: dict[str, Array]) -> Case:
     """Return the case with these tensors added; those of the same name are replaced."""
     return msgspec.structs.replace(case, tensors=case.tensors | tensors)
+
+
+def stored(case: Case, dtypes: Dtypes) -> Case:
+    """Return the case with its tensors stored in other dtypes."""
+    with np.errstate(over="ignore"):  # a variance of a wide spread is infinite in float16
+        cast = {n: a.astype(numpy_dtype(dtypes.of(n) or a.dtype.name)) for n, a in case.tensors.items()}
+    return msgspec.structs.replace(case, dtypes=dtypes, tensors=cast)

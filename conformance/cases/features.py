@@ -9,11 +9,13 @@ import msgspec
 import numpy as np
 
 from conformance.cases.asking import ASKING
+from conformance.cases.chance import CHANCE
 from conformance.cases.edges import EDGES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
 from conformance.cases.large import LARGE
 from conformance.cases.shapes import SHAPES
 from conformance.cases.sizes import SIZES
+from conformance.cases.values import VALUES
 from conformance.model.case import Case, Derivative, numpy_dtype
 from reference.spec import Array, Clipping, broadcast, kept_shape
 
@@ -107,6 +109,8 @@ FEATURES: dict[str, Feature] = {
     **EDGES,
     **ASKING,
     **SHAPES,
+    **VALUES,
+    **CHANCE,
     **SIZES,
     **LARGE,
 }

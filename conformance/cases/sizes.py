@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from conformance.cases import whole_numbers
-from conformance.cases.feature import Feature, with_tensors
-from conformance.model.case import Case, Dtypes, numpy_dtype
+from conformance.cases.feature import Feature, stored, with_tensors
+from conformance.model.case import Case, Dtypes
 from reference.spec import Array, reduced_axes
 
 _MODES = ("train train train infer",)
@@ -38,9 +37,7 @@ N is just above a power of 2, where a block's tail is short, or a power of 2, wh
 
 def _asked(case: Case, variant: Any, rng: np.random.Generator) -> Case:
     """Give the case a variant's dtype, and its first two steps data that shows what is left out of a sum."""
-    dtypes = Dtypes(x=variant)
-    cast = {n: a.astype(numpy_dtype(dtypes.of(n) or a.dtype.name)) for n, a in case.tensors.items()}
-    ordinary = msgspec.structs.replace(case, dtypes=dtypes, tensors=cast)
+    ordinary = stored(case, Dtypes(x=variant))
     whole, marked = (make(ordinary, rng) for make in (whole_numbers.balanced, whole_numbers.marked))
     tensors = {name: (marked if name.startswith("1.") else whole).tensors[name] for name in whole.tensors}
     kept = {name: array for name, array in ordinary.tensors.items() if name.startswith(("2.", "3."))}

@@ -154,7 +154,7 @@ def signature(cell: Cell) -> st.SearchStrategy[Signature]:
     """Draw what a compiled implementation would compile for."""
     rank, axis = PLACEMENTS[cell.placement]
     feature = FEATURES.get(cell.feature)
-    sizes = list(feature.sizes) if feature and feature.sizes else _SIZES[rank]
+    sizes = [size for size in feature.sizes if len(size) == rank] if feature and feature.sizes else _SIZES[rank]
     sizes = [size for size in sizes if not feature or not feature.first or size[0] in feature.first]
     return st.builds(
         Signature,

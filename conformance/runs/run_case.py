@@ -13,7 +13,9 @@ import numpy as np
 
 from conformance.cases.corpus import Named
 from conformance.cases.features import FEATURES
+from conformance.cases.large import LARGE
 from conformance.cases.recipe import Recipe, Signature
+from conformance.cases.sizes import SIZES
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
 from conformance.model.codec import read_case
@@ -107,7 +109,7 @@ def pooled(statement: Statement, signatures: Iterable[tuple[Signature, list[Fact
     found = dict.fromkeys(signature for signature, facts in signatures if not statement.unsupported(*facts))
     plain = [signature for signature in found if not signature.feature]
     featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
-    of_size = [name for name in FEATURES if name in featured and FEATURES[name].sizes]
+    of_size = [name for name in (*SIZES, *LARGE) if name in featured]
     others = [
         name for name in FEATURES if name in featured and name not in of_size
     ]  # what the matrix counts, then edges

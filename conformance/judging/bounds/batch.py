@@ -94,6 +94,15 @@ class BatchStatistics:
         return np.where(self.n == 0, 1, self.n)
 
     @cached_property
+    def alike(self) -> Array:
+        """How many values count, where these count the same; 1 where weights differ: one value may be nearly all."""
+        shares = self.observed.shares
+        if shares is None:
+            return self.n
+        least = np.where(shares > 0, shares, np.inf).min(self.axes, keepdims=True, initial=np.inf)
+        return np.where(shares.max(self.axes, keepdims=True, initial=0) <= least, self.n, 1)
+
+    @cached_property
     def reach(self) -> Array:
         """How far any value of the batch is from its mean."""
         return np.abs(self.deviation).max(self.axes, keepdims=True, initial=0)

@@ -76,7 +76,7 @@ class StatisticsBounds(Sums):
         k, net, times = self.averaging(batch), np.abs(batch.mean) + batch.lost, self.merging()
         e = np.fmin(
             self.signed(k, batch.mean_abs, net, times),
-            self.apart(k, batch.mean_abs, net, batch.mean_deviation + batch.lost, batch.n, times),
+            self.apart(k, batch.mean_abs, net, batch.mean_deviation + batch.lost, batch.alike, times),
         )
         e = e + 3 * units.smallest
         if self.numerics.variance == "two_pass":
@@ -162,7 +162,7 @@ class StatisticsBounds(Sums):
         if self.numerics.variance == "fast":
             q = variance + batch.mean**2
             k, apart = 1 + averaging, 2 * (variance + np.abs(batch.mean) * batch.mean_deviation)  # |d² - V + 2 m d|
-            squares = np.fmin(self.g(k) * q, self.apart(k, q, q, apart, batch.n))
+            squares = np.fmin(self.g(k) * q, self.apart(k, q, q, apart, batch.alike))
             e = np.where(batch.lost > 0, self.g(k) * q, squares)
             adds = self._adds_squares(batch, batch.x)
             e = np.where(adds, self.divided(batch, q, q), e)

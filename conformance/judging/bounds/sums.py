@@ -97,7 +97,8 @@ class Sums:
 
         j terms add up to no more than j net + N deviation / 2, where N of them are counted, and no more than N net. The
         j-th smallest of the n - 1 sums, in whatever order, is of at most j + 1 terms. So all together are bounded by
-        (N (N + 1) / 2 + (n - N) N) net and n N deviation / 2 (decision 10).
+        (N (N + 1) / 2 + (n - N) N) net and n N deviation / 2 (decision 10). Where weights differ, any sum may be nearly
+        the whole, as if N were 1.
 
         deviation: the mean of |term - mean|.
         times: how often each sum is rounded.

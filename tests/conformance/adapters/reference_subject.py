@@ -41,6 +41,8 @@ class Subject(object):
             "differentiation": ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
             + ["forward_over_forward", "third"],
             "mask": [False, "full", "spread", "without_last"],
+            "weights": _ALL,
+            "begun": _ALL,
             "updates": _ALL,
             "virtual": _ALL,
             "renorm": _ALL,
@@ -73,7 +75,7 @@ class Subject(object):
         spec, semantics = Spec(**fields), Semantics(**self.semantics)
         kept = kept_shape(spec, case.steps[0].x.shape)
         mean = np.zeros(kept, np.float32) if case.mean is None else case.mean
-        state = State(mean, np.ones(kept, np.float32) if case.variance is None else case.variance)
+        state = State(mean, np.ones(kept, np.float32) if case.variance is None else case.variance, case.batches)
         for step in case.steps:
             x = np.ascontiguousarray(step.x)
             out, state = self.step(x, step, Parameters(case.gamma, case.beta), state, spec, semantics)

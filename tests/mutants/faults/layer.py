@@ -75,7 +75,7 @@ class Layer:
 
     def run(self, case: Any) -> Iterator[dict[str, Any]]:
         """Yield the outputs of each step of a case as a worker sees it."""
-        self.now = now = SimpleNamespace(case=case, axis=case.axis, axes=case.reduced, updates=0)
+        self.now = now = SimpleNamespace(case=case, axis=case.axis, axes=case.reduced, updates=case.batches)
         self.base.axes = case.reduced
         now.total, now.average, now.moments = self.base.total, self.average, self.moments
         now.dtype = np.promote_types(case.steps[0].x.dtype, np.float32)
