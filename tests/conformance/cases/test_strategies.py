@@ -80,7 +80,7 @@ def test_cases_are_the_same_in_another_process_and_under_another_hash_seed(small
 
 def test_cases_are_pinned(small):
     """The first cases of seed 0 are what they were; a change here changes everyone's cases, and is to be announced."""
-    assert [case_id(case) for _, case in small[:3]] == ["548740c30e0c3fd4", "57d9af7854bfe5a5", "df8f1a09089d2ea2"]
+    assert [case_id(case) for _, case in small[:3]] == ["83a27773020554dd", "57d9af7854bfe5a5", "df8f1a09089d2ea2"]
 
 
 def test_a_thorough_run_asks_every_large_variant_last(default, monkeypatch):
@@ -271,5 +271,5 @@ def test_an_infinite_variance_in_half_precision_is_no_warning(small):
     """A wide spread has a variance that float16 cannot hold: the case is built all the same, without a word."""
     signature = Signature((2, 2), 1, Dtypes(), 0.9, "both", "mixed dtypes", "f32 f16 f16")
     recipe = next(r for r, _ in small)
-    wide = msgspec.structs.replace(recipe, signature=signature, epsilon=0.1, spread=1000.0, modes="train infer")
+    wide = msgspec.structs.replace(recipe, signature=signature, epsilon=0.1, spread=2000.0, modes="train infer")
     assert np.isinf(building.build(wide, 0).tensors["moving_variance"]).any()
