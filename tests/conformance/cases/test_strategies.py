@@ -104,7 +104,9 @@ def test_fewer_cases_are_spread_over_cells():
 
 def test_every_plain_case_has_several_steps_finite_data_and_cotangents(small):
     """Each ends in inference after training, and everything stored is finite."""
-    for case in (case for recipe, case in small if recipe.signature.feature not in {**EDGES, **ASKING, **VALUES, **CHANCE}):
+    for case in (
+        case for recipe, case in small if recipe.signature.feature not in {**EDGES, **ASKING, **VALUES, **CHANCE}
+    ):
         modes = [step.mode for step in case.steps]
         assert "train" in modes
         assert modes[-1] == "infer"
