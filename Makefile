@@ -33,7 +33,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report test check checks lint types layers spelling worker-syntax versions \
-	prove-reference prove-gate prove-audit prove-hunt prove-order prove-correct prove-blocks mutants screenshots format hooks install \
+	pyz prove-pyz prove-reference prove-gate prove-audit prove-hunt prove-order prove-correct prove-blocks mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -128,6 +128,30 @@ screenshots: $(DEV_READY) ## pictures of the last report, light and dark, wide a
 format: $(DEV_READY) ## let ruff mend and format
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+# What is in the file beside bnconf: what it needs, but for NumPy, which every framework brings, for Linux on x86-64.
+PYZ_HOLDS := click hypothesis sortedcontainers jinja2 markupsafe ml-dtypes msgspec packaging rich markdown-it-py mdurl pygments
+PYZ_PYTHONS := 3.11 3.12 3.13
+
+pyz: $(DEV_READY) ## build dist/bnconf.pyz: one file that needs Python and NumPy alone, for a machine without a network
+	@echo "Building dist/bnconf.pyz for Python $(PYZ_PYTHONS)"
+	@rm -rf build/pyz && mkdir -p build/pyz/site dist
+	@$(BIN)/python -m hatchling build -t wheel -d build/pyz/wheels >/dev/null
+	@for version in $(PYZ_PYTHONS); do \
+		$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: -c constraints.txt \
+			--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 --python-version $$version \
+			-d build/pyz/wheels $(PYZ_HOLDS) || exit; \
+	done
+	@for wheel in build/pyz/wheels/*.whl; do $(BIN)/python -m zipfile -e "$$wheel" build/pyz/site || exit; done
+	@$(BIN)/shiv --site-packages build/pyz/site --console-script bnconf --extend-pythonpath --compressed \
+		--python '/usr/bin/env python3' --output-file dist/bnconf.pyz >/dev/null
+	@echo "dist/bnconf.pyz"
+
+prove-pyz: pyz ## run dist/bnconf.pyz where there is nothing but Python and NumPy (PYTHON=/path/to/python3.12)
+	@rm -rf build/bare && "$(PYTHON)" -m venv build/bare && build/bare/bin/pip install --quiet --disable-pip-version-check numpy
+	@export SHIV_ROOT=build/bare/unpacked; \
+	build/bare/bin/python dist/bnconf.pyz run -i 'numpy.*' --cases 20 --out build/bare/run && \
+	build/bare/bin/python dist/bnconf.pyz report build/bare/run && build/bare/bin/python dist/bnconf.pyz gate build/bare/run
 
 hooks: $(DEV_READY) ## run the quick checks before each commit
 	@$(BIN)/pre-commit install

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from conformance.model.errors import Incomplete, InvalidInput
+from conformance.model.version import version
 
 COMMANDS = {
     "ask": "ask:command",
@@ -79,7 +80,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="batchnorm-conformance")
+@click.version_option(version())
 @click.option("--debug", is_flag=True, help="Show where a fault of bnconf itself happened.")
 def main(debug: bool) -> None:
     """Hold batch normalization implementations to a reference, and prove every difference by a case.

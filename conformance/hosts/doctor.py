@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ import msgspec
 
 from conformance.hosts import roster, venvs
 from conformance.model.errors import Incomplete
+from conformance.model.version import NAME, extras
 
-_DISTRIBUTION = "batchnorm-conformance"
 _NOT_ROSTER = ("all", "dev")  # extras that bring no framework of their own
-_REQUIREMENT = re.compile(r"""([\w.-]+).*extra\s*==\s*['"](\w+)['"]""")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -46,19 +44,14 @@ def _python() -> Part:
 
 
 def _extras() -> Iterator[Part]:
-    wanted: dict[str, list[str]] = {}
-    for name, extra in (
-        m.groups() for text in metadata.requires(_DISTRIBUTION) or [] if (m := _REQUIREMENT.match(text))
-    ):
-        wanted.setdefault(extra, []).append(name)
-    for extra, names in wanted.items():
+    for extra, names in extras().items():
         if extra in _NOT_ROSTER:
             continue
         versions = {name: _version(name) for name in names}
         missing = [name for name, version in versions.items() if not version]
-        hosts = [name for name, extras in roster.EXTRAS.items() if extra in extras.split(",")]
+        hosts = [name for name, those in roster.EXTRAS.items() if extra in those.split(",")]
         if missing:
-            command = f"pip install '{_DISTRIBUTION}[{extra}]'"
+            command = f"pip install '{NAME}[{extra}]'"
             yield Part(f"packages: {extra}", False, True, f"no {', '.join(missing)}", command, _without(*hosts))
         else:
             found = ", ".join(f"{name} {version}" for name, version in versions.items())

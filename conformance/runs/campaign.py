@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -26,6 +25,7 @@ from conformance.model import buffers, excluded, results
 from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply, reply_in_parts
 from conformance.model.results import Result
+from conformance.model.version import version
 from conformance.runs import commands, fitting, gathering, resuming, run_file
 from conformance.runs.gathering import Gathered
 from conformance.runs.interrupting import interruptible
@@ -272,7 +272,7 @@ class Campaign:
     def _header(self) -> results.RunRecord:
         o = self.options
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        about = version("batchnorm-conformance")
+        about = version()
         shard, about_host = f"{o.shard[0]}/{o.shard[1]}", describe_host()
         return results.RunRecord(
             results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard, self.who.requested

@@ -22,7 +22,7 @@ from conformance.runs import summary
 from reference import Spec
 
 ROOT = Path(__file__).parents[2]
-PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "node_modules"} & set(p.parts)]
+PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "build", "node_modules"} & set(p.parts)]
 
 
 def test_the_example_implementation_runs_and_conforms(run, tmp_path):

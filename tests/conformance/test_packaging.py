@@ -15,6 +15,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from conformance.model.version import extras
+from conformance.model.version import version as own_version
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAME, VERSION = PROJECT["name"], PROJECT["version"]
@@ -59,6 +62,34 @@ def test_wheel_has_the_command_and_the_licence(wheel: zipfile.ZipFile):
     assert "[console_scripts]\nbnconf = conformance.cli.main:main" in points
     assert "[pytest11]\nbnconf = conformance.pytest_plugin" in points
     assert "Apache License" in wheel.read(f"{info}/licenses/LICENSE").decode()
+
+
+def test_a_source_tree_knows_its_version_and_its_extras(monkeypatch):
+    """On PYTHONPATH, without an installed distribution, it is what pyproject.toml says, and so are extras."""
+    installed = extras()
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    monkeypatch.setattr(metadata, "requires", missing)
+    assert own_version() == VERSION
+    frameworks = set(installed) - {"all", "dev"}
+    assert frameworks == {"tensorflow", "torch", "jax", "onnx"}
+    assert all(sorted(extras()[extra]) == sorted(installed[extra]) for extra in frameworks)
+
+
+def test_the_one_file_holds_all_that_is_needed():
+    """What `make pyz` puts into it is every requirement of bnconf and of these in turn, but for NumPy."""
+    (line,) = re.findall(r"^PYZ_HOLDS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    found, to_come = {"numpy"}, [Requirement(text) for text in PROJECT["dependencies"]]
+    while to_come:
+        requirement = to_come.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in found and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            found.add(name)
+            to_come += [Requirement(text) for text in metadata.requires(name) or ()]
+    assert set(line.split()) == found - {"numpy"}
 
 
 def test_versions_agree():

@@ -1,0 +1,40 @@
+"""Which version of bnconf this is and what it needs, installed, or as a source tree that is not."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+NAME = "batchnorm-conformance"
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+_NEEDED = re.compile(r"[\w.-]+")
+_OF_AN_EXTRA = re.compile(r"""([\w.-]+).*extra\s*==\s*['"](\w+)['"]""")
+
+
+def version() -> str:
+    """Return the version that is installed, or else the one that the source tree says."""
+    try:
+        return metadata.version(NAME)
+    except metadata.PackageNotFoundError:
+        return _source()["version"]
+
+
+def extras() -> dict[str, list[str]]:
+    """Return the names of the distributions that each extra brings."""
+    found = defaultdict[str, list[str]](list)
+    try:
+        for text in metadata.requires(NAME) or []:
+            if of_extra := _OF_AN_EXTRA.match(text):
+                found[of_extra[2]].append(of_extra[1])
+    except metadata.PackageNotFoundError:
+        for extra, texts in _source()["optional-dependencies"].items():
+            found[extra] += [name[0] for text in texts if (name := _NEEDED.match(text))]
+    return dict(found)
+
+
+def _source() -> dict[str, Any]:
+    return tomllib.loads(_PROJECT.read_text())["project"]
