@@ -72,6 +72,7 @@ class Case(object):
     batches: how many batches have entered the given moving statistics.
     shape: that of the first input.
     steps: the calls.
+    given: the arrays that who `keeps_inputs` must not write to, by the names of their tensors.
     """
 
     def __init__(self, fields, tensors, statement):
@@ -87,10 +88,19 @@ class Case(object):
         self.kept = tuple(tensors["0.x"].shape[a] for a in self.axis if 0 <= a < self.rank)
         self.native = native(self, statement["conventions"])
         self.steps = [Step(t, step, self) for t, step in enumerate(fields["steps"])]
+        given = {"gamma": self.gamma, "beta": self.beta}
+        for step in self.steps:
+            given.update(("%d.%s" % (step.index, n), getattr(step, n)) for n in ("x", "dy", "mask", "tangent"))
+        self.given = {name: array for name, array in given.items() if array is not None}
 
     def own(self, name):
         """Return a writable copy: an implementation may update it in place, and the case serves others afterwards."""
         return np.array(self.tensors[name]) if name in self.tensors else None
+
+    def spoiled(self, t):
+        """Return the names of what step t was given, moving statistics apart, that is not bit for bit as it was."""
+        names = [name for name in sorted(self.given) if "." not in name or name.startswith("%d." % t)]
+        return [name for name in names if _differ(self.given[name], self.tensors[name])]
 
     def neutral(self, name):
         """Return gamma or beta as a function gets it: the case's, or else 1 or 0; None if there is none."""
@@ -161,6 +171,12 @@ def native(case, conventions):
     if conventions.get("axis") == "reduced":
         arguments["axis"] = list(case.reduced)
     return arguments
+
+
+def _differ(array, other):
+    """Return whether two arrays differ in a bit."""
+    bits = "u%d" % array.itemsize
+    return not np.array_equal(array.view(bits), other.view(bits))
 
 
 def _laid_out(array, layout):

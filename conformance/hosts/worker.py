@@ -68,7 +68,9 @@ def run(implementation, case):
         for t, arrays in enumerate(implementation.run(case)):
             given = {name: _as_array(name, array) for name, array in arrays.items() if array is not None}
             tensors.update(("%d.%s" % (t, name), array) for name, array in given.items())
-            outcomes.append({"type": "outputs"})
+            spoiled = case.spoiled(t) if getattr(implementation, "statement", {}).get("keeps_inputs") else []
+            reason = "it wrote to %s, which it was given" % " and ".join(spoiled)
+            outcomes.append({"type": "crashed", "reason": reason} if spoiled else {"type": "outputs"})
     except MemoryError:
         outcomes.append({"type": "crashed", "reason": "out of memory"})
     except Exception as error:

@@ -50,6 +50,7 @@ def stated(identity, page, axis, cite, supports, semantics, **numerics):
         "rules": [{"cite": cite, "semantics": semantics, "numerics": numerics}, _CUDA],
         "lacks": dict.fromkeys(lacks, _NONE),
         "compiled": True,
+        "keeps_inputs": True,
     }
 
 

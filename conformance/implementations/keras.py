@@ -45,6 +45,7 @@ def layer(backend, **more):
     statement = {
         "id": "keras.BatchNormalization+" + backend,
         "packages": ["keras"] + [backend] * (backend != "numpy"),
+        "keeps_inputs": True,
         "documentation": _DOCS,
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
@@ -84,6 +85,7 @@ def functions(backend, **more):
     statement = {
         "id": "keras.ops.batch_normalization+" + backend,
         "packages": ["keras"] + [backend] * (backend != "numpy"),
+        "keeps_inputs": True,
         "documentation": _OPS,
         "conventions": {"axis": "reduced"},
         "supports": {

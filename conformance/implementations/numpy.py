@@ -26,6 +26,7 @@ def _statement(name, **numerics):
         "lacks": dict.fromkeys(_LACKS, "a calibration subject: plain layers are enough to hold the bounds to"),
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
         "calibration": True,
+        "keeps_inputs": True,
         "returned": "as_used",
         "rules": [
             {

@@ -35,6 +35,7 @@ def _statement(identity, cite, numerics, modes, outputs, ranks=(2, 3, 4, 5, 6), 
     return {
         "id": identity,
         "packages": sorted({"onnx", identity.split(".")[0]}),
+        "keeps_inputs": True,
         "documentation": _DOCS,
         "conventions": {"momentum": "kept", "axis": "fixed"},
         "supports": {"rank": list(ranks), "dtype": list(dtypes), "channel": ["second"], "start": ["given", "own"]},

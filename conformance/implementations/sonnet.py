@@ -17,6 +17,7 @@ _LIKE_X = ("y", "dx", "y_tangent", "dx_tangent")
 _STATEMENT = {
     "id": "sonnet.BatchNorm",
     "packages": ["sonnet", "tensorflow"],
+    "keeps_inputs": True,
     "documentation": "https://sonnet.readthedocs.io/en/latest/api.html#batchnorm",
     "conventions": {"momentum": "kept", "axis": "fixed"},
     "supports": {

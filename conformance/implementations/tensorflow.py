@@ -23,6 +23,7 @@ def _fused(identity, outputs, *numerics):
     return {
         "id": identity,
         "packages": ["tensorflow"],
+        "keeps_inputs": True,
         "documentation": _DOCS + identity[len("tf.") :].split("+")[0].replace(".", "/"),
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": {
@@ -184,6 +185,7 @@ def _moments(variant):
     return {
         "id": "tf.nn.batch_normalization" + variant,
         "packages": ["tensorflow"],
+        "keeps_inputs": True,
         "documentation": _DOCS + "nn/batch_normalization",
         "conventions": {"axis": "reduced"},
         "supports": {

@@ -38,6 +38,7 @@ def _statement(version, variant, rules, refusals, accepts=()):
     return {
         "id": "tf.layers.batch_normalization+%s%s" % (version, variant),
         "packages": ["tensorflow"],
+        "keeps_inputs": True,
         "documentation": "https://github.com/tensorflow/docs/blob/r1.15/site/en/api_docs/python/tf/layers/"
         "batch_normalization.md",
         "conventions": {"momentum": "kept", "axis": "kept"},

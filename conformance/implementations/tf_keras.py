@@ -44,6 +44,7 @@ def _statement(variant, *rules, **more):
     statement = {
         "id": "tf_keras.BatchNormalization" + variant,
         "packages": ["tf_keras", "tensorflow"],
+        "keeps_inputs": True,
         "documentation": "https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/BatchNormalization",
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {

@@ -19,6 +19,7 @@ def _statement(variant):
     return {
         "id": "tf.compat.v1.layers.batch_normalization" + variant,
         "packages": ["tf_keras", "tensorflow"],
+        "keeps_inputs": True,
         "documentation": "https://www.tensorflow.org/api_docs/python/tf/compat/v1/layers/batch_normalization",
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {

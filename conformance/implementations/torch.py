@@ -101,6 +101,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
         "rules": rules + [_CUDA] + fields.pop("rules", []),
         "refusals": refusals("ValueError"),
         "lacks": dict(_NONE, **fields.pop("lacks", {})),
+        "keeps_inputs": True,
     }
     return dict(statement, **fields)
 

@@ -30,7 +30,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", omit_defaults=True):
 
 
 class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
-    """The process died, ran out of memory, or wrote garbage. All later steps are lost too."""
+    """The process died, ran out of memory or wrote garbage: all later steps are lost. Or it wrote to its inputs."""
 
     reason: str
 

@@ -39,6 +39,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signatures: how many of those it can pay for.
     calibration: it is there to test the suite.
     returned: batch statistics are returned `as_used` in the output, or may be `rounded` on the way out.
+    keeps_inputs: it leaves what it is given as it was, bit for bit, but for the moving statistics.
     device: where it runs, which the host fills in; a `when` may name it beside the facts of the case.
     """
 
@@ -57,6 +58,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signatures: int = 16
     calibration: bool = False
     returned: Literal["rounded", "as_used"] = "rounded"
+    keeps_inputs: bool = False
     device: str = "cpu"
 
     def __post_init__(self) -> None:

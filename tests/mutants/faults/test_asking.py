@@ -56,20 +56,39 @@ class UsedUp(TwoPass):
 
     def gradients(self, step, mean, r, gamma):
         """Return dx, dgamma and dbeta."""
-        found = TwoPass.gradients(self, step, mean, r, gamma)
-        step.dy = 0 * step.dy
-        return found
+        r, step.used = r * (not getattr(step, "used", False)), True
+        return TwoPass.gradients(self, step, mean, r, gamma)
+
+
+class CenteredInPlace(TwoPass):
+    """Subtracts the mean from x where it lies, and makes everything of that."""
+
+    def affine(self, x, mean, r, gamma, beta):
+        """Return the normalized, scaled and shifted input."""
+        y = TwoPass.affine(self, x, mean, r, gamma, beta)
+        if x.flags.writeable:
+            x[...] -= mean
+        return y
+
+    def gradients(self, step, mean, r, gamma):
+        """Return dx, dgamma and dbeta."""
+        return TwoPass.gradients(self, step, mean * (not step.x.flags.writeable), r, gamma)
 
 
 FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
 FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients")]
 
 
-def fails(subject, case):
-    """Return whether the judge finds a subject's answer to a case wrong."""
+def answered(subject, case):
+    """Return the outcomes and the arrays of a subject's answer to a case."""
     fields = json.loads(json.dumps(content(case)))
     with np.errstate(all="ignore"):
-        outcomes, got = worker.run(subject("cpu"), worker.Case(fields, case.tensors, subject.statement))
+        return worker.run(subject("cpu"), worker.Case(fields, case.tensors, subject.statement))
+
+
+def fails(subject, case):
+    """Return whether the judge finds a subject's answer to a case wrong."""
+    outcomes, got = answered(subject, case)
     steps = [{n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")} for t in range(len(outcomes))]
     answers = tuple(Outputs(s) for s, o in zip(steps, outcomes, strict=True) if o["type"] == "outputs")
     refused = len(answers) < len(outcomes)
@@ -97,3 +116,15 @@ def test_a_question_finds_its_fault(fault, feature):
 def test_no_other_question_finds_it(fault, feature):
     """Not a case of any other cell."""
     assert not any(fails(fault, case) for case in asked(feature, itself=False, count=1))
+
+
+def test_what_is_written_to_is_found_by_its_bits_alone():
+    """Every answer is right, and x is not what it was: only who promises to keep it is told so."""
+    careless = type("Careless", (CenteredInPlace,), {"statement": {**TwoPass.statement, "keeps_inputs": False}})
+    cases = [case for case in asked("", itself=True, count=1) if case.layout != "read_only"]
+    assert not any(fails(careless, case) for case in cases)
+    outcomes = [answered(CenteredInPlace, case)[0] for case in cases]
+    assert {(o["type"], o.get("reason", "")[9:]) for of in outcomes for o in of[:1]} == {
+        ("crashed", "to 0.x, which it was given")
+    }
+    assert {o["type"] for case in cases for o in answered(TwoPass, case)[0]} == {"outputs"}
