@@ -22,6 +22,7 @@ from conformance.runs.progress import Progress
 
 if TYPE_CHECKING:  # a command loads what it shows, and not what others do
     from conformance.hosts.doctor import Part
+    from conformance.model.results import Result
     from conformance.runs.explaining import Off, Place
     from conformance.studies.soaking import Round
 
@@ -40,6 +41,9 @@ class _Bars(Progress):
 
     def advanced(self, environment: str) -> None:
         self._bars.advance(self._tasks[environment])
+
+    def failed(self, result: Result) -> None:
+        self._bars.console.print(_first_failure(result), highlight=False, markup=False, soft_wrap=True)
 
     def note(self, message: str) -> None:
         self._bars.console.print(f"note: {message}", highlight=False, markup=False)
@@ -62,8 +66,15 @@ class _Lines(Progress):
         if done * 4 // total > (done - 1) * 4 // total:
             click.echo(f"{environment}: {done} of {total}", err=True)
 
+    def failed(self, result: Result) -> None:
+        click.echo(_first_failure(result), err=True)
+
     def note(self, message: str) -> None:
         click.echo(f"note: {message}", err=True)
+
+
+def _first_failure(result: Result) -> str:
+    return f"first failure: {wording.describe(result)}"
 
 
 @contextlib.contextmanager

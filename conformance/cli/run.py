@@ -45,6 +45,7 @@ PROFILES = {
     "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
 )
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder.")
+@click.option("--fail-fast", is_flag=True, help="Ask nothing more after the first failure, known or not.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="The run's folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final table as JSON.")
 def run(
@@ -56,6 +57,7 @@ def run(
     jobs: int,
     shard: str,
     resume: bool,
+    fail_fast: bool,
     out: Path,
     as_json: bool,
     **common: Any,
@@ -73,6 +75,7 @@ def run(
         jobs=jobs,
         shard=_shard(shard),
         resume=resume,
+        fail_fast=fail_fast,
         command=["bnconf", *sys.argv[1:]],
     )
     if profile == "soak":

@@ -11,17 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-from conformance.cases import cells, corpus
-from conformance.cases.recipe import Signature
-from conformance.hosts import availability, going_on
+from conformance.cases import cells
 from conformance.hosts import environment as env
+from conformance.hosts import going_on
 from conformance.hosts.environment import Worker, WorkerDied
 from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.machine import describe_host
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
 from conformance.judging.judgment import judge
-from conformance.model import buffers, excluded, results
+from conformance.model import buffers, results
 from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply, reply_in_parts
 from conformance.model.results import Result
@@ -30,8 +29,9 @@ from conformance.runs import commands, fitting, gathering, resuming, run_file
 from conformance.runs.gathering import Gathered
 from conformance.runs.interrupting import interruptible
 from conformance.runs.ledger import Ledger
+from conformance.runs.planning import Planning
 from conformance.runs.progress import Progress
-from conformance.runs.run_case import RunCase, pooled
+from conformance.runs.run_case import RunCase
 from conformance.runs.turns import Turns
 
 
@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True):
     corpus: the named cases are asked too.
     shard: (k, n): every n-th case, from the k-th on.
     resume: what the folder's run judged is kept, and the rest is asked.
+    fail_fast: nothing more is asked after the first failure.
     command: what the user typed, for the record.
     """
 
@@ -53,6 +54,7 @@ class Options(msgspec.Struct, frozen=True):
     jobs: int = 0
     shard: tuple[int, int] = (1, 1)
     resume: bool = False
+    fail_fast: bool = False
     command: list[str] = []
 
 
@@ -78,8 +80,9 @@ class Campaign:
         self._hosts, self._given = self.who.workers(self._workers_at_most()), items
         self._workers_in_all = sum(len(workers) for _, workers in self._hosts)
         self._jobs = threading.Semaphore(options.jobs or self._workers_in_all or 1)
-        self._answered = set[tuple[str, str]]()
+        self._failed = set[str]()
         self.ledger, self._stop = Ledger(), threading.Event()
+        self._planning = Planning(self.who, self.ledger, progress, self._incomplete)
         self._workers: list[Worker | LocalWorker] = []
         self._unwritten: OSError | None = None
 
@@ -89,7 +92,7 @@ class Campaign:
         kept = resuming.kept(self.options.out, set(self._ids()), header) if self.options.resume else []
         opened = self.ledger.opened(self.options.out, [header, *kept], clear=not kept)
         with opened, interruptible(self._stop, self._kill):
-            self._answered = {(result.case, result.implementation) for result in kept}
+            self._planning.answered = {(result.case, result.implementation) for result in kept}
             try:
                 gathered = self._gathered()
                 threads = [threading.Thread(target=self._host, args=turn) for turn in self._taking_turns(gathered)]
@@ -166,7 +169,7 @@ class Campaign:
         except WorkerDied as error:
             if turns.unanswerable():
                 for entry in turns.entries:
-                    self._listed(entry, error, {})
+                    self._planning.listed(entry, error, {})
             else:
                 self.progress.note(f"{host.name} does not help: {error}")
             return
@@ -190,28 +193,8 @@ class Campaign:
     def _started(self, name: str, pid: int) -> None:
         self.ledger.write(results.WorkerRecord(name, pid))
 
-    def _available(self, entries: list[RosterEntry], worker: Worker | LocalWorker) -> list[RosterEntry]:
-        """Record the implementations that the worker can host, and return them."""
-        announced = {listing.id: listing for listing in worker.hello.implementations}
-        for entry in entries:
-            listing = announced.get(entry.id, "its worker does not know it")
-            self._listed(entry, listing, worker.hello.versions)
-        return [entry for entry in entries if (a := announced.get(entry.id)) and a.available]
-
-    def _listed(self, entry: RosterEntry, said: availability.Said, versions: dict[str, str]) -> None:
-        record = availability.record(entry, said, versions)
-        self.ledger.write(record)
-        if record.available:
-            return
-        named = self.who.requested or entry.environment in self.who.interpreters
-        message = f"{record.id} is not available: {record.reason}"
-        if availability.is_absent(entry, said) and not named:
-            self.progress.note(message)
-        else:
-            self._incomplete(message, record.id)
-
     def _ask(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> None:
-        turns.plan(lambda: self._planned(worker, turns, gathered))
+        turns.plan(lambda: self._planning.planned(worker, turns, gathered))
         by_id = {entry.id: entry for entry in turns.entries}
 
         def until_stopped() -> Iterator[going_on.AskedCase]:
@@ -224,36 +207,6 @@ class Campaign:
             self._judged(gathered.items[reply.request], by_id[reply.implementation], reply)
             self.progress.advanced(turns.name)
 
-    def _planned(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> list[going_on.AskedCase]:
-        """Return what the implementations of an environment are asked, those that its worker can host."""
-        entries, items = self._available(turns.entries, worker), gathered.items
-        pool = {entry.id: pooled(entry.statement, gathered.signatures) for entry in entries}
-        asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
-        self.progress.started(turns.name, sum(len(ids) for ids in asked.values()))
-        self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
-        return [going_on.AskedCase(i, items[i].case, ids) for i, ids in asked.items() if ids]
-
-    def _tell_unasked(self, entries: list[RosterEntry], asked: set[str]) -> None:
-        """Report each implementation that is asked no case, and which facts exclude it."""
-        why = [(r.implementation, r.reason) for r in self.ledger.results() if r.reason]
-        answered = {identity for _, identity in self._answered}
-        for entry in entries:
-            if entry.id not in asked | answered:
-                own = excluded.brief((name, reason) for name, reason in why if name == entry.id)
-                self.progress.note(f"{entry.id} is asked nothing: {own or 'no case of its signatures'}; ask more cases")
-
-    def _is_asked(self, item: RunCase, entry: RosterEntry, pooled: list[Signature]) -> bool:
-        """Return whether an implementation gets a case; a compiled one gets pooled signatures only."""
-        if (item.id, entry.id) in self._answered:
-            return False
-        named = isinstance(item.origin, corpus.Named) and item.origin.about.asks(entry.id)
-        if entry.statement.compiled and not (item.signature or named):
-            return False
-        reason = entry.statement.unsupported(*item.facts)
-        if reason:
-            self.ledger.write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
-        return not reason and (not entry.statement.compiled or named or item.signature in pooled)
-
     def _judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> None:
         """Judge an answer, write the verdicts, and report them."""
         began = time.thread_time()
@@ -263,7 +216,20 @@ class Campaign:
             file = self.options.out / run_file.answer_file(item.id, entry.id)
             buffers.write(file, reply_in_parts(reply))  # before the verdict that needs it
         self.ledger.write(*found)
+        self._tell_failure(entry, found)
         self._observer(item, entry, reply, found)
+
+    def _tell_failure(self, entry: RosterEntry, found: list[Result]) -> None:
+        """Report the first failure of an implementation as it occurs, and stop there if that was asked for."""
+        failed = next((result for result in found if result.failed), None)
+        if failed is None or self._stop.is_set():
+            return
+        if entry.id not in self._failed:
+            self._failed.add(entry.id)
+            self.progress.failed(failed)
+        if self.options.fail_fast:
+            self._stop.set()
+            self._incomplete(f"stopped at the first failure, as --fail-fast asks: {entry.id}")
 
     def _incomplete(self, reason: str, whose: str = "") -> None:
         self.ledger.incomplete(reason, whose)
@@ -280,7 +246,7 @@ class Campaign:
 
     def _close(self) -> results.EndRecord:
         found = self.ledger.results()
-        if self._stop.is_set():
+        if self._stop.is_set() and not self.options.fail_fast:
             self._incomplete("the run was interrupted")
         if not any(result.verdict in ("PASS", "FAIL") for result in found) and not self.ledger.reasons:
             self._incomplete(results.NOTHING + results.why_nothing(found))

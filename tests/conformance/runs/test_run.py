@@ -15,9 +15,13 @@ from click.testing import CliRunner
 from conformance.cases.cells import SMOKE
 from conformance.cli.main import main
 from conformance.hosts.environment import Limits
+from conformance.hosts.participants import Participants
+from conformance.hosts.roster import select
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.runs import run_file, summary
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 
@@ -326,6 +330,30 @@ def test_resume_refuses_another_run(run):
     run("numpy.two_pass", cases=6)
     with pytest.raises(InvalidInput, match="another seed"):
         run("numpy.two_pass", cases=6, seed=1, resume=True)
+
+
+def test_the_first_failure_of_each_is_told_as_it_occurs(tmp_path, adapter):
+    """Once for each implementation; a run that is to stop there asks nothing more, and says why."""
+
+    class Told(Progress):
+        def __init__(self):
+            self.first = []
+
+        def failed(self, result):
+            self.first.append(result)
+
+    wrong, told = select((adapter("wrong"),)), Told()
+    options = Options(Participants(wrong), tmp_path / "run", cases=20, corpus=False, jobs=1)
+    assert Campaign(options, told).run().complete
+    whole = run_file.read(tmp_path / "run")
+    failing = {result.implementation for result in whole.results if result.failed}
+    assert sorted(result.implementation for result in told.first) == sorted(failing) != []
+    told.first.clear()
+    end = Campaign(msgspec.structs.replace(options, out=tmp_path / "fast", fail_fast=True), told).run()
+    fast = run_file.read(tmp_path / "fast")
+    assert (end.complete, len(told.first)) == (False, 1)
+    assert end.reasons == [f"stopped at the first failure, as --fail-fast asks: {told.first[0].implementation}"]
+    assert 0 < len(fast.results) < len(whole.results)
 
 
 def test_jobs_limits_how_many_environments_run_at_a_time(run, adapter):

@@ -1,0 +1,85 @@
+"""Who of an environment can answer, and which cases each is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from conformance.cases import corpus
+from conformance.cases.recipe import Signature
+from conformance.hosts import availability, going_on
+from conformance.hosts.environment import Worker
+from conformance.hosts.in_process import LocalWorker
+from conformance.hosts.participants import Participants
+from conformance.hosts.roster import RosterEntry
+from conformance.model import excluded
+from conformance.model.results import Result
+from conformance.runs.gathering import Gathered
+from conformance.runs.ledger import Ledger
+from conformance.runs.progress import Progress
+from conformance.runs.run_case import RunCase, pooled
+from conformance.runs.turns import Turns
+
+
+class Planning:
+    """The plan of one run.
+
+    incomplete: called with why the run is incomplete, and whose fault that is.
+    answered: cases and implementations that an earlier run of the folder judged.
+    """
+
+    def __init__(
+        self, who: Participants, ledger: Ledger, progress: Progress, incomplete: Callable[[str, str], None]
+    ) -> None:
+        self.who, self.ledger, self.progress, self._incomplete = who, ledger, progress, incomplete
+        self.answered = set[tuple[str, str]]()
+
+    def planned(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> list[going_on.AskedCase]:
+        """Return what the implementations of an environment are asked, those that its worker can host."""
+        entries, items = self._available(turns.entries, worker), gathered.items
+        pool = {entry.id: pooled(entry.statement, gathered.signatures) for entry in entries}
+        asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
+        self.progress.started(turns.name, sum(len(ids) for ids in asked.values()))
+        self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
+        return [going_on.AskedCase(i, items[i].case, ids) for i, ids in asked.items() if ids]
+
+    def _available(self, entries: list[RosterEntry], worker: Worker | LocalWorker) -> list[RosterEntry]:
+        """Record the implementations that the worker can host, and return them."""
+        announced = {listing.id: listing for listing in worker.hello.implementations}
+        for entry in entries:
+            listing = announced.get(entry.id, "its worker does not know it")
+            self.listed(entry, listing, worker.hello.versions)
+        return [entry for entry in entries if (a := announced.get(entry.id)) and a.available]
+
+    def listed(self, entry: RosterEntry, said: availability.Said, versions: dict[str, str]) -> None:
+        """Record whether an implementation is available, and say so if it is not."""
+        record = availability.record(entry, said, versions)
+        self.ledger.write(record)
+        if record.available:
+            return
+        named = self.who.requested or entry.environment in self.who.interpreters
+        message = f"{record.id} is not available: {record.reason}"
+        if availability.is_absent(entry, said) and not named:
+            self.progress.note(message)
+        else:
+            self._incomplete(message, record.id)
+
+    def _tell_unasked(self, entries: list[RosterEntry], asked: set[str]) -> None:
+        """Report each implementation that is asked no case, and which facts exclude it."""
+        why = [(r.implementation, r.reason) for r in self.ledger.results() if r.reason]
+        answered = {identity for _, identity in self.answered}
+        for entry in entries:
+            if entry.id not in asked | answered:
+                own = excluded.brief((name, reason) for name, reason in why if name == entry.id)
+                self.progress.note(f"{entry.id} is asked nothing: {own or 'no case of its signatures'}; ask more cases")
+
+    def _is_asked(self, item: RunCase, entry: RosterEntry, pooled: list[Signature]) -> bool:
+        """Return whether an implementation gets a case; a compiled one gets pooled signatures only."""
+        if (item.id, entry.id) in self.answered:
+            return False
+        named = isinstance(item.origin, corpus.Named) and item.origin.about.asks(entry.id)
+        if entry.statement.compiled and not (item.signature or named):
+            return False
+        reason = entry.statement.unsupported(*item.facts)
+        if reason:
+            self.ledger.write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
+        return not reason and (not entry.statement.compiled or named or item.signature in pooled)
