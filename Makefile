@@ -2,7 +2,7 @@
 #
 #   make report                     everything, about 3.6 GB of frameworks the first time
 #   make report EXTRAS=torch        one framework: tensorflow, torch, jax, onnx, or several: torch,jax
-#   make report SEED=7 CASES=161     other cases, fewer cases
+#   make report SEED=7 CASES=188     other cases, fewer cases
 #   make report PYTHON=/path/to/python3.11
 
 EXTRAS ?= all

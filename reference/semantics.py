@@ -40,7 +40,7 @@ class Semantics:
     single_value (BN-24): one value to average: N/(N-1) is taken as 1, or is NaN, or training is refused.
     empty_batch (BN-25): no value to average: the state becomes NaN, or stays (`keep`), or moves towards 0 (`zero`),
         or training is refused.
-    zero_epsilon (BN-4): whether training with epsilon = 0 is refused.
+    zero_epsilon (BN-4): whether training with epsilon = 0, or less, is refused.
     variance_mean (BN-29): the mean inside the variance is differentiated too, or `stopped` there: a constant.
     parameter_dtype, statistics_dtype, output_dtype (BN-26): what gamma and beta, the moving statistics and the
         output are stored in.

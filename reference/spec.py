@@ -155,4 +155,4 @@ def floored_epsilon(spec: Spec, semantics: Semantics) -> float:
     >>> floored_epsilon(Spec(epsilon=1e-8), Semantics(epsilon_floor=1.001e-5))
     1.001e-05
     """
-    return max(spec.epsilon, semantics.epsilon_floor)
+    return max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)

@@ -93,11 +93,12 @@ def clipping(limits: Mapping[str, float]) -> Clipping:
 
 
 def _validate_numbers(spec: Spec) -> None:
-    if not (math.isfinite(spec.epsilon) and spec.epsilon >= 0):
-        raise Refusal(f"epsilon={spec.epsilon} would put a negative number under the root; use a number ≥ 0")
-    for name, value in {"momentum": spec.momentum, "renorm_momentum": spec.renorm_momentum}.items():
-        if value is not None and not 0 <= value <= 1:
-            raise Refusal(f"{name}={value} is a fraction that is kept; use a number from 0 to 1, or None")
+    if math.isinf(spec.epsilon):
+        raise Refusal(f"epsilon={spec.epsilon} leaves nothing of any difference; use a number ≥ 0")
+    if spec.momentum is not None and not math.isfinite(spec.momentum):
+        raise Refusal(f"momentum={spec.momentum} is a fraction that is kept; use a number from 0 to 1, or None")
+    if not 0 <= spec.renorm_momentum <= 1:
+        raise Refusal(f"renorm_momentum={spec.renorm_momentum} is a fraction that is kept; use a number from 0 to 1")
     limits = spec.renorm_clipping or Clipping()
     for name, value in {"rmin": limits.rmin, "rmax": limits.rmax, "dmax": limits.dmax}.items():
         if value is not None and not value >= 0:
@@ -153,8 +154,8 @@ def _validate_training(spec: Spec, shape: Shape, semantics: Semantics) -> None:
     rmin, rmax = limits.rmin or 0, limits.rmax if limits.rmax is not None else math.inf
     if rmax < rmin and semantics.reversed_clipping == "refused":
         raise Refusal(f"renorm_clipping rmax={rmax} is below rmin={rmin}; swap them")
-    if spec.epsilon == 0 and semantics.zero_epsilon == "refused":
-        raise Refusal("epsilon=0 is refused in training; use a number > 0")
+    if spec.epsilon <= 0 and semantics.zero_epsilon == "refused":
+        raise Refusal(f"epsilon={spec.epsilon:g} is refused in training; use a number > 0")
     whole = spec.virtual_batch_size is None or semantics.virtual_batches == "ignored"
     rows = shape[0] if whole else min(spec.virtual_batch_size or 0, shape[0])
     n = math.prod((rows, *shape[1:])[axis] for axis in reduced_axes(spec, len(shape)))

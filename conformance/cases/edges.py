@@ -23,7 +23,7 @@ Cases of mixed dtypes train first: statistics that no batch has entered come bac
 _NOT_FINITE = {"nan": np.nan, "infinity": np.inf, "minus infinity": -np.inf}
 
 
-def _own_start(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
+def own_start(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
     """Leave the start to the layer itself, and ask for no gradients.
 
     Its parameters are its own too, so that gradients with respect to them would have nothing to be held to.
@@ -34,7 +34,7 @@ def _own_start(case: Case, _variant: str, _rng: np.random.Generator) -> Case:
 
 
 def _built_in_inference(case: Case, variant: str, rng: np.random.Generator) -> Case:
-    return _own_start(msgspec.structs.replace(case, actions=Actions(init_mode="infer")), variant, rng)
+    return own_start(msgspec.structs.replace(case, actions=Actions(init_mode="infer")), variant, rng)
 
 
 def _rebuilt(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
@@ -63,12 +63,12 @@ def _misplaced(case: Case, variant: str, rng: np.random.Generator) -> Case:
     """Ask for an axis that the input does not have, or for the same axis twice."""
     rank, (axis,) = len(case.shape), kept_axes(case.spec, len(case.shape))
     asked = {"too large": rank, "too small": -rank - 1, "twice": (axis, axis - rank)}[variant]
-    return _own_start(msgspec.structs.replace(case, spec=dataclasses.replace(case.spec, axis=asked)), variant, rng)
+    return own_start(msgspec.structs.replace(case, spec=dataclasses.replace(case.spec, axis=asked)), variant, rng)
 
 
 def _scalars(case: Case, variant: str, rng: np.random.Generator) -> Case:
     """Make every array a single value, of rank 0."""
-    own = _own_start(case, variant, rng)
+    own = own_start(case, variant, rng)
     return with_tensors(own, {name: array.reshape(-1)[0].reshape(()) for name, array in own.tensors.items()})
 
 
@@ -154,7 +154,7 @@ _LONG = (
 )
 
 EDGES: dict[str, Feature] = {
-    "own start": Feature(COMMON, add=_own_start, modes=("train infer", "infer train infer", "train train infer")),
+    "own start": Feature(COMMON, add=own_start, modes=("train infer", "infer train infer", "train train infer")),
     "built in inference": Feature(("rank 2, axis 1",), add=_built_in_inference, modes=("infer", "train infer")),
     "rebuilt": Feature(COMMON, ("config", "state"), add=_rebuilt),
     "rebuilt virtual": Feature(

@@ -13,6 +13,7 @@ from conformance.cases.chance import CHANCE
 from conformance.cases.edges import EDGES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
 from conformance.cases.large import LARGE
+from conformance.cases.odd import ODD
 from conformance.cases.shapes import SHAPES
 from conformance.cases.sizes import SIZES
 from conformance.cases.values import VALUES
@@ -111,6 +112,7 @@ FEATURES: dict[str, Feature] = {
     **SHAPES,
     **VALUES,
     **CHANCE,
+    **ODD,
     **SIZES,
     **LARGE,
 }

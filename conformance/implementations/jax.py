@@ -18,6 +18,12 @@ _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never l
 HALF = ["float16", "bfloat16"]
 DTYPES = ["float32", "float64"] + HALF
 _MODES = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse", "forward_over_forward", "third"]
+_SUPPORTS = {
+    "dtype": ["float32", "float64", "float16", "bfloat16"],
+    "differentiation": _MODES,
+    "start": ["given", "own"],
+    "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics"],
+}
 GRADIENTS = ["y", "dx", "dgamma", "dbeta"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"]
 ONCE = ["none", "reverse"]
@@ -45,7 +51,7 @@ def stated(identity, page, axis, cite, supports, semantics, **numerics):
         "packages": ["jax", "jaxlib", identity.split(".")[0]],
         "documentation": page,
         "conventions": {"momentum": "kept", "axis": axis},
-        "supports": dict({"dtype": DTYPES, "differentiation": _MODES, "start": ["given", "own"]}, **supports),
+        "supports": dict(_SUPPORTS, **supports),
         "outputs": GRADIENTS + TANGENTS + ["moving_mean", "moving_variance"],
         "rules": [{"cite": cite, "semantics": semantics, "numerics": numerics}, _CUDA],
         "lacks": dict.fromkeys(lacks, _NONE),

@@ -50,6 +50,7 @@ def layer(backend, **more):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64", "float16", "bfloat16"],
             "statistics": ["float32", "float64", "float16", "bfloat16"],
@@ -90,6 +91,7 @@ def functions(backend, **more):
         "conventions": {"axis": "reduced"},
         "supports": {
             "start": ["given", "own"],
+            "odd": common.ODD,
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

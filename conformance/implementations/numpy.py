@@ -22,6 +22,7 @@ def _statement(name, **numerics):
             "start": ["given", "own"],
             "misplaced": [False, True],
             "backward": ["each", "after_all", "twice"],
+            "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
         },
         "lacks": dict.fromkeys(_LACKS, "a calibration subject: plain layers are enough to hold the bounds to"),
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],
@@ -64,6 +65,9 @@ class TwoPass(object):
         axes = case.spec["axis"] if isinstance(case.spec["axis"], list) else [case.spec["axis"]]
         if tuple(x.shape[axis] for axis in sorted(axis % x.ndim for axis in axes)) != case.kept:
             raise ValueError("the batch has shape %s, and %s values were kept" % (x.shape, case.kept))
+        for array in (case.gamma, case.beta):
+            if array is not None and len(case.axis) == 1 and array.shape != case.kept:
+                raise ValueError("a parameter has shape %s, and %s values were kept" % (array.shape, case.kept))
         return {}
 
     def run(self, case):

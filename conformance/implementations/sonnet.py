@@ -22,6 +22,7 @@ _STATEMENT = {
     "conventions": {"momentum": "kept", "axis": "fixed"},
     "supports": {
         "start": ["given", "own"],
+        "odd": common.ODD[:-1],
         "begun": [False, True],
         "channel": ["second", "last"],
         "dtype": ["float32", "float64"],

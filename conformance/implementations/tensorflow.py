@@ -28,6 +28,7 @@ def _fused(identity, outputs, *numerics):
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": {
             "start": ["given", "own"],
+            "odd": common.ODD,
             "rank": [4, 5],
             "channel": ["second", "last"],
             "dtype": ["float32", "float16", "bfloat16"],
@@ -190,6 +191,7 @@ def _moments(variant):
         "conventions": {"axis": "reduced"},
         "supports": {
             "start": ["given", "own"],
+            "odd": common.ODD[:-1],
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

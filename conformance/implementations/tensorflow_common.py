@@ -22,6 +22,15 @@ NO_FORWARD = "tf.gradients, all that a graph of TensorFlow 1 has, is reverse"
 DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
 BACKWARD = ["each", "after_all", "twice"]
 STATE = ["moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]  # the last with renorm
+ODD = [
+    False,
+    "momentum",
+    "epsilon",
+    "nan_epsilon",
+    "channels",
+    "statistics",
+    "parameters",
+]  # the last where nothing here reshapes them
 DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"]
 
 

@@ -44,6 +44,7 @@ def _statement(version, variant, rules, refusals, accepts=()):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "odd": common.ODD,
             "dtype": ["float32", "float64", "float16"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

@@ -49,6 +49,7 @@ def _statement(variant, *rules, **more):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

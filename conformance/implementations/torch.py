@@ -89,6 +89,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS, _CONTIGUOUS_HALF, _DEVIATIONS]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported.update(start=["given", "own"], backward=["each", "after_all", "twice"])
+    supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
     statement = {
         "id": "torch.%s" % entry,
         "packages": ["torch"],

@@ -19,7 +19,7 @@ from conformance.judging.statistics import batch_statistics, moving
 from conformance.judging.step import Expected as Expected
 from conformance.judging.step import ExpectedOutputs as ExpectedOutputs
 from conformance.judging.step import ExpectedStep
-from conformance.model.case import initial_state, without
+from conformance.model.case import OF_LAYER, initial_state, without
 from conformance.model.numerics import Numerics, finfo
 from reference import Refusal, State, validate
 from reference.precision import widened
@@ -42,7 +42,8 @@ def _trajectory(promise: Promise, refused: frozenset[int]) -> Iterator[ExpectedO
     for t in range(len(promise.case.steps)):
         try:
             if t not in promise.lacked:
-                _validate(promise.at(t), t, carried.state.mean.shape if carried else _given(promise))
+                for kept in [carried.state.mean.shape] if carried else _given(promise):
+                    _validate(promise.at(t), t, kept)
         except Refusal as refusal:
             yield refusal
             continue
@@ -57,10 +58,10 @@ def _trajectory(promise: Promise, refused: frozenset[int]) -> Iterator[ExpectedO
         yield answers
 
 
-def _given(promise: Promise) -> tuple[int, ...] | None:
-    """Return the kept shape of the given parameters or statistics; None if the first batch decides it."""
-    given = (promise.case.tensor(name) for name in ("gamma", "beta", "moving_mean", "moving_variance"))
-    return next((array.shape for array in given if array is not None), None)
+def _given(promise: Promise) -> list[tuple[int, ...] | None]:
+    """Return the shapes of the given parameters and statistics; None where the first batch decides it."""
+    given = (promise.case.tensor(name) for name in OF_LAYER)
+    return [*dict.fromkeys(array.shape for array in given if array is not None)] or [None]
 
 
 def _step(promise: Promise, t: int) -> ExpectedStep:

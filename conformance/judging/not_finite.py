@@ -11,7 +11,7 @@ variance alone. What may overflow is no promise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,10 +29,16 @@ WORDS = {SOME: "not be finite", PLUS: "be inf", MINUS: "be -inf", NAN: "be NaN",
 
 @dataclass(frozen=True)
 class Kinds:
-    """The kinds of a mean and of a variance."""
+    """The kinds of a mean and of a variance; root: of 1 / sqrt(variance + epsilon), beyond what the variance says."""
 
     mean: Array
     variance: Array
+    root: Array = field(default_factory=lambda: NONE)
+
+    @property
+    def r(self) -> Array:
+        """The kinds of 1 / sqrt(variance + epsilon)."""
+        return either(of_nan(self.variance), self.root)
 
 
 def of(values: Array) -> Array:
@@ -142,6 +148,21 @@ def moved(old: Kinds | None, new: Kinds | None, fraction: float) -> Kinds | None
     return Kinds(either(old.mean, new.mean), either(old.variance, new.variance))
 
 
+def with_root(kinds: Kinds | None, variance: Array, e_variance: Array, epsilon: float) -> Kinds | None:
+    """Return the kinds of statistics with those of their root: NaN where V + e is negative however V is computed.
+
+    It is infinite where both are 0. Where V + e may have either sign, nothing is promised.
+    """
+    most = variance + np.where(np.isnan(e_variance), np.inf, e_variance)
+    stored = epsilon + abs(epsilon) * 2.0**-7  # whatever dtype epsilon is rounded to
+    negative, none = np.isnan(epsilon) | (most + stored < 0), (most == 0) & (epsilon == 0)
+    root = np.where(negative, NAN, np.where(none, SOME, NOTHING)).astype(np.int8)
+    if not root.any():
+        return kinds
+    mean, of_variance = (kinds.mean, kinds.variance) if kinds else (np.zeros_like(root),) * 2
+    return Kinds(mean, of_variance, root)
+
+
 # --- outputs ------------------------------------------------------------------------------------------------------
 
 
@@ -157,7 +178,7 @@ def of_y(
     mean, known = NONE, np.isfinite(used.e_mean) & (np.abs(used.mean) < most)
     if kinds is not None:
         mean, known = kinds.mean, np.where(kinds.mean == NOTHING, known, kinds.mean >= PLUS)
-        own = either(own, mean, of_nan(kinds.variance))
+        own = either(own, mean, kinds.r)
     steady = np.isfinite(used.r) & np.isfinite(used.e_r) & np.isfinite(affine.scale) & np.isfinite(affine.shift)
     passed = (scale > least) & (scale * np.where(np.isfinite(used.mean), np.abs(used.mean), 0) < most)
     sure = plain & known & steady & (passed | (affine.scale == 0)) & (np.abs(affine.shift) < most)
@@ -168,7 +189,7 @@ def of_dx_infer(
     dy: Array, dx: Array, gamma: Array, used: NormalizingStatistics, kinds: Kinds | None, bounds: Bounds
 ) -> Array:
     """Return the kinds of gamma r dy."""
-    own = either(of(dy), of(gamma), *([of_nan(kinds.variance)] if kinds else []))
+    own = either(of(dy), of(gamma), *([kinds.r] if kinds else []))
     scale = np.abs(gamma) * used.r
     within = (scale > bounds.units.smallest) & (scale < bounds.units.largest / 4)
     sure = np.isfinite(used.r) & np.isfinite(used.e_r) & (within | (gamma == 0))
@@ -177,16 +198,16 @@ def of_dx_infer(
 
 def of_dx_train(dy: Array, gamma: Array, kinds: Kinds | None, batch: BatchStatistics, part: float) -> Array:
     """Return the kinds of gamma r (dy - part (mean(dy) - z mean(dy z))); the second only where a value counts."""
-    own = either(of(dy), of(gamma), *([of_nan(kinds.variance)] if kinds else []))
+    own = either(of(dy), of(gamma), *([kinds.r] if kinds else []))
     sums = along(of(dy), batch.axes)
     if kinds is not None:
-        sums = either(sums, kinds.mean)
+        sums = either(sums, kinds.mean, kinds.root)
     return either(own, np.where((batch.inside != 0) & (part != 0), sums, NOTHING))
 
 
 def of_dgamma(dy: Array, x: Array, kinds: Kinds | None, axes: tuple[int, ...]) -> Array:
     """Return the kinds of sum(dy z), of every value, counted or not."""
-    terms = [of(dy), of(x), *([kinds.mean, of_nan(kinds.variance)] if kinds else [])]
+    terms = [of(dy), of(x), *([kinds.mean, kinds.r] if kinds else [])]
     if not any(kind.any() for kind in terms):
         return NONE
     return along(either(np.zeros(dy.shape, np.int8), *terms), axes)

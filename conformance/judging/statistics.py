@@ -67,14 +67,14 @@ def _kinds_moving(step: ExpectedStep, name: str, after: StateWithError) -> Array
 def _terms_moving(step: ExpectedStep, name: str, before: StateWithError) -> Array:
     old = before.state.mean if name == "moving_mean" else before.state.variance
     a = _fraction(step, before)
-    return (1 - a) * np.abs(old) + a * _overall_size(step, name)
+    return abs(1 - a) * np.abs(old) + abs(a) * _overall_size(step, name)
 
 
 def _sums_moving(step: ExpectedStep, before: StateWithError, after: StateWithError) -> tuple[Array, Array]:
     b, a, none = step.bounds("moving_mean"), _fraction(step, before), np.zeros((), step.exact_case.dtype)
     mean = carried.overall(b, step.batch, step.spec)[0].value
     rounded = b.e_moving(before.state.mean, mean, after.state.mean, before.errors.mean, none, a)
-    return a * b.units.u * _overall_size(step, "mean"), rounded
+    return abs(a) * b.units.u * _overall_size(step, "mean"), rounded
 
 
 def _fraction(step: ExpectedStep, before: StateWithError) -> float:

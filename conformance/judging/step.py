@@ -69,7 +69,17 @@ class ExpectedStep:
         return self.used(carried.debiased(bounds, state, self.spec, self.semantics), float(kept.eps) / 2)
 
     def kinds(self, before: StateWithError) -> Kinds | None:
-        """Return where these statistics must not be finite, in a shape that broadcasts; None: nowhere."""
+        """Return where these statistics and their root must not be finite, so as to broadcast; None: nowhere."""
+        found, b, of_batch = self._kinds(before), self.bounds("y"), self.semantics.training_statistics == "batch"
+        if b.outside or (self.training and of_batch and b.epsilon > 0):
+            return found
+        if self.training and of_batch:
+            return not_finite.with_root(found, self.batch.variance, b.e_variance(self.batch), b.epsilon)
+        used = carried.debiased(self.bounds("moving_mean"), self._moving(before), self.spec, self.semantics)
+        variance, e_variance = self.align(used.state.variance), self.align(used.errors.variance)
+        return not_finite.with_root(found, variance, e_variance, b.epsilon)
+
+    def _kinds(self, before: StateWithError) -> Kinds | None:
         if self.training and self.semantics.training_statistics == "batch":
             return not_finite.of_batch(self.batch)
         kinds = self._moving(before).kinds

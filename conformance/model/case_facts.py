@@ -7,9 +7,10 @@ import math
 import msgspec
 import numpy as np
 
-from conformance.model.case import Actions, Case, Dtypes
-from conformance.model.facts import Affine, CaseFacts, Channel, Differentiation, Facts, Mask, Resized, Unknown
-from reference.spec import kept_axes, reduced_axes
+from conformance.model.case import OF_LAYER, Actions, Case, Dtypes
+from conformance.model.facts import Affine, CaseFacts, Channel, Differentiation, Facts, Mask, Odd, Resized, Unknown
+from reference.precision import widened
+from reference.spec import kept_axes, kept_shape, reduced_axes
 
 _AFFINE: dict[tuple[bool, bool], Affine] = {
     (True, True): "both",
@@ -63,6 +64,7 @@ def _of_case(case: Case) -> CaseFacts:
         one_channel=1 in sizes,
         resized=_resized(sizes),
         no_rows=any(not case.x(t).size for t in range(len(case.steps))),
+        odd=_odd(case),
     )
 
 
@@ -97,6 +99,30 @@ def _resized(sizes: list[int]) -> Resized:
     if max(sizes) > sizes[0]:
         return "more"
     return "fewer" if min(sizes) < sizes[0] else False
+
+
+def _odd(case: Case) -> Odd:
+    """Return what is out of the ordinary: the first of these."""
+    epsilon, momentum = case.spec.epsilon, case.spec.momentum
+    mean, variance = (case.tensor(name) for name in ("moving_mean", "moving_variance"))
+    found: dict[Odd, bool] = {
+        "momentum": momentum is not None and not 0 <= momentum <= 1,
+        "epsilon": epsilon < 0,
+        "nan_epsilon": math.isnan(epsilon),
+        "channels": bool(case.shape) and not channels(case, 0),
+        "statistics": (mean is not None and not np.isfinite(widened(mean, np.float64)).all())
+        or (variance is not None and not (widened(variance, np.float64) >= 0).all()),
+        "parameters": _misfit(case),
+    }
+    said: list[Odd] = [what for what, there in found.items() if there]
+    return said[0] if said else False
+
+
+def _misfit(case: Case) -> bool:
+    """Return whether a parameter or statistic has another shape than the first batch needs."""
+    kept, rank = kept_axes(case.spec, len(case.shape)), len(case.shape)
+    shapes = {array.shape for name in OF_LAYER if (array := case.tensor(name)) is not None}
+    return all(0 <= axis < rank for axis in kept) and bool(shapes - {kept_shape(case.spec, case.shape)})
 
 
 def channels(case: Case, t: int) -> int:

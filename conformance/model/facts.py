@@ -17,6 +17,7 @@ Channel = Literal["second", "last", "several", "other"]
 Mask = Literal[False, "full", "without_last", "spread"]
 Resized = Literal[False, "more", "fewer"]
 Unknown = Literal[False, "kept", "reduced"]
+Odd = Literal[False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
 Differentiation = Literal[
     "none",
     "reverse",
@@ -48,6 +49,9 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     one_channel: whether some batch has one channel.
     resized: whether a batch has `more` channels than the first, or else `fewer`.
     no_rows: whether some batch is empty.
+    odd: what is out of the ordinary, so that to refuse it is as right as to answer by the formula (BN-32): a `momentum`
+        outside 0 to 1, a negative `epsilon` or NaN for one, no `channels`, given `statistics` that no batch can have;
+        or `parameters` of a shape that does not fit, which is to be refused.
     The others are what the case has by that name.
     """
 
@@ -81,6 +85,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     one_channel: bool
     resized: Resized
     no_rows: bool
+    odd: Odd
 
 
 class Facts(CaseFacts, frozen=True, kw_only=True):

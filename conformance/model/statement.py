@@ -179,6 +179,7 @@ _ORDINARY: When = {
     "misplaced": [False],
     "mixed": [False],
     "adjustment": [False],
+    "odd": [False],
 }
 
 # What the matrix counts: the fact of a case that asks for it, and its values.

@@ -35,8 +35,8 @@ NAMED = (
     Named("statistics used are the batch's", "batch_norm", '    if semantics.training_statistics == "moving":', "    if False:", "training_statistics"),
     Named("statistics used are the old ones", "batch_norm", "        used = published(new, spec, semantics)", "        used = published(state, spec, semantics)", "training_statistics"),
     Named("epsilon always inside", "batch_norm", 'if semantics.epsilon_placement == "outside" else', "if False else", "epsilon_placement"),
-    Named("epsilon not floored", "spec", "    return max(spec.epsilon, semantics.epsilon_floor)", "    return spec.epsilon", "epsilon_floor"),
-    Named("epsilon floored from above", "spec", "    return max(spec.epsilon, semantics.epsilon_floor)", "    return min(spec.epsilon, semantics.epsilon_floor) or spec.epsilon", "epsilon_floor"),
+    Named("epsilon not floored", "spec", "    return max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)", "    return spec.epsilon", "epsilon_floor"),
+    Named("epsilon floored from above", "spec", "    return max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)", "    return min(spec.epsilon, semantics.epsilon_floor) or spec.epsilon", "epsilon_floor"),
     # What moves
     Named("momentum is the fraction updated", "averages", "    return rounded(1 - dtype(momentum), semantics)", "    return rounded(dtype(momentum), semantics)"),
     Named("old and new exchanged", "batch_norm", "State(kept * state.mean + fraction * mean,", "State(fraction * state.mean + kept * mean,"),
@@ -110,8 +110,9 @@ NAMED = (
     Named("nothing unmasked: always 0", "batches", 'if nothing or semantics.all_masked == "zero" or semantics.mask_offset else n', "", "all_masked"),
     Named("nothing unmasked: always NaN", "batches", 'if nothing or semantics.all_masked == "zero" or semantics.mask_offset else n', "if semantics.mask_offset else n", "all_masked"),
     Named("masks of any rank", "validation", '{"any": (shape, shape[:-1]), "full": (shape,), "without_last": (shape[:-1],)}[semantics.mask_rank]', "(shape, shape[:-1])", "mask_rank"),
-    Named("zero epsilon never refused", "validation", 'spec.epsilon == 0 and semantics.zero_epsilon == "refused"', "False", "zero_epsilon"),
-    Named("zero epsilon always refused", "validation", 'spec.epsilon == 0 and semantics.zero_epsilon == "refused"', "spec.epsilon == 0", "zero_epsilon"),
+    Named("zero epsilon never refused", "validation", 'spec.epsilon <= 0 and semantics.zero_epsilon == "refused"', "False", "zero_epsilon"),
+    Named("a negative epsilon never refused", "validation", "spec.epsilon <= 0 and semantics", "spec.epsilon == 0 and semantics", "zero_epsilon"),
+    Named("zero epsilon always refused", "validation", 'spec.epsilon <= 0 and semantics.zero_epsilon == "refused"', "spec.epsilon <= 0", "zero_epsilon"),
     # Storage
     Named("parameters stored as the input", "dtypes", "_name(dtype, semantics.parameter_dtype)", "dtype", "parameter_dtype"),
     Named("statistics stored as the input", "dtypes", "_name(dtype, semantics.statistics_dtype)", "dtype", "statistics_dtype"),

@@ -79,7 +79,8 @@ class Bounds(StatisticsBounds):
 
     def _e_w(self, variance: Array, e_variance: Array) -> Array:
         u = self.units.u
-        return e_variance + u * self.epsilon + u * (variance + self.epsilon + e_variance) + self.units.smallest
+        w = np.abs(variance + self.epsilon)
+        return e_variance + u * abs(self.epsilon) + u * (w + e_variance) + self.units.smallest
 
     @once
     def used_of(self, batch: BatchStatistics) -> NormalizingStatistics:

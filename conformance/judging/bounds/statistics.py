@@ -228,11 +228,11 @@ class StatisticsBounds(Sums):
         """new = (1-a) old + a s, or old - a (old - s), and a = 1 - fl(momentum) keeps an absolute error of u.
 
         The first rounds 1 - a, two products and the sum, and fl(momentum)'s error moves u(1-a) from one to the other;
-        the second rounds the difference, a, the product and the sum.
+        the second rounds the difference, a, the product and the sum. A momentum outside 0 to 1 is off by as much more.
         """
-        u, a, apart = self.units.u, fraction, np.abs(batch - old)
-        e = grown((1 - a) * e_old + a * e_batch, u)
-        e = e + u * apart + u * grown(np.maximum(2 * ((1 - a) * np.abs(old) + a * np.abs(batch)), 3 * a * apart), 2 * u)
+        u, a, kept, apart = self.units.u, abs(fraction), abs(1 - fraction), np.abs(batch - old)
+        e = grown(kept * e_old + a * e_batch, u) + u * max(kept, 1) * apart
+        e = e + u * grown(np.maximum(2 * (kept * np.abs(old) + a * np.abs(batch)), 3 * a * apart), 2 * u)
         e = self.vacuous(e + u * (np.abs(new) + e) + 3 * self.units.smallest, np.maximum(np.abs(old), np.abs(batch)))
         return self.stored(new, e)
 
@@ -241,9 +241,8 @@ class StatisticsBounds(Sums):
 
         The momentum's own rounding is worth t·u·m**t on the weight: a power of t amplifies a relative error t times.
         """
-        kept = momentum**t
-        e_weight = (8 + t * kept) * self.units.u / (1 - kept) if kept < 1 else math.inf
+        kept, weight = abs(momentum) ** t, abs(1 - momentum**t)
+        e_weight = (8 * max(kept, 1) + t * kept) * self.units.u / weight if weight else math.inf
         if e_weight >= 1:
             return np.full_like(average, np.inf)
-        weight = 1 - kept
         return grown((e_hidden / weight + np.abs(average) * e_weight) / (1 - e_weight), self.units.u)

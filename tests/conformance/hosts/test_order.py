@@ -151,12 +151,12 @@ def test_parameters_that_the_case_leaves_to_a_layer_are_the_layers_own(answers, 
 
 @pytest.mark.framework("torch")
 @pytest.mark.xdist_group("torch")
-def test_a_layer_for_no_channels_fails_as_torch_does(answers):
-    """torch.nn.BatchNorm2d(0), made as its user would, raises IndexError, and nothing documents that."""
+def test_a_layer_for_no_channels_may_be_refused_as_torch_does(answers):
+    """torch.nn.BatchNorm2d(0), made as its user would, raises IndexError: no channels are odd, and may be refused."""
     (entry,) = entries = roster.select(("torch.nn.BatchNorm2d",))
     none = np.zeros((1, 0, 2, 2), np.float32)
     case = Case(Spec(axis=1, momentum=0.9), (Step("train"), Step("infer")), tensors={"0.x": none, "1.x": none})
     (reply,) = answers(entries, [case]).values()
-    ((_, output, verdict, reason, _),) = failures(case, entry, reply)
-    assert (output, verdict) == ("outcome", "FAIL")
-    assert reason.startswith("IndexError: select(): index 0 out of range")
+    (found, *_) = judge(case_id(case), ExactCase(case), entry.statement, reply)
+    assert (found.output, found.verdict) == ("outcome", "PASS")
+    assert found.reason.startswith("IndexError: select(): index 0 out of range")

@@ -229,7 +229,8 @@ def test_truncated_case_is_refused(tmp_path, small_case):
         ({"steps": ()}, "it has no steps"),
         ({"spec": Spec(axis=7)}, "axis=7 names no axis of an input of shape (5, 3); use -2 to 1"),
         ({"spec": Spec(axis=0)}, "has shape (3,), but axis=0 needs (5,)"),
-        ({"spec": Spec(axis=1, momentum=2.0)}, "momentum=2.0"),
+        ({"spec": Spec(axis=1, renorm_momentum=2.0)}, "momentum=2.0"),
+        ({"spec": Spec(axis=1, epsilon=float("inf"))}, "epsilon=inf leaves nothing of any difference"),
         ({"dtypes": Dtypes(x="float64")}, "0.dy is float32, but dtypes says float64; change one of them"),
         ({"dtypes": Dtypes(statistics="float16")}, "moving_mean is float32, but dtypes says float16"),
         (

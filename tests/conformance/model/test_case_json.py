@@ -100,7 +100,10 @@ FAULTS = {
         changed("tensors", "0.x", "shape", to=[3, 2]),
         "tensors: 0.x: data holds 4 values, shape says [3, 2]",
     ),
-    "wrong shape": (changed("tensors", "gamma", "data", to=[1, 2, 3]), "gamma has shape (3,), but axis=1 needs (2,)"),
+    "wrong shape": (
+        changed("tensors", "moving_mean", to={"dtype": "float32", "data": [1, 2, 3]}),
+        "moving_mean has shape (3,), but axis=1 needs (2,)",
+    ),
     "other dtype": (
         changed("tensors", "0.x", "dtype", to="float64"),
         "0.x is float64, but dtypes says float32; change one of them",
