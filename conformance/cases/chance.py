@@ -103,9 +103,7 @@ _ONE = ("float32",)
 _SHORT = ("train train infer",)
 
 CHANCE: dict[str, Feature] = {
-    "two by two": Feature(
-        ("rank 2, axis 1", "rank 2, axis 0", "rank 4, axis -1"), dtypes=_ONE, modes=_SHORT, sizes=((2, 2), (2, 2, 1, 1))
-    ),
+    "two by two": Feature(("rank 2, axis 1", "rank 2, axis 0"), dtypes=_ONE, modes=_SHORT, sizes=((2, 2),)),
     "several axes": Feature(("rank 4, axes 1 and 3",), tuple(_AXES), _AXES, dtypes=_ONE, modes=_SHORT, sizes=_SQUARE),
     "fitting adjustment": Feature(
         ("rank 4, axis 1",), ("last", "rows", "whole"), add=_fitting, dtypes=_ONE, modes=_SHORT, sizes=_SQUARE
@@ -115,12 +113,7 @@ CHANCE: dict[str, Feature] = {
         ("rank 2, axis 1",), tuple(_BEGUN), _BEGUN, _counted, _ONE, modes=("infer train infer",), sizes=((9, 4),)
     ),
     "little left": Feature(
-        ("rank 2, axis 1", "rank 3, axis -1"),
-        tuple(_LEFT),
-        add=_masked(False),
-        dtypes=_ONE,
-        modes=_SHORT,
-        sizes=((16, 3), (8, 1, 4)),
+        ("rank 2, axis 1",), tuple(_LEFT), add=_masked(False), dtypes=_ONE, modes=_SHORT, sizes=((16, 3),)
     ),
     "little left without last": Feature(
         ("rank 3, axis -1", "rank 2, axis 1"),

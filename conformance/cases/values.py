@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from conformance.cases.feature import Feature, stored, with_tensors
-from conformance.model.case import Case, Dtypes
+from conformance.model.case import Case, Dtypes, Layout
 from conformance.model.numerics import finfo
 from reference.spec import Array, Clipping, broadcast, kept_axes, kept_shape
 
@@ -143,6 +144,23 @@ def _not_finite_parts(case: Case, variant: str, _rng: np.random.Generator) -> Ca
     return with_tensors(case, found)
 
 
+# --- memory -------------------------------------------------------------------------------------------------------
+
+_MEMORY: dict[str, tuple[Layout, Layout]] = {
+    "dy": ("channels_last", "C"),
+    "layer": ("C", "strided"),
+    "strided dy": ("strided", "offset"),
+    "transposed dy": ("F", "reversed"),
+}
+"""Of each variant the memory of dy, and of what the layer is given."""
+
+
+def _memory(case: Case, variant: str, _rng: np.random.Generator) -> Case:
+    """Give dy and the layer's arrays a memory of their own, unlike the input's."""
+    dy, layer = _MEMORY[variant]
+    return msgspec.structs.replace(case, dy_layout=dy, layer_layout=layer)
+
+
 # --- renorm -------------------------------------------------------------------------------------------------------
 
 _LIMITS: dict[str, dict[str, Any]] = {
@@ -181,8 +199,17 @@ VALUES: dict[str, Feature] = {
     "cotangents": _feature(_BOTH, _DTYPES, _cotangents, "train train train train infer"),
     "magnitudes": _feature(_BOTH, _DTYPES, _magnitudes, "infer train infer", epsilon=1e-8),
     "half averages": _feature((_FLAT,), _DTYPES[1:], _averages, "train train train infer", momentum=0.999),
-    "constants": _feature(_BOTH, _CONSTANTS, _constants, "train train infer", _CONSTANTS),
+    "constants": _feature((_FLAT,), _CONSTANTS, _constants, "train train infer", _CONSTANTS),
     "not finite parts": _feature(_BOTH, _PLACES, _not_finite_parts, "train infer infer"),
+    "memory": Feature(
+        ("rank 4, axis 1",),
+        tuple(_MEMORY),
+        add=_memory,
+        dtypes=_DTYPES,
+        modes=("train train infer",),
+        layouts=("C", "F", "channels_last"),
+        sizes=((4, 3, 5, 2),),
+    ),
     "one limit": _feature((_FLAT,), _LIMITS, _one_limit, "train train infer", _LIMITS),
 }
 """Features of values by name."""

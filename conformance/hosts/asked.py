@@ -19,7 +19,7 @@ WORDS = {
     "derivative": {"order": [1, 2, 3], "mode": ["reverse", "forward", "forward_over_reverse"]},
     "actions": {"init_mode": _MODES, "round_trip": ["none", "config", "state"], "flag": ["bool", "int", "numpy"]},
 }
-WORDS["case"].update(schema=[1], layout=_LAYOUTS)
+WORDS["case"].update(schema=[1], layout=_LAYOUTS, dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
 WORDS["derivative"].update(of=["y"], wrt=["x", "gamma", "beta"])
 WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice"])
 _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]

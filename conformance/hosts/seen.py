@@ -50,7 +50,7 @@ class Step(object):
         self.axis = kept_axes(case.spec["axis"], self.rank)
         self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
         self.wrt = sorted({name for d in self.derivatives for name in d.get("wrt", _WRT)})
-        self.dy, self.mask = case.own("%d.dy" % index), case.own("%d.mask" % index)
+        self.dy, self.mask = case.own("%d.dy" % index, case.dy_layout), case.own("%d.mask" % index)
         self.tangent = case.own("%d.tangent" % index)
         scale, bias = (case.own("%d.adjustment_%s" % (index, name)) for name in ("scale", "bias"))
         self.adjustment = None if scale is None else (scale, bias)
@@ -82,9 +82,10 @@ class Case(object):
         self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
         self.axis = kept_axes(self.spec["axis"], self.rank)
         self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
-        self.gamma = self.own("gamma") if self.spec["scale"] else None
-        self.beta = self.own("beta") if self.spec["center"] else None
-        self.mean, self.variance = self.own("moving_mean"), self.own("moving_variance")
+        self.dy_layout, layout = fields.get("dy_layout", "C"), fields.get("layer_layout", "C")
+        self.gamma = self.own("gamma", layout) if self.spec["scale"] else None
+        self.beta = self.own("beta", layout) if self.spec["center"] else None
+        self.mean, self.variance = self.own("moving_mean", layout), self.own("moving_variance", layout)
         self.kept = tuple(tensors["0.x"].shape[a] for a in self.axis if 0 <= a < self.rank)
         self.native = native(self, statement["conventions"])
         self.steps = [Step(t, step, self) for t, step in enumerate(fields["steps"])]
@@ -93,9 +94,12 @@ class Case(object):
             given.update(("%d.%s" % (step.index, n), getattr(step, n)) for n in ("x", "dy", "mask", "tangent"))
         self.given = {name: array for name, array in given.items() if array is not None}
 
-    def own(self, name):
-        """Return a writable copy: an implementation may update it in place, and the case serves others afterwards."""
-        return np.array(self.tensors[name]) if name in self.tensors else None
+    def own(self, name, layout="C"):
+        """Return a copy, as an implementation may update it in place, and the case serves others afterwards.
+
+        It is writable, unless its layout says that it is not.
+        """
+        return _laid_out(self.tensors[name], layout) if name in self.tensors else None
 
     def spoiled(self, t):
         """Return the names of what step t was given, moving statistics apart, that is not bit for bit as it was."""

@@ -8,6 +8,7 @@ import functools
 import numpy as np
 
 _LACKS = ("forward", "second order", "mask", "renorm", "virtual batch", "adjustment")
+_LAYOUTS = ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 _CITE = "this file: the sums are written out below"
 
 
@@ -23,6 +24,8 @@ def _statement(name, **numerics):
             "misplaced": [False, True],
             "backward": ["each", "after_all", "twice"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
+            "dy_layout": _LAYOUTS,
+            "layer_layout": _LAYOUTS,
         },
         "lacks": dict.fromkeys(_LACKS, "a calibration subject: plain layers are enough to hold the bounds to"),
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"],

@@ -26,6 +26,7 @@ _CUDA = {
     "direct; where cuDNN is taken nothing is documented but accuracy losses (native/cudnn/BatchNorm.cpp), so that the "
     "least is promised. No epsilon floor: a smaller one than CUDNN_BN_MIN_EPSILON, 0.0 since cuDNN 8, goes elsewhere",
 }
+_LAYOUTS = ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 _PLAIN = {
     "device": ["cpu"],
     "layout": ["C", "offset", "reversed", "read_only"],  # those that the adapter passes on as contiguous
@@ -90,6 +91,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported.update(start=["given", "own"], backward=["each", "after_all", "twice"])
     supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
+    supported.update(dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
     statement = {
         "id": "torch.%s" % entry,
         "packages": ["torch"],

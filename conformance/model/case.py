@@ -91,6 +91,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What is asked, and the tensors that it is asked with.
 
+    layout, dy_layout, layer_layout: the memory of the inputs, of their cotangents, and of the layer's own arrays given.
     batches: how many batches have entered the given moving statistics; an average that counts them needs to know.
     """
 
@@ -98,6 +99,8 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     steps: tuple[Step, ...]
     dtypes: Dtypes = Dtypes()
     layout: Layout = "C"
+    dy_layout: Layout = "C"
+    layer_layout: Layout = "C"
     actions: Actions = Actions()
     batches: int = 0
     tensors: dict[str, Any] = {}
@@ -132,14 +135,14 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
-NEWER = ("backward",)
+NEWER = ("backward", "dy_layout", "layer_layout")
 """Fields that a worker may be too old for: spelled out only where they say something."""
 
 
 def content(case: Case) -> dict[str, Any]:
     """Return everything but the tensors, defaults spelled out but those of `NEWER`: what is sent and saved."""
-    fields = {f: getattr(case, f) for f in case.__struct_fields__ if f != "tensors"}
-    return {name: _spelled_out(value) for name, value in fields.items()}
+    fields = cast("dict[str, Any]", _spelled_out(msgspec.structs.replace(case, tensors={})))
+    return {name: value for name, value in fields.items() if name != "tensors"}
 
 
 def _spelled_out(value: object) -> Any:

@@ -40,6 +40,8 @@ def _of_case(case: Case) -> CaseFacts:
         mixed=_mixed(case.dtypes),
         axis=case.spec.axis,
         layout=case.layout,
+        dy_layout=case.dy_layout,
+        layer_layout=case.layer_layout,
         center=case.spec.center,
         scale=case.spec.scale,
         affine=_AFFINE[case.spec.center, case.spec.scale],

@@ -61,6 +61,8 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     mixed: bool
     axis: int | tuple[int, ...]
     layout: Layout
+    dy_layout: Layout
+    layer_layout: Layout
     center: bool
     scale: bool
     affine: Affine

@@ -168,6 +168,8 @@ _ORDINARY: When = {
     "round_trip": ["none"],
     "flag": ["bool"],
     "backward": ["each"],
+    "dy_layout": ["C"],
+    "layer_layout": ["C"],
     "toggled": [False],
     "unknown_sizes": [False],
     "updates": [True],

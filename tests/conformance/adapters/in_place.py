@@ -10,7 +10,7 @@ def _statement(name, **more):
             "packages": ["numpy"],
             "documentation": "https://example.org/in-place",
             "conventions": {"momentum": "kept", "axis": "kept"},
-            "supports": {"dtype": ["float32"], "channel": ["second", "last", "other"]},
+            "supports": {"dtype": ["float32"], "channel": ["second", "last", "other"], "reranked": [False]},
             "outputs": ["y", "moving_mean", "moving_variance"],
             "rules": [
                 {"cite": "this file", "semantics": {"frozen": "train"}, "numerics": {"variance": "two_pass"}},

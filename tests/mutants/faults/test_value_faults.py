@@ -28,6 +28,8 @@ SUPPORTS = {
     "mask": [False, "full", "spread", "without_last"],
     "weights": [False, True],
     "begun": [False, True],
+    "dy_layout": ["C", "F", "strided", "channels_last"],
+    "layer_layout": ["C", "strided", "offset", "reversed"],
 }
 
 

@@ -52,6 +52,11 @@ def _of_columns(function: str) -> Replace:
     return replace
 
 
+def _next_to_each_other(values: Any) -> Any:
+    """Return what is in memory from the first value on."""
+    return values if values.base is None else np.ndarray(values.size, values.dtype, values.base)
+
+
 def _transposed(value: Any, now: Any) -> Any:
     return value.swapaxes(1, 3) if now.case.spec["axis"] == [3, 1] else value
 
@@ -74,6 +79,8 @@ VALUE_FAULTS = [
     ValueFault("momentum of three digits", "constants", "momentum is rounded to three digits", {"kept": lambda v, _: np.round(v, 3)}),
     ValueFault("gamma's exponent", "constants", "|gamma| is kept above 1e-6 where it is not 0", {"gamma": lambda v, _: np.where(v != 0, np.copysign(np.maximum(abs(v), 1e-6), v), v)}),
     ValueFault("the last NaN is swallowed", "not finite parts", "NaN in the last place of a training batch's channel is taken for 0", {"x": lambda v, now: _last_swallowed(v, now) if now.training else v}),
+    ValueFault("dy in the order of its memory", "memory", "dy is read as if it were contiguous", {"dy": lambda v, now: v if now.case.dy_layout == "C" else v.ravel(order="K").reshape(v.shape)}),
+    ValueFault("gamma without its strides", "memory", "gamma is read from where it begins, value after value", {"gamma": lambda v, now: _next_to_each_other(now.case.gamma).reshape(v.shape)}),
     ValueFault("axes by their sizes", "two by two", "a square is normalized along the wrong axis", {"mean": _of_columns("mean"), "variance": _of_columns("var")}),
     ValueFault("gamma in the order of the axes", "several axes", "gamma of equal sizes is transposed where the axes are named in another order", {"gamma": _transposed}),
     ValueFault("one row counts as all", "little left", "a mask that leaves one value of a channel is disregarded", {"weights": _counting(lambda n: n == 1)}),
