@@ -74,7 +74,6 @@ VALUE_FAULTS = [
     ValueFault("products saturate", "magnitudes", "dy (x - mean) is kept within float16", {"dgamma": _of("float16", lambda v, now: now.total(_within_float16(now.dy * (now.x - now.center))) * now.r)}),
     ValueFault("squares before the mean is known", "magnitudes", "the variance is infinite where the mean's square is", {"variance": lambda v, now: np.where(np.isinf(np.square(now.mean)), np.inf, v)}),
     ValueFault("bfloat16 within float16", "magnitudes", "a bfloat16 above 1e12 is taken for infinite, clipped", {"x": _of("bfloat16", lambda v, _: np.clip(v, -1e12, 1e12))}),
-    ValueFault("epsilon or default", "constants", "an epsilon of 0 is the default's 0.001", {"epsilon": lambda v, _: v or 1e-3}),
     ValueFault("epsilon below float32's", "constants", "an epsilon below 1e-10 is 0.00001", {"epsilon": lambda v, _: 1e-5 if 0 < v < 1e-10 else v}),
     ValueFault("momentum of three digits", "constants", "momentum is rounded to three digits", {"kept": lambda v, _: np.round(v, 3)}),
     ValueFault("gamma's exponent", "constants", "|gamma| is kept above 1e-6 where it is not 0", {"gamma": lambda v, _: np.where(v != 0, np.copysign(np.maximum(abs(v), 1e-6), v), v)}),
