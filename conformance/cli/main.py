@@ -15,6 +15,7 @@ from conformance.model.version import version
 COMMANDS = {
     "ask": "ask:command",
     "audit": "audit:audit",
+    "cache": "cache:cache",
     "doctor": "doctor:doctor",
     "env": "env:env",
     "explain": "case:explain",

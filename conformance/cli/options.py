@@ -44,6 +44,8 @@ def implementations_and_limits(command: Callable[..., None]) -> Callable[..., No
                      "build, user=/path/to/python hosts what -i names of your own. It needs Python 3.6 or later, numpy "
                      "and what is judged, not bnconf. Repeatable."),
         click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
+        click.option("--cache/--no-cache", default=True,
+                     help="Keep what JAX compiles for other runs; bnconf cache shows it. Default: yes."),
         click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
                      help="Seconds for one case and implementation."),
         click.option("--memory", type=gibibytes, metavar="GIB",
@@ -81,6 +83,7 @@ def chosen(
     device: str,
     interpreters: tuple[str, ...],
     in_process: bool,
+    cache: bool,
     timeout: float,
     memory: float | None,
 ) -> Participants:
@@ -97,6 +100,7 @@ def chosen(
         in_process=in_process,
         interpreters=pythons,
         limits=limits,
+        cache=cache,
     )
 
 

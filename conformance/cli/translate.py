@@ -66,7 +66,7 @@ def translate(
     given = natives.values(halves[0].layer, source, arguments)
     job = Job(*halves, given, rank=_rank(halves, rank), n=n, weights=weights)
     limits = Limits(case=common["timeout"], memory=common["memory"])
-    who = Participants([], True, common["in_process"], pythons, limits)
+    who = Participants([], True, common["in_process"], pythons, limits, common["cache"])
     found = translating.asked(job, who, divergences.read())
     if out:
         _write(out, job)

@@ -33,6 +33,11 @@ def processor() -> str:
     return platform.processor()
 
 
+def cache() -> Path:
+    """Return where bnconf keeps what it made once for this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnconf"
+
+
 def available_memory() -> int | None:
     """Return how many bytes of memory can be allocated, as Linux estimates it; None where nothing says so."""
     found: list[int] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from conformance.hosts import compiled
 from conformance.hosts.environment import Environment, Limits
 from conformance.hosts.roster import RosterEntry, environments
 
@@ -19,6 +20,7 @@ class Participants(msgspec.Struct, frozen=True):
     requested: they were asked for by name, so that a missing one makes a run incomplete.
     in_process: they are called directly, without a process, for debugging.
     interpreters: the Python of an environment, by the environment's name.
+    cache: what JAX compiles is kept for other runs (`compiled`).
     """
 
     entries: list[RosterEntry]
@@ -26,10 +28,13 @@ class Participants(msgspec.Struct, frozen=True):
     in_process: bool = False
     interpreters: dict[str, str] = {}
     limits: Limits = Limits()
+    cache: bool = True
 
     def environments(self) -> list[Environment]:
         """Return the environments that host the participants."""
-        return environments(self.entries, self.interpreters)
+        kept = compiled.variables() if self.cache else {}
+        found = environments(self.entries, self.interpreters)
+        return [msgspec.structs.replace(one, variables=kept | one.variables) for one in found]
 
     def hosted(self, host: Environment) -> list[RosterEntry]:
         """Return the participants that an environment hosts."""

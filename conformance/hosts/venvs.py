@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from conformance.hosts import machine
 from conformance.model.errors import Incomplete, InvalidInput
 
 ADAPTERS = Path(__file__).parents[1] / "implementations"
@@ -33,8 +34,7 @@ RECIPES = {recipe.name: recipe for recipe in (EnvironmentSpec("tf-1.15", "3.7"),
 
 def folder(name: str) -> Path:
     """Return where an environment is made, and looked for."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "bnconf" / "envs" / name
+    return machine.cache() / "envs" / name
 
 
 def python_in(place: Path) -> Path:

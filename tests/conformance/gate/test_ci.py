@@ -15,6 +15,7 @@ import yaml
 
 from conformance.cli.main import main
 from conformance.gate.decision import _SAYS
+from conformance.hosts import compiled
 from conformance.runs import run_file
 
 ROOT = Path(__file__).parents[3]
@@ -76,8 +77,16 @@ def test_the_action_uses_its_inputs_and_no_other():
     steps = ACTION["runs"]["steps"]
     used = {name for step in steps for name in re.findall(r"inputs\.(\w+)", str(step))}
     assert used == set(ACTION["inputs"])
-    assert not any("${{" in step["run"] for step in steps)
+    assert not any("${{" in step.get("run", "") for step in steps)
     assert (CI / "../../../constraints.txt").resolve() == ROOT / "constraints.txt"
+
+
+def test_the_action_keeps_what_jax_compiles(monkeypatch):
+    """The folder that it keeps between jobs is the one that bnconf keeps programs in."""
+    (step,) = (step for step in ACTION["runs"]["steps"] if "actions/cache@" in step.get("uses", ""))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert Path(step["with"]["path"]).expanduser() == compiled.folder().parent
+    assert step["with"]["key"].startswith(step["with"]["restore-keys"])
 
 
 def test_the_example_gives_the_action_inputs_that_it_has():
@@ -90,7 +99,7 @@ def action(shell, **inputs):
     """Run the steps of the action after the installation, as far as they go, and return the last exit status."""
     values = {name: str(about["default"]) for name, about in ACTION["inputs"].items()} | inputs
     status = 0
-    for step in ACTION["runs"]["steps"][1:]:
+    for step in (step for step in ACTION["runs"]["steps"][1:] if "run" in step):
         if "if" in step and values["shard"] != "1/1":
             continue
         status = shell(step["run"], **{k: values[re.search(r"inputs\.(\w+)", v)[1]] for k, v in step["env"].items()})
