@@ -147,8 +147,8 @@ pyz: $(DEV_READY) ## build dist/bnconf.pyz: one file that needs Python and NumPy
 		--python '/usr/bin/env python3' --output-file dist/bnconf.pyz >/dev/null
 	@echo "dist/bnconf.pyz"
 
-prove-pyz: pyz ## run dist/bnconf.pyz where there is nothing but Python and NumPy (PYTHON=/path/to/python3.12)
-	@rm -rf build/bare && "$(PYTHON)" -m venv build/bare && build/bare/bin/pip install --quiet --disable-pip-version-check numpy
+prove-pyz: pyz ## run dist/bnconf.pyz where there is nothing but Python and NumPy (BARE=/path/to/python3.12)
+	@rm -rf build/bare && "$(or $(BARE),$(PYTHON))" -m venv build/bare && build/bare/bin/pip install --quiet --disable-pip-version-check numpy
 	@export SHIV_ROOT=build/bare/unpacked; \
 	build/bare/bin/python dist/bnconf.pyz run -i 'numpy.*' --cases 20 --out build/bare/run && \
 	build/bare/bin/python dist/bnconf.pyz report build/bare/run && build/bare/bin/python dist/bnconf.pyz gate build/bare/run
