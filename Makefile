@@ -2,7 +2,7 @@
 #
 #   make report                     everything, about 3.6 GB of frameworks the first time
 #   make report EXTRAS=torch        one framework: tensorflow, torch, jax, onnx, or several: torch,jax
-#   make report SEED=7 CASES=188     other cases, fewer cases
+#   make report SEED=7 PROFILE=smoke   other cases, fewer cases
 #   make report PYTHON=/path/to/python3.11
 
 EXTRAS ?= all
@@ -39,11 +39,11 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-report: $(RUN_READY) ## judge every implementation, write the HTML report, print its path (EXTRAS, SEED, CASES)
+report: $(RUN_READY) ## judge every implementation, write the HTML report, print its path (EXTRAS, SEED, PROFILE, CASES)
 	@echo "Running the implementations; results go to $(OUT)/"
 	@status=0; \
-	$(BIN)/bnconf run --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
-		|| status=$$?; \
+	$(BIN)/bnconf run --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(PROFILE),--profile $(PROFILE)) \
+		$(if $(CASES),--cases $(CASES)) || status=$$?; \
 	case $$status in 0) ;; 3) echo "The run is incomplete (exit status 3); the report says what is missing." ;; \
 		*) exit $$status ;; esac; \
 	echo "Writing the report"; \
