@@ -1,14 +1,16 @@
-"""Features of how gradients are asked for: with respect to what, and when they are taken."""
+"""Features of how gradients are asked for: with respect to what, when they are taken, of which outputs."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from conformance.cases.feature import COMMON, Feature
-from conformance.model.case import Actions, Case, Derivative, Step
+from conformance.cases.feature import COMMON, Feature, with_tensors
+from conformance.model.case import Actions, Case, Derivative, Step, numpy_dtype
+from reference.spec import Array, kept_shape
 
 _FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
 Name = Literal["x", "gamma", "beta"]
@@ -45,8 +47,24 @@ def _later(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
     return msgspec.structs.replace(case, actions=Actions(backward=variant))
 
 
+def _of_statistics(case: Case, variant: str, rng: np.random.Generator) -> Case:
+    """Differentiate what training returns of the batch too; a statistic counts as much as n values do."""
+    names: tuple[Literal["mean", "variance"], ...] = tuple(name for name in _STATISTICS if name in variant.split())
+    tensors, steps = dict[str, Array](), list(case.steps)
+    for t in (t for t, step in enumerate(steps) if step.mode == "train"):
+        steps[t] = msgspec.structs.replace(steps[t], derivatives=(Derivative(of=("y", *names)),))
+        kept = kept_shape(case.spec, case.x(t).shape)
+        n = case.x(t).size / math.prod(kept)
+        dtype = numpy_dtype(case.dtypes.statistics)
+        tensors |= {f"{t}.d{name}": (n * rng.normal(size=kept)).astype(dtype) for name in names}
+    return msgspec.structs.replace(with_tensors(case, tensors), steps=tuple(steps))
+
+
+_STATISTICS: tuple[Literal["mean", "variance"], ...] = ("mean", "variance")
+
 ASKING: dict[str, Feature] = {
     "some gradients": Feature(_FLAT_AND_LAST, tuple(_SOME), dict.fromkeys(_SOME, _AFFINE), add=_some),
     "later gradients": Feature(COMMON, ("after_all", "twice"), add=_later, modes=_AROUND),
+    "gradients of statistics": Feature(_FLAT_AND_LAST, ("mean variance", "mean", "variance"), add=_of_statistics),
 }
 """Features of how gradients are asked for."""

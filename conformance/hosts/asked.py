@@ -20,12 +20,12 @@ WORDS = {
     "actions": {"init_mode": _MODES, "round_trip": ["none", "config", "state"], "flag": ["bool", "int", "numpy"]},
 }
 WORDS["case"].update(schema=[1], layout=_LAYOUTS, dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
-WORDS["derivative"].update(of=["y"], wrt=["x", "gamma", "beta"])
+WORDS["derivative"].update(of=["y", "mean", "variance"], wrt=["x", "gamma", "beta"])
 WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice"])
 _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]
 _NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]
 TENSORS = ["gamma", "beta", "moving_mean", "moving_variance"]
-OF_STEPS = ["x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent"]
+OF_STEPS = ["x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", "dmean", "dvariance"]
 
 
 class NotUnderstood(ValueError):

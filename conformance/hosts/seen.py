@@ -23,6 +23,8 @@ class Step(object):
     trainable: False where a trainable layer is frozen for this call.
     x, dy, mask: the input, the cotangent of y, the mask.
     tangent: the direction of x.
+    cotangents: by output those of all that is differentiated: `dy` of y and, where asked for, those of the returned
+        mean and variance of the batch.
     rank, axis, reduced: of this step's x, whose rank may differ from the first's.
     wrt: what gradients are asked with respect to, of "x", "gamma" and "beta"; no others are judged.
     gradients: the same by the names of what is to be taken, of "dx", "dgamma" and "dbeta": "dx" also where that is
@@ -52,6 +54,9 @@ class Step(object):
         self.wrt = sorted({name for d in self.derivatives for name in d.get("wrt", _WRT)})
         self.dy, self.mask = case.own("%d.dy" % index, case.dy_layout), case.own("%d.mask" % index)
         self.tangent = case.own("%d.tangent" % index)
+        of = [name for name in ("mean", "variance") for d in self.derivatives if name in d.get("of", ())]
+        cotangents = [("y", self.dy)] + [(name, case.own("%d.d%s" % (index, name))) for name in of]
+        self.cotangents = {name: array for name, array in cotangents if array is not None}
         scale, bias = (case.own("%d.adjustment_%s" % (index, name)) for name in ("scale", "bias"))
         self.adjustment = None if scale is None else (scale, bias)
         self.forward = any(d["order"] == 1 and d["mode"] == "forward" for d in self.derivatives)
@@ -137,7 +142,8 @@ class Static(object):
             told[name] = {field: value for field, value in told[name].items() if field not in traced}
         if step is not None:
             told.update((name, getattr(step, name)) for name in self._OF_STEP)
-            arrays = (("x", step.x), ("dy", step.dy), ("mask", step.mask), ("tangent", step.tangent))
+            arrays = [("x", step.x), ("dy", step.dy), ("mask", step.mask), ("tangent", step.tangent)]
+            arrays += [("d" + name, step.cotangents.get(name)) for name in ("mean", "variance")]
             told.update((name, Form.of(array, case.actions["unknown_sizes"])) for name, array in arrays)
         pairs = [s.adjustment for s in case.steps if s.adjustment is not None]
         told["adjustment"] = [Form.of(array) for array in pairs[0]] if pairs else None

@@ -99,6 +99,7 @@ def functions(backend, **more):
             "reranked": [False],
             "cumulative": [False, True],
             "updates": [True, False],
+            "of": ["y", "statistics"],
             "backward": common.BACKWARD if backend != "jax" else ["each"],
             "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
@@ -142,8 +143,9 @@ class _Keras(object):
         """Return the outputs of `call(x)` by name, and the derivatives with respect to x, gamma and beta."""
         named = (("dx", x), ("dgamma", gamma), ("dbeta", beta))
         sources = {name: tensor for name, tensor in named if tensor is not None}
-        dy, tangent = self.tensor(step.dy), self.tensor(step.tangent)
-        return self.derived(call, sources, step.gradients, dy, tangent, step.forward, step.second, step.later)
+        cotangents = {name: self.tensor(array) for name, array in step.cotangents.items()}
+        asked = step.gradients, cotangents, self.tensor(step.tangent), step.forward, step.second, step.later
+        return self.derived(call, sources, *asked)
 
     def arrays(self, out):
         """Return NumPy copies."""
@@ -246,37 +248,40 @@ class _Torch(object):
         if device != ("cuda" if self.torch.cuda.is_available() else "cpu"):
             raise RuntimeError("torch %s makes Keras run on another device than %s" % (self.torch.__version__, device))
 
-    def derived(self, call, sources, gradients, dy, tangent, forward, second, postponed):
+    def derived(self, call, sources, gradients, cotangents, tangent, forward, second, postponed):
         """Return the call's outputs and the derivatives, those along the tangent by dual numbers."""
         for name, source in sources.items():
             source.requires_grad_(name in gradients)
         along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
         if postponed:
-            return self.postponed(call, sources, dy)
+            return self.postponed(call, sources, cotangents)
         if not along:
-            return self.reverse(call, sources, dy, tangent if second else None)
+            return self.reverse(call, sources, cotangents, tangent if second else None)
         duals = self.torch.autograd.forward_ad
         with duals.dual_level():
-            out = self.reverse(call, dict(sources, dx=duals.make_dual(sources["dx"], tangent)), dy, None)
+            out = self.reverse(call, dict(sources, dx=duals.make_dual(sources["dx"], tangent)), cotangents, None)
             pairs = {name: duals.unpack_dual(out[name]) for name in along if name in out}
         out.update((name + "_tangent", _or_zeros(pair.tangent, pair.primal)) for name, pair in pairs.items())
         return out
 
-    def postponed(self, call, sources, dy):
+    def postponed(self, call, sources, cotangents):
         """Return the call's outputs, and a function that takes the gradients as often as it is called."""
-        out, free = call(sources["dx"]), {name: source for name, source in sources.items() if source.requires_grad}
+        out = call(sources["dx"])
+        return dict(out, take=functools.partial(self.gradients, out, sources, cotangents, retain_graph=True))
 
-        def take():
-            return dict(zip(free, self.torch.autograd.grad(out["y"], list(free.values()), dy, retain_graph=True)))
+    def gradients(self, out, sources, cotangents, **options):
+        """Return the gradients by name of what requires one; nothing without a cotangent."""
+        free = {name: source for name, source in sources.items() if source.requires_grad}
+        given = {name: c for name, c in cotangents.items() if out[name].requires_grad}
+        if not (free and given):
+            return {}
+        targets = [out[name] for name in given]
+        return dict(zip(free, self.torch.autograd.grad(targets, list(free.values()), list(given.values()), **options)))
 
-        return dict(out, take=dict if dy is None else take)
-
-    def reverse(self, call, sources, dy, tangent):
+    def reverse(self, call, sources, cotangents, tangent):
         """Return the call's outputs and the gradients; where there is a tangent, those of <dx, tangent> too."""
         out, grad = call(sources["dx"]), self.torch.autograd.grad
-        free = {name: source for name, source in sources.items() if source.requires_grad}
-        if dy is not None and free:
-            out.update(zip(free, grad(out["y"], list(free.values()), dy, create_graph=tangent is not None)))
+        out.update(self.gradients(out, sources, cotangents, create_graph=tangent is not None))
         if tangent is not None:
             again = {name: source for name, source in sources.items() if name != "dbeta"}
             twice = [None] * len(again)

@@ -52,7 +52,7 @@ class _Jitted(object):
         for step in case.steps:
             with self.mode(case):
                 sources, call = dict(parameters, dx=step.x), self.compiled(case, step)
-                out, state = call(sources, state, step.mask, case.native["epsilon"], step.dy, step.tangent)
+                out, state = call(sources, state, step.mask, case.native["epsilon"], step.cotangents, step.tangent)
                 out = {name: np.array(array) for name, array in out.items()}
             yield out
 
@@ -77,10 +77,12 @@ class _Jitted(object):
         """Return a function that gives (outputs, the new state), with the derivatives that the step asks for."""
         along = ["y"] * step.forward + ["dx", "dgamma"] * (step.second == "forward_over_reverse")
 
-        def call(sources, state, mask, epsilon, dy, tangent):
+        def call(sources, state, mask, epsilon, cotangents, tangent):
             def reverse(sources):
-                asked = {} if dy is None else {n: source for n, source in sources.items() if n in step.gradients}
-                return _reverse(self.jax, lambda a: function(dict(sources, **a), state, mask, epsilon), asked, dy)
+                asked = {name: source for name, source in sources.items() if cotangents and name in step.gradients}
+                return _reverse(
+                    self.jax, lambda a: function(dict(sources, **a), state, mask, epsilon), asked, cotangents
+                )
 
             if along:
                 return _along(self.jax, reverse, sources, tangent, along)
@@ -89,15 +91,15 @@ class _Jitted(object):
         return call
 
 
-def _reverse(jax, function, asked, dy):
-    """Return the function's outputs and, where there is a dy, the gradients asked for; and the new state."""
+def _reverse(jax, function, asked, cotangents):
+    """Return the function's outputs and, where there is a cotangent, the gradients asked for; and the new state."""
 
-    def of_y(asked):
+    def differentiated(asked):
         out, new = function(asked)
-        return out["y"], (out, new)
+        return {name: out[name] for name in cotangents}, (out, new)
 
-    _, pullback, (out, new) = jax.vjp(of_y, asked, has_aux=True)
-    return dict(out, **({} if dy is None else pullback(dy)[0])), new
+    _, pullback, (out, new) = jax.vjp(differentiated, asked, has_aux=True)
+    return dict(out, **pullback(cotangents)[0]), new
 
 
 def _along(jax, function, sources, tangent, names):

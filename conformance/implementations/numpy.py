@@ -23,6 +23,7 @@ def _statement(name, **numerics):
             "start": ["given", "own"],
             "misplaced": [False, True],
             "backward": ["each", "after_all", "twice"],
+            "of": ["y", "statistics"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
             "dy_layout": _LAYOUTS,
             "layer_layout": _LAYOUTS,
@@ -126,7 +127,7 @@ class TwoPass(object):
             return {}
         self.axes = step.reduced
         dx, dgamma, dbeta = self.gradients(step, *values)
-        found = {"dx": dx}
+        found = {"dx": self.returned(case, step, dx, values[0])}
         if case.spec["scale"]:
             found["dgamma"] = dgamma.reshape(flat)
         if case.spec["center"]:
@@ -160,6 +161,14 @@ class TwoPass(object):
             scale = gamma * r
             return x * scale + (beta - mean * scale)
         return gamma * ((x - mean) * r) + beta
+
+    def returned(self, case, step, dx, mean):
+        """Return dx with what comes of the cotangents of the returned mean and variance."""
+        given = {name: self.spread(c, case) for name, c in step.cotangents.items() if name != "y"}
+        n = dx.dtype.type(max(np.prod([step.x.shape[axis] for axis in step.reduced]), 1))
+        if "mean" in given:
+            dx = dx + given["mean"] / n
+        return dx + given["variance"] * (2 / n) * (step.x - mean) if "variance" in given else dx
 
     def gradients(self, step, mean, r, gamma):
         """Return dx, dgamma and dbeta."""

@@ -117,66 +117,70 @@ def _taken(take, arrays):
 
 def asked(tf, step):
     """Return the arrays that a step's derivatives need, as tensors, and what is static about them."""
-    arrays = {"dy": step.dy, "tangent": step.tangent if step.forward or step.second else None}
-    tensors = {name: None if a is None else tf.constant(a) for name, a in arrays.items()}
+    cotangents = {name: tf.constant(a) for name, a in step.cotangents.items()}
+    tangent = tf.constant(step.tangent) if step.forward or step.second else None
     static = {"gradients": tuple(step.gradients), "forward": step.forward, "second": step.second}
-    return dict(tensors, postponed=step.later, **static)
+    return dict(static, cotangents=cotangents, tangent=tangent, postponed=step.later)
 
 
-def differentiated(tf, call, sources, gradients, dy, tangent, forward, second, postponed):
+def differentiated(tf, call, sources, gradients, cotangents, tangent, forward, second, postponed):
     """Return the outputs of `call()`, `y` among them, and the derivatives asked for, by name.
 
     sources: what to differentiate with respect to, by the name of its gradient: `dx`, and what there is of `dgamma` and
-    `dbeta`. gradients: which of them are asked for. dy: the cotangent of y. tangent: of x. forward: of y too.
+    `dbeta`. gradients: which of them are asked for. cotangents: of y and other outputs, by name. tangent: of x.
+    forward: of y too.
     second: how to differentiate the gradients again. postponed: the gradients are not taken, but a function is returned
     that takes them, by the name `take`.
     """
     asked = {name: source for name, source in sources.items() if name in gradients}
     if postponed:
-        return _postponed(tf, call, asked, dy)
+        return _postponed(tf, call, asked, cotangents)
     along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
     if not along:
-        return _reverse_twice(tf, call, asked, dy, tangent, second)
+        return _reverse_twice(tf, call, asked, cotangents, tangent, second)
     with tf.autodiff.ForwardAccumulator(sources["dx"], tangent) as accumulator:
-        out = _reverse_twice(tf, call, asked, dy, tangent, second)
+        out = _reverse_twice(tf, call, asked, cotangents, tangent, second)
     for name in (name for name in along if name in out):
         out[name + "_tangent"] = accumulator.jvp(out[name], tf.UnconnectedGradients.ZERO)
     return out
 
 
-def _postponed(tf, call, sources, dy):
+def _postponed(tf, call, sources, cotangents):
     """Return the outputs, and a function that takes the gradients as often as it is called."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(list(sources.values()))
         out = call()
 
-    def take():
-        return dict(zip(sources, tape.gradient(out["y"], list(sources.values()), dy)))
-
-    return dict(out, take=dict if dy is None else take)
+    return dict(out, take=functools.partial(_gradients, tf, tape, out, sources, cotangents) if cotangents else dict)
 
 
-def _reverse_twice(tf, call, sources, dy, tangent, second):
+def _gradients(tf, tape, out, sources, cotangents):
+    """Return the gradients by name. What is kept may come with the averaged axes, of size 1."""
+    given = [c if name == "y" else tf.reshape(c, tf.shape(out[name])) for name, c in cotangents.items()]
+    return dict(zip(sources, tape.gradient([out[name] for name in cotangents], list(sources.values()), given)))
+
+
+def _reverse_twice(tf, call, sources, cotangents, tangent, second):
     """Return the outputs and the gradients; with `reverse` over them, those of <dx, tangent> too."""
     if second != "reverse":
-        return _reverse(tf, call, sources, dy)
+        return _reverse(tf, call, sources, cotangents)
     again = [name for name in ("dx", "dgamma") if name in sources]
     with tf.GradientTape() as tape:
         tape.watch([sources[name] for name in again])
-        out = _reverse(tf, call, sources, dy)
+        out = _reverse(tf, call, sources, cotangents)
     gradients = tape.gradient(out["dx"], [sources[name] for name in again], tangent, tf.UnconnectedGradients.ZERO)
     out.update(zip([name + "_tangent" for name in again], gradients))
     return out
 
 
-def _reverse(tf, call, sources, dy):
-    """Return the outputs, and the gradients where there is a dy."""
-    if dy is None:
+def _reverse(tf, call, sources, cotangents):
+    """Return the outputs, and the gradients where there is a cotangent."""
+    if not cotangents:
         return call()
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(list(sources.values()))
         out = call()
-    return dict(zip(sources, tape.gradient(out["y"], list(sources.values()), dy)), **out)
+    return dict(_gradients(tf, tape, out, sources, cotangents), **out)
 
 
 def graph_gradients(tf, y, sources, dy, tangent):

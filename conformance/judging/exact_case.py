@@ -123,6 +123,11 @@ class ExactCase:
         """Return the cotangent of step t; None if no gradient is asked for."""
         return self.array(t, "dy") if self.case.steps[t].derivatives else None
 
+    def of_statistics(self, t: int) -> dict[str, Array | None]:
+        """Return the cotangents of the mean and variance that step t returns; None where none is asked for."""
+        asked = {name for derivative in self.case.steps[t].derivatives for name in derivative.of}
+        return {f"d{name}": self.array(t, f"d{name}") if name in asked else None for name in ("mean", "variance")}
+
     def adjustment(self, t: int) -> Adjustment | None:
         """Return what the adjustment gives in step t."""
         scale, bias = self.array(t, "adjustment_scale"), self.array(t, "adjustment_bias")

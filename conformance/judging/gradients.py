@@ -31,7 +31,8 @@ def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
     common = (x, dy, q.parameters, before.state, step.spec, step.semantics)
     if step.training:
         updating = step.promise.case.steps[t].update
-        exact = train_gradients(*common, mask=q.mask(t), adjustment=q.adjustment(t), updating=updating)
+        more: dict[str, Any] = {"mask": q.mask(t), "adjustment": q.adjustment(t), **q.of_statistics(t)}
+        exact = train_gradients(*common, **more, updating=updating)
     else:
         exact = infer_gradients(*common)
     dy, formulas = step.laid_out(dy), _Formulas(step, before, used)
@@ -104,9 +105,10 @@ def following(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
     formulas = _Formulas(step, before, used)
     of_dx, of_dgamma = (formulas(name, dy) for name in ("dx", "dgamma"))
     gamma, r = step.gamma, of_dx.used.r
-    dx = gamma * r * of_dx.t_train(1.0)
+    returned, e_returned = _through_returned(step, of_dx)
+    dx = gamma * r * of_dx.t_train(1.0) + returned
     kinds = partial(_kinds_dx, step, before, of_dx, dx)
-    out = {"dx": step.expected("dx", dx, of_dx.e_dx_train(gamma, 1.0), kinds=kinds)}
+    out = {"dx": step.expected("dx", dx, of_dx.e_dx_train(gamma, 1.0) + e_returned, kinds=kinds)}
     if step.spec.scale:
         mean = of_dgamma.c2 if inner is None else of_dgamma.c2 + step.batch.average(dy * inner[1].value)
         value = (mean * step.batch.divisor).reshape(step.kept)
@@ -158,7 +160,18 @@ class _Formulas:
 def _e_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds) -> Array:
     if not step.training:
         return formulas.e_dx_infer(step.gamma)
-    return formulas.e_dx_train(step.gamma, _part(step, before))
+    return formulas.e_dx_train(step.gamma, _part(step, before)) + _through_returned(step, formulas)[1]
+
+
+def _through_returned(step: ExpectedStep, formulas: GradientBounds) -> tuple[Array, Array]:
+    """Return what dx gains by the cotangents of the returned mean and variance, and the error allowed in that."""
+    given = {name: a for name, a in step.exact_case.of_statistics(step.t).items() if a is not None}
+    nothing = np.zeros(step.kept, step.batch.x.dtype)
+    dmean, dvariance = (step.align(given.get(name, nothing)) for name in ("dmean", "dvariance"))
+    if not given:
+        return dmean, dmean
+    value = (dmean + 2 * dvariance * (step.batch.x - step.batch.mean)) / step.batch.divisor
+    return value, formulas.e_returned(step.gamma, dmean, dvariance)
 
 
 def _part(step: ExpectedStep, before: StateWithError) -> float:

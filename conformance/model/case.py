@@ -22,7 +22,7 @@ from reference.spec import Array, kept_shape
 
 SCHEMA = 1
 OF_LAYER = ("gamma", "beta", "moving_mean", "moving_variance")
-OF_STEP = ("x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent")
+OF_STEP = ("x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", "dmean", "dvariance")
 """What tensors are called: those of the layer by these names, those of step t by `<t>.` and these."""
 
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
@@ -40,7 +40,7 @@ class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         """Return the dtype of a tensor by its name; None if it is not one of these."""
         if tensor.endswith((".x", ".dy", ".tangent")):
             return self.x
-        if tensor in ("moving_mean", "moving_variance"):
+        if tensor in ("moving_mean", "moving_variance") or tensor.endswith((".dmean", ".dvariance")):
             return self.statistics
         return self.parameters if tensor in ("gamma", "beta") else None
 

@@ -49,6 +49,7 @@ def _of_case(case: Case) -> CaseFacts:
         start="given" if _is_given(case) else "own",
         begun=case.batches > 0,
         differentiation=differentiation(case),
+        of="y" if all(d.of == ("y",) for step in case.steps for d in step.derivatives) else "statistics",
         sites=case.actions.sites,
         init_mode=case.actions.init_mode,
         round_trip=case.actions.round_trip,

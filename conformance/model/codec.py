@@ -16,7 +16,7 @@ import numpy as np
 
 from conformance.model import buffers, case_json
 from conformance.model.buffers import Body, Parts, decode
-from conformance.model.case import OF_LAYER, OF_STEP, SCHEMA, Case, content, digest
+from conformance.model.case import OF_LAYER, OF_STEP, SCHEMA, Case, Derivative, content, digest
 from conformance.model.errors import InvalidInput
 from reference import validate
 from reference.spec import Array, kept_shape
@@ -119,6 +119,8 @@ def check(case: Case) -> None:
         validate(plain, case.shape)  # where none is given, the axis too is for the judge
         wanted = dict.fromkeys(("moving_mean", "moving_variance"), kept_shape(case.spec, case.shape))
     wanted |= {f"{t}.{name}": case.x(t).shape for t in range(len(case.steps)) for name in ("dy", "tangent")}
+    own = [name for name in case.tensors if name.endswith((".dmean", ".dvariance"))]
+    wanted |= {name: kept_shape(case.spec, case.x(int(name.partition(".")[0])).shape) for name in own}
     for name, array in sorted(case.tensors.items()):
         if array.shape != wanted.get(name, array.shape):
             raise ValueError(f"{name} has shape {array.shape}, but axis={case.spec.axis} needs {wanted[name]}")
@@ -155,10 +157,7 @@ def _check_names(case: Case) -> None:
             raise ValueError(case_json.unknown(name, known))
     for t in steps:
         for derivative in case.steps[t].derivatives:
-            if derivative.of != ("y",):
-                raise ValueError(
-                    f"step {t} asks for a derivative of {', '.join(derivative.of)}; only y has any: of=[y]"
-                )
+            _check_statistics(case, t, derivative)
             if case.actions.backward != "each" and (derivative.order, derivative.mode) != (1, "reverse"):
                 asked = f"a derivative of order {derivative.order} in mode {derivative.mode}"
                 raise ValueError(
@@ -173,6 +172,24 @@ def _check_names(case: Case) -> None:
             if gone := [f"{t}.{n}" for n, needed in needs.items() if needed and f"{t}.{n}" not in case.tensors]:
                 asked = f"order {derivative.order} in mode {derivative.mode}"
                 raise ValueError(f"step {t} asks for a derivative of {asked}; add a tensor named {gone[0]}")
+
+
+def _check_statistics(case: Case, t: int, derivative: Derivative) -> None:
+    """Raise ValueError where a derivative of returned statistics is asked for without y, or not of plain training."""
+    others = [name for name in derivative.of if name != "y"]
+    if "y" not in derivative.of:
+        raise ValueError(f"step {t} asks for a derivative of {', '.join(others) or 'nothing'}; name y too: of=[y]")
+    if gone := [f"{t}.d{name}" for name in others if f"{t}.d{name}" not in case.tensors]:
+        raise ValueError(f"step {t} asks for a derivative of {', '.join(others)}; add a tensor named {gone[0]}")
+    spec, step = case.spec, case.steps[t]
+    plain = (derivative.order, derivative.mode, step.mode, case.actions.backward) == (1, "reverse", "train", "each")
+    if others and not (
+        plain and not spec.renorm and spec.virtual_batch_size is None and f"{t}.mask" not in case.tensors
+    ):
+        raise ValueError(
+            f"step {t} asks for a derivative of {', '.join(others)}: of plain training alone, once and in reverse; "
+            "leave it out"
+        )
 
 
 def read_case(path: Path) -> tuple[Case, dict[str, str]]:

@@ -40,6 +40,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     start: whether parameters and statistics are `given`, or some are the implementation's `own`.
     begun: whether batches have entered the statistics given.
     differentiation: the hardest derivative asked for (see `case_facts.differentiation`).
+    of: whether derivatives of y alone are asked for, or of the returned `statistics` of a batch too.
     toggled: whether the layer is frozen for some of the steps.
     unknown_sizes: which sizes are unknown when the layer is built, a `kept` axis's, or only `reduced` ones.
     updates: whether the update ops run in every step.
@@ -70,6 +71,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     start: Literal["given", "own"]
     begun: bool
     differentiation: Differentiation
+    of: Literal["y", "statistics"]
     sites: int
     init_mode: Mode
     round_trip: Literal["none", "config", "state"]

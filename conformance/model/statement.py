@@ -163,6 +163,7 @@ _ORDINARY: When = {
     "start": ["given"],
     "begun": [False],
     "differentiation": ["none", "reverse"],
+    "of": ["y"],
     "sites": [1],
     "init_mode": ["train"],
     "round_trip": ["none"],

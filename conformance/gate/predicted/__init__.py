@@ -112,6 +112,14 @@ def _trained_on_no_rows(asked: WrongValue) -> Expected | None:
     return _answer(msgspec.structs.replace(case, steps=trained), asked, asked.t, None, asked.reply.refused)
 
 
+def _without_statistics(asked: WrongValue) -> Expected | None:
+    """The gradient as though y alone were differentiated, and not the returned statistics."""
+    case = asked.exact_case.case
+    of_y = [tuple(msgspec.structs.replace(d, of=("y",)) for d in step.derivatives) for step in case.steps]
+    steps = tuple(msgspec.structs.replace(s, derivatives=d) for s, d in zip(case.steps, of_y, strict=True))
+    return _answer(msgspec.structs.replace(case, steps=steps), asked, asked.t, None, asked.reply.refused)
+
+
 def _answer(
     case: Case,
     asked: WrongValue,
@@ -240,6 +248,7 @@ FORMULAS: dict[str, Formula] = {
     "NaN times zero": _times_zero,
     "squared weights": _squared_weights,
     "of later statistics": of_later_statistics,
+    "of y alone": _without_statistics,
     "third with constant statistics": third,
     "forward over forward with constant statistics": forward_over_forward,
 }

@@ -188,6 +188,25 @@ class GradientBounds:
         e = self._e_scaled(t, e_t, gamma) + self._e_cubed(gamma, part, c2_most)
         return b.stored(gamma * r * t, b.vacuous(e, self._peak_line_by_line(gamma, z, c2_most)))
 
+    def e_returned(self, gamma: Array, dmean: Array, dvariance: Array) -> Array:
+        """What dx gains by cotangents M and V of the returned statistics: (M + 2 V (x - m)) / n.
+
+        Each of the parts rounds, and each part of the gradient of y is added to them. The deviations pass a gradient to
+        the mean of which all but how far their sum is from 0 cancels; a clamped fast variance passes none.
+        """
+        b, batch, n, u = self.bounds, self.batch, self.batch.divisor, self.bounds.units.u
+        d, e_m = np.abs(batch.x - batch.mean), b.e_mean(batch)
+        of_mean, of_variance = np.abs(dmean) / n, 2 * np.abs(dvariance) / n
+        centred = b.signed(1 + self._averaging, batch.mean_deviation + e_m, e_m + batch.lost)
+        e = of_variance * (e_m + batch.lost + centred) + 6 * u * (of_mean + of_variance * (d + e_m))
+        if b.numerics.variance == "fast":
+            clamped = batch.variance - b.e_variance(batch) <= 0
+            e = e + of_variance * np.where(clamped, d + e_m, 6 * u * (np.abs(batch.x) + np.abs(batch.mean) + e_m))
+        z, size = d * self.used.r, np.abs(self.dy) + self.e_dy
+        sums = np.abs(self.c1) + self._e_mean_dy + z * (np.abs(self.c2) + self._e_mean_dyz)
+        e = e + 4 * u * np.abs(gamma) * (self.used.r + self.used.e_r) * (size + sums)
+        return grown(e, 8 * u) + 4 * b.units.smallest
+
     def _adds_dx(self, gamma: Array, part: float) -> Array:
         """Return where no sum behind dx rounds, however it is differentiated: of gamma r dy, of gamma r² c2 (x - m).
 

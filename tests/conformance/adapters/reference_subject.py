@@ -44,6 +44,7 @@ class Subject(object):
             "weights": _ALL,
             "begun": _ALL,
             "updates": _ALL,
+            "of": ["y", "statistics"],
             "virtual": _ALL,
             "renorm": _ALL,
             "adjustment": _ALL,
@@ -100,7 +101,8 @@ class Subject(object):
             return out, new
         ask = (train_gradients, train_tangents, train_second_order)
         gradients, tangents, second = ask if step.training else (infer_gradients, infer_tangents, infer_second_order)
-        found = gradients(x, step.dy, *common, **more)
+        given = {f"d{name}": cotangent for name, cotangent in step.cotangents.items() if name != "y"}
+        found = gradients(x, step.dy, *common, **more, **given)
         out.update(dx=found.dx, dgamma=found.dgamma, dbeta=found.dbeta)
         if step.forward:
             out["y_tangent"] = tangents(x, Tangent(step.tangent), *common, **more).y

@@ -111,6 +111,7 @@ OUTPUTS = [
     ("renorm", "renorm_stddev"),
     ("renorm", "moving_variance"),
     ("adjustment", "dgamma"),
+    ("gradients of statistics", "dx"),
     ("mask", "dx"),
     ("virtual", "dbeta"),
     ("virtual", "y"),

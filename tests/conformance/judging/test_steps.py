@@ -17,7 +17,7 @@ from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.judging.promise import Promise
 from conformance.model import codec
-from conformance.model.case import Case, Derivative, Step, case_id
+from conformance.model.case import Actions, Case, Derivative, Step, case_id
 from conformance.model.case_facts import every_step
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Outputs, Refused, Reply
@@ -134,8 +134,8 @@ def test_a_step_is_judged_by_what_it_asks_gradients_of(small_case, wrt):
 @pytest.mark.parametrize(
     ("derivative", "says"),
     [
-        (Derivative(of=("mean",)), "step 0 asks for a derivative of mean; only y has any"),
-        (Derivative(of=("y", "variance")), "of y, variance; only y has any"),
+        (Derivative(of=("mean",)), "step 0 asks for a derivative of mean; name y too"),
+        (Derivative(of=("y", "variance")), "of variance; add a tensor named 0.dvariance"),
         (Derivative(wrt=()), "with respect to nothing; name x, gamma or beta"),
     ],
 )
@@ -145,6 +145,25 @@ def test_a_derivative_that_nobody_takes_is_refused(small_case, derivative, says)
     steps = (msgspec.structs.replace(case.steps[0], derivatives=(derivative,)), *case.steps[1:])
     with pytest.raises(ValueError, match=says):
         codec.check(msgspec.structs.replace(case, steps=steps))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"actions": Actions(backward="twice")},
+        {"spec": Spec(axis=1, renorm=True)},
+        {"steps": (Step("infer", derivatives=(Derivative(of=("y", "mean")),)), Step("infer"))},
+        {"steps": (Step("train", derivatives=(Derivative(of=("y", "mean"), order=2),)), Step("infer"))},
+    ],
+)
+def test_derivatives_of_returned_statistics_are_of_plain_training_alone(small_case, changes):
+    """What no bound holds for is an error of the case."""
+    case = small_case()
+    steps = (msgspec.structs.replace(case.steps[0], derivatives=(Derivative(of=("y", "mean")),)), *case.steps[1:])
+    case = msgspec.structs.replace(case, steps=steps, tensors=case.tensors | {"0.dmean": np.ones(3, np.float32)})
+    codec.check(case)
+    with pytest.raises(ValueError, match=r"of mean: of plain training alone"):
+        codec.check(msgspec.structs.replace(case, **changes))
 
 
 @pytest.mark.parametrize(

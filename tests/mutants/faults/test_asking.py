@@ -75,8 +75,16 @@ class CenteredInPlace(TwoPass):
         return TwoPass.gradients(self, step, mean * (not step.x.flags.writeable), r, gamma)
 
 
+class Dropped(TwoPass):
+    """What a loss makes of the returned statistics is dropped."""
+
+    def returned(self, case, step, dx, mean):
+        """Return dx as it is."""
+        return dx
+
+
 FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
-FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients")]
+FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients"), (Dropped, "gradients of statistics")]
 
 
 def answered(subject, case):
