@@ -108,7 +108,9 @@ CHANCE: dict[str, Feature] = {
     "fitting adjustment": Feature(
         ("rank 4, axis 1",), ("last", "rows", "whole"), add=_fitting, dtypes=_ONE, modes=_SHORT, sizes=_SQUARE
     ),
-    "one group": Feature(("rank 2, axis 1",), tuple(_GROUPS), _GROUPS, dtypes=_ONE, modes=_SHORT, sizes=((8, 3),)),
+    "one group": Feature(
+        ("rank 2, axis 1",), tuple(_GROUPS), _GROUPS, dtypes=_ONE, modes=_SHORT, first=(8,), sizes=((8, 3),)
+    ),
     "begun": Feature(
         ("rank 2, axis 1",), tuple(_BEGUN), _BEGUN, _counted, _ONE, modes=("infer train infer",), sizes=((9, 4),)
     ),

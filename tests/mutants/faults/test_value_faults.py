@@ -6,8 +6,10 @@ import functools
 
 import msgspec
 import pytest
+from test_asking import fails
 from trial import Trial
 from value_faults import VALUE_FAULTS
+from value_subjects import SUBJECTS
 
 from conformance.cases import cells, strategies
 from conformance.cases.building import build
@@ -16,6 +18,7 @@ from conformance.cases.values import VALUES
 from conformance.judging.judgment import judge
 from conformance.model.case_facts import every_step
 from conformance.model.outcome import Outputs, Reply
+from conformance.model.statement import stated
 from conformance.runs.run_case import RunCase
 
 FEATURES = VALUES | CHANCE
@@ -33,7 +36,7 @@ SUPPORTS = {
 }
 
 
-def stated(subject):
+def promised(subject):
     """Return the statement of a subject that is asked more than those of the other faults are."""
     return msgspec.structs.replace(subject.statement, supports=SUPPORTS)
 
@@ -45,7 +48,7 @@ def asked(feature, subject):
         cell for cell in cells.CELLS if (cell.feature not in FEATURES if feature is None else cell.feature == feature)
     ]
     items = [RunCase(0, r, build(r, 0)) for cell in chosen for r in strategies.recipes(cell, 0, 3)]
-    able = [item for item in items if not stated(subject).unsupported(*every_step(item.case))]
+    able = [item for item in items if not promised(subject).unsupported(*every_step(item.case))]
     return [Trial(item, subject, item.case.dtypes.x, "easy") for item in able]
 
 
@@ -59,7 +62,7 @@ def seen(trial, answer):
 
 def failed(trial, answer):
     """Return whether an array of an answer fails."""
-    statement = stated(trial.subject)
+    statement = promised(trial.subject)
     reply = Reply(0, statement.id, tuple(map(Outputs, answer)))
     return any(r.verdict == "FAIL" for r in judge("case", trial.item.exact_case, statement, reply))
 
@@ -78,3 +81,28 @@ def test_a_fault_of_values_is_seen_by_its_feature_alone(fault):
     assert any(seen(trial, trial.answer(fault.at)) for trial in asked(fault.feature, fault.subject))
     others = asked(None, fault.subject)
     assert not [trial.item.origin.cell for trial in others if seen(trial, trial.answer(fault.at))]
+
+
+@functools.cache
+def drawn(cell, count):
+    """Return the first cases of a cell."""
+    return [build(recipe, 0) for recipe in strategies.recipes(cell, 0, count)]
+
+
+def asked_of(subject, feature):
+    """Return the cases of the first seed that a subject is asked: of a feature, and one of each other cell."""
+    statement, found = stated(subject.statement, "a subject"), {True: [], False: []}
+    for cell in cells.CELLS:
+        cases = drawn(cell, 3 if cell.feature == feature else 1)
+        found[cell.feature == feature] += [case for case in cases if not statement.unsupported(*every_step(case))]
+    return found
+
+
+@pytest.mark.parametrize(("right", "wrong", "feature"), SUBJECTS, ids=[wrong.__name__ for _, wrong, _ in SUBJECTS])
+def test_a_subject_that_is_wrong_of_values_is_seen_by_their_feature_alone(right, wrong, feature):
+    """The right one passes the feature's cases, the wrong one fails one of them, and no case of any other cell."""
+    found = asked_of(right, feature)
+    assert found[True]
+    assert not any(fails(right, case) for case in found[True])
+    assert any(fails(wrong, case) for case in found[True])
+    assert not [case for case in found[False] if fails(wrong, case) and not fails(right, case)]
