@@ -77,12 +77,15 @@ def published(state: State, spec: Spec, semantics: Semantics) -> State:
 def moves(x: Array, spec: Spec, semantics: Semantics, updating: bool = True) -> bool:
     """Return whether a training step moves the state: not when frozen, not asked for, or kept as it was (BN-14, BN-25).
 
+    One that is not kept never moves (BN-33).
+
     >>> moves(np.ones((2, 1)), Spec(trainable=False), Semantics())
     False
     """
     thawed = spec.trainable or semantics.frozen == "train"
     asked = updating or semantics.updates == "always"
-    return thawed and asked and semantics.average != "none" and not (x.size == 0 and semantics.empty_batch == "keep")
+    kept = spec.track and semantics.average != "none"
+    return thawed and asked and kept and not (x.size == 0 and semantics.empty_batch == "keep")
 
 
 def entering(

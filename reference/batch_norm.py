@@ -47,7 +47,7 @@ def train(x: Array, parameters: Parameters, state: State, spec: Spec, semantics:
     >>> step.y.ravel().tolist(), step.state.mean.round(12).tolist(), step.state.variance.tolist()
     ([-1.0, 1.0], [0.2], [1.0])
     """
-    if semantics.frozen == "infer" and not spec.trainable:
+    if semantics.frozen == "infer" and not spec.trainable and spec.track:
         used = published(state, spec, semantics)
         return Training(infer(x, parameters, state, spec, semantics), state, used.mean, used.variance)
     batch = observe(x, mask, spec, semantics)
@@ -70,12 +70,12 @@ def train(x: Array, parameters: Parameters, state: State, spec: Spec, semantics:
 
 @quiet
 def infer(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics) -> Array:
-    """Normalize by the moving statistics, which stay as they are (BN-7).
+    """Normalize by the moving statistics, which stay as they are (BN-7); by the batch where there are none (BN-33).
 
     >>> infer(np.array([[2.0]]), Parameters(), State(np.ones(1), 4 * np.ones(1)), Spec(epsilon=0.0), Semantics())
     array([[0.5]])
     """
-    used = published(state, spec, semantics)
+    used = published(state, spec, semantics) if spec.track else train(x, parameters, state, spec, semantics)
     mean, variance = broadcast(used.mean, spec, x.ndim), broadcast(used.variance, spec, x.ndim)
     return affine((x - mean) / spread(variance, spec, semantics), parameters, spec)
 

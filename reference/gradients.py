@@ -74,7 +74,7 @@ def train_gradients(
 def infer_gradients(
     x: Array, dy: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics
 ) -> Gradients:
-    """Return the gradients of sum(y * dy) for inference: the statistics are constants.
+    """Return the gradients of sum(y * dy) for inference: the statistics are constants, where there are any (BN-33).
 
     >>> import numpy as np
     >>> x, dy = np.array([[1.0], [3.0]]), np.array([[1.0], [2.0]])
@@ -84,7 +84,8 @@ def infer_gradients(
     ([0.5, 1.0], [2.0], [3.0])
     """
     step = trace_inference(x, parameters, state, spec, semantics)
-    return Gradients(direct(step, dy), step.batch.summed(dy * step.p, state), step.batch.summed(dy, state))
+    dx = backward(step, dy, None, None, spec)
+    return Gradients(dx, step.batch.summed(dy * step.p, state), step.batch.summed(dy, state))
 
 
 def direct(step: Trace, dy: Array) -> Array:

@@ -37,6 +37,7 @@ class Spec:
     virtual_batch_size (BN-20): normalize groups of this size separately; None uses the whole batch.
     renorm (BN-16): correct a training batch towards the moving statistics, as `Semantics.renorm` says.
     renorm_clipping (BN-17): limits of that correction. renorm_momentum (BN-16): kept by its own statistics.
+    track (BN-33): False keeps no moving statistics: inference normalizes by the batch.
 
     Names and defaults: https://www.tensorflow.org/api_docs/python/tf/compat/v1/layers/batch_normalization
     """
@@ -51,6 +52,7 @@ class Spec:
     renorm: bool = False
     renorm_clipping: Clipping | None = None
     renorm_momentum: float = 0.99
+    track: bool = True
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def trace_training(
     updating: bool,
 ) -> Trace:
     """Return the intermediate values of one training step."""
-    if semantics.frozen == "infer" and not spec.trainable:
+    if semantics.frozen == "infer" and not spec.trainable and spec.track:
         return trace_inference(x, parameters, state, spec, semantics)
     batch = observe(x, mask, spec, semantics)
     mu, biased = moments(batch.counted, batch.axes, batch.shares)
@@ -81,7 +81,9 @@ def trace_training(
 
 
 def trace_inference(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics) -> Trace:
-    """Return the intermediate values of inference, where every statistic is a constant."""
+    """Return the intermediate values of inference, where every statistic is a constant if there is any (BN-33)."""
+    if not spec.track:
+        return trace_training(x, parameters, state, spec, semantics, None, None, False)
     one, zero = np.ones((), x.dtype), np.zeros((), x.dtype)
     batch = Batch(x, x, reduced_axes(spec, x.ndim), one, None, one, virtual=False)
     used = published(state, spec, semantics)

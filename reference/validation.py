@@ -70,6 +70,9 @@ def validate_semantics(spec: Spec, semantics: Semantics) -> None:
         (outside and spec.renorm, "epsilon_placement='outside'", "renorm=True", "epsilon_placement='inside'"),
         (outside and stddev, "epsilon_placement='outside'", "moving_spread='stddev'", "epsilon_placement='inside'"),
         (earlier and spec.renorm and virtual, "renorm='tf_1_7'", size, "renorm='tf_1_15'"),
+        (not spec.track and moving, "track=False", "training_statistics='moving'", "track=True"),
+        (not spec.track and spec.renorm, "track=False", "renorm=True", "track=True"),
+        (not spec.track and virtual, "track=False", size, "track=True"),
     ]
     for found, value, other, fix in undefined:
         if found:

@@ -16,6 +16,7 @@ from conformance.cases.large import LARGE
 from conformance.cases.odd import ODD
 from conformance.cases.shapes import SHAPES
 from conformance.cases.sizes import SIZES
+from conformance.cases.untracked import UNTRACKED
 from conformance.cases.values import VALUES
 from conformance.model.case import Case, Derivative, numpy_dtype
 from reference.spec import Array, Clipping, broadcast, kept_shape
@@ -113,6 +114,7 @@ FEATURES: dict[str, Feature] = {
     **VALUES,
     **CHANCE,
     **ODD,
+    **UNTRACKED,
     **SIZES,
     **LARGE,
 }

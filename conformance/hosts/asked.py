@@ -6,7 +6,7 @@ import json
 _DTYPES, _MODES, _FLAGS = ["float16", "bfloat16", "float32", "float64"], ["train", "infer"], [False, True]
 _FREE = None
 _LAYOUTS = ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
-_SPEC = ["axis", "epsilon", "momentum", "center", "scale", "trainable", "virtual_batch_size", "renorm"]
+_SPEC = ["axis", "epsilon", "momentum", "center", "scale", "trainable", "virtual_batch_size", "renorm", "track"]
 
 # Of each part of a request its fields, and of each field the values that it may have.
 WORDS = {

@@ -18,6 +18,7 @@ class Step(object):
     """One call of the layer. Arrays that are not asked for are None.
 
     training: whether it trains; flag: the same in the type that the layer is to be told it by.
+    by_batch: whether the batch's own statistics normalize: in training, and where the layer keeps none.
     update: whether the update ops run.
     site: which of the call sites makes the call.
     trainable: False where a trainable layer is frozen for this call.
@@ -41,6 +42,7 @@ class Step(object):
     def __init__(self, index, fields, case):
         self.index = index
         self.training = fields["mode"] == "train"
+        self.by_batch = self.training or not case.spec.get("track", True)
         self.update = fields["update"]
         self.site = fields["site"]
         self.trainable = fields.get("trainable", True)

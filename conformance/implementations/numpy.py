@@ -22,6 +22,7 @@ def _statement(name, **numerics):
             "dtype": ["float32", "float64"],
             "start": ["given", "own"],
             "misplaced": [False, True],
+            "tracked": [True, False],
             "backward": ["each", "after_all", "twice"],
             "of": ["y", "statistics"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
@@ -91,8 +92,8 @@ class TwoPass(object):
         for step in case.steps:
             out = self.fitting(case, step.x)
             gamma, beta, mean, variance = self.placed(step, gamma, beta, mean, variance)
-            m, v = self.moments(step.x) if step.training else (mean, variance)
-            if step.training:
+            m, v = self.moments(step.x) if step.by_batch else (mean, variance)
+            if step.by_batch:
                 mean, variance = kept * mean + (1 - kept) * m, kept * variance + (1 - kept) * v
                 out.update(mean=m.reshape(flat), variance=v.reshape(flat))
             r = 1 / np.sqrt(v + number(case.native["epsilon"]))
@@ -174,7 +175,7 @@ class TwoPass(object):
         """Return dx, dgamma and dbeta."""
         z, dy = (step.x - mean) * r, step.dy
         dgamma, dbeta = self.total(dy * z), self.total(dy)
-        if not step.training:
+        if not step.by_batch:
             return gamma * r * dy, dgamma, dbeta
         n = dy.dtype.type(dy.size / max(dbeta.size, 1))
         return gamma * r * (dy - dbeta / n - z * (dgamma / n)), dgamma, dbeta

@@ -62,6 +62,11 @@ _CONTIGUOUS_HALF = {
     "cite": _ROUNDED + "; of contiguous input nothing else is rounded, but for the moving averages",
 }
 _MIXED = "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type of Float"
+_UNDEFINED = {
+    "when": {"tracked": [False], "mode": ["infer"]},
+    "error": ["RuntimeError"],
+    "cite": "aten/src/ATen/native/Normalization.cpp, _batch_norm_impl_index: must be defined in evaluation mode",
+}
 ALL = ["float32", "float64", "float16", "bfloat16"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
@@ -123,10 +128,16 @@ def of_mixed_dtypes(statement):
     return dict(statement, supports=supports, refusals=refused + statement["refusals"])
 
 
+def untracked(statement):
+    """Return the statement of an entry that may be given no statistics, or keep none."""
+    return dict(statement, supports=dict(statement["supports"], tracked=[True, False]))
+
+
 class Functional(object):
     """`torch.nn.functional.batch_norm`, with running statistics passed in and updated in place."""
 
-    statement = of_mixed_dtypes(stated("F.batch_norm", _FUNCTIONAL))
+    statement = untracked(of_mixed_dtypes(stated("F.batch_norm", _FUNCTIONAL)))
+    statement["refusals"] = [_UNDEFINED] + statement["refusals"]
 
     def __init__(self, device):
         self.torch = importlib.import_module("torch")
@@ -176,6 +187,8 @@ class Functional(object):
         """Return (gamma, beta, mean, variance); the last two are updated in place."""
         parameters = [case.neutral(name) for name in ("gamma", "beta")]
         gamma, beta = [None if a is None else self.tensor(a).requires_grad_() for a in parameters]
+        if not case.spec.get("track", True):
+            return gamma, beta, None, None
         like = self.torch.ones(case.kept, dtype=getattr(self.torch, case.dtypes["statistics"]), device=self.device)
         mean = like * 0 if case.mean is None else self.tensor(case.mean)
         return gamma, beta, mean, like if case.variance is None else self.tensor(case.variance)
@@ -201,7 +214,8 @@ class Functional(object):
         for step in case.steps:
             x = self.tensor(step.x)
             out, take = self.called(call, step, x, dict(learned, dx=x))
-            yield self.arrays(dict(out, moving_mean=mean, moving_variance=variance)), take
+            state = present(moving_mean=mean, moving_variance=variance)
+            yield self.arrays(dict(out, **state)), take
 
     def called(self, call, step, x, named):
         """Return the named outputs of a call, and a function that takes the gradients that are asked for later."""
@@ -283,7 +297,8 @@ class Native(Functional):
         supports={"resized": [False, "fewer"]},  # with more channels than statistics it writes where others' memory is
         refusals=[],
     )
-    statement = of_mixed_dtypes(statement)
+    statement = untracked(of_mixed_dtypes(statement))
+    statement["refusals"] = [_UNDEFINED] + statement["refusals"]
 
     def build(self, case):
         """Return (call, gamma, beta, mean, variance)."""

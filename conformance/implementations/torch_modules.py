@@ -23,6 +23,7 @@ class _Module(common.Functional):
     def options(self, case):
         """Return what the module is made with, but for its size."""
         options = {"eps": case.native["epsilon"], "momentum": case.native["momentum"], "affine": case.spec["scale"]}
+        options["track_running_stats"] = case.spec.get("track", True)
         return dict(options, dtype=getattr(self.torch, case.dtypes["statistics"]), device=self.device)
 
     def loaded(self, case):
@@ -34,7 +35,8 @@ class _Module(common.Functional):
             for target, array in pairs:
                 if target is not None and array is not None:
                     target.copy_(self.tensor(array))
-            layer.num_batches_tracked.fill_(case.batches)
+            if layer.num_batches_tracked is not None:
+                layer.num_batches_tracked.fill_(case.batches)
         return layer
 
     def build(self, case):
@@ -104,8 +106,9 @@ def _module(base, entry, ranks, variant="", error="ValueError"):
     frozen = {"when": {"trainable": [False]}, "absent": ["dgamma", "dbeta"], "cite": _FROZEN}
     identity, page = "nn.%s%s" % (entry, variant), _MODULE % entry
     six = {"when": {"rank": [6]}, "error": [error], "cite": page + ": Shape; _check_input_dim"}
-    options = {"refusals": [six] + common.refusals(error), "rules": [frozen]}
-    made = common.stated(identity, page, "", ranks + [6], supports, **options)
+    one = dict(common.refusals(error)[0], when={"n": ["1"], "tracked": [False]})
+    options = {"refusals": [six, one] + common.refusals(error), "rules": [frozen]}
+    made = common.untracked(common.stated(identity, page, "", ranks + [6], supports, **options))
     return type(entry, (base,), {"statement": made, "entry": entry})
 
 

@@ -129,7 +129,12 @@ class Promise:
         return self.spec if self.case.steps[t].trainable else replace(self.spec, trainable=False)
 
     def mode(self, t: int) -> str:
-        """Return the mode that a step really runs in: a frozen layer may infer where training was asked for."""
+        """Return the mode that a step really runs in: a frozen layer may infer where training was asked for.
+
+        One without statistics of its own always does what training does.
+        """
+        if not self.spec.track:
+            return "train"
         frozen = not self.asked(t).trainable and self.at(t).semantics.frozen == "infer"
         return "infer" if frozen else self.case.steps[t].mode
 

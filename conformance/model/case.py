@@ -135,7 +135,7 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
-NEWER = ("backward", "dy_layout", "layer_layout")
+NEWER = ("backward", "dy_layout", "layer_layout", "track")
 """Fields that a worker may be too old for: spelled out only where they say something."""
 
 
@@ -150,7 +150,8 @@ def _spelled_out(value: object) -> Any:
         fields = {f.name: getattr(value, f.name) for f in msgspec.structs.fields(value) if not _is_too_new(f, value)}
         return {name: _spelled_out(field) for name, field in fields.items()}
     if isinstance(value, Spec):
-        return dataclasses.asdict(value)  # msgspec leaves out a dataclass's defaults
+        fields = dataclasses.asdict(value)  # msgspec leaves out a dataclass's defaults
+        return {n: v for n, v in fields.items() if n not in NEWER or v != getattr(Spec(), n)}
     if isinstance(value, tuple):
         return [_spelled_out(v) for v in cast("tuple[object, ...]", value)]
     return value

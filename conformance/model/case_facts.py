@@ -67,6 +67,7 @@ def _of_case(case: Case) -> CaseFacts:
         one_channel=1 in sizes,
         resized=_resized(sizes),
         no_rows=any(not case.x(t).size for t in range(len(case.steps))),
+        tracked=case.spec.track,
         odd=_odd(case),
     )
 
@@ -148,7 +149,8 @@ def channel(kept: tuple[int, ...], rank: int) -> Channel:
 
 
 def _is_given(case: Case) -> bool:
-    asked = {"gamma": case.spec.scale, "beta": case.spec.center, "moving_mean": True, "moving_variance": True}
+    asked = {"gamma": case.spec.scale, "beta": case.spec.center}
+    asked |= dict.fromkeys(("moving_mean", "moving_variance"), case.spec.track)
     return all(name in case.tensors for name, wanted in asked.items() if wanted)
 
 

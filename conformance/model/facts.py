@@ -50,6 +50,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     one_channel: whether some batch has one channel.
     resized: whether a batch has `more` channels than the first, or else `fewer`.
     no_rows: whether some batch is empty.
+    tracked: whether the layer keeps moving statistics.
     odd: what is out of the ordinary, so that to refuse it is as right as to answer by the formula (BN-32): a `momentum`
         outside 0 to 1, a negative `epsilon` or NaN for one, no `channels`, given `statistics` that no batch can have;
         or `parameters` of a shape that does not fit, which is to be refused.
@@ -89,6 +90,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     one_channel: bool
     resized: Resized
     no_rows: bool
+    tracked: bool
     odd: Odd
 
 

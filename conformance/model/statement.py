@@ -183,6 +183,7 @@ _ORDINARY: When = {
     "mixed": [False],
     "adjustment": [False],
     "odd": [False],
+    "tracked": [True],
 }
 
 # What the matrix counts: the fact of a case that asks for it, and its values.

@@ -30,16 +30,17 @@ class Moving:
 
     def run(self, case):
         """Yield the outputs of each step."""
-        shape = [-1 if i in case.axis else 1 for i in range(case.rank)]
-        gamma, beta = (np.float32(d) if a is None else a.reshape(shape) for a, d in ((case.gamma, 1), (case.beta, 0)))
         moving_mean, moving_variance, kept = case.mean, case.variance, np.float32(case.native["momentum"])
         for step in case.steps:
-            if step.x.shape[case.axis[0]] != case.kept[0]:
+            shape = [-1 if i in step.axis else 1 for i in range(step.rank)]
+            given = ((case.gamma, 1), (case.beta, 0))
+            gamma, beta = (np.float32(d) if a is None else a.reshape(shape) for a, d in given)
+            if step.x.shape[step.axis[0]] != case.kept[0]:
                 raise ValueError("as many channels as before, please")
             mean, variance = moving_mean, moving_variance
             if step.training:
-                mean = step.x.mean(case.reduced)
-                variance = ((step.x - mean.reshape(shape)) ** 2).mean(case.reduced)
+                mean = step.x.mean(step.reduced)
+                variance = ((step.x - mean.reshape(shape)) ** 2).mean(step.reduced)
                 moving_mean *= kept
                 moving_mean += (1 - kept) * mean
                 moving_variance *= kept
