@@ -11,6 +11,7 @@ variance alone. What may overflow is no promise.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -151,11 +152,13 @@ def moved(old: Kinds | None, new: Kinds | None, fraction: float) -> Kinds | None
 def with_root(kinds: Kinds | None, variance: Array, e_variance: Array, epsilon: float) -> Kinds | None:
     """Return the kinds of statistics with those of their root: NaN where V + e is negative however V is computed.
 
-    It is infinite where both are 0. Where V + e may have either sign, nothing is promised.
+    It is infinite where V + e is exactly 0, of a V that is known and an e that every dtype holds. Where V + e may have
+    either sign, nothing is promised.
     """
     most = variance + np.where(np.isnan(e_variance), np.inf, e_variance)
     stored = epsilon + abs(epsilon) * 2.0**-7  # whatever dtype epsilon is rounded to
-    negative, none = np.isnan(epsilon) | (most + stored < 0), (most == 0) & (epsilon == 0)
+    held = (math.frexp(epsilon)[0] * 2**8).is_integer()
+    negative, none = np.isnan(epsilon) | (most + stored < 0), held & (e_variance == 0) & (variance + epsilon == 0)
     root = np.where(negative, NAN, np.where(none, SOME, NOTHING)).astype(np.int8)
     if not root.any():
         return kinds

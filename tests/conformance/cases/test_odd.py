@@ -155,6 +155,17 @@ def test_a_root_of_less_than_nothing_is_nan():
         assert (found.output, found.verdict, found.reason) == ("y", "FAIL", "it must be NaN")
 
 
+@pytest.mark.parametrize("epsilon", [-1.0, -4.0])
+def test_a_root_of_nothing_is_not_finite(epsilon):
+    """Where a given variance and epsilon add up to exactly 0, no finite y is right: it is infinite, or NaN."""
+    case = odd_case(epsilon=epsilon)
+    given = {"moving_variance": np.full(2, -epsilon, np.float32), "0.x": np.ones((1, 2), np.float32)}
+    case = msgspec.structs.replace(case, steps=(Step("infer"),), tensors=case.tensors | given)
+    for value, verdict in ((np.inf, "PASS"), (np.nan, "PASS"), (1e30, "FAIL")):
+        reply = Reply(0, "subject@cpu", (Outputs({"y": np.full((1, 2), value, np.float32)}),))
+        assert judge("case", ExactCase(case), STATEMENT, reply)[0].verdict == verdict, value
+
+
 def test_a_statement_that_says_nothing_of_the_odd_is_not_asked():
     """Old adapters meet ordinary cases alone, whose ids stay what they were."""
     old = stated({"id": "old.bn", "packages": [], "documentation": "", "conventions": {}}, "old")
