@@ -106,13 +106,16 @@ class StatisticsBounds(Sums):
     def _mean_is_a_sum(self, batch: BatchStatistics) -> Array:
         """Return where the mean is a sum that rounds nothing, divided by n.
 
-        Running means are none. Nor is a mean corrected by what it leaves (`two_pass` allows it), unless it leaves 0.
+        Running means are none. Nor is a mean corrected by what it leaves (`two_pass` allows it), unless it leaves 0:
+        the mean is a number of the format, and so is every x - m, whose sum rounds nothing either.
         """
         if self.numerics.variance == "stable":
             return np.zeros_like(batch.mean, bool)
         of = self.adds_x(batch)
-        exact = self.divides(batch, batch.mean)
-        return of & exact if self.numerics.variance == "two_pass" else of
+        if self.numerics.variance != "two_pass":
+            return of
+        of = of & self.divides(batch, batch.mean)
+        return of & self.unrounded(batch, batch.x - batch.mean) if of.any() else of
 
     @once
     def adds_x(self, batch: BatchStatistics) -> Array:

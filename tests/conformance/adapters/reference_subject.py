@@ -25,6 +25,7 @@ from reference.renorm import started
 from reference.spec import kept_shape
 
 _ALL = [False, True]
+_LAYOUTS = ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 
 
 class Subject(object):
@@ -43,6 +44,9 @@ class Subject(object):
             "mask": [False, "full", "spread", "without_last"],
             "weights": _ALL,
             "begun": _ALL,
+            "odd": [False, "momentum", "epsilon", "nan_epsilon", "statistics"],
+            "dy_layout": _LAYOUTS,
+            "layer_layout": _LAYOUTS,
             "updates": _ALL,
             "of": ["y", "statistics"],
             "virtual": _ALL,

@@ -65,6 +65,9 @@ OF_LAYERS |= {
     "later gradients",
     "another size",
     "misplaced axis",
+    "misfit parameters",
+    "no channels",
+    "untracked",
     "no axes",
     "mixed dtypes",
 }

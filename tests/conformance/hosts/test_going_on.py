@@ -53,7 +53,7 @@ def test_steps_after_a_refused_one_are_asked_and_judged(adapter, tmp_path):
 
 def test_a_run_asks_the_rest_too_and_keeps_step_numbers(run, adapter):
     """Refusals that nobody documented fail, each once, and what comes after them is judged."""
-    found = run(adapter("refusing:Undocumented"), cases=12).results
+    found = run(adapter("refusing:Undocumented"), cases=40).results
     refused = [r for r in found if r.outcome == "Refused"]
     assert refused
     later = {(r.case, r.step) for r in found if r.verdict == "PASS"}

@@ -123,6 +123,20 @@ def test_what_rounds_is_bounded_as_before():
     assert wide.e_mean(batch_of(x)).item() > 0
 
 
+def test_an_exact_mean_may_be_corrected_by_what_rounds():
+    """Where a sum is exact the mean plus the mean of what it leaves is off by the roundings of that, and allowed."""
+    x = np.rint(np.random.default_rng(5).normal(size=(128, 64)) * 2**16) / 2**16
+    batch, b = batch_of(x), Bounds(Numerics(variance="two_pass"), F32, 128, 1e-3)
+    mean = x.astype(np.float64).mean(0).astype(np.float32)
+    corrected = mean.copy()
+    for row in x.astype(np.float32):
+        corrected += (row - mean) / np.float32(128)
+    exact = b.adds_x(batch).ravel() & (mean == batch.mean.ravel())
+    off = np.abs(corrected - batch.mean.ravel())
+    assert (off[exact] > 0).any()
+    assert (off <= b.e_mean(batch).ravel()).all()
+
+
 def test_odd_counts_round_only_the_quotient():
     """Of 65,537 values the mean of whole numbers is off by two roundings of itself, not by thousands of the sum."""
     x, _ = whole_numbers(N, 3.0)

@@ -53,8 +53,8 @@ function moments(x, owner, count) {
 // Answer a case: one {name: {shape, data}} per step.
 function* answers(question, tensors) {
   const { spec, steps } = question;
-  const rank = tensors["0.x"].shape.length;
-  const kept = [spec.axis].flat().map((a) => (a < 0 ? a + rank : a));
+  const axes = (rank) => [spec.axis].flat().map((a) => (a < 0 ? a + rank : a));
+  const kept = axes(tensors["0.x"].shape.length);
   const sizes = tensors["0.x"].shape.map((size, i) => (kept.includes(i) ? size : 1));
   const shape = kept.length === 1 ? [sizes[kept[0]]] : sizes;
   const count = sizes.reduce((a, b) => a * b, 1);
@@ -63,8 +63,9 @@ function* answers(question, tensors) {
   let mean = given("moving_mean", 0), variance = given("moving_variance", 1);
   for (const [t, step] of steps.entries()) {
     const x = tensors[`${t}.x`], dy = tensors[`${t}.dy`], training = step.mode === "train";
-    if (kept.some((a) => x.shape[a] !== sizes[a])) throw new RangeError(`step ${t} has other channels than step 0`);
-    const owner = channels(x.shape, kept), out = {};
+    const here = axes(x.shape.length); // one layer may be called with inputs of other ranks
+    if (here.some((a, i) => x.shape[a] !== sizes[kept[i]])) throw new RangeError(`step ${t} has other channels than step 0`);
+    const owner = channels(x.shape, here), out = {};
     const put = (name, like, data) => (out[name] = { shape: like, data: Float32Array.from(data) });
     let used = { mean, variance };
     if (training) {
