@@ -266,8 +266,14 @@ class _Torch(object):
 
     def postponed(self, call, sources, cotangents):
         """Return the call's outputs, and a function that takes the gradients as often as it is called."""
-        out = call(sources["dx"])
-        return dict(out, take=functools.partial(self.gradients, out, sources, cotangents, retain_graph=True))
+        out, free = call(sources["dx"]), {name: source for name, source in sources.items() if source.requires_grad}
+        return dict(out, take=functools.partial(self.taken, out, free, cotangents))
+
+    def taken(self, out, free, cotangents):
+        """Return the gradients of an earlier call; a later one may have asked for none of what both have."""
+        for source in free.values():
+            source.requires_grad_()
+        return self.gradients(out, free, cotangents, retain_graph=True)
 
     def gradients(self, out, sources, cotangents, **options):
         """Return the gradients by name of what requires one; nothing without a cotangent."""
