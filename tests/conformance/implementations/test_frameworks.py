@@ -67,10 +67,9 @@ def test_ten_implementations_of_three_frameworks_are_judged(everything):
 @pytest.mark.parametrize("identity", CONFORMING)
 def test_two_pass_kernels_conform_everywhere(everything, identity):
     """torch, TensorFlow's fused kernel and flax's two-pass variance keep their promise on every case in float32."""
-    unwritten = {
-        name for name, record in everything.cases.items() if "no rows" in record.cell or "no-rows" in record.name
-    }
-    failed = {r.case for r in failures(everything, identity)} - (unwritten if "raw_ops" in identity else set())
+    words = ("no rows", "no-rows", "gradients of statistics", "gradient-of-the-returned-mean")  # as divergences say
+    known = {name for name, c in everything.cases.items() if any(word in (c.cell + c.name) for word in words)}
+    failed = {r.case for r in failures(everything, identity)} - (known if "raw_ops" in identity else set())
     assert {name for name, record in everything.cases.items() if " float32" in record.summary} & failed == set()
 
 
