@@ -18,7 +18,7 @@ class Step(object):
     """One call of the layer. Arrays that are not asked for are None.
 
     training: whether it trains; flag: the same in the type that the layer is to be told it by.
-    by_batch: whether the batch's own statistics normalize: in training, and where the layer keeps none.
+    tracked: whether the layer keeps statistics of its own.
     update: whether the update ops run.
     site: which of the call sites makes the call.
     trainable: False where a trainable layer is frozen for this call.
@@ -42,7 +42,7 @@ class Step(object):
     def __init__(self, index, fields, case):
         self.index = index
         self.training = fields["mode"] == "train"
-        self.by_batch = self.training or not case.spec.get("track", True)
+        self.tracked = case.spec.get("track", True)
         self.update = fields["update"]
         self.site = fields["site"]
         self.trainable = fields.get("trainable", True)
@@ -67,6 +67,11 @@ class Step(object):
         self.third = any(d["order"] == 3 for d in self.derivatives)
         again = ["dx"] if self.second or self.third else []
         self.gradients = sorted(set(["d" + name for name in self.wrt] + again))
+
+    @property
+    def by_batch(self):
+        """Whether the batch's own statistics normalize: in training, and where the layer keeps none."""
+        return self.training or not self.tracked
 
 
 class Case(object):

@@ -19,7 +19,8 @@ def _statement(name, **more):
 
 
 def _supports(*dtypes):
-    return {"dtype": list(dtypes or ["float32"]), "channel": ["second", "last", "other"], "several_axes": [False]}
+    ordinary = {"channel": ["second", "last", "other"], "several_axes": [False], "reranked": [False]}
+    return dict(ordinary, dtype=list(dtypes or ["float32"]))
 
 
 class Folded(calibration.Folded):

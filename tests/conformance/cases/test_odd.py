@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 
 import msgspec
 import numpy as np
 import pytest
+from plain_numpy import STATEMENT, TwoPass, asked, judged
 
 from conformance.cases.building import build
 from conformance.cases.cells import CELLS
@@ -17,19 +16,14 @@ from conformance.cases.large import LARGE
 from conformance.cases.odd import ODD
 from conformance.cases.sizes import SIZES
 from conformance.cases.strategies import recipes
-from conformance.hosts import worker
-from conformance.hosts.roster import ADAPTERS
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.model.case import Case, Step, case_id, content
+from conformance.model.case import Case, Step, case_id
 from conformance.model.case_facts import every_step
 from conformance.model.codec import case_from_json, case_to_json, check
 from conformance.model.outcome import Outputs, Refused, Reply
-from conformance.model.statement import Statement, stated
+from conformance.model.statement import stated
 from reference import Spec
-
-(TwoPass,) = worker.load(str(ADAPTERS / "numpy.py") + ":TwoPass")
-STATEMENT = msgspec.convert(TwoPass.statement, Statement)
 
 
 class ClipsMomentum(TwoPass):
@@ -66,30 +60,6 @@ class ReadsGammaFlat(TwoPass):
     def fitting(_case, _x):
         """Return an empty answer, whatever the shapes."""
         return {}
-
-
-@functools.cache
-def asked(feature):
-    """Return a case of each variant in each cell of a feature, those of plain cells for none, that NumPy may answer."""
-    cells = [cell for cell in CELLS if cell.feature == feature]
-    number = len(FEATURES[feature].variants) if feature else 1
-    found = [build(recipe, 5) for cell in cells for recipe in recipes(cell, 5, number)]
-    return [ExactCase(case) for case in found if not STATEMENT.unsupported(*every_step(case))]
-
-
-def judged(kind, exact_case):
-    """Return the verdicts on what a subject answers to a case."""
-    case = exact_case.case
-    fields = json.loads(json.dumps(content(case)))
-    with np.errstate(all="ignore"):
-        outcomes, got = worker.run(kind("cpu"), worker.Case(fields, case.tensors, kind.statement))
-    answers = [
-        Refused("ValueError", "")
-        if outcome["type"] == "refused"
-        else Outputs({n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")})
-        for t, outcome in enumerate(outcomes)
-    ]
-    return judge("case", exact_case, STATEMENT, Reply(0, "subject@cpu", tuple(answers)))
 
 
 FOUND = [

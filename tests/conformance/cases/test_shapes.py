@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import json
-
-import msgspec
 import numpy as np
 import pytest
+from plain_numpy import TwoPass, asked, judged
 
-from conformance.cases.building import build
-from conformance.cases.cells import CELLS
 from conformance.cases.features import FEATURES
 from conformance.cases.large import LARGE
 from conformance.cases.shapes import SHAPES
 from conformance.cases.sizes import SIZES
-from conformance.cases.strategies import recipes
-from conformance.hosts import worker
-from conformance.hosts.roster import ADAPTERS
 from conformance.judging.exact_case import ExactCase
-from conformance.judging.judgment import judge
-from conformance.model.case import Case, Step, content
-from conformance.model.case_facts import every_step
-from conformance.model.outcome import Outputs, Refused, Reply
-from conformance.model.statement import Statement
+from conformance.model.case import Case, Step
 from reference import Spec
-
-(TwoPass,) = worker.load(str(ADAPTERS / "numpy.py") + ":TwoPass")
-STATEMENT = msgspec.convert(TwoPass.statement, Statement)
 
 
 class FirstAxes(TwoPass):
@@ -52,32 +37,9 @@ class OneRowKept(TwoPass):
         return mean, variance * 0 if len(x) == 1 < self.most and x.size > variance.size else variance
 
 
-@functools.cache
-def asked(feature):
-    """Return a case of each variant in each cell of a feature, those of plain cells for none, that NumPy may answer."""
-    cells = [cell for cell in CELLS if cell.feature == feature]
-    number = len(FEATURES[feature].variants) if feature else 2
-    found = [build(recipe, 5) for cell in cells for recipe in recipes(cell, 5, number)]
-    return [ExactCase(case) for case in found if not STATEMENT.unsupported(*every_step(case))]
-
-
 def fails(kind, feature):
     """Return whether a subject fails some case of a feature."""
-    return any(r.verdict == "FAIL" for exact_case in asked(feature) for r in _judged(kind, exact_case))
-
-
-def _judged(kind, exact_case):
-    case = exact_case.case
-    fields = json.loads(json.dumps(content(case)))
-    with np.errstate(all="ignore"):
-        outcomes, got = worker.run(kind("cpu"), worker.Case(fields, case.tensors, kind.statement))
-    answers = [
-        Refused("ValueError", "")
-        if outcome["type"] == "refused"
-        else Outputs({n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")})
-        for t, outcome in enumerate(outcomes)
-    ]
-    return judge("case", exact_case, STATEMENT, Reply(0, "subject@cpu", tuple(answers)))
+    return any(r.verdict == "FAIL" for e in asked(feature, None if feature else 2) for r in judged(kind, e))
 
 
 @pytest.mark.parametrize(("kind", "found_by"), [(FirstAxes, "other ranks"), (OneRowKept, "other sizes")])

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import json
-
 import msgspec
 import numpy as np
 import pytest
+from plain_numpy import TwoPass, asked, judged
 
-from conformance.cases.building import build
-from conformance.cases.cells import CELLS
 from conformance.cases.features import FEATURES
-from conformance.cases.strategies import recipes
-from conformance.hosts import worker
-from conformance.hosts.roster import ADAPTERS
-from conformance.judging.exact_case import ExactCase
-from conformance.judging.judgment import judge
 from conformance.model.case import Case, Step, content
 from conformance.model.case_facts import every_step
 from conformance.model.codec import case_from_json, case_to_json, check
-from conformance.model.outcome import Outputs, Reply
-from conformance.model.statement import Statement, stated
+from conformance.model.statement import stated
 from reference import Parameters, Semantics, Spec, State, infer_gradients, train_gradients
-
-(TwoPass,) = worker.load(str(ADAPTERS / "numpy.py") + ":TwoPass")
-STATEMENT = msgspec.convert(TwoPass.statement, Statement)
 
 
 class KeepsAnyway(TwoPass):
@@ -34,40 +21,24 @@ class KeepsAnyway(TwoPass):
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
         for step in case.steps:
-            step.by_batch = step.training
+            step.tracked = True
         return TwoPass.steps(self, case)
-
-
-@functools.cache
-def asked(feature):
-    """Return cases of a feature, those of plain cells for none, that NumPy may answer."""
-    cells = [cell for cell in CELLS if cell.feature == feature]
-    found = [build(recipe, 5) for cell in cells for recipe in recipes(cell, 5, 3 if feature else 1)]
-    return [ExactCase(case) for case in found if not STATEMENT.unsupported(*every_step(case))]
-
-
-def judged(kind, exact_case):
-    """Return the verdicts on what a subject answers to a case."""
-    case = exact_case.case
-    fields = json.loads(json.dumps(content(case)))
-    with np.errstate(all="ignore"):
-        outcomes, got = worker.run(kind("cpu"), worker.Case(fields, case.tensors, kind.statement))
-    steps = [{n.partition(".")[2]: a for n, a in got.items() if n.startswith(f"{t}.")} for t in range(len(outcomes))]
-    return judge("case", exact_case, STATEMENT, Reply(0, "subject@cpu", tuple(map(Outputs, steps))))
 
 
 def test_a_fault_that_nothing_else_finds():
     """Who keeps statistics anyway fails these cases and no plain one, nor those of the layer's own start."""
     others = ("", "own start", "frozen", "many steps", "toggled")
     assert not {*others} - {"", *FEATURES}
-    found = {f: {r.verdict for e in asked(f) for r in judged(KeepsAnyway, e)} for f in ("untracked", *others)}
+    found = {
+        f: {r.verdict for e in asked(f, 3 if f else 1) for r in judged(KeepsAnyway, e)} for f in ("untracked", *others)
+    }
     failing = [feature for feature, verdicts in found.items() if "FAIL" in verdicts]
     assert failing == ["untracked"]
 
 
 def test_plain_numpy_passes_and_no_moving_statistics_are_judged():
     """Each mode's output and gradients are compared, the batch's statistics too, and none that would move."""
-    found = [r for e in asked("untracked") for r in judged(TwoPass, e)]
+    found = [r for e in asked("untracked", 3) for r in judged(TwoPass, e)]
     assert {r.verdict for r in found} == {"PASS"}, [r for r in found if r.verdict != "PASS"][:2]
     assert {"y", "dx", "mean", "variance"} <= {r.output for r in found if r.mode == "infer"}
     assert not {"moving_mean", "moving_variance"} & {r.output for r in found}
