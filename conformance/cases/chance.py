@@ -56,7 +56,7 @@ def _masked(without_last: bool) -> _Add:
 
 def _one_row(mask: Array, _x: Array, t: int) -> dict[str, Any]:
     one = np.zeros_like(mask)
-    one[1 if t == 0 else (-1,) * mask.ndim] = True
+    one[min(1, len(one) - 1) if t == 0 else (-1,) * mask.ndim] = True
     return {f"{t}.mask": one}
 
 

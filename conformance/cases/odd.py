@@ -61,10 +61,12 @@ def _no_channels(case: Case, variant: str, rng: np.random.Generator) -> Case:
 
 
 def _parameters(case: Case, variant: str, _rng: np.random.Generator) -> Case:
-    """Give gamma as many values in two rows, or gamma or beta one value more."""
+    """Give gamma as many values in two rows, or in one where two have not as many each; or one value more, or beta."""
     name = "beta" if variant == "longer beta" else "gamma"
     array = case.tensors[name]
-    given = array.reshape(2, -1) if variant == "gamma in two rows" else np.append(array, array[:1])
+    given = (
+        array.reshape(1 if array.size % 2 else 2, -1) if variant == "gamma in two rows" else np.append(array, array[:1])
+    )
     steps = tuple(msgspec.structs.replace(step, derivatives=()) for step in case.steps)
     return with_tensors(msgspec.structs.replace(case, steps=steps), {name: given})
 

@@ -58,7 +58,8 @@ class Synthetic(_MODULE.Subject):
     def start(self, case, kept, semantics, dtype):
         """Return the state before the first step."""
         mean = np.full(kept, semantics.initial_mean, dtype) if case.mean is None else case.mean
-        return State(mean, np.full(kept, semantics.initial_variance, dtype) if case.variance is None else case.variance)
+        own = np.full(kept, semantics.initial_variance, dtype)
+        return State(mean, own if case.variance is None else case.variance, case.batches)
 
 
 IMPLEMENTATIONS = [Synthetic]

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from conformance.cases import strategies
 from conformance.cases.building import build
+from conformance.cases.cells import CELLS
+from conformance.cases.features import FEATURES
 from conformance.cli.main import main
 from conformance.model.case import case_id
 from conformance.model.codec import read_case
@@ -21,6 +24,20 @@ from conformance.studies.hunt.hunting import recipes
 def hunt(*arguments):
     """Run `bnconf hunt`."""
     return CliRunner().invoke(main, ["hunt", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("feature", [name for name, feature in FEATURES.items() if not feature.thorough])
+def test_every_feature_can_be_drawn_in_small_sizes(feature):
+    """Whatever sizes a hunt draws for a feature, the case can be built: of one, of two and of odd numbers."""
+    first = sorted(FEATURES[feature].first)[:1]
+    for cell in (cell for cell in CELLS if cell.feature == feature):
+        for recipe in strategies.recipes(cell, 1, len(FEATURES[feature].variants)):
+            rank = len(recipe.signature.shape)
+            for size in (1, 2, 3):
+                shape = (*first, *(size,) * rank)[:rank]
+                signature = msgspec.structs.replace(recipe.signature, shape=shape)
+                case = build(msgspec.structs.replace(recipe, signature=signature), 0)
+                assert len(case.steps) == len(recipe.modes.split())
 
 
 def test_a_seeded_fault_is_caught_and_made_small(adapter, tmp_path):
