@@ -80,10 +80,13 @@ def test_every_failure_is_explained(explained):
 
 
 def test_torch_departs_only_for_half_inputs_that_are_not_contiguous(everything):
-    """The one departure of F.batch_norm: gradients, half input, float32 parameters, memory that is not contiguous."""
+    """Where nothing odd is asked, its one departure: gradients of half input whose memory is not contiguous."""
+    apart = {"later gradients", "misfit parameters", "no channels"}  # of which divergences of their own speak
     for failure in failures(everything, "torch.F.batch_norm@cpu"):
         recipe = everything.cases[failure.case].recipe
-        if not recipe:  # of the corpus, where the case that shows it is
+        if (
+            not recipe or recipe["signature"].get("feature") in apart
+        ):  # or of the corpus, where the case that shows it is
             continue
         assert recipe["signature"]["dtypes"]["x"] in HALF
         assert recipe["layout"] != "C"
