@@ -26,6 +26,7 @@ from conformance.model.outcome import Reply, reply_in_parts
 from conformance.model.results import Result
 from conformance.model.version import version
 from conformance.runs import commands, fitting, gathering, resuming, run_file
+from conformance.runs.dealing import Deal
 from conformance.runs.gathering import Gathered
 from conformance.runs.interrupting import interruptible
 from conformance.runs.ledger import Ledger
@@ -82,7 +83,8 @@ class Campaign:
         self._jobs = threading.Semaphore(options.jobs or self._workers_in_all or 1)
         self._failed = set[str]()
         self.ledger, self._stop = Ledger(), threading.Event()
-        self._planning = Planning(self.who, self.ledger, progress, self._incomplete)
+        deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT)
+        self._planning = Planning(self.who, deal, self.ledger, progress, self._incomplete)
         self._workers: list[Worker | LocalWorker] = []
         self._unwritten: OSError | None = None
 

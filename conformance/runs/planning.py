@@ -13,30 +13,37 @@ from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
 from conformance.model import excluded
 from conformance.model.results import Result
+from conformance.runs.dealing import Deal
 from conformance.runs.gathering import Gathered
 from conformance.runs.ledger import Ledger
 from conformance.runs.progress import Progress
-from conformance.runs.run_case import RunCase, pooled
+from conformance.runs.run_case import RunCase
 from conformance.runs.turns import Turns
 
 
 class Planning:
     """The plan of one run.
 
+    deal: how it deals cases to those who compile.
     incomplete: called with why the run is incomplete, and whose fault that is.
     answered: cases and implementations that an earlier run of the folder judged.
     """
 
     def __init__(
-        self, who: Participants, ledger: Ledger, progress: Progress, incomplete: Callable[[str, str], None]
+        self,
+        who: Participants,
+        deal: Deal,
+        ledger: Ledger,
+        progress: Progress,
+        incomplete: Callable[[str, str], None],
     ) -> None:
-        self.who, self.ledger, self.progress, self._incomplete = who, ledger, progress, incomplete
+        self.who, self._deal, self.ledger, self.progress, self._incomplete = who, deal, ledger, progress, incomplete
         self.answered = set[tuple[str, str]]()
 
     def planned(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> list[going_on.AskedCase]:
         """Return what the implementations of an environment are asked, those that its worker can host."""
         entries, items = self._available(turns.entries, worker), gathered.items
-        pool = {entry.id: pooled(entry.statement, gathered.signatures) for entry in entries}
+        pool = {entry.id: self._deal.pooled(entry.id, entry.statement, gathered.signatures) for entry in entries}
         asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
         self.progress.started(turns.name, sum(len(ids) for ids in asked.values()))
         self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})

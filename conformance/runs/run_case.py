@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,12 @@ import numpy as np
 
 from conformance.cases.corpus import Named
 from conformance.cases.features import FEATURES
-from conformance.cases.large import LARGE
 from conformance.cases.recipe import Recipe, Signature
-from conformance.cases.sizes import SIZES
 from conformance.judging.exact_case import ExactCase
 from conformance.model.case import Case, case_id
 from conformance.model.codec import read_case
 from conformance.model.facts import Facts
 from conformance.model.results import CaseRecord
-from conformance.model.statement import Statement
 
 WELL_POSED_CONDITIONING = 1e3
 
@@ -96,22 +92,3 @@ def _of_data(recipe: Recipe) -> str:
     """Return the pattern of a recipe's data, or the source of its sizes."""
     feature = recipe.signature.feature
     return (feature and FEATURES[feature].source) or recipe.pattern
-
-
-def pooled(statement: Statement, signatures: Iterable[tuple[Signature, list[Facts]]]) -> list[Signature]:
-    """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature.
-
-    signatures: those of the run's cases, with the facts of each step.
-
-    Of features it can pay for twice as many: most of their cases compile what plain ones compile too. Those of size it
-    gets all: kernels break where they are large.
-    """
-    found = dict.fromkeys(signature for signature, facts in signatures if not statement.unsupported(*facts))
-    plain = [signature for signature in found if not signature.feature]
-    featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
-    of_size = [name for name in (*SIZES, *LARGE) if name in featured]
-    others = [
-        name for name in FEATURES if name in featured and name not in of_size
-    ]  # what the matrix counts, then edges
-    chosen = others[: 2 * statement.signatures] + of_size
-    return plain[: statement.signatures] + [featured[name] for name in chosen]

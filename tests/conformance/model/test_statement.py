@@ -27,7 +27,7 @@ def test_modes_alone_declare_an_implementation_that_only_infers(run, adapter):
 
 
 def test_expensive_implementation_gets_few_signatures(run, adapter):
-    """It gets every case of its two plain signatures, four of features, one of each size, and no other."""
+    """It gets every case of its two plain signatures, four of features, one of every third size, and no other."""
     found = run(adapter("limited:Expensive"), cases=285)
     asked = {r.case for r in found.results if "expensive" in r.implementation and r.verdict != "UNSUPPORTED"}
     signatures = [found.cases[case].recipe["signature"] for case in asked]
@@ -35,7 +35,7 @@ def test_expensive_implementation_gets_few_signatures(run, adapter):
     plain, featured = ({str(s) for s in signatures if bool(s.get("feature")) == has} for has in (False, True))
     assert len(plain) == 2
     assert 1 <= len([name for name in featured if not any(size in name for size in SIZES)]) <= 4
-    assert {size for size in SIZES if any(size in name for name in featured)} == set(SIZES)
+    assert len([size for size in SIZES if any(size in name for name in featured)]) == -(-len(SIZES) // 3)
     assert not [c for c in others if c.recipe["signature"] in signatures and not c.recipe["signature"].get("feature")]
 
 

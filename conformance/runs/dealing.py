@@ -1,0 +1,57 @@
+"""Which cases an implementation that compiles is asked: programs are dear, so it gets a part of those there are."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+from conformance.cases.cells import DEFAULT
+from conformance.cases.features import FEATURES
+from conformance.cases.large import LARGE
+from conformance.cases.recipe import Signature
+from conformance.cases.sizes import SIZES
+from conformance.model.facts import Facts
+from conformance.model.statement import Statement
+
+_T = TypeVar("_T")
+_A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a third of what it can pay for
+
+
+class Deal(NamedTuple):
+    """How a run deals: each implementation and each seed begins elsewhere, so that together they leave nothing out.
+
+    seed: the run's.
+    cases: how many it draws.
+    """
+
+    seed: int
+    cases: int
+
+    def pooled(
+        self, identity: str, statement: Statement, signatures: Iterable[tuple[Signature, list[Facts]]]
+    ) -> list[Signature]:
+        """Return the pooled signatures that an implementation gets: as many as it can pay for, and one of each feature.
+
+        signatures: those of the run's cases, with the facts of each step.
+
+        Of features it can pay for twice as many: most of their cases compile what plain ones compile too. Those of size
+        it gets all, if the run is more than a look: kernels break where they are large.
+        """
+        found = dict.fromkeys(signature for signature, facts in signatures if not statement.unsupported(*facts))
+        plain = [signature for signature in found if not signature.feature]
+        featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
+        names = [name for name in FEATURES if name in featured]
+        of_size = [name for name in names if name in SIZES or name in LARGE]
+        others = [name for name in names if name not in of_size]
+        part = 1 if self.cases >= DEFAULT else _A_LOOK
+        turn = zlib.crc32(identity.encode()) + self.seed
+        paid = -(-statement.signatures // part)
+        chosen = _from(others, turn, 2 * paid) + _from(of_size, turn, -(-len(of_size) // part))
+        return _from(plain, turn, paid) + [featured[name] for name in chosen]
+
+
+def _from(there: list[_T], turn: int, most: int) -> list[_T]:
+    """Return so many, in a circle: each turn begins where the one before ended."""
+    begin = turn * most % len(there) if there else 0
+    return (there[begin:] + there[:begin])[:most]

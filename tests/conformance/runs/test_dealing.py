@@ -1,0 +1,51 @@
+"""Which cases an implementation that compiles gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.cases import building, strategies
+from conformance.cases.cells import DEFAULT, SMOKE
+from conformance.cases.sizes import SIZES
+from conformance.hosts.roster import select
+from conformance.runs.dealing import Deal
+from conformance.runs.run_case import RunCase
+
+COMPILED = "flax.linen.BatchNorm+jit"
+
+
+@pytest.fixture(scope="module")
+def signatures():
+    """Return the pooled signatures of a case of each cell, with their facts."""
+    recipes = [recipe for recipe in strategies.chosen(0, SMOKE) if recipe.pooled]
+    made = [RunCase(i, recipe, building.build(recipe, 0)) for i, recipe in enumerate(recipes)]
+    return [(item.signature, item.facts) for item in made]
+
+
+def features(signatures, seed, cases, identity=COMPILED):
+    """Return the features that an implementation is dealt."""
+    statement = select((COMPILED,))[0].statement
+    dealt = Deal(seed, cases).pooled(identity, statement, signatures)
+    return {signature.feature for signature in dealt if signature.feature}
+
+
+def test_a_look_asks_a_third_of_what_a_run_asks(signatures):
+    """Of features and of sizes an implementation that compiles gets a third where a run is too small to suffice."""
+    whole, look = features(signatures, 0, DEFAULT), features(signatures, 0, SMOKE)
+    assert (len(whole - set(SIZES)), len(look - set(SIZES))) == (32, 12)
+    assert len(look & set(SIZES)) == -(-len(whole & set(SIZES)) // 3)
+
+
+@pytest.mark.parametrize("cases", [SMOKE, DEFAULT])
+def test_seeds_leave_no_feature_out(signatures, cases):
+    """Every feature that it supports is asked of an implementation in some of eight seeds, not the first ones alone."""
+    statement = select((COMPILED,))[0].statement
+    there = {s.feature for s, facts in signatures if s.feature and not statement.unsupported(*facts)}
+    assert len(there) > len(features(signatures, 0, cases))
+    assert set().union(*(features(signatures, seed, cases) for seed in range(8))) == there
+
+
+def test_variants_of_one_layer_are_dealt_different_features(signatures):
+    """Two implementations of the same abilities begin elsewhere, so that a look at both sees more than at one."""
+    first, second = (features(signatures, 0, SMOKE, name) for name in ("flax.linen.BatchNorm+jit", "haiku.BatchNorm"))
+    assert len(first | second) > max(len(first), len(second))
