@@ -40,6 +40,7 @@ def audit(out: Path, style: str, as_json: bool, against: Path | None, **common: 
 
     A cell is `proven`; `undetermined`, with the reason; or `refuted`: the statement promises what the answer is not.
     Where other numerics than the promised ones explain an answer, that is said by itself, and no field is blamed.
+    What is asked beyond `Semantics`, such as a momentum of 1.5, is a field too, whose value is what is done there.
     Every witness is a case file that can be asked again: bnconf replay FILE -i ID.
 
     Exits 1 where an answer contradicts the statement, 3 where an implementation that was asked for is missing.

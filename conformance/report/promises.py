@@ -1,4 +1,4 @@
-"""The semantics matrix: what each implementation promises of each field, and the witness that proves it."""
+"""The semantics matrix: what each implementation promises of each field, does beyond them, and the witness to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from conformance.model.results import ImplementationRecord, Run
 from conformance.model.statement import recorded
 from conformance.runs import summary
-from conformance.studies.audit import written
+from conformance.studies.audit import dimensions, written
 from conformance.studies.audit.cells import FieldFinding
 from conformance.studies.audit.documents import Contradiction
 from reference import Semantics
@@ -63,10 +63,11 @@ class PromiseRow(msgspec.Struct):
 
 def matrix(run: Run, audited: Audited) -> list[PromiseRow]:
     """Return a row for each implementation that has a statement."""
-    rows = list[PromiseRow]()
+    rows, beyond = list[PromiseRow](), columns(audited)[len(FIELDS) :]
     for record in run.implementations:
         if record.statement:
             promised = {field: _promise(record, field) for field in FIELDS}
+            promised |= {name: _done(audited.proofs.get((record.id, name), [])) for name in beyond}
             for field, promise in promised.items():
                 promise.proofs = audited.proofs.get((record.id, field), [])
                 promise.inapplicable = audited.inapplicable.get((record.id, field), "")
@@ -88,6 +89,17 @@ def _promise(record: ImplementationRecord, field: str) -> FieldPromise:
         else:
             value, elsewhere = rule.semantics[field], []
     return FieldPromise(_text(value), value != default, elsewhere, cites)
+
+
+def columns(audited: Audited) -> list[str]:
+    """Return the columns of the matrix: every field, and what an audit asked beyond them."""
+    return FIELDS + [name for name in dimensions.NAMES if any(field == name for _, field in audited.proofs)]
+
+
+def _done(proofs: list[FieldFinding]) -> FieldPromise:
+    """Return what is done in a dimension; it differs from the default where something else is done than is defined."""
+    found = list(dict.fromkeys(str(proof.value) for proof in proofs))
+    return FieldPromise(" / ".join(found), any(one != dimensions.AS_DEFINED for one in found), [], [])
 
 
 def _text(value: object) -> str:

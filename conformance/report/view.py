@@ -51,7 +51,7 @@ def view(material: Material) -> dict[str, Any]:
         "columns": [c for c in summary.COLUMNS if any(c in row.outputs for row in rows)],
         "plots": _plots(material),
         "shapes": SHAPES,
-        "fields": promises.FIELDS,
+        "fields": promises.columns(material.audited),
         "rules": RULES,
         "promises": promises.matrix(run, material.audited),
         "said": promises.said,

@@ -109,6 +109,7 @@ def contains(found: Found, cells: list[FieldFinding], entry: roster.RosterEntry)
     place = next((place for place in found.places if place.dtype == "float32"), None)
     if place is None:
         return True  # the audit's cells say nothing of a path of float64 alone
+    cells = [cell for cell in cells if cell.field in fields.NAMES]
     here = {c.field: c.value for c in cells if c.status != "refuted" and (not c.where or place.name in c.where)}
     truth = meant(entry.statement, msgspec.convert(here, Semantics), found.taken)
     known = [n for n in fields.NAMES if not any(c.field == n and c.status == "refuted" for c in cells)]

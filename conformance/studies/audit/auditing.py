@@ -1,4 +1,4 @@
-"""An audit: every implementation asked the cases that may settle its fields, each environment started once."""
+"""An audit: every implementation asked what may settle its fields, and more, each environment started once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from conformance.model.codec import encode_case
 from conformance.model.outcome import Reply
 from conformance.studies.audit.blame import OtherNumerics, Unexplained
 from conformance.studies.audit.cells import FOLDER, FieldFinding, Inapplicable, Settling
+from conformance.studies.audit.dimensions import Beyond
 from conformance.studies.audit.subject import Subject, Try
 
 SCHEMA = 1
@@ -74,34 +75,39 @@ class Auditor:
             worker, records, _ = there
             self.found.missing |= availability.missing(there, requested=self.who.requested)
             if worker:
-                subjects = [Subject.of(record, self.known) for record in records if record.available]
-                self.found.versions |= {record.id: record.versions for record in records if record.available}
-                self._settle(subjects, self._ask(worker, subjects))
+                there_are = [record for record in records if record.available]
+                subjects = [Subject.of(record, self.known) for record in there_are]
+                beyond = [Beyond(*both, self.known) for both in zip(there_are, subjects, strict=True)]
+                self.found.versions |= {record.id: record.versions for record in there_are}
+                asked = {s.id: [*s.tries(), *b.tries()] for s, b in zip(subjects, beyond, strict=True)}
+                self._settle(subjects, beyond, self._ask(worker, asked))
                 self.tell(f"{host.name}: {len(subjects)} implementations audited")
 
-    def _ask(self, worker: env.Worker | LocalWorker, subjects: list[Subject]) -> dict[str, dict[str, Reply]]:
+    def _ask(self, worker: env.Worker | LocalWorker, asked: dict[str, list[Try]]) -> dict[str, dict[str, Reply]]:
         """Return the replies by implementation and case."""
         tries: dict[str, Try] = {}
         wanted: dict[str, list[str]] = {}
-        for subject in subjects:
-            for t in (t for by_value in subject.asked.values() for ts in by_value.values() for t in ts):
-                tries[t.id] = t
-                if subject.id not in wanted.setdefault(t.id, []):
-                    wanted[t.id].append(subject.id)
+        for identity, t in ((identity, t) for identity, its in asked.items() for t in its):
+            tries[t.id] = t
+            if identity not in wanted.setdefault(t.id, []):
+                wanted[t.id].append(identity)
         for identity, t in tries.items():
             self._exact_cases.setdefault(identity, ExactCase(t.case))
             (self._cases / f"{identity}.safetensors").write_bytes(encode_case(t.case, sealed=True))
-        replies: dict[str, dict[str, Reply]] = {subject.id: {} for subject in subjects}
+        replies: dict[str, dict[str, Reply]] = {identity: {} for identity in asked}
         order = list(tries)  # an answer ends where a step is refused: what a mask means to the next is another field
-        asked = (going_on.AskedCase(number, tries[one].case, wanted[one]).request() for number, one in enumerate(order))
-        for reply in worker.ask(asked):
+        ones = (going_on.AskedCase(number, tries[one].case, wanted[one]).request() for number, one in enumerate(order))
+        for reply in worker.ask(ones):
             replies[reply.implementation][order[reply.request]] = reply
         return replies
 
-    def _settle(self, subjects: list[Subject], replies: dict[str, dict[str, Reply]]) -> None:
-        for subject in subjects:
+    def _settle(self, subjects: list[Subject], beyond: list[Beyond], replies: dict[str, dict[str, Reply]]) -> None:
+        for subject, more in zip(subjects, beyond, strict=True):
             settling = Settling(subject, replies[subject.id], self._exact_cases)
-            self.found.cells += settling.cells()
-            self.found.inapplicable += settling.inapplicable()
+            cells, blame = settling.cells(), settling.blame
+            contradicted = blame.mismatches or blame.unexplained or any(c.status == "refuted" for c in cells)
+            observed = blame.observed if contradicted else None
+            self.found.cells += [*cells, *more.cells(replies[subject.id], self._exact_cases, observed)]
+            self.found.inapplicable += [*settling.inapplicable(), *more.inapplicable]
             self.found.numerics += settling.blame.mismatches
             self.found.unexplained += settling.blame.unexplained.values()

@@ -19,7 +19,7 @@ from conformance.model.outcome import Reply
 from conformance.model.results import Rho
 from conformance.model.statement import Statement
 from conformance.studies.audit import classes, fields
-from conformance.studies.audit.fits import ProbeAnswer, supposing
+from conformance.studies.audit.fits import ProbeAnswer, changed, supposing
 from conformance.studies.audit.probes import PROBES
 from conformance.studies.audit.subject import Subject, Try
 from reference import Semantics
@@ -65,8 +65,13 @@ class Blame:
         self.mismatches: list[OtherNumerics] = []
         self.unexplained: dict[str, Unexplained] = {}
         self.instead: dict[str, Any] = {}
-        tries = {t.id: t for by in subject.asked.values() for ts in by.values() for t in ts if t.id in replies}
+        tries = {t.id: t for t in subject.tries() if t.id in replies}
         self._blame(sorted(tries.values(), key=lambda t: _ORDER.index(t.probe.name)))
+
+    @property
+    def observed(self) -> Statement:
+        """What is promised, with the numerics and fields that were found to hold instead."""
+        return classes.computed(changed(self.subject.statement, self.instead), self._numerics)
 
     def _blame(self, tries: list[Try]) -> None:
         self._numerics: dict[str, Any] = {}

@@ -35,7 +35,7 @@ class Witness(msgspec.Struct, frozen=True):
 
 
 class FieldFinding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One value of one field of one implementation.
+    """One value of one field of one implementation, or what it does in one dimension (`dimensions`).
 
     rho: that of the witness under `value`.
     alternatives: the ρ of each other value; "inf" where the outcome would be another one, null where that is unknown.
@@ -63,7 +63,7 @@ class FieldFinding(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Inapplicable(msgspec.Struct, frozen=True):
-    """A field that means nothing for an implementation, and why."""
+    """A field that means nothing for an implementation, or a dimension that it cannot be asked in, and why."""
 
     implementation: str
     field: str
@@ -156,11 +156,11 @@ def _settled(cell: FieldFinding, tried: list[_Tried], status: Status | None = No
     return msgspec.structs.replace(
         cell,
         status=status or ("undetermined" if left or best.mine.status != "explains" else "proven"),
-        witness=_witness(best.case),
+        witness=witness(best.case),
         rho=best.mine.rho,
         alternatives={str(v): fit.rho for v, fit in fits.items()},
         reasons={str(v): fit.why for v, fit in fits.items() if fit.why},
-        others={str(v): _witness(by[v].case) for v in every if by[v] is not best},
+        others={str(v): witness(by[v].case) for v in every if by[v] is not best},
         why=why or _remaining(best, left, fits),
     )
 
@@ -180,5 +180,6 @@ def _fit(answered: ProbeAnswer, name: str, value: Any) -> Fit:
     return answered.fit({name: value})
 
 
-def _witness(t: Try) -> Witness:
+def witness(t: Try) -> Witness:
+    """Return the case of a try as what settles a finding."""
     return Witness(t.id, f"{FOLDER}/{t.id}.safetensors", t.probe.name, t.place.name, t.place.dtype)

@@ -132,6 +132,13 @@ def first(case: Case) -> Case:
     return msgspec.structs.replace(case, steps=steps, tensors=along | case.tensors)
 
 
+def without_gradients(case: Case) -> Case:
+    """Return the case with nothing differentiated."""
+    steps = tuple(msgspec.structs.replace(step, derivatives=()) for step in case.steps)
+    tensors = {name: array for name, array in case.tensors.items() if not name.endswith(".dy")}
+    return msgspec.structs.replace(case, steps=steps, tensors=tensors)
+
+
 def second(case: Case) -> Case:
     """Ask each step for its gradients, and for the derivatives of dx."""
     steps = tuple(

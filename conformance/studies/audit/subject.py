@@ -113,6 +113,10 @@ class Subject:
                         tries.append(t)
         return found
 
+    def tries(self) -> list[Try]:
+        """Return every case to ask."""
+        return [t for by_value in self.asked.values() for tries in by_value.values() for t in tries]
+
     def _tries(self, name: str) -> list[Try]:
         return [t for probe in PROBES if name in probe.fields for t in self._of(probe)]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
+from conformance.studies.audit import dimensions, fields
 from conformance.studies.audit.auditing import Audit
 from conformance.studies.audit.cells import FieldFinding
 from conformance.studies.audit.classes import words
@@ -92,7 +93,8 @@ def _changed(one: Change) -> str:
 
 def as_markdown(audit: Audit, contradicted: Iterable[Contradiction], changed: Iterable[Change]) -> str:
     """Return the matrix as a page: a row for each implementation, and a section for each kind of remark."""
-    names = list(dict.fromkeys(cell.field for cell in audit.cells))
+    there_are = {cell.field for cell in audit.cells}
+    names = [name for name in (*fields.NAMES, *dimensions.NAMES) if name in there_are]
     rows = {i: _matrix_row(i, names, audit) for i in dict.fromkeys(cell.implementation for cell in audit.cells)}
     sections = {
         "Not proven": _remarks(audit),

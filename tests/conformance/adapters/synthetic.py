@@ -30,7 +30,8 @@ class Synthetic(_MODULE.Subject):
 
     def run(self, case):
         """Yield the outputs of each step; raise what the semantics refuse."""
-        fields = dict(case.spec, axis=case.axis[0])
+        axis = case.spec["axis"]
+        fields = dict(case.spec, axis=tuple(axis) if isinstance(axis, list) else axis)
         if fields["renorm_clipping"] is not None:
             fields["renorm_clipping"] = Clipping(**fields["renorm_clipping"])
         spec, semantics = Spec(**fields), Semantics(**self.semantics)
