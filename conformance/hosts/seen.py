@@ -12,6 +12,7 @@ from . import wire
 
 _WRT = ("x", "gamma", "beta")
 _FLAGS = {"bool": bool, "int": int, "numpy": np.bool_}
+_SCALARS = {"float64": np.float64, "float32": np.float32, "array": np.float32}
 
 
 class Step(object):
@@ -79,7 +80,8 @@ class Case(object):
 
     spec: a dict.
     axis: the kept axes, sorted and not negative.
-    native: the spec by the statement's own conventions.
+    native: the spec by the statement's own conventions, its momentum and epsilon of the type that the case hands over.
+    scalars: what that type is called.
     gamma, beta, mean, variance: the initial arrays; None if the spec asks for none, or the layer starts with its own.
     batches: how many batches have entered the given moving statistics.
     shape: that of the first input.
@@ -91,6 +93,7 @@ class Case(object):
         self.tensors = tensors
         self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
         self.actions, self.batches = fields["actions"], fields.get("batches", 0)
+        self.scalars = self.actions.get("scalars", "number")
         self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
         self.axis = kept_axes(self.spec["axis"], self.rank)
         self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
@@ -140,6 +143,7 @@ class Static(object):
     """
 
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
+    _OF_CASE += ("scalars",)  # which JSON does not tell apart: a NumPy float64 is a float
     _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later")
     _OF_STEP += ("forward", "second", "forward_twice", "third")
 
@@ -184,10 +188,19 @@ def native(case, conventions):
     arguments = {"epsilon": case.spec["epsilon"], "momentum": kept}
     if conventions.get("momentum") == "updated" and kept is not None:
         arguments["momentum"] = 1.0 - kept
+    arguments = {name: handed_over(value, case.scalars) for name, value in arguments.items()}
     arguments["axis"] = case.spec["axis"]
     if conventions.get("axis") == "reduced":
         arguments["axis"] = list(case.reduced)
     return arguments
+
+
+def handed_over(number, scalars):
+    """Return a number as the type that is called so; None for None."""
+    if scalars == "number" or number is None:
+        return number
+    scalar = _SCALARS[scalars](number)
+    return np.array(scalar) if scalars == "array" else scalar
 
 
 def _differ(array, other):

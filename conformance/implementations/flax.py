@@ -38,11 +38,14 @@ def _linen(variant, cite, **numerics):
 def _native_half():
     cite = _LINEN + ": force_float32_reductions; " + common.WIDENED
     made = _linen("+native_half+jit", cite, variance="fast", clamped=True, accumulate="input", widened="statistics")
-    supports = {"dtype": common.HALF, "differentiation": common.ONCE}
+    supports = {"dtype": common.HALF, "differentiation": common.ONCE, "scalars": common.SCALARS}
     lacks = dict(
         made["lacks"], **dict.fromkeys(("forward", "second order", "mask"), "no case of a half input asks for it")
     )
-    return dict(made, supports=supports, rules=made["rules"][:2], lacks=lacks)
+    told = {"statistics": common.HALF, "scalars": common.SCALARS[1:], "output": ["moving_mean", "moving_variance"]}
+    moved = [dict(told, mode=["train"]), dict(told, trained=[True])]
+    wider = [{"when": when, "numerics": {"stored": "float32"}, "cite": common.WEAK} for when in moved]
+    return dict(made, supports=supports, rules=made["rules"][:2] + wider, lacks=lacks)
 
 
 def _float32_statistics(cite):

@@ -18,10 +18,15 @@ _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never l
 HALF = ["float16", "bfloat16"]
 DTYPES = ["float32", "float64"] + HALF
 _MODES = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse", "forward_over_forward", "third"]
+WEAK = (
+    "https://docs.jax.dev/en/latest/type_promotion.html: Python scalars alone are weak; with NumPy's a half is float32"
+)
+SCALARS = ["number", "float64", "float32", "array"]
 _SUPPORTS = {
     "dtype": ["float32", "float64", "float16", "bfloat16"],
     "differentiation": _MODES,
     "start": ["given", "own"],
+    "scalars": SCALARS,
     "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics"],
 }
 GRADIENTS = ["y", "dx", "dgamma", "dbeta"]

@@ -34,6 +34,12 @@ _MASKED_TWICE = {
     "cite": _LAYER.replace("call", "_moments") + ": square(inputs - mean), on every backend",
 }
 
+_NO_ARRAY = {
+    "when": {"scalars": ["array"]},
+    "error": ["TypeError"],
+    "cite": _OPS + ": epsilon is a small float; torch adds no NumPy array to a tensor",
+}
+
 
 def _ungraded(backend):
     columns = ("gradient", "forward", "second order") if backend == "numpy" else ()
@@ -50,6 +56,7 @@ def layer(backend, **more):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64", "float16", "bfloat16"],
@@ -91,6 +98,7 @@ def functions(backend, **more):
         "conventions": {"axis": "reduced"},
         "supports": {
             "start": ["given", "own"],
+            "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
@@ -105,6 +113,7 @@ def functions(backend, **more):
         },
         "outputs": ["y"] + common.DERIVATIVES * (backend != "numpy") + ["mean", "variance"],
         "lacks": dict(common.without(*common.LACKS), **_ungraded(backend)),
+        "refusals": [_NO_ARRAY] * (backend == "torch"),
         "rules": [
             {
                 "semantics": {"average": "none", "frozen": "train"},

@@ -25,6 +25,7 @@ def _statement(name, **numerics):
             "tracked": [True, False],
             "backward": ["each", "after_all", "twice"],
             "of": ["y", "statistics"],
+            "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
             "dy_layout": _LAYOUTS,
             "layer_layout": _LAYOUTS,

@@ -26,6 +26,7 @@ _LACKS = {
     "virtual batch": "the operator has no such attribute",
     "adjustment": "the operator has no such attribute",
 }
+_NO_ARRAY = {"error": ["TypeError"], "cite": _DOCS + ": epsilon and momentum are attributes of type float"}
 _OUTPUTS = ["y", "moving_mean", "moving_variance"]
 
 
@@ -43,10 +44,12 @@ def _statement(identity, cite, numerics, modes, outputs, ranks=(2, 3, 4, 5, 6), 
             "dtype": list(dtypes),
             "channel": ["second"],
             "start": ["given", "own"],
+            "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
         },
         "modes": modes,
         "outputs": outputs,
+        "refusals": [dict(_NO_ARRAY, when={"scalars": ["array"], "mode": modes})],
         "rules": [{"cite": cite + _BIASED, "semantics": semantics, "numerics": numerics}],
         "lacks": dict(_LACKS, **({} if "train" in modes else {"train": "it infers only"})),
     }
@@ -166,7 +169,7 @@ def _runtime(opset, level, outputs, variant=""):
     modes = ["train", "infer"] if opset >= 14 else ["infer"]
     made = _statement(identity, _KERNEL, _FOLDED, modes, outputs, dtypes=["float32", "float16"])
     made["supports"]["mixed"] = [False, True]
-    made["refusals"] = _refusals(opset, modes)
+    made["refusals"] += _refusals(opset, modes)
     return type("Runtime", (_Runtime,), {"statement": made, "opset": opset, "level": _LEVELS[level]})
 
 

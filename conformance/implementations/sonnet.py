@@ -22,6 +22,7 @@ _STATEMENT = {
     "conventions": {"momentum": "kept", "axis": "fixed"},
     "supports": {
         "start": ["given", "own"],
+        "scalars": common.SCALARS,
         "odd": common.ODD[:-1],
         "begun": [False, True],
         "channel": ["second", "last"],
@@ -49,6 +50,7 @@ _STATEMENT = {
         common.CUDA,
     ],
     "refusals": [
+        common.no_array("https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV2", **_FUSED),
         common.another_rank(
             _SOURCE + "batch_norm.py: _initialize, once: the axes of the first input",
             "InvalidArgumentError",

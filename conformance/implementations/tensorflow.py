@@ -28,6 +28,7 @@ def _fused(identity, outputs, *numerics):
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": {
             "start": ["given", "own"],
+            "scalars": ["number"] if "+" in identity else common.SCALARS,  # no arguments of a tf.function
             "odd": common.ODD,
             "rank": [4, 5],
             "channel": ["second", "last"],
@@ -40,6 +41,7 @@ def _fused(identity, outputs, *numerics):
         },
         "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES + outputs,
         "lacks": common.without(*common.LACKS),
+        "refusals": [common.no_array(_DOCS + "raw_ops/FusedBatchNormV3")],
         "compiled": "+" in identity,
         "rules": [
             {
@@ -192,6 +194,7 @@ def _moments(variant):
         "conventions": {"axis": "reduced"},
         "supports": {
             "start": ["given", "own"],
+            "scalars": ["number"] if variant else common.SCALARS,
             "odd": common.ODD[:-1],
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
@@ -241,7 +244,9 @@ class Moments(object):
         given = {n: self.tf.constant(a.reshape(spread)) for n, a in named if a is not None}
         given.setdefault("mean", self.tf.zeros(spread, case.dtypes["statistics"]))
         given.setdefault("variance", self.tf.ones(spread, case.dtypes["statistics"]))
-        epsilon = self.tf.constant(case.native["epsilon"], case.dtypes["x"])
+        epsilon = case.native["epsilon"]
+        if case.scalars == "number":  # a tensor, of which a graph is made for all epsilons
+            epsilon = self.tf.constant(epsilon, case.dtypes["x"])
         for step in case.steps:
             x, derivatives = self.tf.constant(step.x), common.asked(self.tf, step)
             weights = None if step.mask is None else self.tf.constant(step.mask, x.dtype)

@@ -20,6 +20,7 @@ CUDA = {
 LACKS = ("mask", "renorm", "virtual batch", "adjustment")
 NO_FORWARD = "tf.gradients, all that a graph of TensorFlow 1 has, is reverse"
 DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
+SCALARS = ["number", "float64", "float32", "array"]
 BACKWARD = ["each", "after_all", "twice"]
 STATE = ["moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]  # the last with renorm
 ODD = [
@@ -37,6 +38,12 @@ DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tange
 def without(*columns):
     """Return why an implementation lacks these columns of the matrix: it has no argument for them."""
     return dict.fromkeys(columns, "it has no such argument")
+
+
+def no_array(page, **when):
+    """Return the refusal of a constant that is an array, by the op whose attributes are numbers."""
+    cite = page + ": epsilon is an optional float"
+    return {"when": dict(when, scalars=["array"]), "error": ["TypeError", "ValueError"], "cite": cite}
 
 
 def tensorflow(device):

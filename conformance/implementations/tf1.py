@@ -44,6 +44,7 @@ def _statement(version, variant, rules, refusals, accepts=()):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64", "float16"],
             "parameters": ["float32", "float64"],

@@ -29,6 +29,8 @@ _FUSED = {
     "ignored; Bessel's correction in " + _KERNEL,
 }
 
+_NO_ARRAY = common.no_array("https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3", **_FUSED["when"])
+
 
 def _statement(variant, *rules, **more):
     plain = {
@@ -49,6 +51,7 @@ def _statement(variant, *rules, **more):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],
             "parameters": ["float32", "float64"],
@@ -67,7 +70,7 @@ def _statement(variant, *rules, **more):
         },
         "outputs": ["y"] + common.STATE + common.DERIVATIVES,
         "rules": [plain] + list(rules) + [common.CUDA],
-        "refusals": [common.another_rank(_SOURCE + ": build, InputSpec(ndim=rank)")],
+        "refusals": [common.another_rank(_SOURCE + ": build, InputSpec(ndim=rank)")] + [_NO_ARRAY] * (_FUSED in rules),
     }
     statement.update(more)
     return statement

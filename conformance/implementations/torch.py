@@ -62,6 +62,11 @@ _CONTIGUOUS_HALF = {
     "cite": _ROUNDED + "; of contiguous input nothing else is rounded, but for the moving averages",
 }
 _MIXED = "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type of Float"
+NO_ARRAY = {
+    "when": {"scalars": ["array"]},
+    "error": ["TypeError"],
+    "cite": DOCS + "generated/torch.nn.BatchNorm1d.html: eps (float), momentum (float | None)",
+}
 _UNDEFINED = {
     "when": {"tracked": [False], "mode": ["infer"]},
     "error": ["RuntimeError"],
@@ -79,6 +84,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     """Return a statement: unbiased, never frozen, folded, sums in any order, and whatever else is given.
 
     decomposed: it is put together of other operators than eager execution's kernel.
+    first: what it refuses before anything else: an array of rank 0 for a number, if nothing is said.
     """
     cite = cite or page + ": the running variance is unbiased; numerics measured on CPU"
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **_EDGES)
@@ -96,6 +102,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported.update(start=["given", "own"], backward=["each", "after_all", "twice"])
     supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
+    supported.update(scalars=["number", "float64", "float32", "array"])
     supported.update(dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
     statement = {
         "id": "torch.%s" % entry,
@@ -111,7 +118,9 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
         "lacks": dict(_NONE, **fields.pop("lacks", {})),
         "keeps_inputs": True,
     }
-    return dict(statement, **fields)
+    first = fields.pop("first", [NO_ARRAY])
+    statement.update(fields)
+    return dict(statement, refusals=first + statement["refusals"])
 
 
 def refusals(error):

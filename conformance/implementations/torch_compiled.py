@@ -18,7 +18,7 @@ class Script(common.Functional):
     """`torch.nn.functional.batch_norm` compiled by TorchScript."""
 
     statement = common.stated(
-        "F.batch_norm+script", _DOCS + "generated/torch.jit.script.html", refusals=common.refusals("Error")
+        "F.batch_norm+script", _DOCS + "generated/torch.jit.script.html", refusals=common.refusals("Error"), first=[]
     )
     statement = common.of_mixed_dtypes(statement)
 
@@ -40,6 +40,7 @@ class Compile(common.Functional):
         signatures=3,
         lacks={"forward": _NOT_TWICE, "second order": _NOT_TWICE},
         refusals=common.refusals("TorchRuntimeError"),
+        first=[dict(common.NO_ARRAY, error=["TypeError", "UserError"])],
         **_ONCE,
     )
 

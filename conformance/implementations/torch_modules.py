@@ -8,6 +8,10 @@ from . import torch as common
 _DOCS = common.DOCS
 _MODULE = _DOCS + "generated/torch.nn.%s.html"
 _LINEAR = "a convolution is linear in x"
+_CONSTANTS = (
+    "https://github.com/pytorch/pytorch/blob/main/torch/jit/_recursive.py: a constant is a float, as NumPy's float64 "
+    "is; its float32 is not"
+)
 _FROZEN = (
     _DOCS + "notes/autograd.html#setting-requires-grad: no gradient of what does not require it; buffers still move"
 )
@@ -74,6 +78,7 @@ class Folded(_Module):
         numerics={"shift": "apart"},
         modes=["infer"],
         refusals=[],
+        first=[],
         lacks={"train": "what is folded only infers", **dict.fromkeys(("forward", "second order"), _LINEAR)},
         outputs=["y", "dx"],
     )
@@ -108,6 +113,8 @@ def _module(base, entry, ranks, variant="", error="ValueError"):
     six = {"when": {"rank": [6]}, "error": [error], "cite": page + ": Shape; _check_input_dim"}
     one = dict(common.refusals(error)[0], when={"n": ["1"], "tracked": [False]})
     options = {"refusals": [six, one] + common.refusals(error), "rules": [frozen]}
+    if base is _Scripted:
+        options["first"] = [dict(common.NO_ARRAY, when={"scalars": ["array", "float32"]}, cite=_CONSTANTS)]
     made = common.untracked(common.stated(identity, page, "", ranks + [6], supports, **options))
     return type(entry, (base,), {"statement": made, "entry": entry})
 

@@ -28,6 +28,8 @@ OF_STEP = ("x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", 
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
 Layout = Literal["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 
+Scalars = Literal["number", "float64", "float32", "array"]
+
 
 class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Storage of the input, of gamma and beta, and of the moving statistics."""
@@ -77,6 +79,8 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     sites: how many call sites share its variables.
     unknown_sizes: input axes whose size is unknown when it is built.
     flag: the type by which it is told the mode: a Python bool, an int, or a NumPy bool.
+    scalars: the type that momentum and epsilon are handed over as: a Python `number`, a NumPy scalar of `float64` or
+        `float32`, or an `array` of float32 and rank 0.
     backward: when gradients are taken: after `each` call, `after_all` calls, or `twice` after each, to give the second.
     """
 
@@ -86,6 +90,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     unknown_sizes: tuple[int, ...] = ()
     flag: Literal["bool", "int", "numpy"] = "bool"
     backward: Literal["each", "after_all", "twice"] = "each"
+    scalars: Scalars = "number"
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -135,7 +140,7 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
-NEWER = ("backward", "dy_layout", "layer_layout", "track")
+NEWER = ("backward", "dy_layout", "layer_layout", "scalars", "track")
 """Fields that a worker may be too old for: spelled out only where they say something."""
 
 

@@ -55,6 +55,7 @@ def _of_case(case: Case) -> CaseFacts:
         round_trip=case.actions.round_trip,
         flag=case.actions.flag,
         backward=case.actions.backward,
+        scalars=case.actions.scalars,
         toggled=not all(step.trainable for step in case.steps),
         unknown_sizes=_unknown(case.actions, kept_axes(case.spec, len(case.shape))),
         updates=all(step.update for step in case.steps),

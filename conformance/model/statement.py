@@ -169,6 +169,7 @@ _ORDINARY: When = {
     "round_trip": ["none"],
     "flag": ["bool"],
     "backward": ["each"],
+    "scalars": ["number"],
     "dy_layout": ["C"],
     "layer_layout": ["C"],
     "toggled": [False],

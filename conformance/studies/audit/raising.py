@@ -22,7 +22,7 @@ _FIRST = (
         "one_channel",
         "finite",
     ),
-    *("misplaced", "mixed", "begun", "start", "sites", "init_mode", "round_trip", "flag", "backward", "of"),
+    *("misplaced", "mixed", "begun", "start", "sites", "init_mode", "round_trip", "flag", "backward", "scalars", "of"),
     *("toggled", "unknown_sizes"),
     *("updates", "weights", "several_axes", "rank", "channel", "dtype", "parameters", "statistics", "differentiation"),
     *("affine", "layout", "n", "mode", "update", "trained"),

@@ -45,6 +45,7 @@ class Subject(object):
             "weights": _ALL,
             "begun": _ALL,
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "statistics"],
+            "scalars": ["number", "float64", "float32", "array"],
             "dy_layout": _LAYOUTS,
             "layer_layout": _LAYOUTS,
             "updates": _ALL,
