@@ -23,8 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in div
 MUTANTS = framework_sites.read()
 PACKAGES = sorted({mutant.site.module.partition(".")[0] for mutant in MUTANTS})
 CATEGORIES = [
-    "affine", "axes", "config round trip", "cross-replica", "dtype", "formula", "gradient", "mode", "moving averages",
-    "numerics", "renorm", "virtual batch",
+    "affine", "axes", "config round trip", "cross-replica", "dtype", "formula", "gradient", "memory", "mode",
+    "moving averages", "no statistics", "numerics", "odd values", "other sizes", "renorm", "saved tensors", "state",
+    "subsets of gradients", "update flags", "virtual batch",
 ]  # fmt: skip
 VICTIM = '''def square(x):
     """Return x * x."""
