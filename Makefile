@@ -50,9 +50,11 @@ report: $(RUN_READY) ## judge every implementation, write the HTML report, print
 	$(BIN)/bnconf report $(OUT) --index || exit $$?; \
 	exit $$status
 
+# After a crash the processes that are left may wait for one another for ever, so that it ends the tests:
+# https://github.com/pytest-dev/pytest-xdist/issues/1378
 test: $(DEV_READY) ## run the tests on two processes (EXTRAS; PYTEST_ARGS for one file or one test)
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --max-worker-restart 0 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(DEV_READY) ## run the tests, and rules, types, layers, spelling and versions beside them
 	@$(MAKE) --no-print-directory -j 2 test checks

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 
 import pytest
 from hypothesis import Phase, settings
+
+with contextlib.suppress(ImportError):  # before TensorFlow, or else the process dies where torch imports it later:
+    import triton as triton  # https://github.com/tensorflow/tensorflow/issues/124205
 
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)  # `find` explains too: twice the time, for nobody to read
 settings.register_profile("reproducible", derandomize=True, database=None, deadline=None, phases=PHASES)

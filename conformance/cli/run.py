@@ -33,9 +33,9 @@ PROFILES = {
     type=click.Choice(list(PROFILES)),
     default="default",
     show_default=True,
-    help="How many cases to generate; thorough: 20 of each cell, and large ones of up to 61,651,200 elements, with the "
-    "layers of ResNet-50, EfficientNet-B0, a 3-D U-Net, PointNet and DCGAN; soak: small runs of one seed after the "
-    "other, for --minutes.",
+    help="How many cases to generate; smoke: one of each cell, a third of them for who compiles; thorough: 20 of each "
+    "cell, and large ones of up to 61,651,200 elements, with the layers of ResNet-50, EfficientNet-B0, a 3-D U-Net, "
+    "PointNet and DCGAN; soak: small runs of one seed after the other, for --minutes.",
 )
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Of a soak.  [default: 60]")
@@ -46,6 +46,13 @@ PROFILES = {
 )
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder.")
 @click.option("--fail-fast", is_flag=True, help="Ask nothing more after the first failure, known or not.")
+@click.option(
+    "--changed-since",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="RUN",
+    help="Ask only whose versions, adapter or machine are not those of an earlier run, and what that was not asked; "
+    "take over the rest.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="The run's folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final table as JSON.")
 def run(
@@ -58,6 +65,7 @@ def run(
     shard: str,
     resume: bool,
     fail_fast: bool,
+    changed_since: Path | None,
     out: Path,
     as_json: bool,
     **common: Any,
@@ -76,17 +84,26 @@ def run(
         shard=_shard(shard),
         resume=resume,
         fail_fast=fail_fast,
+        changed_since=changed_since,
         command=["bnconf", *sys.argv[1:]],
     )
+    if changed_since and changed_since.resolve() == out.resolve():
+        raise InvalidInput(
+            f"--changed-since {changed_since}: is the folder that this run is written to; name another --out"
+        )
     if profile == "soak":
         _soak(options, minutes or 60.0, as_json=as_json)
         return
     if minutes is not None:
         raise InvalidInput(f"--minutes {minutes:g}: is of --profile soak alone; add it, or leave --minutes out")
+    _once(options, as_json=as_json)
+
+
+def _once(options: Options, *, as_json: bool) -> None:
     with console.watching(quiet=as_json) as progress:
         end = Campaign(options, progress).run()
-    finished = run_file.read(out)
-    click.echo(console.as_json(finished)) if as_json else console.print_run(finished, out)
+    finished = run_file.read(options.out)
+    click.echo(console.as_json(finished)) if as_json else console.print_run(finished, options.out)
     if not end.complete:
         raise Incomplete(
             "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")

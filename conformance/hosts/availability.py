@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from conformance.hosts import sources
 from conformance.hosts.environment import Environment, Limits, Listing, NotCreated, Worker, WorkerDied
 from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.roster import EXTRAS, RosterEntry, environments
@@ -80,6 +81,7 @@ def record(entry: RosterEntry, said: Said, versions: dict[str, str]) -> Implemen
         about=about,
         options=list(entry.options),
         directory=str(Path.cwd()) if is_target(entry.named) else "",
+        sources=sources.digest(entry.target),
     )
 
 

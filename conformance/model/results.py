@@ -44,6 +44,7 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     named: what `-i` names it by, its id or a target.
     options: what else it was asked with, such as `--env user=PYTHON`.
     directory: where a target was named.
+    sources: a hash of its adapter and of the suite (`hosts.sources`); empty where they are not known.
     """
 
     id: str
@@ -60,6 +61,7 @@ class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):
     named: str = ""
     options: list[str] = []
     directory: str = ""
+    sources: str = ""
 
 
 Label = Annotated[str, msgspec.Meta(pattern="^([ABC]′?·[ST])?$")]
@@ -193,6 +195,7 @@ class EndRecord(msgspec.Struct, frozen=True, tag="end"):
 
     whose: the implementation that a reason is about, by the reason.
     nothing: the one reason is that nothing was compared.
+    taken: how many results are those of an earlier run, by implementation (`--changed-since`).
     """
 
     complete: bool
@@ -202,6 +205,7 @@ class EndRecord(msgspec.Struct, frozen=True, tag="end"):
     verdicts: dict[str, int]
     whose: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     nothing: bool | msgspec.UnsetType = msgspec.UNSET
+    taken: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 Record = RunRecord | ImplementationRecord | WorkerRecord | CaseRecord | SkippedRecord | Result | EndRecord

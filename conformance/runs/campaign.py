@@ -33,6 +33,7 @@ from conformance.runs.ledger import Ledger
 from conformance.runs.planning import Planning
 from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
+from conformance.runs.taking_over import Earlier
 from conformance.runs.turns import Turns
 
 
@@ -44,6 +45,7 @@ class Options(msgspec.Struct, frozen=True):
     shard: (k, n): every n-th case, from the k-th on.
     resume: what the folder's run judged is kept, and the rest is asked.
     fail_fast: nothing more is asked after the first failure.
+    changed_since: the folder of an earlier run, whose results are taken over of whoever has not changed since.
     command: what the user typed, for the record.
     """
 
@@ -56,6 +58,7 @@ class Options(msgspec.Struct, frozen=True):
     shard: tuple[int, int] = (1, 1)
     resume: bool = False
     fail_fast: bool = False
+    changed_since: Path | None = None
     command: list[str] = []
 
 
@@ -84,7 +87,8 @@ class Campaign:
         self._failed = set[str]()
         self.ledger, self._stop = Ledger(), threading.Event()
         deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT)
-        self._planning = Planning(self.who, deal, self.ledger, progress, self._incomplete)
+        earlier = Earlier(options.changed_since) if options.changed_since else None
+        self._planning = Planning(self.who, deal, self.ledger, progress, self._incomplete, options.out, earlier)
         self._workers: list[Worker | LocalWorker] = []
         self._unwritten: OSError | None = None
 

@@ -22,6 +22,7 @@ class Ledger:
     reasons: why the run is incomplete.
     whose: the implementation that a reason is about, by the reason.
     cpu: seconds of CPU, by what took them.
+    taken: how many results are those of an earlier run, by implementation.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,7 @@ class Ledger:
         self.reasons: list[str] = []
         self.whose: dict[str, str] = {}
         self.cpu: defaultdict[str, float] = defaultdict(float)
+        self.taken = Counter[str]()
         self._lock, self._began = threading.Lock(), time.monotonic()
 
     @contextlib.contextmanager
@@ -55,6 +57,12 @@ class Ledger:
             for name, seconds in cpu.items():
                 self.cpu[name] += seconds
 
+    def take(self, implementation: str, found: Sequence[Result]) -> None:
+        """Append the results of an earlier run."""
+        self.write(*found)
+        if found:
+            self.taken[implementation] += len(found)
+
     def incomplete(self, reason: str, whose: str = "") -> None:
         """Add a reason why the run is incomplete. whose: the implementation that it is about, if any."""
         with self._lock:
@@ -77,9 +85,8 @@ class Ledger:
         verdicts = dict(sorted(Counter(result.verdict for result in self.results()).items()))
         seconds = round(time.monotonic() - self._began, 3)
         whose = dict(sorted(self.whose.items())) or UNSET
-        end = EndRecord(
-            not self.reasons, sorted(self.reasons), seconds, cpu, verdicts, whose=whose, nothing=nothing or UNSET
-        )
+        taken = dict(sorted(self.taken.items())) or UNSET
+        end = EndRecord(not self.reasons, sorted(self.reasons), seconds, cpu, verdicts, whose, nothing or UNSET, taken)
         self.write(end)
         self._file.finish(run_file.ordered(self.records, ids))
         return end

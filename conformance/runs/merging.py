@@ -96,7 +96,7 @@ def _implementations(shards: list[Shard]) -> dict[str, ImplementationRecord]:
 
 def _bare(record: ImplementationRecord) -> ImplementationRecord:
     """Return a record without the place that it was asked from, which may differ between machines."""
-    return msgspec.structs.replace(record, options=[], directory="")
+    return msgspec.structs.replace(record, options=[], directory="", sources="")
 
 
 def _versions(record: ImplementationRecord) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from conformance.cases import corpus
 from conformance.cases.recipe import Signature
@@ -18,6 +19,7 @@ from conformance.runs.gathering import Gathered
 from conformance.runs.ledger import Ledger
 from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
+from conformance.runs.taking_over import Earlier
 from conformance.runs.turns import Turns
 
 
@@ -27,6 +29,7 @@ class Planning:
     deal: how it deals cases to those who compile.
     incomplete: called with why the run is incomplete, and whose fault that is.
     answered: cases and implementations that an earlier run of the folder judged.
+    earlier: another run, whose results are taken over where nothing has changed; out: the folder of this one.
     """
 
     def __init__(
@@ -36,9 +39,12 @@ class Planning:
         ledger: Ledger,
         progress: Progress,
         incomplete: Callable[[str, str], None],
+        out: Path,
+        earlier: Earlier | None = None,
     ) -> None:
         self.who, self._deal, self.ledger, self.progress, self._incomplete = who, deal, ledger, progress, incomplete
         self.answered = set[tuple[str, str]]()
+        self._out, self._earlier, self._unchanged = out, earlier, set[str]()
 
     def planned(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> list[going_on.AskedCase]:
         """Return what the implementations of an environment are asked, those that its worker can host."""
@@ -47,6 +53,7 @@ class Planning:
         asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
         self.progress.started(turns.name, sum(len(ids) for ids in asked.values()))
         self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
+        self._tell_taken(turns.name, entries)
         return [going_on.AskedCase(i, items[i].case, ids) for i, ids in asked.items() if ids]
 
     def _available(self, entries: list[RosterEntry], worker: Worker | LocalWorker) -> list[RosterEntry]:
@@ -62,6 +69,8 @@ class Planning:
         record = availability.record(entry, said, versions)
         self.ledger.write(record)
         if record.available:
+            if self._earlier and self._earlier.unchanged(record):
+                self._unchanged.add(record.id)
             return
         named = self.who.requested or entry.environment in self.who.interpreters
         message = f"{record.id} is not available: {record.reason}"
@@ -73,7 +82,7 @@ class Planning:
     def _tell_unasked(self, entries: list[RosterEntry], asked: set[str]) -> None:
         """Report each implementation that is asked no case, and which facts exclude it."""
         why = [(r.implementation, r.reason) for r in self.ledger.results() if r.reason]
-        answered = {identity for _, identity in self.answered}
+        answered = {identity for _, identity in self.answered} | self.ledger.taken.keys()
         for entry in entries:
             if entry.id not in asked | answered:
                 own = excluded.brief((name, reason) for name, reason in why if name == entry.id)
@@ -89,4 +98,23 @@ class Planning:
         reason = entry.statement.unsupported(*item.facts)
         if reason:
             self.ledger.write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
-        return not reason and (not entry.statement.compiled or named or item.signature in pooled)
+        asked = not reason and (not entry.statement.compiled or named or item.signature in pooled)
+        return asked and not self._is_taken(item, entry)
+
+    def _is_taken(self, item: RunCase, entry: RosterEntry) -> bool:
+        """Take over what the earlier run judged, if nothing has changed since; return whether there was anything."""
+        if self._earlier is None or entry.id not in self._unchanged:
+            return False
+        found = self._earlier.take(item.id, entry.id, self._out)
+        self.ledger.take(entry.id, found)
+        return bool(found)
+
+    def _tell_taken(self, environment: str, entries: list[RosterEntry]) -> None:
+        if self._earlier is None:
+            return
+        taken = sum(self.ledger.taken[entry.id] for entry in entries)
+        changed = sum(entry.id not in self._unchanged for entry in entries)
+        self.progress.note(
+            f"{environment}: {taken} results taken over from {self._earlier.folder}; "
+            f"{changed} of {len(entries)} implementations are not what they were"
+        )

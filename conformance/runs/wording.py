@@ -13,7 +13,9 @@ def headline(run: Run) -> str:
     state = "complete" if run.complete else "INCOMPLETE"
     whole = f"{len(run.cases)} cases, {len(run.implementations)} implementations"
     skipped = f"{len(run.skipped)} cases skipped, which memory does not hold; " if run.skipped else ""
-    return f"{state}: {whole}; {skipped}{counts.of(run.results).words}"
+    before = sum((run.end.taken or {}).values()) if run.end else 0
+    taken = f"{before} results taken over from an earlier run; " if before else ""
+    return f"{state}: {whole}; {skipped}{taken}{counts.of(run.results).words}"
 
 
 def sizes(rows: list[summary.Row]) -> list[str]:

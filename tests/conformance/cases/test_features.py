@@ -15,6 +15,7 @@ from conformance.cases.cells import CELLS
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
 from conformance.cases.large import LARGE
+from conformance.cases.sizes import SIZES
 from conformance.cases.strategies import recipes
 from conformance.hosts import worker
 from conformance.judging.exact_case import ExactCase
@@ -31,9 +32,9 @@ STATEMENT = msgspec.convert(Subject.statement, Statement)
 
 
 def drawn(feature):
-    """Return float32 cases of a feature, the same number of each of its cells."""
-    cells = [cell for cell in CELLS if cell.feature == feature]
-    found = [build(recipe, 3) for cell in cells for recipe in recipes(cell, 3, 8)]
+    """Return float32 cases of a feature, the same number of each of its cells; of sizes, test_blocks.py has more."""
+    cells, number = [cell for cell in CELLS if cell.feature == feature], 2 if feature in SIZES else 8
+    found = [build(recipe, 3) for cell in cells for recipe in recipes(cell, 3, number)]
     return [ExactCase(case) for case in found if not STATEMENT.unsupported(step_facts(case, 0))]
 
 

@@ -17,9 +17,10 @@ from conformance.cli.main import main
 from conformance.hosts.environment import Limits
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
+from conformance.judging.judgment import judge
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
-from conformance.runs import run_file, summary
+from conformance.runs import campaign, run_file, summary
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
 
@@ -288,17 +289,23 @@ def test_shards_together_are_the_whole(run):
     assert sum(len(p.cases) for p in parts) == len(whole.cases)
 
 
-def test_resume_asks_only_what_is_missing(run, tmp_path):
+def test_resume_asks_only_what_is_missing(run, tmp_path, monkeypatch):
     """A run cut off in the middle and resumed gives the same results as one that was not, and judges no pair twice."""
-    whole = run("numpy.*", cases=14, out="whole")
+    whole, judged = run("numpy.*", cases=14, out="whole"), []
     cut = tmp_path / "cut"
     (cut / "cases").mkdir(parents=True)
     lines = (tmp_path / "whole" / "run.jsonl").read_bytes().splitlines(keepends=True)
     (cut / "run.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]) + lines[-2][:40])
+    records = [record for record in map(json.loads, lines[: len(lines) // 2]) if record["type"] == "result"]
+    pairs = [(record["case"], record["implementation"]) for record in records]
+    kept = set(pairs) - {pairs[-1]}  # which the torn end may have cut
+    monkeypatch.setattr(campaign, "judge", lambda *a: judged.append((a[0], a[3].implementation)) or judge(*a))
     again = run("numpy.*", cases=14, out="cut", resume=True)
     assert again.complete
     assert again.results == whole.results
-    assert again.end.cpu["judging"] < whole.end.cpu["judging"]
+    asked = {(r.case, r.implementation) for r in whole.results if r.verdict != "UNSUPPORTED"}
+    assert sorted(judged) == sorted(asked - kept)
+    assert kept & asked
 
 
 def test_resume_refuses_to_forget_an_implementation(run):
