@@ -12,6 +12,7 @@ from conformance.cases.asking import ASKING
 from conformance.cases.chance import CHANCE
 from conformance.cases.edges import EDGES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
+from conformance.cases.graphs import GRAPHS
 from conformance.cases.handed import HANDED
 from conformance.cases.large import LARGE
 from conformance.cases.odd import ODD
@@ -116,6 +117,7 @@ FEATURES: dict[str, Feature] = {
     **CHANCE,
     **ODD,
     **UNTRACKED,
+    **GRAPHS,
     **HANDED,
     **SIZES,
     **LARGE,

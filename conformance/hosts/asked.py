@@ -21,7 +21,7 @@ WORDS = {
 }
 WORDS["case"].update(schema=[1], layout=_LAYOUTS, dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
 WORDS["derivative"].update(of=["y", "mean", "variance"], wrt=["x", "gamma", "beta"])
-WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice"])
+WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice", "together"])
 WORDS["actions"].update(scalars=["number", "float64", "float32", "array"])
 _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]
 _NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]

@@ -86,6 +86,7 @@ class Case(object):
     batches: how many batches have entered the given moving statistics.
     shape: that of the first input.
     steps: the calls.
+    together: whether they are made in one graph, and one gradient is taken of all that `differentiated` names.
     given: the arrays that who `keeps_inputs` must not write to, by the names of their tensors.
     """
 
@@ -101,6 +102,7 @@ class Case(object):
         self.gamma = self.own("gamma", layout) if self.spec["scale"] else None
         self.beta = self.own("beta", layout) if self.spec["center"] else None
         self.mean, self.variance = self.own("moving_mean", layout), self.own("moving_variance", layout)
+        self.together = self.actions.get("backward") == "together"
         self.kept = tuple(tensors["0.x"].shape[a] for a in self.axis if 0 <= a < self.rank)
         self.native = native(self, statement["conventions"])
         self.steps = [Step(t, step, self) for t, step in enumerate(fields["steps"])]
@@ -120,6 +122,11 @@ class Case(object):
         """Return the names of what step t was given, moving statistics apart, that is not bit for bit as it was."""
         names = [name for name in sorted(self.given) if "." not in name or name.startswith("%d." % t)]
         return [name for name in names if _differ(self.given[name], self.tensors[name])]
+
+    @property
+    def differentiated(self):
+        """The steps that gradients are asked of."""
+        return [step for step in self.steps if step.gradients and step.dy is not None]
 
     def neutral(self, name):
         """Return gamma or beta as a function gets it: the case's, or else 1 or 0; None if there is none."""

@@ -21,7 +21,8 @@ _ONE_DTYPE = {
 
 def _equinox(kind, cite, **semantics):
     identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
-    supports = {"channel": ["second"], "affine": ["both", "none"], "begun": [False, True]}
+    backward = ["each", "together"] if kind == "batch" else ["each"]  # its state has a gradient
+    supports = {"channel": ["second"], "backward": backward, "affine": ["both", "none"], "begun": [False, True]}
     numerics = {"variance": "two_pass", "means": "in_turn"}  # of each example, and `pmean` of these
     made = common.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, **numerics)
     made["rules"] += common.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
@@ -62,13 +63,38 @@ class EquinoxEma(common.Jitted):
         made = self.made(case, training)
 
         def call(parameters, state, x, epsilon):
-            layer, _ = made(epsilon)
-            if parameters:
-                values = parameters["dgamma"], parameters["dbeta"]
-                layer = self.library.tree_at(lambda tree: (tree.weight, tree.bias), layer, values)
-            return self.jax.vmap(layer, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(x, state)
+            return self.mapped(self.loaded(made(epsilon)[0], parameters))(x, state)
 
         return call
+
+    def places(self, statics):
+        """Return the function that makes all calls of one layer."""
+        made = self.made(statics[0], None)
+
+        def call(parameters, state, calls, epsilon):
+            layer = self.loaded(made(epsilon)[0], parameters)
+
+            def called(xs, state):
+                ys = []
+                for static, x in zip(statics, xs):
+                    y, state = layer(x, state, inference=not static.training)
+                    ys.append(y)
+                return ys, state
+
+            return self.mapped(called)([x for x, _ in calls], state)
+
+        return call
+
+    def loaded(self, layer, parameters):
+        """Return the layer with its parameters."""
+        if not parameters:
+            return layer
+        values = parameters["dgamma"], parameters["dbeta"]
+        return self.library.tree_at(lambda tree: (tree.weight, tree.bias), layer, values)
+
+    def mapped(self, function):
+        """Return a function of one example and the state as one of a batch of them."""
+        return self.jax.vmap(function, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
 
     def initial(self, case):
         """Return the layer's own parameters, and the State."""

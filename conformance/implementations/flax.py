@@ -71,11 +71,14 @@ class Linen(common.Jitted):
     statement = _linen("+jit", _STATS, variance="fast", clamped=True)
     fast = forced = True
 
-    def module(self, case, training):
-        """Return a function of epsilon that makes the module; its dtype is that of y, and halves compute in float32."""
+    def module(self, case, training=None):
+        """Return a function of epsilon that makes the module; its dtype is that of y, and halves compute in float32.
+
+        training: None where each call says it.
+        """
         return functools.partial(
             self.library.BatchNorm,
-            use_running_average=not training,
+            use_running_average=None if training is None else not training,
             axis=common.axis(case),
             momentum=case.native["momentum"],
             dtype=case.dtypes["x"],
@@ -95,6 +98,22 @@ class Linen(common.Jitted):
             variables = {"params": named, "batch_stats": state}
             y, new = module(epsilon=epsilon).apply(variables, x, mask=mask, mutable=["batch_stats"])
             return y, new["batch_stats"]
+
+        return call
+
+    def places(self, statics):
+        """Return the function that makes all calls of one module."""
+        module = self.module(statics[0])
+
+        def called(layer, calls):
+            flags = [not static.training for static in statics]
+            return [layer(x, use_running_average=flag, mask=mask) for flag, (x, mask) in zip(flags, calls)]
+
+        def call(parameters, state, calls, epsilon):
+            named = common.present(scale=parameters.get("dgamma"), bias=parameters.get("dbeta"))
+            bound = self.library.apply(called, module(epsilon=epsilon), mutable=["batch_stats"])
+            ys, new = bound({"params": named, "batch_stats": state}, calls)
+            return ys, new["batch_stats"]
 
         return call
 
@@ -172,17 +191,26 @@ class Nnx(common.Jitted):
         )
 
     def layer(self, case, training):
-        """Return the function to jit; the module lives inside the trace."""
+        """Return the function to jit."""
 
         def call(parameters, state, x, epsilon, mask=None):
-            module = self.module(case, epsilon=epsilon, use_running_average=not training)
-            variables = {"dgamma": module.scale, "dbeta": module.bias, "mean": module.mean, "var": module.var}
-            for name, array in list(parameters.items()) + list(state.items()):
-                variables[name].set_value(self.jax.numpy.asarray(array))  # a NumPy array would be updated in place
-            y = module(x, mask=mask)
-            return y, {"mean": module.mean.get_value(), "var": module.var.get_value()}
+            (y,), state = self.called(case, [training], parameters, state, [(x, mask)], epsilon)
+            return y, state
 
         return call
+
+    def places(self, statics):
+        """Return the function that makes all calls of one module."""
+        return functools.partial(self.called, statics[0], [static.training for static in statics])
+
+    def called(self, case, modes, parameters, state, calls, epsilon):
+        """Return the y of each call, and the state after all of them; the module lives inside the trace."""
+        module = self.module(case, epsilon=epsilon)
+        variables = {"dgamma": module.scale, "dbeta": module.bias, "mean": module.mean, "var": module.var}
+        for name, array in list(parameters.items()) + list(state.items()):
+            variables[name].set_value(self.jax.numpy.asarray(array))  # a NumPy array would be updated in place
+        ys = [module(x, use_running_average=not training, mask=mask) for training, (x, mask) in zip(modes, calls)]
+        return ys, {"mean": module.mean.get_value(), "var": module.var.get_value()}
 
     def initial(self, case):
         """Return the layer's own parameters, and the moving statistics."""

@@ -65,17 +65,33 @@ class Haiku(common.Jitted):
 
     def transformed(self, case, training):
         """Return the layer as a pair of pure functions of x and epsilon."""
-        axis, decay = case.native["axis"], case.native["momentum"]
-        scale, offset = case.spec["scale"], case.spec["center"]
 
         def call(x, epsilon):
-            return self.library.BatchNorm(scale, offset, decay, epsilon, axis=axis, name="layer")(x, training)
+            return self.module(case, epsilon)(x, training)
 
         return self.library.transform_with_state(call)
 
+    def module(self, case, epsilon):
+        """Return a module."""
+        axis, decay = case.native["axis"], case.native["momentum"]
+        scale, offset = case.spec["scale"], case.spec["center"]
+        return self.library.BatchNorm(scale, offset, decay, epsilon, axis=axis, name="layer")
+
     def layer(self, case, training):
         """Return the function to jit."""
-        transformed = self.transformed(case, training)
+        return self.applied(self.transformed(case, training))
+
+    def places(self, statics):
+        """Return the function that makes all calls of one module."""
+
+        def called(calls, epsilon):
+            module = self.module(statics[0], epsilon)
+            return [module(x, static.training) for static, (x, _) in zip(statics, calls)]
+
+        return self.applied(self.library.transform_with_state(called))
+
+    def applied(self, transformed):
+        """Return a pair of pure functions as one function of parameters, state, input and epsilon."""
 
         def call(parameters, state, x, epsilon):
             named = common.present(scale=parameters.get("dgamma"), offset=parameters.get("dbeta"))

@@ -28,6 +28,7 @@ _SUPPORTS = {
     "start": ["given", "own"],
     "scalars": SCALARS,
     "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics"],
+    "backward": ["each", "together"],
 }
 GRADIENTS = ["y", "dx", "dgamma", "dbeta"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"]
@@ -114,15 +115,70 @@ class Jitted(object):
 
     def run(self, case):
         """Return the outputs of each step."""
-        return later.answers(case, self.steps(case))
+        return self.together(case) if case.together else later.answers(case, self.steps(case))
+
+    def together(self, case):
+        """Return the outputs of each step, of one function that makes all calls and takes one gradient."""
+        with self.mode(case):
+            parameters, state = self.begun(case)
+            statics = [case.static(step, self.traced) for step in case.steps]
+            asked = [step.index for step in case.differentiated]
+            calls = [(step.x, step.mask) for step in case.steps]
+            cotangents = [case.steps[t].dy for t in asked]
+            program = self.kept(repr([s.key for s in statics] + asked), lambda: self.in_one(statics, asked))
+            ys, state, found = program(parameters, state, calls, case.native["epsilon"], cotangents)
+            outs = [self.arrays(case, {"y": y}) for y in ys]
+            dxs = [self.arrays(case, {"dx": dx})["dx"] for dx in found.pop("dx", [])]
+            outs[-1].update(self.arrays(case, dict(zip(("moving_mean", "moving_variance"), self.moving(state)))))
+            learned = self.arrays(case, found)
+        return later.together(case, outs, dxs, learned)
+
+    def begun(self, case):
+        """Return the parameters by the names of their gradients, the case's where it gives them, and the state."""
+        given = present(dgamma=case.gamma, dbeta=case.beta)
+        parameters, state = self.initial(case)
+        return dict(parameters, **{name: a.reshape(self.shape(case)) for name, a in given.items()}), state
+
+    def in_one(self, statics, asked):
+        """Return a function that gives (the y of each call, the state, the gradients of those that are asked for)."""
+        layer, names = self.places(statics), statics[asked[0]].gradients if asked else []
+
+        def call(parameters, state, calls, epsilon, cotangents):
+            def of(free):
+                values = [(x, mask) for x, mask in calls]
+                for t, x in zip(asked, free.get("dx", [])):
+                    values[t] = x, calls[t][1]
+                ys, new = layer({name: free.get(name, a) for name, a in parameters.items()}, state, values, epsilon)
+                return [ys[t] for t in asked], (ys, new)
+
+            free = dict(parameters, dx=[calls[t][0] for t in asked])
+            free = {name: value for name, value in free.items() if name in names}
+            of_asked, pullback, (ys, new) = self.jax.vjp(of, free, has_aux=True)
+            return ys, new, pullback([dy.astype(y.dtype) for dy, y in zip(cotangents, of_asked)])[0]
+
+        return call
+
+    def places(self, statics):
+        """Return a function of (parameters, state, calls, epsilon) that gives (the y of each call, the state).
+
+        calls: of each its input and its mask. A library with layers makes all calls of one of them.
+        """
+        layers = [self.layer(static, static.training) for static in statics]
+
+        def call(parameters, state, calls, epsilon):
+            ys = []
+            for layer, (x, mask) in zip(layers, calls):
+                y, state = layer(parameters, state, x, epsilon, *([] if mask is None else [mask]))
+                ys.append(y)
+            return ys, state
+
+        return call
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes the gradients that are postponed."""
-        given = present(dgamma=case.gamma, dbeta=case.beta)
         epsilon = case.native["epsilon"]
         with self.mode(case):
-            parameters, state = self.initial(case)
-        parameters = dict(parameters, **{name: a.reshape(self.shape(case)) for name, a in given.items()})
+            parameters, state = self.begun(case)
         for step in case.steps:
             with self.mode(case):
                 given = present(dy=step.dy, tangent=step.tangent, mask=step.mask)
@@ -152,12 +208,16 @@ class Jitted(object):
     def compiled(self, case, step):
         """Return the jitted function for what is static about the step; a library may ask what dtypes there are."""
         static = case.static(step, self.traced)
-        if static.key not in self.jitted:
+        return self.kept(static.key, lambda: self.differentiated(self.layer(static, static.training), static))
+
+    def kept(self, key, make):
+        """Return the jitted function that is kept by this key, or else is made."""
+        if key not in self.jitted:
             if len(self.jitted) >= _SIGNATURES:
                 self.jitted.clear()
                 self.jax.clear_caches()
-            self.jitted[static.key] = self.jax.jit(self.differentiated(self.layer(static, static.training), static))
-        return self.jitted[static.key]
+            self.jitted[key] = self.jax.jit(make())
+        return self.jitted[key]
 
     def differentiated(self, layer, step):
         """Return a function that gives (y, state, derivatives), of those that the step asks for."""
@@ -229,10 +289,15 @@ class _Eager(object):
         static = case.static(step, self.traced)
         return self.differentiated(self.layer(static, static.training), static)
 
+    def kept(self, _key, make):
+        """Return the function as it is made."""
+        return make()
+
 
 def eager(cls):
     """Return a `Jitted` class not jitted: JAX compiles each operation for each shape, so it gets fewer signatures."""
-    supports = dict(cls.statement["supports"], trainable=[True], backward=["each", "after_all", "twice"])
+    later = cls.statement["supports"]["backward"] + ["after_all", "twice"]
+    supports = dict(cls.statement["supports"], trainable=[True], backward=later)
     statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), supports=supports, signatures=4)
     return type(cls.__name__ + "Eager", (_Eager, cls), {"statement": statement})
 

@@ -98,6 +98,7 @@ class Stax(Standardize):
         _STAX,
         _SOURCE + "example_libraries/stax.py: BatchNorm calls standardize",
         ["train"],
+        {"backward": ["each"]},  # inference would add to the gradient of all calls
         variance="fast",
         clamped=True,
     )

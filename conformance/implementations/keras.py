@@ -68,7 +68,7 @@ def layer(backend, **more):
             "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
             "flag": ["bool", "int", "numpy"] if backend != "jax" else ["bool"],
             "toggled": [False, True] if backend != "jax" else [False],
-            "backward": common.BACKWARD if backend != "jax" else ["each"],
+            "backward": common.TOGETHER if backend != "jax" else ["each"],
             "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + common.DERIVATIVES * (backend != "numpy") + common.STATE,
@@ -134,7 +134,7 @@ class _Keras(object):
 
     def run(self, case):
         """Return the outputs of each step."""
-        return later.answers(case, self.steps(case))
+        return self.together(case) if case.together else later.answers(case, self.steps(case))
 
     def __init__(self, device):
         os.environ.setdefault("KERAS_BACKEND", self.backend)
@@ -192,6 +192,33 @@ class _Layer(_Keras):
 
         return self.answered(call, self.tensor(step.x), gamma, beta, step)
 
+    def together(self, case):
+        """Return the outputs of each step: of a functional model in which the layer has a place for each."""
+        layer, names = self.build(case), common.STATE[: 5 if case.spec["renorm"] else 2]
+        variables = (("dgamma", layer.gamma), ("dbeta", layer.beta))
+        learned = {name: variable.value for name, variable in variables if variable is not None}
+        xs = [self.tensor(step.x) for step in case.steps]
+        model = functional(self.keras, layer, [case.static(step) for step in case.steps])
+        masks = [self.tensor(step.mask) for step in case.steps if step.mask is not None]
+        ys, dxs, found = self.in_one(lambda xs: model(list(xs) + masks), xs, learned, case.differentiated)
+        outs = [self.arrays({"y": y}) for y in ys]
+        outs[-1].update(self.arrays({name: getattr(layer, name) for name in names}))
+        return later.together(case, outs, [self.arrays({"dx": dx})["dx"] for dx in dxs], self.arrays(found))
+
+
+def functional(keras, layer, steps):
+    """Return a functional model in which the layer has a place for each step: of all inputs, and then all masks.
+
+    steps: what is static about them.
+    """
+
+    def symbol(form):
+        return None if form is None else keras.Input(batch_shape=form.shape, dtype=form.dtype)
+
+    xs, masks = [symbol(step.x) for step in steps], [symbol(step.mask) for step in steps]
+    ys = [layer(x, training=step.flag, mask=mask) for x, step, mask in zip(xs, steps, masks)]
+    return keras.Model(xs + [mask for mask in masks if mask is not None], ys)
+
 
 def arguments(case):
     """Return the layer's arguments; parameters in the input's half precision need a policy of that name."""
@@ -244,6 +271,10 @@ class _TensorFlow(object):
         """Return the call's outputs and the derivatives."""
         return common.differentiated(self.tf, lambda: call(sources["dx"]), sources, gradients, *asked)
 
+    def in_one(self, model, xs, learned, asked):
+        """Return the y of each call, and of one gradient dx of those asked for, and what is learned by name."""
+        return common.in_one(self.tf, model, xs, learned, asked)
+
 
 class _Torch(object):
     """Eager PyTorch, on one thread."""
@@ -277,6 +308,19 @@ class _Torch(object):
         """Return the call's outputs, and a function that takes the gradients as often as it is called."""
         out, free = call(sources["dx"]), {name: source for name, source in sources.items() if source.requires_grad}
         return dict(out, take=functools.partial(self.taken, out, free, cotangents))
+
+    def in_one(self, model, xs, learned, asked):
+        """Return the y of each call, and of one gradient dx of those asked for, and what is learned by name."""
+        names, at = asked[0].gradients if asked else [], [step.index for step in asked]
+        sources = [xs[t].requires_grad_() for t in at] if "dx" in names else []
+        free = {name: tensor.requires_grad_(name in names) for name, tensor in learned.items()}
+        free = {name: tensor for name, tensor in free.items() if name in names}
+        ys = model(xs)
+        if not (sources or free):
+            return ys, [], {}
+        cotangents = [self.tensor(step.dy) for step in asked]
+        found = self.torch.autograd.grad([ys[t] for t in at], sources + list(free.values()), cotangents)
+        return ys, found[: len(sources)], dict(zip(free, found[len(sources) :]))
 
     def taken(self, out, free, cotangents):
         """Return the gradients of an earlier call; a later one may have asked for none of what both have."""
@@ -324,6 +368,10 @@ class _NumPy(object):
     def derived(self, call, sources, *_asked):
         """Return the call's outputs."""
         return call(sources["dx"])
+
+    def in_one(self, model, xs, _learned, _asked):
+        """Return the y of each call, and no gradients."""
+        return model(xs), [], {}
 
 
 def _made(name, backend, kind, statement):

@@ -12,6 +12,7 @@ import os
 import numpy as np
 
 from . import keras as eager
+from . import later
 from . import tensorflow_common as common
 
 _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never lets go of one
@@ -25,7 +26,7 @@ class _Jitted(object):
     by name, the new state).
     """
 
-    traced = ("epsilon", "layout", "batches", "actions", "update", "site", "flag", "adjustment")
+    traced = ("epsilon", "layout", "batches", "actions", "update", "site", "adjustment")
 
     def __init__(self, device):
         os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -66,12 +67,16 @@ class _Jitted(object):
     def compiled(self, case, step):
         """Return the jitted function for what is static about the step."""
         static = case.static(step, self.traced)
-        if static.key not in self.jitted:
+        return self.kept(static.key, lambda: self.differentiated(self.function(static), static))
+
+    def kept(self, key, make):
+        """Return the jitted function that is kept by this key, or else is made."""
+        if key not in self.jitted:
             if len(self.jitted) >= _SIGNATURES:
                 self.jitted.clear()
                 self.jax.clear_caches()
-            self.jitted[static.key] = self.jax.jit(self.differentiated(self.function(static), static))
-        return self.jitted[static.key]
+            self.jitted[key] = self.jax.jit(make())
+        return self.jitted[key]
 
     def differentiated(self, function, step):
         """Return a function that gives (outputs, the new state), with the derivatives that the step asks for."""
@@ -128,6 +133,48 @@ class Layer(_Jitted):
     """`keras.layers.BatchNormalization` by `stateless_call`."""
 
     statement = eager.layer("jax", id="keras.BatchNormalization+jax+jit", **_JITTED)
+
+    def run(self, case):
+        """Return the outputs of each step."""
+        return self.together(case) if case.together else _Jitted.run(self, case)
+
+    def together(self, case):
+        """Return the outputs of each step: of a jitted functional model in which the layer has a place for each."""
+        with self.mode(case):
+            parameters, state = self.initial(case)
+            statics = [case.static(step, self.traced) for step in case.steps]
+            asked = [step.index for step in case.differentiated]
+            program = self.kept(repr([s.key for s in statics] + asked), lambda: self.in_one(statics, asked))
+            xs, dys = [step.x for step in case.steps], [case.steps[t].dy for t in asked]
+            masks = [step.mask for step in case.steps if step.mask is not None]
+            ys, state, found = program(parameters, state, xs, masks, case.native["epsilon"], dys)
+            outs = [{"y": np.array(y)} for y in ys]
+            outs[-1].update(zip(self.state(case), map(np.array, state)))
+            dxs = [np.array(dx) for dx in found.pop("dx", [])]
+        return later.together(case, outs, dxs, {name: np.array(a) for name, a in found.items()})
+
+    def in_one(self, statics, asked):
+        """Return a function that gives (the y of each call, the state, the gradients of those that are asked for)."""
+        layer, names = self.layer(statics[0]), statics[asked[0]].gradients if asked else []
+        model = eager.functional(self.keras, layer, statics)
+
+        def call(parameters, state, xs, masks, epsilon, cotangents):
+            layer.epsilon = epsilon
+
+            def of(free):
+                given = dict(enumerate(xs))
+                given.update(zip(asked, free.get("dx", [])))
+                values = [dict(parameters, **free)[name] for name in ("dgamma", "dbeta") if name in parameters]
+                trainable, others = (values, state) if statics[0].spec["trainable"] else ([], values + state)
+                ys, others = model.stateless_call(trainable, others, [given[t] for t in sorted(given)] + masks)
+                return [ys[t] for t in asked], (ys, others[-len(state) :])
+
+            free = dict(parameters, dx=[xs[t] for t in asked])
+            free = {name: value for name, value in free.items() if name in names}
+            _, pullback, (ys, new) = self.jax.vjp(of, free, has_aux=True)
+            return ys, new, pullback(cotangents)[0]
+
+        return call
 
     def initial(self, case):
         """Return gamma and beta, and the first state in the order in which the layer keeps it: the layer's own."""

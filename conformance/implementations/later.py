@@ -1,4 +1,4 @@
-"""When gradients are taken: what adapters share whose framework can take them later than at once, or twice."""
+"""When gradients are taken: what adapters share whose framework can take them later, twice, or of all calls at once."""
 
 
 def answers(case, steps):
@@ -14,6 +14,20 @@ def answers(case, steps):
         if when == "twice":
             take()
         yield dict(out, **take())
+
+
+def together(case, outs, dxs, learned):
+    """Yield the outputs of each call of one graph, with the gradients that were taken of all at once.
+
+    outs: the outputs by call. dxs: dx of each call that has one, in their order.
+    learned: the gradients of gamma and beta, which come with the last of these.
+    """
+    asked = case.differentiated
+    found = {step.index: {"dx": dx} for step, dx in zip(asked, dxs)}
+    if asked:
+        found.setdefault(asked[-1].index, {}).update(learned)
+    for t, out in enumerate(outs):
+        yield dict(out, **found.get(t, {}))
 
 
 def _all(steps):

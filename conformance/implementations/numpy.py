@@ -23,7 +23,7 @@ def _statement(name, **numerics):
             "start": ["given", "own"],
             "misplaced": [False, True],
             "tracked": [True, False],
-            "backward": ["each", "after_all", "twice"],
+            "backward": ["each", "after_all", "twice", "together"],
             "of": ["y", "statistics"],
             "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
@@ -79,10 +79,24 @@ class TwoPass(object):
     def run(self, case):
         """Yield the outputs of each step with its gradients, taken when the case wants them: see later.py."""
         when = case.actions.get("backward", "each")
+        if case.together:
+            yield from self.together(case)
+            return
         for out, take in _all(self.steps(case)) if when == "after_all" else self.steps(case):
             if when == "twice":
                 take()
             yield dict(out, **take())
+
+    def together(self, case):
+        """Return the outputs of each step, with one gradient of all calls: gamma's and beta's are added up."""
+        outs, last, sums = [], -1, {}
+        for t, (out, take) in enumerate(list(self.steps(case))):
+            found = take()
+            last = t if found else last
+            sums.update((n, sums.get(n, 0) + found.pop(n)) for n in ("dgamma", "dbeta") if n in found)
+            outs.append(dict(out, **found))
+        outs[last].update(sums)
+        return outs
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""

@@ -30,7 +30,7 @@ _STATEMENT = {
         "parameters": ["float32", "float64"],
         "statistics": ["float32", "float64"],
         "differentiation": common.DIFFERENTIATION,
-        "backward": common.BACKWARD,
+        "backward": common.TOGETHER,
     },
     "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES,
     "lacks": common.without(*common.LACKS),
@@ -99,7 +99,26 @@ class BatchNorm(object):
 
     def run(self, case):
         """Return the outputs of each step."""
-        return later.answers(case, self.steps(case))
+        return self.together(case) if case.together else later.answers(case, self.steps(case))
+
+    def together(self, case):
+        """Return the outputs of each step, with one gradient of all calls."""
+        layer = self.build(case)
+        named = (("dgamma", layer.scale, case.spec["scale"]), ("dbeta", layer.offset, case.spec["center"]))
+        learned = {name: variable for name, variable, there in named if there}
+        xs = [self.tf.constant(step.x) for step in case.steps]
+
+        def call(xs):
+            return [layer(x, is_training=step.training) for x, step in zip(xs, case.steps)]
+
+        ys, dxs, found = common.in_one(self.tf, call, xs, learned, case.differentiated)
+        outs = [_shaped(case, {"y": y}) for y in ys]
+        outs[-1].update(_shaped(case, self.state(layer)))
+        return later.together(case, outs, [np.array(dx) for dx in dxs], _shaped(case, found))
+
+    def state(self, layer):
+        """Return the moving statistics by name."""
+        return {"moving_mean": _hidden(layer.moving_mean), "moving_variance": _hidden(layer.moving_variance)}
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
@@ -108,7 +127,7 @@ class BatchNorm(object):
         absent += [] if case.spec["center"] else ["dbeta"]
         for step in case.steps:
             out = self.call(layer, step)
-            out.update(moving_mean=_hidden(layer.moving_mean), moving_variance=_hidden(layer.moving_variance))
+            out.update(self.state(layer))
             yield common.parted(out, lambda out: _shaped(case, {n: a for n, a in out.items() if n not in absent}))
 
     def call(self, layer, step):

@@ -22,6 +22,7 @@ NO_FORWARD = "tf.gradients, all that a graph of TensorFlow 1 has, is reverse"
 DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
 SCALARS = ["number", "float64", "float32", "array"]
 BACKWARD = ["each", "after_all", "twice"]
+TOGETHER = BACKWARD + ["together"]  # of layers
 STATE = ["moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]  # the last with renorm
 ODD = [
     False,
@@ -150,6 +151,24 @@ def differentiated(tf, call, sources, gradients, cotangents, tangent, forward, s
     for name in (name for name in along if name in out):
         out[name + "_tangent"] = accumulator.jvp(out[name], tf.UnconnectedGradients.ZERO)
     return out
+
+
+def in_one(tf, call, xs, learned, asked):
+    """Return the y of each call that `call(xs)` makes, and by one gradient dx of each asked for, and what is learned.
+
+    learned: gamma and beta by the names of their gradients. asked: the steps that gradients are asked of.
+    """
+    names, at = asked[0].gradients if asked else [], [step.index for step in asked]
+    sources = [xs[t] for t in at] if "dx" in names else []
+    free = {name: source for name, source in learned.items() if name in names}
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources + list(free.values()))
+        ys = call(xs)
+    if not (sources or free):
+        return ys, [], {}
+    cotangents = [tf.constant(step.dy) for step in asked]
+    found = tape.gradient([ys[t] for t in at], sources + list(free.values()), cotangents)
+    return ys, found[: len(sources)], dict(zip(free, found[len(sources) :]))
 
 
 def _postponed(tf, call, sources, cotangents):

@@ -65,7 +65,7 @@ def _statement(variant, *rules, **more):
             "round_trip": ["none", "config", "state"],
             "flag": ["bool", "int", "numpy"],
             "toggled": [False, True],
-            "backward": common.BACKWARD,
+            "backward": common.TOGETHER,
             "differentiation": common.DIFFERENTIATION,
         },
         "outputs": ["y"] + common.STATE + common.DERIVATIVES,
@@ -104,7 +104,25 @@ class BatchNormalization(object):
 
     def run(self, case):
         """Return the outputs of each step."""
-        return later.answers(case, self.steps(case))
+        return self.together(case) if case.together else later.answers(case, self.steps(case))
+
+    def together(self, case):
+        """Return the outputs of each step: of a functional model in which the layer has a place for each."""
+        layer, state = self.build(case), common.STATE[: 5 if case.spec["renorm"] else 2]
+        inputs = [self.keras.Input(batch_shape=step.x.shape, dtype=step.x.dtype.name) for step in case.steps]
+        masks = [None if step.mask is None else self.tf.constant(step.mask) for step in case.steps]
+        places = zip(inputs, case.steps, masks)
+        model = self.keras.Model(inputs, [layer(x, training=step.flag, mask=mask) for x, step, mask in places])
+        learned = {n: v for n, v in (("dgamma", layer.gamma), ("dbeta", layer.beta)) if v is not None}
+        xs = [self.tf.constant(step.x) for step in case.steps]
+        ys, dxs, found = self.whole(functools.partial(common.in_one, self.tf, model, learned=learned), case)(xs)
+        outs = [{"y": np.array(y)} for y in ys]
+        outs[-1].update((name, np.array(getattr(layer, name))) for name in state)
+        return later.together(case, outs, map(np.array, dxs), {name: np.array(a) for name, a in found.items()})
+
+    def whole(self, call, case):
+        """Return the function of all inputs that makes all calls and takes their gradient."""
+        return functools.partial(call, asked=case.differentiated)
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
@@ -181,11 +199,15 @@ class Graph(BatchNormalization):
 
     statement = _statement("+graph", _FUSED, compiled=True)
     # what a trace was made with stays in it
-    statement["supports"].update(flag=["bool"], toggled=[False], backward=["each"])
+    statement["supports"].update(flag=["bool"], toggled=[False], backward=["each", "together"])
 
     def prepared(self, layer):
         """Return a function to be traced."""
         return self.tf.function(functools.partial(self.call, layer))
+
+    def whole(self, call, case):
+        """Return a function to be traced."""
+        return self.tf.function(BatchNormalization.whole(self, call, case))
 
     def flag(self, step):
         """Return `training` as a tensor."""

@@ -100,7 +100,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     rules = [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents, halves]
     rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS, _CONTIGUOUS_HALF, _DEVIATIONS]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
-    supported.update(start=["given", "own"], backward=["each", "after_all", "twice"])
+    supported.update(start=["given", "own"], backward=["each", "after_all", "twice", "together"])
     supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
     supported.update(scalars=["number", "float64", "float32", "array"])
     supported.update(dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
@@ -214,7 +214,37 @@ class Functional(object):
 
     def run(self, case):
         """Return the outputs of each step."""
-        return later.answers(case, self.steps(case))
+        return self.together(case) if case.together else later.answers(case, self.steps(case))
+
+    def together(self, case):
+        """Return the outputs of each step, with one gradient of all calls."""
+        call, gamma, beta, mean, variance = self.build(case)
+        state, made, outs = present(moving_mean=mean, moving_variance=variance), [], []
+        learned = present(dgamma=gamma, dbeta=beta)
+        for step in case.steps:
+            x = self.tensor(step.x)
+            out = call(x.requires_grad_("dx" in step.gradients), step.training)
+            made.append((step, x, out["y"]))
+            outs.append(self.arrays(dict(out, **state)))
+        asked = [one for one in made if one[0] in case.differentiated]
+        return later.together(case, outs, *self.in_one(asked, {n: t for n, t in learned.items() if t.requires_grad}))
+
+    def in_one(self, asked, learned):
+        """Return dx of each call that is asked for it, and the layer's gradients by name, taken of all calls at once.
+
+        asked: the calls, (step, x, y) of each.
+        """
+        names = asked[0][0].gradients if asked else []
+        xs = [x for _, x, _ in asked] if "dx" in names else []
+        free = {name: tensor for name, tensor in learned.items() if name in names}
+        if not (xs or free):
+            return [], {}
+        cotangents = [self.tensor(step.dy) for step, _, _ in asked]
+        options = {"allow_unused": True, "materialize_grads": True}
+        sources = xs + list(free.values())
+        found = self.torch.autograd.grad([y for _, _, y in asked], sources, cotangents, **options)
+        found = [self.array(tensor) for tensor in found]
+        return found[: len(xs)], dict(zip(free, found[len(xs) :]))
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
@@ -370,6 +400,31 @@ class Func(Functional):
             out = {"y": y, "moving_mean": mean, "moving_variance": variance}
             out.update(self.tangents(lambda values, forward=forward: forward(values)[0], values, step))
             yield self.arrays(out), functools.partial(self.pulled, pullback, step)
+
+    def together(self, case):
+        """Return the outputs of each step, with one gradient of all calls, between which the statistics are values."""
+        gamma, beta, mean, variance = self.variables(case)
+        learned = {name: tensor.detach() for name, tensor in present(dgamma=gamma, dbeta=beta).items()}
+        xs, asked = [self.tensor(step.x) for step in case.steps], [step.index for step in case.differentiated]
+        constants = case.native["momentum"], case.native["epsilon"]
+
+        def forward(free):
+            values, state, ys = dict(learned, **free), (mean, variance), []
+            given = dict(list(enumerate(xs)) + list(zip(asked, free.get("dx", []))))
+            for step in case.steps:
+                state = tuple(tensor.clone() for tensor in state)
+                args = (values.get("dgamma"), values.get("dbeta"), step.training)
+                ys.append(self.batch_norm(given[step.index], *(state + args + constants)))
+            return [ys[t] for t in asked], (ys, state)
+
+        names = case.steps[asked[0]].gradients if asked else []
+        free = {name: tensor for name, tensor in dict(learned, dx=[xs[t] for t in asked]).items() if name in names}
+        _, pullback, (ys, state) = self.torch.func.vjp(forward, free or learned, has_aux=True)
+        outs = [{"y": self.array(y)} for y in ys]
+        outs[-1].update(moving_mean=self.array(state[0]), moving_variance=self.array(state[1]))
+        found = pullback([self.tensor(case.steps[t].dy) for t in asked])[0] if free else {}
+        dxs = [self.array(tensor) for tensor in found.pop("dx", [])]
+        return later.together(case, outs, dxs, self.arrays(found))
 
     def pulled(self, pullback, step):
         """Return the gradients of a call, as arrays."""

@@ -72,7 +72,11 @@ class Folded(_Module):
         _DOCS + "generated/torch.nn.utils.fuse_conv_bn_eval.html",
         "torch/nn/utils/fusion.py, fuse_conv_bn_weights: weight * gamma * r and (bias - mean) * r * gamma + beta",
         ranks=[4],
-        supports={"affine": ["both", "none"], "dtype": ["float32", "float64"]},
+        supports={
+            "affine": ["both", "none"],
+            "dtype": ["float32", "float64"],
+            "backward": ["each", "after_all", "twice"],
+        },
         differentiation=common.ONCE,
         semantics={"average": "none"},
         numerics={"shift": "apart"},

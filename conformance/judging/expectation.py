@@ -19,6 +19,7 @@ from conformance.judging.statistics import batch_statistics, moving
 from conformance.judging.step import Expected as Expected
 from conformance.judging.step import ExpectedOutputs as ExpectedOutputs
 from conformance.judging.step import ExpectedStep
+from conformance.judging.together import of_one_call, together
 from conformance.model.case import OF_LAYER, initial_state, without
 from conformance.model.numerics import Numerics, finfo
 from reference import Refusal, State, validate
@@ -33,8 +34,14 @@ def trajectory(promise: Promise, refused: frozenset[int] = frozenset()) -> list[
     """
     known, key = promise.exact_case.known, (promise.key, refused)
     if key not in known:
-        known[key] = list(_trajectory(promise, refused))
+        steps = alone(promise, refused)
+        known[key] = together(promise, steps) if promise.case.actions.backward == "together" else steps
     return known[key]
+
+
+def alone(promise: Promise, refused: frozenset[int] = frozenset()) -> list[ExpectedOutputs | Refusal]:
+    """Return the same of every step by itself, whether its gradients are taken together with others or not."""
+    return list(_trajectory(promise, refused))
 
 
 def _trajectory(promise: Promise, refused: frozenset[int]) -> Iterator[ExpectedOutputs | Refusal]:
@@ -101,6 +108,11 @@ def _answers(step: ExpectedStep, before: StateWithError) -> tuple[ExpectedOutput
 
 def after(promise: Promise, t: int, state: State) -> ExpectedOutputs:
     """Return the expected outputs of step t, from the state that the implementation returned before it."""
+    return of_one_call(promise, from_state(promise, t, state))
+
+
+def from_state(promise: Promise, t: int, state: State) -> ExpectedOutputs:
+    """Return what is expected of step t by itself, from a state before it."""
     step, before = _step(promise, t), StateWithError.exact(state)
     normalizes = (
         promise.mode(t) == "infer" or promise.at(t).semantics.training_statistics == "moving" or promise.spec.renorm
@@ -122,7 +134,7 @@ def residual(
     returned = step.batch.with_statistics(mean, variance, (u * np.abs(mean) + tiny, u * variance + tiny))
     step, start = ExpectedStep(promise.at(t), t, returned), StateWithError.exact(before or State(mean, variance))
     used = step.normalizing(start)
-    out = {"y": step.y(start, used), **following(step, start, used)}
+    out = of_one_call(promise, {"y": step.y(start, used), **following(step, start, used)})
     return out if before is None else out | moving(step, start, step.after(start))
 
 

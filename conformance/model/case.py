@@ -81,7 +81,9 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     flag: the type by which it is told the mode: a Python bool, an int, or a NumPy bool.
     scalars: the type that momentum and epsilon are handed over as: a Python `number`, a NumPy scalar of `float64` or
         `float32`, or an `array` of float32 and rank 0.
-    backward: when gradients are taken: after `each` call, `after_all` calls, or `twice` after each, to give the second.
+    backward: when gradients are taken: after `each` call, `after_all` calls, or `twice` after each, to give the second;
+        or one of all calls, which are made `together` in one graph: gamma's and beta's come with the last call, and so
+        does the state.
     """
 
     init_mode: Literal["train", "infer"] = "train"
@@ -89,7 +91,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     sites: int = 1
     unknown_sizes: tuple[int, ...] = ()
     flag: Literal["bool", "int", "numpy"] = "bool"
-    backward: Literal["each", "after_all", "twice"] = "each"
+    backward: Literal["each", "after_all", "twice", "together"] = "each"
     scalars: Scalars = "number"
 
 

@@ -113,6 +113,7 @@ def check(case: Case) -> None:
             raise ValueError(f"step {t} has no input; add a tensor named {t}.x")
     _check_numbers(case)
     _check_names(case)
+    _check_together(case)
     plain = dataclasses.replace(case.spec, virtual_batch_size=None)  # whether a batch divides is for the judge to say
     wanted: dict[str, tuple[int, ...]] = {}
     if set(OF_LAYER) & case.tensors.keys():
@@ -172,6 +173,20 @@ def _check_names(case: Case) -> None:
             if gone := [f"{t}.{n}" for n, needed in needs.items() if needed and f"{t}.{n}" not in case.tensors]:
                 asked = f"order {derivative.order} in mode {derivative.mode}"
                 raise ValueError(f"step {t} asks for a derivative of {asked}; add a tensor named {gone[0]}")
+
+
+def _check_together(case: Case) -> None:
+    """Raise ValueError where calls of one graph are asked for different gradients, or the layer is another in each."""
+    if case.actions.backward != "together":
+        return
+    asked = {step.derivatives for step in case.steps if step.derivatives}
+    unlike = {
+        "asks for other gradients in some steps": len(asked) > 1,
+        "freezes the layer in some steps": not all(step.trainable for step in case.steps),
+        "adjusts the layer": any(name.endswith(".adjustment_scale") for name in case.tensors),
+    }
+    for what in (what for what, there in unlike.items() if there):
+        raise ValueError(f"actions.backward is together, and the case {what}; leave that out")
 
 
 def _check_statistics(case: Case, t: int, derivative: Derivative) -> None:

@@ -77,7 +77,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     init_mode: Mode
     round_trip: Literal["none", "config", "state"]
     flag: Literal["bool", "int", "numpy"]
-    backward: Literal["each", "after_all", "twice"]
+    backward: Literal["each", "after_all", "twice", "together"]
     scalars: Scalars
     toggled: bool
     unknown_sizes: Unknown

@@ -14,6 +14,7 @@ import numpy as np
 
 from conformance.gate.predicted.asked import Formula, WrongValue
 from conformance.gate.predicted.derivatives import forward_over_forward, of_later_statistics, of_squared_weights, third
+from conformance.gate.predicted.graphs import in_reverse, with_later_statistics
 from conformance.judging import carried, expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Affine
@@ -248,6 +249,8 @@ FORMULAS: dict[str, Formula] = {
     "NaN times zero": _times_zero,
     "squared weights": _squared_weights,
     "of later statistics": of_later_statistics,
+    "with later statistics": with_later_statistics,
+    "calls in reverse": in_reverse,
     "of y alone": _without_statistics,
     "third with constant statistics": third,
     "forward over forward with constant statistics": forward_over_forward,

@@ -64,6 +64,7 @@ OF_LAYERS |= {
     "training flag",
     "toggled",
     "later gradients",
+    "two places",
     "another size",
     "misplaced axis",
     "misfit parameters",

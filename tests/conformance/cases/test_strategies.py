@@ -191,6 +191,10 @@ def modes(case):
             lambda r, c: c.actions.backward == "after_all" and modes(c)[:2] == ["infer", "train"],
         ),
         ("a gradient of the batch's variance", lambda r, c: any("dvariance" in name for name in c.tensors)),
+        (
+            "two calls of one graph that train",
+            lambda r, c: c.actions.backward == "together" and "infer" not in modes(c),
+        ),
         ("gradients twice", lambda r, c: c.actions.backward == "twice"),
         ("dy of another memory than x", lambda r, c: c.dy_layout == "channels_last" and c.layout == "C"),
         ("gamma that is not contiguous", lambda r, c: c.layer_layout == "strided"),

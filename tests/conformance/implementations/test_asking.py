@@ -69,6 +69,23 @@ def test_gradients_that_are_taken_later_are_those_taken_at_once(target, number):
     assert wrong == set()
 
 
+@pytest.mark.parametrize(
+    "target", [*TARGETS, pytest.param("jax_functions.py:Standardize", marks=pytest.mark.framework("jax"))]
+)
+def test_one_gradient_of_two_calls_is_the_sum_of_each(target):
+    """dx is each call's, and the layer's gradients come with the last; so does the state of a graph."""
+    both = case("rank 2, axis 1", "two places", 0)
+    assert [step.mode for step in both.steps] == ["train", "train"]
+    each, got = (arrays(target, one) for one in (msgspec.structs.replace(both, actions=Actions()), both))
+    assert got.keys() - each.keys() == set()
+    assert {"dgamma", "dbeta", "dx"} <= {name.partition(".")[2] for name in got}
+    for name in ("dgamma", "dbeta"):
+        assert f"0.{name}" not in got
+        np.testing.assert_allclose(got[f"1.{name}"], each[f"0.{name}"] + each[f"1.{name}"], 1e-4, 1e-4)
+    for name in got.keys() - {"1.dgamma", "1.dbeta"}:
+        np.testing.assert_allclose(got[name], each[name], 1e-4, 1e-4)
+
+
 def test_what_comes_before_a_refused_call_is_answered():
     """Gradients are waited for by all calls but one of another size, which raises."""
     later = case("rank 2, axis 1", "later gradients", 0)

@@ -240,6 +240,13 @@ def test_truncated_case_is_refused(tmp_path, small_case):
             },
             "step 0 asks for a derivative of order 2 in mode reverse; actions.backward must be each",
         ),
+        (
+            {
+                "actions": Actions(backward="together"),
+                "steps": (Step(mode="train", derivatives=(Derivative(),)), Step(mode="infer", trainable=False)),
+            },
+            "actions.backward is together, and the case freezes the layer in some steps; leave that out",
+        ),
         ({"steps": (Step(mode="train"),) * 3}, "step 2 has no input; add a tensor named 2.x"),
     ],
 )

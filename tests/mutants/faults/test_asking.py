@@ -75,6 +75,30 @@ class CenteredInPlace(TwoPass):
         return TwoPass.gradients(self, step, mean * (not step.x.flags.writeable), r, gamma)
 
 
+class OfTheLastCall(TwoPass):
+    """Where a layer has several places in a graph, the last call's gradients of gamma and beta replace the others'."""
+
+    def together(self, case):
+        """Return the outputs of each step, with one gradient of all calls."""
+        outs = [dict(out, **take()) for out, take in list(self.steps(case))]
+        return [{n: a for n, a in out.items() if n not in ("dgamma", "dbeta")} for out in outs[:-1]] + outs[-1:]
+
+
+class MovedOnce(TwoPass):
+    """The calls of a graph all begin with the state before it, and the last one's is what stays."""
+
+    def together(self, case):
+        """Return the outputs of each step, with one gradient of all calls."""
+        answers, steps = [], case.steps
+        for step in steps:
+            case.steps = [step]
+            answers += TwoPass.together(self, case)
+        case.steps = steps
+        learned = [n for n in ("dgamma", "dbeta") if n in answers[-1]]
+        sums = {n: sum(answer.pop(n) for answer in answers) for n in learned}
+        return [*answers[:-1], dict(answers[-1], **sums)]
+
+
 class Dropped(TwoPass):
     """What a loss makes of the returned statistics is dropped."""
 
@@ -85,6 +109,7 @@ class Dropped(TwoPass):
 
 FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
 FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients"), (Dropped, "gradients of statistics")]
+FAULTS += [(OfTheLastCall, "two places"), (MovedOnce, "two places")]
 
 
 def answered(subject, case):
@@ -108,7 +133,8 @@ def fails(subject, case):
 
 def asked(feature, *, itself, count):
     """Return what a default run asks of the subject: by cells of the feature itself, or by all others."""
-    cells = [cell for cell in CELLS if (cell.feature == feature) == itself]
+    alike = {feature} if itself or feature != "later gradients" else {feature, "two places"}  # those are later too
+    cells = [cell for cell in CELLS if (cell.feature in alike) == itself]
     found = [build(recipe, 0) for cell in cells for recipe in recipes(cell, 0, count)]
     supported = stated(TwoPass.statement, "the subject")
     return [case for case in found if not supported.unsupported(*every_step(case))]
