@@ -37,7 +37,7 @@ def _statement():
         _HAIKU,
         "reduced",
         "haiku/_src/batch_norm.py, BatchNorm; haiku/_src/moving_averages.py, ExponentialMovingAverage",
-        {"init_mode": ["train", "infer"], "begun": [False, True], "mixed": [False, True]},
+        {"init_mode": ["train", "infer"], "begun": [False, True], "mixed": [False, True], "updates": [True, False]},
         {"average": "zero_debiased", "initial_variance": 0.0},
         variance="fast",
     )
@@ -57,17 +57,18 @@ class Haiku(common.Jitted):
     """`haiku.BatchNorm`; its moving statistics are the `hidden` of its two ExponentialMovingAverage."""
 
     package = "haiku"
+    traced = tuple(name for name in common.Jitted.traced if name != "update")
     statement = _statement()
 
     def shape(self, case):
         """Return the shape in which the library keeps parameters and statistics."""
         return common.full(case)
 
-    def transformed(self, case, training):
+    def transformed(self, case, training, update=True):
         """Return the layer as a pair of pure functions of x and epsilon."""
 
         def call(x, epsilon):
-            return self.module(case, epsilon)(x, training)
+            return self.module(case, epsilon)(x, training and update, test_local_stats=training)
 
         return self.library.transform_with_state(call)
 
@@ -79,14 +80,15 @@ class Haiku(common.Jitted):
 
     def layer(self, case, training):
         """Return the function to jit."""
-        return self.applied(self.transformed(case, training))
+        return self.applied(self.transformed(case, training, case.update))
 
     def places(self, statics):
         """Return the function that makes all calls of one module."""
 
         def called(calls, epsilon):
             module = self.module(statics[0], epsilon)
-            return [module(x, static.training) for static, (x, _) in zip(statics, calls)]
+            modes = [(static.training and static.update, static.training) for static in statics]
+            return [module(x, trains, test_local_stats=local) for (trains, local), (x, _) in zip(modes, calls)]
 
         return self.applied(self.library.transform_with_state(called))
 

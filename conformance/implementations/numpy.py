@@ -24,6 +24,7 @@ def _statement(name, **numerics):
             "misplaced": [False, True],
             "tracked": [True, False],
             "backward": ["each", "after_all", "twice", "together"],
+            "updates": [True, False],
             "of": ["y", "statistics"],
             "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
@@ -108,8 +109,9 @@ class TwoPass(object):
             out = self.fitting(case, step.x)
             gamma, beta, mean, variance = self.placed(step, gamma, beta, mean, variance)
             m, v = self.moments(step.x) if step.by_batch else (mean, variance)
-            if step.by_batch:
+            if step.by_batch and step.update:
                 mean, variance = kept * mean + (1 - kept) * m, kept * variance + (1 - kept) * v
+            if step.by_batch:
                 out.update(mean=m.reshape(flat), variance=v.reshape(flat))
             r = 1 / np.sqrt(v + number(case.native["epsilon"]))
             out["y"] = self.affine(step.x, m, r, gamma, beta)
@@ -243,10 +245,11 @@ class Renorm(TwoPass):
                 m, v = self.moments(step.x)
                 s = np.sqrt(v + self.epsilon)
                 inverse, (f, h) = 1 / s, self.correction(m, s, toward, scale)
+                out.update(mean=m.reshape(flat), variance=v.reshape(flat))
+            if step.training and step.update:
                 toward, scale = slow * toward + (1 - slow) * m, slow * scale + (1 - slow) * s
                 mean, spread = kept * mean + (1 - kept) * m, kept * spread + (1 - kept) * s
                 variance = np.maximum(spread * spread - self.epsilon, 0)
-                out.update(mean=m.reshape(flat), variance=v.reshape(flat))
             z = (step.x - m) * inverse
             out["y"] = gamma * (z * f + h) + beta
             out.update(moving_mean=mean.reshape(flat), moving_variance=variance.reshape(flat))

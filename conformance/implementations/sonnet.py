@@ -31,6 +31,7 @@ _STATEMENT = {
         "statistics": ["float32", "float64"],
         "differentiation": common.DIFFERENTIATION,
         "backward": common.TOGETHER,
+        "updates": [True, False],
     },
     "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES,
     "lacks": common.without(*common.LACKS),
@@ -109,7 +110,7 @@ class BatchNorm(object):
         xs = [self.tf.constant(step.x) for step in case.steps]
 
         def call(xs):
-            return [layer(x, is_training=step.training) for x, step in zip(xs, case.steps)]
+            return [self.called(layer, x, step) for x, step in zip(xs, case.steps)]
 
         ys, dxs, found = common.in_one(self.tf, call, xs, learned, case.differentiated)
         outs = [_shaped(case, {"y": y}) for y in ys]
@@ -135,8 +136,12 @@ class BatchNorm(object):
         x = self.tf.constant(step.x)
         sources = {"dx": x, "dgamma": layer.scale, "dbeta": layer.offset}
         return common.differentiated(
-            self.tf, lambda: {"y": layer(x, is_training=step.training)}, sources, **common.asked(self.tf, step)
+            self.tf, lambda: {"y": self.called(layer, x, step)}, sources, **common.asked(self.tf, step)
         )
+
+    def called(self, layer, x, step):
+        """Return y; a training step that is not to move the averages is inference by the batch's statistics."""
+        return layer(x, is_training=step.training and step.update, test_local_stats=step.training)
 
 
 def _shaped(case, out):

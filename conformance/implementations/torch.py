@@ -138,8 +138,8 @@ def of_mixed_dtypes(statement):
 
 
 def untracked(statement):
-    """Return the statement of an entry that may be given no statistics, or keep none."""
-    return dict(statement, supports=dict(statement["supports"], tracked=[True, False]))
+    """Return the statement of an entry that may be given no statistics, in some steps or all, or keep none."""
+    return dict(statement, supports=dict(statement["supports"], tracked=[True, False], updates=[True, False]))
 
 
 class Functional(object):
@@ -203,12 +203,16 @@ class Functional(object):
         return gamma, beta, mean, like if case.variance is None else self.tensor(case.variance)
 
     def build(self, case):
-        """Return (call, gamma, beta, mean, variance); call gives the named outputs of a forward pass."""
+        """Return (call, gamma, beta, mean, variance); call gives the named outputs of a step for its input.
+
+        A training step that is not to move the statistics is given none.
+        """
         gamma, beta, mean, variance = self.variables(case)
         momentum, epsilon = case.native["momentum"], case.native["epsilon"]
 
-        def call(x, training):
-            return {"y": self.batch_norm(x, mean, variance, gamma, beta, training, momentum, epsilon)}
+        def call(x, step):
+            state = (mean, variance) if step.update or not step.training else (None, None)
+            return {"y": self.batch_norm(x, *(state + (gamma, beta, step.training, momentum, epsilon)))}
 
         return call, gamma, beta, mean, variance
 
@@ -223,7 +227,7 @@ class Functional(object):
         learned = present(dgamma=gamma, dbeta=beta)
         for step in case.steps:
             x = self.tensor(step.x)
-            out = call(x.requires_grad_("dx" in step.gradients), step.training)
+            out = call(x.requires_grad_("dx" in step.gradients), step)
             made.append((step, x, out["y"]))
             outs.append(self.arrays(dict(out, **state)))
         asked = [one for one in made if one[0] in case.differentiated]
@@ -261,7 +265,7 @@ class Functional(object):
         free = self.free(step, named)
         if not step.later or step.dy is None:
             return self.step(call, step, x, free), dict
-        out = call(x, step.training)
+        out = call(x, step)
         return out, functools.partial(self.taken, step, out["y"], named)
 
     def taken(self, step, y, named):
@@ -287,7 +291,7 @@ class Functional(object):
 
     def differentiated(self, call, step, x, free):
         """Return the named outputs of one step with their gradients, and those of dx where the step asks for them."""
-        out, again = call(x, step.training), step.second == "reverse"
+        out, again = call(x, step), step.second == "reverse"
         if step.dy is not None:
             out.update(self.gradients(out["y"], free, self.tensor(step.dy), create_graph=again))
         if again:
@@ -344,10 +348,11 @@ class Native(Functional):
         gamma, beta, mean, variance = self.variables(case)
         momentum, epsilon = case.native["momentum"], case.native["epsilon"]
 
-        def call(x, training):
-            args = (x, gamma, beta, mean, variance, training, momentum, epsilon)
+        def call(x, step):
+            state = (mean, variance) if step.update or not step.training else (None, None)
+            args = (x, gamma, beta) + state + (step.training, momentum, epsilon)
             y, saved, inverse = self.torch.native_batch_norm(*args)
-            return present(y=y, **({"mean": saved, "inverse_deviation": inverse} if training else {}))
+            return present(y=y, **({"mean": saved, "inverse_deviation": inverse} if step.training else {}))
 
         return call, gamma, beta, mean, variance
 

@@ -47,8 +47,10 @@ class _Module(common.Functional):
         """Return (call, gamma, beta, mean, variance); the last two are the module's buffers."""
         layer = self.loaded(case)
 
-        def call(x, training):
-            return {"y": layer.train(training)(x)}
+        def call(x, step):
+            if layer.track_running_stats != step.update and case.spec.get("track", True):
+                layer.track_running_stats = step.update  # which forward reads: training then gets no buffers
+            return {"y": layer.train(step.training)(x)}
 
         return call, layer.weight, layer.bias, layer.running_mean, layer.running_var
 
@@ -98,7 +100,7 @@ class Folded(_Module):
         for step in case.steps:
             x = self.tensor(step.x)
             nothing = {}, dict
-            out, take = nothing if step.training else self.called(lambda x, _: {"y": layer(x)}, step, x, {"dx": x})
+            out, take = nothing if step.training else self.called(lambda x, _step: {"y": layer(x)}, step, x, {"dx": x})
             yield self.arrays(out), take
 
 
@@ -120,6 +122,8 @@ def _module(base, entry, ranks, variant="", error="ValueError"):
     if base is _Scripted:
         options["first"] = [dict(common.NO_ARRAY, when={"scalars": ["array", "float32"]}, cite=_CONSTANTS)]
     made = common.untracked(common.stated(identity, page, "", ranks + [6], supports, **options))
+    if base is _Scripted:
+        made["supports"].update(updates=[True])  # TorchScript takes track_running_stats for a constant
     return type(entry, (base,), {"statement": made, "entry": entry})
 
 

@@ -53,9 +53,10 @@ def _sum(promise: Promise, t: int, name: str, parts: list[Expected]) -> Expected
     and Stability of Numerical Algorithms, 4.2), in the arithmetic or in the dtype in which they are stored.
     """
     units = promise.at(t).bounds(promise.mode(t), name, 1).units
-    value, size = sum(part.value for part in parts), sum(np.abs(part.value) + part.bound for part in parts)
+    none = np.zeros_like(parts[0].value)
+    value, size = sum((p.value for p in parts), none), sum((np.abs(p.value) + p.bound for p in parts), none)
     more = len(parts) - 1
-    bound = sum(part.bound for part in parts) + growth(more * max(units.u, units.stored_u)) * size
+    bound = sum((p.bound for p in parts), none) + growth(more * max(units.u, units.stored_u)) * size
     bound = bound + more * units.smallest  # flushed to 0
     return Expected(value, np.where(np.isnan(bound), np.inf, bound), parts[0].dtype, _terms(parts), kinds=_kinds(parts))
 

@@ -59,7 +59,7 @@ class Derivative(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One call of the layer.
 
-    update: whether the update ops run (TF 1).
+    update: whether a training step moves the state (TF 1's update ops; test_local_stats of haiku and Sonnet does not).
     site: which of the call sites that share the layer makes the call.
     trainable: False freezes a trainable layer for this call.
     """

@@ -36,7 +36,8 @@ def in_reverse(asked: WrongValue) -> Expected | None:
     key = "in reverse", promise.key
     if key not in known:
         known[key] = together(promise, _made_backwards(asked))
-    step = known[key][asked.t]
+    steps: Steps = known[key]
+    step = steps[asked.t]
     return step.get(asked.output) if isinstance(step, dict) else None
 
 

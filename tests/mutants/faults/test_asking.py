@@ -99,6 +99,16 @@ class MovedOnce(TwoPass):
         return [*answers[:-1], dict(answers[-1], **sums)]
 
 
+class MovesAnyway(TwoPass):
+    """A training step moves the statistics, whether it is to or not."""
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
+        for step in case.steps:
+            step.update = True
+        return TwoPass.steps(self, case)
+
+
 class Dropped(TwoPass):
     """What a loss makes of the returned statistics is dropped."""
 
@@ -109,7 +119,7 @@ class Dropped(TwoPass):
 
 FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
 FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients"), (Dropped, "gradients of statistics")]
-FAULTS += [(OfTheLastCall, "two places"), (MovedOnce, "two places")]
+FAULTS += [(OfTheLastCall, "two places"), (MovedOnce, "two places"), (MovesAnyway, "update")]
 
 
 def answered(subject, case):
