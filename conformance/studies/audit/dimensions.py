@@ -94,6 +94,8 @@ DIMENSIONS = (
     Dimension("some gradients", "some gradients", "gamma", gradients=True),
     Dimension("later gradients", "later gradients", "after_all", "infer train infer", gradients=True),
     Dimension("gradients twice", "later gradients", "twice", gradients=True),
+    Dimension("two places", "two places", "train train", "train train", gradients=True),
+    Dimension("inference before training", "two places", "infer train", "train train", gradients=True),
     Dimension("gradients of statistics", "gradients of statistics", "mean variance", "train", gradients=True),
 )
 """Every dimension, in the order of the columns."""
