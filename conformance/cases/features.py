@@ -11,6 +11,7 @@ import numpy as np
 from conformance.cases.asking import ASKING
 from conformance.cases.chance import CHANCE
 from conformance.cases.edges import EDGES
+from conformance.cases.ensembles import ENSEMBLES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
 from conformance.cases.graphs import GRAPHS
 from conformance.cases.handed import HANDED
@@ -112,6 +113,7 @@ FEATURES: dict[str, Feature] = {
     "update": Feature(("rank 2, axis 1", "rank 4, axis -1"), add=_without_updates),
     **EDGES,
     **ASKING,
+    **ENSEMBLES,
     **SHAPES,
     **VALUES,
     **CHANCE,

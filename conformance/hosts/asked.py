@@ -23,10 +23,12 @@ WORDS["case"].update(schema=[1], layout=_LAYOUTS, dy_layout=_LAYOUTS, layer_layo
 WORDS["derivative"].update(of=["y", "mean", "variance"], wrt=["x", "gamma", "beta"])
 WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice", "together"])
 WORDS["actions"].update(scalars=["number", "float64", "float32", "array"])
+WORDS["actions"].update(members=_FREE, mapped=["none", "dy", "x", "parameters", "both", "nested"])
 _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]
 _NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]
 TENSORS = ["gamma", "beta", "moving_mean", "moving_variance"]
 OF_STEPS = ["x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", "dmean", "dvariance"]
+OF_MEMBERS = ["gamma", "beta"]
 
 
 class NotUnderstood(ValueError):
@@ -90,6 +92,8 @@ def check(request, case, tensors, ready):
     for identity in request["implementations"]:
         _known("request.implementations", "implementation that is hosted here", identity, sorted(ready))
     known = TENSORS + ["%d.%s" % (t, name) for t in range(len(steps)) for name in OF_STEPS]
+    members = range(case.get("actions", {}).get("members", 1))
+    known += ["%d.%s" % (member, name) for member in members for name in OF_MEMBERS if member]
     for name in sorted(tensors):
         _known("case", "tensor", name, known)
 

@@ -85,9 +85,17 @@ def ask(worker: Answering, questions: Iterable[AskedCase], statements: Mapping[s
 
 
 def left(case: Case, reply: Reply) -> Case | None:
-    """Return the case without the refused step; None if the answer did not end with a refusal."""
+    """Return the case without the refused step; None if the answer did not end with a refusal, or all its members' was.
+
+    A call of an ensemble that is refused is a step of each of its members.
+    """
     answered = reply.outcomes
-    if not answered or not isinstance(answered[-1], Refused) or len(answered) >= len(case.steps):
+    if (
+        case.actions.members > 1
+        or not answered
+        or not isinstance(answered[-1], Refused)
+        or len(answered) >= len(case.steps)
+    ):
         return None
     return without(case, reply.refused)
 

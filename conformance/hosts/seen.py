@@ -18,6 +18,7 @@ _SCALARS = {"float64": np.float64, "float32": np.float32, "array": np.float32}
 class Step(object):
     """One call of the layer. Arrays that are not asked for are None.
 
+    member: which layer of an ensemble it is a call of.
     training: whether it trains; flag: the same in the type that the layer is to be told it by.
     tracked: whether the layer keeps statistics of its own.
     update: whether the update ops run.
@@ -46,6 +47,7 @@ class Step(object):
         self.tracked = case.spec.get("track", True)
         self.update = fields["update"]
         self.site = fields["site"]
+        self.member = index % case.members
         self.trainable = fields.get("trainable", True)
         self.flag = _FLAGS[case.actions.get("flag", "bool")](self.training)
         self.later = case.actions.get("backward", "each") != "each"
@@ -84,6 +86,8 @@ class Case(object):
     scalars: what that type is called.
     gamma, beta, mean, variance: the initial arrays; None if the spec asks for none, or the layer starts with its own.
     batches: how many batches have entered the given moving statistics.
+    members, mapped: how many layers an ensemble has, 1 if it is none, and what differs between them in a call: "dy",
+        "x", "parameters", "both" or "nested".
     shape: that of the first input.
     steps: the calls.
     together: whether they are made in one graph, and one gradient is taken of all that `differentiated` names.
@@ -95,6 +99,7 @@ class Case(object):
         self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
         self.actions, self.batches = fields["actions"], fields.get("batches", 0)
         self.scalars = self.actions.get("scalars", "number")
+        self.members, self.mapped = self.actions.get("members", 1), self.actions.get("mapped", "none")
         self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
         self.axis = kept_axes(self.spec["axis"], self.rank)
         self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
@@ -128,12 +133,21 @@ class Case(object):
         """The steps that gradients are asked of."""
         return [step for step in self.steps if step.gradients and step.dy is not None]
 
-    def neutral(self, name):
+    def neutral(self, name, member=0):
         """Return gamma or beta as a function gets it: the case's, or else 1 or 0; None if there is none."""
-        given, asked = getattr(self, name), self.spec["scale" if name == "gamma" else "center"]
+        given, asked = self.of_member(name, member), self.spec["scale" if name == "gamma" else "center"]
         if given is not None or not asked:
             return given
         return np.full(self.kept, name == "gamma", wire.dtype(self.dtypes["parameters"]))
+
+    def of_member(self, name, member):
+        """Return the gamma or beta of a member of an ensemble; None if there is none."""
+        own = self.own("%d.%s" % (member, name))
+        return getattr(self, name) if own is None else own
+
+    def calls(self):
+        """Return the steps of each call: one step, or one of each member of an ensemble."""
+        return [self.steps[t : t + self.members] for t in range(0, len(self.steps), self.members)]
 
     def static(self, step=None, traced=()):
         """Return what a program kept for other cases may depend on: of a step's call, or of the layer."""
@@ -151,6 +165,7 @@ class Static(object):
 
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
     _OF_CASE += ("scalars",)  # which JSON does not tell apart: a NumPy float64 is a float
+    _OF_CASE += ("members", "mapped")
     _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later")
     _OF_STEP += ("forward", "second", "forward_twice", "third")
 

@@ -37,7 +37,13 @@ def _statement():
         _HAIKU,
         "reduced",
         "haiku/_src/batch_norm.py, BatchNorm; haiku/_src/moving_averages.py, ExponentialMovingAverage",
-        {"init_mode": ["train", "infer"], "begun": [False, True], "mixed": [False, True], "updates": [True, False]},
+        dict(
+            common.MAPPED,
+            init_mode=["train", "infer"],
+            begun=[False, True],
+            mixed=[False, True],
+            updates=[True, False],
+        ),
         {"average": "zero_debiased", "initial_variance": 0.0},
         variance="fast",
     )

@@ -12,7 +12,7 @@ import importlib
 
 import numpy as np
 
-from . import later
+from . import ensembles, later
 
 _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never lets go of one
 HALF = ["float16", "bfloat16"]
@@ -35,6 +35,7 @@ TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tange
 ONCE = ["none", "reverse"]
 _NONE = "this library's batch normalization has no such argument"
 MASKS = {"mask": [False, "full", "spread"]}
+MAPPED = {"mapped": ensembles.MAPPED}  # said of one of each library's: others are mapped by the same rules
 _LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
 
 
@@ -115,6 +116,8 @@ class Jitted(object):
 
     def run(self, case):
         """Return the outputs of each step."""
+        if case.members > 1:
+            return self.ensemble(case)
         return self.together(case) if case.together else later.answers(case, self.steps(case))
 
     def together(self, case):
@@ -174,6 +177,21 @@ class Jitted(object):
 
         return call
 
+    def ensemble(self, case):
+        """Yield the outputs of each member in each call, which `vmap` makes for all of them."""
+        with self.mode(case):
+            parameters, state = self.initial(case)
+        for name, a in ensembles.parameters(case).items():
+            parameters[name] = a.reshape(a.shape[: a.ndim - len(case.kept)] + tuple(self.shape(case)))
+        for number, steps in enumerate(case.calls()):
+            named = dict(parameters, state=state, epsilon=case.native["epsilon"], **ensembles.batches(case, steps))
+            with self.mode(case):
+                y, state, out = self.compiled(case, steps[0], ensembles.maps(case, number > 0))(named)
+                out = dict(zip(("moving_mean", "moving_variance"), self.moving(state)), y=y, **out)
+                out = {name: np.array(a) for name, a in out.items()}
+            for arrays in ensembles.members(case, out):
+                yield self.arrays(case, arrays)
+
     def steps(self, case):
         """Yield what each call gives, and a function that takes the gradients that are postponed."""
         epsilon = case.native["epsilon"]
@@ -205,10 +223,11 @@ class Jitted(object):
         with self.jax.enable_x64("float64" in case.dtypes.values()), self.jax.default_device(self.device):
             yield
 
-    def compiled(self, case, step):
+    def compiled(self, case, step, maps=()):
         """Return the jitted function for what is static about the step; a library may ask what dtypes there are."""
         static = case.static(step, self.traced)
-        return self.kept(static.key, lambda: self.differentiated(self.layer(static, static.training), static))
+        function = self.differentiated(self.layer(static, static.training), static)
+        return self.kept(static.key + repr(maps), lambda: self.mapped(function, maps) if maps else function)
 
     def kept(self, key, make):
         """Return the jitted function that is kept by this key, or else is made."""
@@ -218,6 +237,15 @@ class Jitted(object):
                 self.jax.clear_caches()
             self.jitted[key] = self.jax.jit(make())
         return self.jitted[key]
+
+    def mapped(self, function, maps):
+        """Return the function of a step as that of all members of an ensemble, of named arguments."""
+
+        def call(named):
+            parameters = {name: named[name] for name in ensembles.PARAMETERS if name in named}
+            return function(parameters, named["state"], named["dx"], named["epsilon"], present(dy=named.get("dy")))
+
+        return ensembles.over(self.jax.vmap, call, maps)
 
     def differentiated(self, layer, step):
         """Return a function that gives (y, state, derivatives), of those that the step asks for."""
@@ -297,7 +325,7 @@ class _Eager(object):
 def eager(cls):
     """Return a `Jitted` class not jitted: JAX compiles each operation for each shape, so it gets fewer signatures."""
     later = cls.statement["supports"]["backward"] + ["after_all", "twice"]
-    supports = dict(cls.statement["supports"], trainable=[True], backward=later)
+    supports = dict(cls.statement["supports"], trainable=[True], backward=later, mapped=["none"])
     statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), supports=supports, signatures=4)
     return type(cls.__name__ + "Eager", (_Eager, cls), {"statement": statement})
 

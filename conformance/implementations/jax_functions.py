@@ -36,7 +36,7 @@ class Standardize(common.Jitted):
         _STANDARDIZE,
         _STANDARDIZE + ': algorithm="fast"; clipped to 0 in ' + _SOURCE + "_src/nn/functions.py",
         ["train", "infer"],
-        common.MASKS,
+        dict(common.MASKS, **common.MAPPED),
         variance="fast",
         clamped=True,
     )

@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from . import later
+from . import ensembles, later
 from . import tensorflow_common as common
 
 _DOCS = "https://keras.io/api/layers/normalization_layers/batch_normalization/"
@@ -69,6 +69,7 @@ def layer(backend, **more):
             "flag": ["bool", "int", "numpy"] if backend != "jax" else ["bool"],
             "toggled": [False, True] if backend != "jax" else [False],
             "backward": common.TOGETHER if backend != "jax" else ["each"],
+            "mapped": ["none"] if backend != "jax" else ensembles.MAPPED,
             "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + common.DERIVATIVES * (backend != "numpy") + common.STATE,
@@ -109,6 +110,7 @@ def functions(backend, **more):
             "updates": [True, False],
             "of": ["y", "statistics"],
             "backward": common.BACKWARD if backend != "jax" else ["each"],
+            "mapped": ["none"] if backend != "jax" else ensembles.MAPPED,
             "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
         "outputs": ["y"] + common.DERIVATIVES * (backend != "numpy") + ["mean", "variance"],

@@ -11,8 +11,8 @@ import os
 
 import numpy as np
 
+from . import ensembles, later
 from . import keras as eager
-from . import later
 from . import tensorflow_common as common
 
 _SIGNATURES = 64  # compiled programs are kept for this many; JAX itself never lets go of one
@@ -47,6 +47,22 @@ class _Jitted(object):
             yield
 
     def run(self, case):
+        """Return the outputs of each step."""
+        return self.ensemble(case) if case.members > 1 else self.steps(case)
+
+    def ensemble(self, case):
+        """Yield the outputs of each member in each call, which `vmap` makes for all of them."""
+        with self.mode(case):
+            parameters, state = self.initial(case)
+        parameters = dict(parameters, **ensembles.parameters(case))
+        for number, steps in enumerate(case.calls()):
+            named = dict(parameters, state=state, epsilon=case.native["epsilon"], **ensembles.batches(case, steps))
+            with self.mode(case):
+                out, state = self.compiled(case, steps[0], ensembles.maps(case, number > 0))(named)
+                out = {name: np.array(array) for name, array in out.items()}
+            yield from ensembles.members(case, out)
+
+    def steps(self, case):
         """Yield the outputs of each step."""
         with self.mode(case):
             parameters, state = self.initial(case)
@@ -64,10 +80,11 @@ class _Jitted(object):
         parameters = {name: array for name, array in named if array is not None}
         return parameters, [given.get("moving_mean", 0 * one), given.get("moving_variance", one)]
 
-    def compiled(self, case, step):
+    def compiled(self, case, step, maps=()):
         """Return the jitted function for what is static about the step."""
         static = case.static(step, self.traced)
-        return self.kept(static.key, lambda: self.differentiated(self.function(static), static))
+        function = self.differentiated(self.function(static), static)
+        return self.kept(static.key + repr(maps), lambda: self.mapped(function, maps) if maps else function)
 
     def kept(self, key, make):
         """Return the jitted function that is kept by this key, or else is made."""
@@ -77,6 +94,16 @@ class _Jitted(object):
                 self.jax.clear_caches()
             self.jitted[key] = self.jax.jit(make())
         return self.jitted[key]
+
+    def mapped(self, function, maps):
+        """Return the function of a step as that of all members of an ensemble, of named arguments."""
+
+        def call(named):
+            sources = {name: named[name] for name in ensembles.PARAMETERS + ("dx",) if name in named}
+            cotangents = {"y": named["dy"]} if "dy" in named else {}
+            return function(sources, named["state"], None, named["epsilon"], cotangents, None)
+
+        return ensembles.over(self.jax.vmap, call, maps)
 
     def differentiated(self, function, step):
         """Return a function that gives (outputs, the new state), with the derivatives that the step asks for."""

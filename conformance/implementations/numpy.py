@@ -25,6 +25,7 @@ def _statement(name, **numerics):
             "tracked": [True, False],
             "backward": ["each", "after_all", "twice", "together"],
             "updates": [True, False],
+            "mapped": ["none", "dy", "x", "parameters", "both", "nested"] if name == "two_pass" else ["none"],
             "of": ["y", "statistics"],
             "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
@@ -102,12 +103,11 @@ class TwoPass(object):
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
         self.axes, number = case.reduced, case.steps[0].x.dtype.type
-        gamma, beta = self.parameters(case)
-        mean, variance = self.start(case)
-        kept, flat = number(case.native["momentum"]), case.kept if len(case.kept) == 1 else mean.shape
+        layers = [self.parameters(case, member) + self.start(case) for member in range(case.members)]
+        kept, flat = number(case.native["momentum"]), case.kept if len(case.kept) == 1 else layers[0][2].shape
         for step in case.steps:
             out = self.fitting(case, step.x)
-            gamma, beta, mean, variance = self.placed(step, gamma, beta, mean, variance)
+            gamma, beta, mean, variance = self.placed(step, *layers[step.member])
             m, v = self.moments(step.x) if step.by_batch else (mean, variance)
             if step.by_batch and step.update:
                 mean, variance = kept * mean + (1 - kept) * m, kept * variance + (1 - kept) * v
@@ -115,6 +115,7 @@ class TwoPass(object):
                 out.update(mean=m.reshape(flat), variance=v.reshape(flat))
             r = 1 / np.sqrt(v + number(case.native["epsilon"]))
             out["y"] = self.affine(step.x, m, r, gamma, beta)
+            layers[step.member] = gamma, beta, mean, variance
             out.update(moving_mean=mean.reshape(flat), moving_variance=variance.reshape(flat))
             yield out, functools.partial(self.taken, case, step, flat, m, r, gamma)
 
@@ -126,11 +127,12 @@ class TwoPass(object):
         shape = [-1 if i in step.axis else 1 for i in range(step.rank)]
         return [array.reshape(shape) if array.ndim else array for array in arrays]
 
-    def parameters(self, case):
-        """Return gamma and beta; 1 and 0 where the case has none."""
+    def parameters(self, case, member=0):
+        """Return a member's gamma and beta; 1 and 0 where the case has none."""
         one = np.ones((), case.steps[0].x.dtype)
-        gamma = one if case.gamma is None else self.spread(case.gamma, case)
-        return gamma, 0 * one if case.beta is None else self.spread(case.beta, case)
+        gamma, beta = [case.of_member(name, member) for name in ("gamma", "beta")]
+        gamma = one if gamma is None else self.spread(gamma, case)
+        return gamma, 0 * one if beta is None else self.spread(beta, case)
 
     def start(self, case):
         """Return the initial moving statistics; 0 and 1 if none are given."""

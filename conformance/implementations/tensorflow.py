@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from . import later
+from . import ensembles, later
 from . import tensorflow_common as common
 
 _DOCS = "https://www.tensorflow.org/api_docs/python/tf/"
@@ -38,6 +38,7 @@ def _fused(identity, outputs, *numerics):
             "differentiation": common.DIFFERENTIATION,
             "backward": ["each"] if "+" in identity else common.BACKWARD,
             "of": ["y", "statistics"] if outputs else ["y"],
+            "mapped": ["none"] if "+" in identity or "v1" in identity else ensembles.MAPPED,
         },
         "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES + outputs,
         "lacks": common.without(*common.LACKS),
@@ -70,7 +71,35 @@ class FusedBatchNormV3(object):
 
     def run(self, case):
         """Return the outputs of each step."""
-        return later.answers(case, self.steps(case))
+        return self.ensemble(case) if case.members > 1 else later.answers(case, self.steps(case))
+
+    def ensemble(self, case):
+        """Yield the outputs of each member in each call."""
+        mean, variance = self.given(case, "mean", 0), self.given(case, "variance", 1)
+        named = {
+            "dgamma": self.given(case, "gamma", 1),
+            "dbeta": self.given(case, "beta", 0),
+            "state": (mean, variance),
+        }
+        attributes = {"epsilon": case.native["epsilon"], "exponential_avg_factor": case.native["momentum"]}
+
+        def call(derivatives, step, named):
+            state, format_ = named["state"], _FORMATS[step.x.ndim, case.axis]
+            args = [named[name] for name in ("dx", "dgamma", "dbeta")] + list(state)
+            out = self.call(derivatives, *args, training=step.training, data_format=format_, **attributes)
+            new = (out["moving_mean"], out["moving_variance"]) if step.training else state
+            state = tuple(self.tf.identity(tensor) for tensor in new)  # a map gives nothing back that is not made in it
+            return dict(out, moving_mean=state[0], moving_variance=state[1]), state
+
+        return self.asked(case, common.members(self.tf, call, case, named))
+
+    def asked(self, case, answers):
+        """Yield of each answer what a layer with the case's parameters has."""
+        absent = [] if case.spec["scale"] else ["dgamma", "dgamma_tangent"]
+        absent += [] if case.spec["center"] else ["dbeta"]
+        names = [name for name in self.statement["outputs"] if name not in absent]
+        for out in answers:
+            yield {name: array for name, array in out.items() if name in names}
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients.
@@ -205,6 +234,7 @@ def _moments(variant):
             "mask": [False, "full", "spread"],
             "reranked": [False],
             "backward": ["each"] if variant else common.BACKWARD,
+            "mapped": ["none"] if variant else ensembles.MAPPED,
             "of": ["y", "statistics"],
         },
         "outputs": ["y", "mean", "variance"] + common.DERIVATIVES,
@@ -231,19 +261,35 @@ class Moments(object):
 
     def run(self, case):
         """Return the outputs of each step."""
-        return later.answers(case, self.steps(case))
+        return self.ensemble(case) if case.members > 1 else later.answers(case, self.steps(case))
 
-    def steps(self, case):
-        """Yield what each call gives, and a function that takes its gradients.
+    def ensemble(self, case):
+        """Yield the outputs of each member in each call."""
+        given, spread = self.given(case)
+        named = {"d" + name: tensor for name, tensor in given.items() if name in ("gamma", "beta")}
+        epsilon = self.tf.constant(case.native["epsilon"], case.dtypes["x"])
 
-        What the case keeps has the averaged axes too, with size 1.
-        """
+        def call(derivatives, step, named):
+            own = {n[1:]: self.tf.reshape(named[n], spread) for n in ensembles.PARAMETERS if n in named}
+            args = named["dx"], None, dict(given, **own), epsilon, tuple(case.native["axis"]), step.training
+            return self.call(derivatives, *args), ()
+
+        for out in common.members(self.tf, call, case, dict(named, state=())):
+            yield _shaped(len(case.axis) > 1, out)
+
+    def given(self, case):
+        """Return parameters and statistics by name, and their shape, which has the averaged axes too, with size 1."""
         spread = [size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape)]
         parameters = tuple((name, case.neutral(name)) for name in ("gamma", "beta"))
         named = parameters + (("mean", case.mean), ("variance", case.variance))
         given = {n: self.tf.constant(a.reshape(spread)) for n, a in named if a is not None}
         given.setdefault("mean", self.tf.zeros(spread, case.dtypes["statistics"]))
         given.setdefault("variance", self.tf.ones(spread, case.dtypes["statistics"]))
+        return given, spread
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
+        given, _ = self.given(case)
         epsilon = case.native["epsilon"]
         if case.scalars == "number":  # a tensor, of which a graph is made for all epsilons
             epsilon = self.tf.constant(epsilon, case.dtypes["x"])

@@ -10,6 +10,8 @@ import importlib
 
 import numpy as np
 
+from . import ensembles
+
 CUDA = {
     "when": {"device": ["cuda"]},
     "numerics": {"variance": "fast", "affine": "folded", "sums": "serial"},
@@ -129,6 +131,31 @@ def asked(tf, step):
     tangent = tf.constant(step.tangent) if step.forward or step.second else None
     static = {"gradients": tuple(step.gradients), "forward": step.forward, "second": step.second}
     return dict(static, cotangents=cotangents, tangent=tangent, postponed=step.later)
+
+
+def members(tf, call, case, named):
+    """Yield the arrays of each member in each call, by name, as `tf.vectorized_map` gives them.
+
+    call: of (what is static about a step's derivatives, the step, the named arguments of one member), gives its outputs
+    and state. named: what all calls have in common, as tensors, the `state` that all begin with among them.
+    """
+    named = dict(named, **{name: tf.constant(a) for name, a in ensembles.parameters(case).items()})
+
+    def vmap(function):
+        return functools.partial(tf.vectorized_map, function)
+
+    for number, steps in enumerate(case.calls()):
+        named.update({name: tf.constant(a) for name, a in ensembles.batches(case, steps).items()})
+        one = functools.partial(_member, call, steps[0])
+        out, named["state"] = ensembles.over(vmap, one, ensembles.maps(case, number > 0))(named)
+        for arrays in ensembles.members(case, {name: np.array(tensor) for name, tensor in out.items()}):
+            yield arrays
+
+
+def _member(call, step, named):
+    cotangents = {"y": named["dy"]} if "dy" in named else {}
+    static = {"gradients": tuple(step.gradients), "forward": False, "second": "", "postponed": False}
+    return call(dict(static, cotangents=cotangents, tangent=None), step, named)
 
 
 def differentiated(tf, call, sources, gradients, cotangents, tangent, forward, second, postponed):

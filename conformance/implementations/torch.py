@@ -10,7 +10,7 @@ import importlib
 
 import numpy as np
 
-from . import later
+from . import ensembles, later
 
 DOCS = "https://docs.pytorch.org/docs/stable/"
 _FUNCTIONAL = DOCS + "generated/torch.nn.functional.batch_norm.html"
@@ -137,6 +137,11 @@ def of_mixed_dtypes(statement):
     return dict(statement, supports=supports, refusals=refused + statement["refusals"])
 
 
+def mapped(statement, how=ensembles.MAPPED):
+    """Return the statement of an entry that answers ensembles, of these ways to map."""
+    return dict(statement, supports=dict(statement["supports"], mapped=list(how)))
+
+
 def untracked(statement):
     """Return the statement of an entry that may be given no statistics, in some steps or all, or keep none."""
     return dict(statement, supports=dict(statement["supports"], tracked=[True, False], updates=[True, False]))
@@ -145,7 +150,7 @@ def untracked(statement):
 class Functional(object):
     """`torch.nn.functional.batch_norm`, with running statistics passed in and updated in place."""
 
-    statement = untracked(of_mixed_dtypes(stated("F.batch_norm", _FUNCTIONAL)))
+    statement = mapped(untracked(of_mixed_dtypes(stated("F.batch_norm", _FUNCTIONAL))), ["none", "dy"])
     statement["refusals"] = [_UNDEFINED] + statement["refusals"]
 
     def __init__(self, device):
@@ -218,6 +223,8 @@ class Functional(object):
 
     def run(self, case):
         """Return the outputs of each step."""
+        if case.members > 1:
+            return self.ensemble(case)
         return self.together(case) if case.together else later.answers(case, self.steps(case))
 
     def together(self, case):
@@ -249,6 +256,18 @@ class Functional(object):
         found = self.torch.autograd.grad([y for _, _, y in asked], sources, cotangents, **options)
         found = [self.array(tensor) for tensor in found]
         return found[: len(xs)], dict(zip(free, found[len(xs) :]))
+
+    def ensemble(self, case):
+        """Yield the outputs of each member in each call: its gradients are a row of what one backward pass gives."""
+        call, gamma, beta, mean, variance = self.build(case)
+        for steps in case.calls():
+            x = self.tensor(steps[0].x)
+            free, out = self.free(steps[0], present(dgamma=gamma, dbeta=beta, dx=x)), call(x, steps[0])
+            dy = self.tensor(ensembles.batches(case, steps)["dy"])
+            rows = self.arrays(self.gradients(out["y"], free, dy, is_grads_batched=True))
+            shared = self.arrays(dict(out, moving_mean=mean, moving_variance=variance))
+            for arrays in ensembles.members(case, rows):
+                yield dict(shared, **arrays)
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
@@ -357,10 +376,63 @@ class Native(Functional):
         return call, gamma, beta, mean, variance
 
 
-class Vmap(Functional):
+class Mapped(Functional):
+    """What answers an ensemble by `torch.func.vmap`."""
+
+    def ensemble(self, case):
+        """Yield the outputs of each member in each call.
+
+        Running statistics are written in place, so that members need their own where x is theirs.
+        """
+        named, state = self.layers(case)
+        own_x = case.mapped in ("x", "both", "nested")
+        sizes = (ensembles.across(case),) * 2 if ensembles.across(case) else (case.members,)
+        if own_x:
+            state = {name: tensor.expand(sizes + tensor.shape).clone() for name, tensor in state.items()}
+        for number, steps in enumerate(case.calls()):
+            named.update({n: self.tensor(a) for n, a in ensembles.batches(case, steps).items()}, state=state)
+            call = functools.partial(self.member, self.applied(case, steps[0]), steps[0])
+            out, state = ensembles.over(self.torch.func.vmap, call, ensembles.maps(case, own_x or number > 0))(named)
+            for arrays in ensembles.members(case, self.arrays(out)):
+                yield arrays
+
+    def layers(self, case):
+        """Return what there is of gamma and beta, and the state that all members begin with, by name."""
+        gamma, beta, mean, variance = self.variables(case)
+        named = {name: tensor.detach() for name, tensor in present(dgamma=gamma, dbeta=beta).items()}
+        own = {name: self.tensor(array) for name, array in ensembles.parameters(case).items()}
+        return dict(named, **own), {"running_mean": mean, "running_var": variance}
+
+    def applied(self, case, step):
+        """Return a function of (x, gamma, beta, state) that gives y, and moves the state in place."""
+        constants = step.training, case.native["momentum"], case.native["epsilon"]
+
+        def call(x, gamma, beta, state):
+            args = x, state["running_mean"], state["running_var"], gamma, beta
+            return self.torch.nn.functional.batch_norm(*(args + constants))
+
+        return call
+
+    def member(self, applied, step, named):
+        """Return the outputs of one member, and its state."""
+        values = {name: named[name] for name in ("dx",) + ensembles.PARAMETERS if name in named}
+
+        def forward(free):
+            state, given = {name: tensor.clone() for name, tensor in named["state"].items()}, dict(values, **free)
+            return applied(given["dx"], given.get("dgamma"), given.get("dbeta"), state), state
+
+        free = {name: tensor for name, tensor in values.items() if name in step.gradients} or values
+        y, pullback, state = self.torch.func.vjp(forward, free, has_aux=True)
+        out = {"y": y, "moving_mean": state["running_mean"], "moving_variance": state["running_var"]}
+        return dict(out, **(pullback(named["dy"])[0] if "dy" in named else {})), state
+
+
+class Vmap(Mapped):
     """`torch.nn.functional.batch_norm` under `torch.func.vmap`: over the case's batch and its mirror image."""
 
-    statement = stated("F.batch_norm+vmap", DOCS + _VMAP + "BatchRulesNorm.cpp: batch_norm_batch_rule", decomposed=True)
+    statement = mapped(
+        stated("F.batch_norm+vmap", DOCS + _VMAP + "BatchRulesNorm.cpp: batch_norm_batch_rule", decomposed=True)
+    )
 
     def prepared(self, function):
         """Return a function that normalizes both batches at once and returns the output of the first."""

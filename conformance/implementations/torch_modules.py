@@ -17,7 +17,7 @@ _FROZEN = (
 )
 
 
-class _Module(common.Functional):
+class _Module(common.Mapped):
     """A `torch.nn` module, its parameters and buffers set from the case."""
 
     def layer(self, case):
@@ -42,6 +42,20 @@ class _Module(common.Functional):
             if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked.fill_(case.batches)
         return layer
+
+    def layers(self, case):
+        """Return what there is of gamma and beta, and the module's buffers, by name."""
+        named, _ = super(_Module, self).layers(case)
+        return named, dict(self.loaded(case).named_buffers())
+
+    def applied(self, case, step):
+        """Return a function of (x, gamma, beta, state) that gives y, and moves the state in place."""
+        layer = self.layer(case).to("meta").train(step.training)
+
+        def call(x, gamma, beta, state):
+            return self.torch.func.functional_call(layer, dict(state, **common.present(weight=gamma, bias=beta)), (x,))
+
+        return call
 
     def build(self, case):
         """Return (call, gamma, beta, mean, variance); the last two are the module's buffers."""
@@ -124,6 +138,7 @@ def _module(base, entry, ranks, variant="", error="ValueError"):
     made = common.untracked(common.stated(identity, page, "", ranks + [6], supports, **options))
     if base is _Scripted:
         made["supports"].update(updates=[True])  # TorchScript takes track_running_stats for a constant
+    made = common.mapped(made) if base is _Module else made
     return type(entry, (base,), {"statement": made, "entry": entry})
 
 

@@ -57,7 +57,7 @@ def _forward(step: ExpectedStep, before: StateWithError, used: Normalizing) -> E
     assert x is not None
     assert tangent is not None
     ask = train_tangents if step.training else infer_tangents
-    value = ask(x, Tangent(tangent), q.parameters, before.state, step.spec, step.semantics).y
+    value = ask(x, Tangent(tangent), q.parameters(t), before.state, step.spec, step.semantics).y
     bounds, u = step.bounds("y_tangent"), used("y_tangent")
     if step.training:
         e = TangentBounds(bounds, step.batch, u, np.zeros((), x.dtype), tangent).e_y(step.gamma, value)
@@ -74,7 +74,7 @@ def _second(step: ExpectedStep, before: StateWithError, used: Normalizing) -> Ex
     assert dy is not None
     assert tangent is not None
     ask = train_second_order if step.training else infer_second_order
-    exact = ask(x, dy, Tangent(tangent), q.parameters, before.state, step.spec, step.semantics)
+    exact = ask(x, dy, Tangent(tangent), q.parameters(t), before.state, step.spec, step.semantics)
     e_dx, e_dgamma = (_e_second_train if step.training else _e_second_infer)(step, exact.dx, dy, tangent, used)
     out = {"dx_tangent": step.expected("dx_tangent", exact.dx, e_dx)}
     if step.spec.scale:
@@ -133,5 +133,5 @@ def _twice_along(
     dy = np.zeros_like(x) if dy is None else dy  # where only y's are asked for
     exact = Curvatures(np.zeros_like(x), np.zeros_like(x), np.zeros(step.kept, x.dtype))
     if step.training:
-        exact = train_third_order(x, dy, tangent, q.parameters, before.state, step.spec, step.semantics)
+        exact = train_third_order(x, dy, tangent, q.parameters(t), before.state, step.spec, step.semantics)
     return exact, lambda output: TangentBounds(step.bounds(output), step.batch, used(output), dy, tangent)

@@ -47,6 +47,7 @@ class ExactCase:
         self.known: dict[Any, Any] = {}
         self.lock = threading.RLock()
         self._batches: dict[Any, BatchStatistics] = {}
+        self._parameters: dict[int, Parameters] = {}
         self._streamed: dict[tuple[int, str], Array] = {}
         self._layouts: dict[tuple[int, ...], Layout] = {}
         self._bounds: dict[tuple[Numerics, Units, int, float, bool], Bounds] = {}
@@ -148,10 +149,12 @@ class ExactCase:
         same = about.reranked and self.case.x(first).ndim == about.rank
         return msgspec.structs.replace(about, reranked=False) if same else about
 
-    @cached_property
-    def parameters(self) -> Parameters:
-        """Gamma and beta."""
-        return parameters(self.case, self.dtype)
+    def parameters(self, t: int) -> Parameters:
+        """Return the gamma and beta of step t."""
+        member = t % self.case.actions.members
+        if member not in self._parameters:
+            self._parameters[member] = parameters(self.case, self.dtype, member)
+        return self._parameters[member]
 
 
 def _unjudged(case: Case) -> str:

@@ -45,8 +45,10 @@ def alone(promise: Promise, refused: frozenset[int] = frozenset()) -> list[Expec
 
 
 def _trajectory(promise: Promise, refused: frozenset[int]) -> Iterator[ExpectedOutputs | Refusal]:
-    carried, passed = None, refused | promise.lacked
+    layers: dict[int, StateWithError] = {}
+    passed, members = refused | promise.lacked, promise.case.actions.members
     for t in range(len(promise.case.steps)):
+        carried = layers.get(t % members)
         try:
             if t not in promise.lacked:
                 for kept in [carried.state.mean.shape] if carried else _given(promise):
@@ -61,7 +63,7 @@ def _trajectory(promise: Promise, refused: frozenset[int]) -> Iterator[ExpectedO
         carried = carried or StateWithError.exact(
             initial_state(begins, promise.at(t).semantics, promise.exact_case.dtype)
         )
-        answers, carried = ({}, carried) if promise.unjudged else _answers(_step(promise, t), carried)
+        answers, layers[t % members] = ({}, carried) if promise.unjudged else _answers(_step(promise, t), carried)
         yield answers
 
 

@@ -28,7 +28,7 @@ def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
     x, dy = q.array(t, "x"), q.dy(t)
     if x is None or dy is None:
         return {}
-    common = (x, dy, q.parameters, before.state, step.spec, step.semantics)
+    common = (x, dy, q.parameters(t), before.state, step.spec, step.semantics)
     if step.training:
         updating = step.promise.case.steps[t].update
         more: dict[str, Any] = {"mask": q.mask(t), "adjustment": q.adjustment(t), **q.of_statistics(t)}

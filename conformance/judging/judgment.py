@@ -153,8 +153,9 @@ class _Judge:
         return State(arrays["moving_mean"], arrays["moving_variance"], updates, renorm)
 
     def _answered(self, t: int) -> list[int]:
-        """Return the steps before t that may have moved the layer: not refused, and of modes that it has."""
-        return [s for s in range(t) if s not in self.reply.refused | self.promise.lacked]
+        """Return the steps before t that may have moved the layer: its own, not refused, and of modes that it has."""
+        own = range(t % self.case.actions.members, t, self.case.actions.members)
+        return [s for s in own if s not in self.reply.refused | self.promise.lacked]
 
     def _residual(self, t: int, outcome: Outputs) -> ExpectedOutputs:
         """Return the outputs expected from the batch statistics that were returned, if it normalizes by these."""

@@ -20,8 +20,10 @@ def simulate(exact_case: ExactCase, semantics: Semantics) -> list[Values | Refus
 
 
 def _steps(exact_case: ExactCase, semantics: Semantics) -> Iterator[Values | Refusal]:
-    case, state = exact_case.case, None
+    case, layers = exact_case.case, dict[int, State]()
     for t, step in enumerate(case.steps):
+        member = t % case.actions.members
+        state = layers.get(member)
         mask, adjustment = exact_case.mask(t), exact_case.adjustment(t)
         shapes = None if adjustment is None else (adjustment.scale.shape, adjustment.bias.shape)
         try:
@@ -38,7 +40,8 @@ def _steps(exact_case: ExactCase, semantics: Semantics) -> Iterator[Values | Ref
             yield refusal
             continue
         state = state or initial_state(case, semantics, exact_case.dtype)
-        y, state = _answer(exact_case, t, state, semantics)
+        y, layers[member] = _answer(exact_case, t, state, semantics)
+        state = layers[member]
         yield {"y": y, "moving_mean": state.mean, "moving_variance": state.variance}
 
 
@@ -47,9 +50,9 @@ def _answer(exact_case: ExactCase, t: int, state: State, semantics: Semantics) -
     assert x is not None
     with np.errstate(all="ignore"):
         if step.mode == "infer":
-            return infer(x, exact_case.parameters, state, spec, semantics), state
+            return infer(x, exact_case.parameters(t), state, spec, semantics), state
         mask, adjustment = exact_case.mask(t), exact_case.adjustment(t)
         done = train(
-            x, exact_case.parameters, state, spec, semantics, updating=step.update, mask=mask, adjustment=adjustment
+            x, exact_case.parameters(t), state, spec, semantics, updating=step.update, mask=mask, adjustment=adjustment
         )
         return done.y, done.state

@@ -144,7 +144,7 @@ class ExpectedStep:
     @property
     def gamma(self) -> Array:
         """Gamma in a shape that broadcasts against the batch; 1 if the spec asks for none."""
-        gamma = self.exact_case.parameters.gamma
+        gamma = self.exact_case.parameters(self.t).gamma
         return np.ones((), self.exact_case.dtype) if gamma is None else self.align(gamma)
 
     def doubted(self, answers: ExpectedOutputs, before: StateWithError) -> ExpectedOutputs:
@@ -159,7 +159,11 @@ class ExpectedStep:
 
     def affine(self, before: StateWithError) -> Affine:
         """Return the map from the normalized input z to y: renorm and adjustment first, then gamma and beta."""
-        beta, zero, units = self.exact_case.parameters.beta, np.zeros((), self.exact_case.dtype), self.bounds("y").units
+        beta, zero, units = (
+            self.exact_case.parameters(self.t).beta,
+            np.zeros((), self.exact_case.dtype),
+            self.bounds("y").units,
+        )
         shift = zero if beta is None else self.align(beta)
         gamma, beta = (Approximate(value, units.parameters_u * np.abs(value)) for value in (self.gamma, shift))
         inner = self.inner(before)

@@ -1,7 +1,8 @@
 """A `Case` is what is asked: pure data that can be saved, mailed, replayed and judged again.
 
 Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what the layer starts with, and `<t>.x`,
-`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, and `<t>.tangent`, of x, for step t.
+`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, and `<t>.tangent`, of x, for step t. Member m of an
+ensemble has `<m>.gamma` and `<m>.beta`, where these are not the layer's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from reference.spec import Array, kept_shape
 SCHEMA = 1
 OF_LAYER = ("gamma", "beta", "moving_mean", "moving_variance")
 OF_STEP = ("x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", "dmean", "dvariance")
-"""What tensors are called: those of the layer by these names, those of step t by `<t>.` and these."""
+OF_MEMBER = ("gamma", "beta")
+"""What tensors are called: those of the layer by these names, those of step t, or of a member, by `<t>.` and these."""
 
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
 Layout = Literal["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
@@ -44,7 +46,7 @@ class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             return self.x
         if tensor in ("moving_mean", "moving_variance") or tensor.endswith((".dmean", ".dvariance")):
             return self.statistics
-        return self.parameters if tensor in ("gamma", "beta") else None
+        return self.parameters if tensor.rpartition(".")[2] in ("gamma", "beta") else None
 
 
 class Derivative(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -84,6 +86,8 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     backward: when gradients are taken: after `each` call, `after_all` calls, or `twice` after each, to give the second;
         or one of all calls, which are made `together` in one graph: gamma's and beta's come with the last call, and so
         does the state.
+    members: how many layers an ensemble has. Step t is of member t % members, and as many steps are one call.
+    mapped: what differs between members in a call beside dy (see `ensembles`).
     """
 
     init_mode: Literal["train", "infer"] = "train"
@@ -93,6 +97,8 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     flag: Literal["bool", "int", "numpy"] = "bool"
     backward: Literal["each", "after_all", "twice", "together"] = "each"
     scalars: Scalars = "number"
+    members: int = 1
+    mapped: Literal["none", "dy", "x", "parameters", "both", "nested"] = "none"
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -142,7 +148,7 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
-NEWER = ("backward", "dy_layout", "layer_layout", "scalars", "track")
+NEWER = ("backward", "dy_layout", "layer_layout", "mapped", "members", "scalars", "track")
 """Fields that a worker may be too old for: spelled out only where they say something."""
 
 
@@ -203,11 +209,10 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
-def parameters(case: Case, dtype: type[np.floating[Any]]) -> Parameters:
-    """Return gamma and beta at the reference's precision; None where the spec asks for none."""
-    gamma = _at(case.tensor("gamma"), dtype) if case.spec.scale else None
-    beta = _at(case.tensor("beta"), dtype) if case.spec.center else None
-    return Parameters(gamma, beta)
+def parameters(case: Case, dtype: type[np.floating[Any]], member: int = 0) -> Parameters:
+    """Return a member's gamma and beta at the reference's precision; None where the spec asks for none."""
+    gamma, beta = (case.tensors.get(f"{member}.{name}", case.tensor(name)) for name in OF_MEMBER)
+    return Parameters(_at(gamma, dtype) if case.spec.scale else None, _at(beta, dtype) if case.spec.center else None)
 
 
 def initial_state(case: Case, semantics: Semantics, dtype: type[np.floating[Any]]) -> State:

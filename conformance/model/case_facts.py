@@ -56,6 +56,7 @@ def _of_case(case: Case) -> CaseFacts:
         flag=case.actions.flag,
         backward=case.actions.backward,
         scalars=case.actions.scalars,
+        mapped=case.actions.mapped,
         toggled=not all(step.trainable for step in case.steps),
         unknown_sizes=_unknown(case.actions, kept_axes(case.spec, len(case.shape))),
         updates=all(step.update for step in case.steps),
@@ -88,7 +89,9 @@ def _of_step(shared: CaseFacts, case: Case, t: int) -> Facts:
         mask=mask(case, t),
         mode=step.mode,
         update=step.update,
-        trained=any(before.mode == "train" for before in case.steps[:t]),
+        trained=any(
+            before.mode == "train" for before in case.steps[t % case.actions.members : t : case.actions.members]
+        ),
         n="many" if n > 1 else "1" if n else "0",
         spatial=math.prod(shape[axis] for axis in reduced if axis) > 1,
     )

@@ -14,9 +14,9 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from conformance.model import buffers, case_json
+from conformance.model import buffers, case_json, ensembles
 from conformance.model.buffers import Body, Parts, decode
-from conformance.model.case import OF_LAYER, OF_STEP, SCHEMA, Case, Derivative, content, digest
+from conformance.model.case import OF_LAYER, OF_MEMBER, OF_STEP, SCHEMA, Case, Derivative, content, digest
 from conformance.model.errors import InvalidInput
 from reference import validate
 from reference.spec import Array, kept_shape
@@ -120,7 +120,7 @@ def check(case: Case) -> None:
         validate(plain, case.shape)  # where none is given, the axis too is for the judge
         wanted = dict.fromkeys(("moving_mean", "moving_variance"), kept_shape(case.spec, case.shape))
     wanted |= {f"{t}.{name}": case.x(t).shape for t in range(len(case.steps)) for name in ("dy", "tangent")}
-    own = [name for name in case.tensors if name.endswith((".dmean", ".dvariance"))]
+    own = [name for name in case.tensors if name.endswith((".dmean", ".dvariance", ".gamma", ".beta"))]
     wanted |= {name: kept_shape(case.spec, case.x(int(name.partition(".")[0])).shape) for name in own}
     for name, array in sorted(case.tensors.items()):
         if array.shape != wanted.get(name, array.shape):
@@ -128,6 +128,8 @@ def check(case: Case) -> None:
         dtype = case.dtypes.of(name)
         if dtype and array.dtype.name != dtype:
             raise ValueError(f"{name} is {array.dtype.name}, but dtypes says {dtype}; change one of them")
+    if said := ensembles.wrong(case):
+        raise ValueError(said)
 
 
 def _check_numbers(case: Case) -> None:
@@ -150,6 +152,7 @@ def _check_names(case: Case) -> None:
     """Raise ValueError for a tensor that nothing reads, and for one that a derivative needs and lacks."""
     steps = range(len(case.steps))
     known = [*OF_LAYER, *(f"{t}.{name}" for t in steps for name in OF_STEP)]
+    known += [f"{member}.{name}" for member in range(1, case.actions.members) for name in OF_MEMBER]
     for name in sorted(case.tensors):
         number, _, rest = name.partition(".")
         if number.isdecimal() and rest in OF_STEP and int(number) not in steps:

@@ -79,6 +79,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     flag: Literal["bool", "int", "numpy"]
     backward: Literal["each", "after_all", "twice", "together"]
     scalars: Scalars
+    mapped: Literal["none", "dy", "x", "parameters", "both", "nested"]
     toggled: bool
     unknown_sizes: Unknown
     updates: bool

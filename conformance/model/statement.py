@@ -170,6 +170,7 @@ _ORDINARY: When = {
     "flag": ["bool"],
     "backward": ["each"],
     "scalars": ["number"],
+    "mapped": ["none"],
     "dy_layout": ["C"],
     "layer_layout": ["C"],
     "toggled": [False],

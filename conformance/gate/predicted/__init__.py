@@ -186,7 +186,7 @@ def _overwritten_constants(asked: WrongValue) -> Expected | None:
 def _constants(asked: WrongValue, before: StateWithError) -> dict[str, tuple[Array, str]]:
     """Return the constants of the model with their dtypes."""
     exact_case, dtypes = asked.exact_case, asked.exact_case.case.dtypes
-    given, one = exact_case.parameters, np.ones_like(before.state.mean)
+    given, one = exact_case.parameters(asked.t), np.ones_like(before.state.mean)
     gamma, beta = (one if given.gamma is None else given.gamma), (0 * one if given.beta is None else given.beta)
     return {
         "gamma": (gamma, dtypes.parameters),

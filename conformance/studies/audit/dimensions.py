@@ -97,6 +97,8 @@ DIMENSIONS = (
     Dimension("two places", "two places", "train train", "train train", gradients=True),
     Dimension("inference before training", "two places", "infer train", "train train", gradients=True),
     Dimension("gradients of statistics", "gradients of statistics", "mean variance", "train", gradients=True),
+    Dimension("ensembles", "ensemble", "both", gradients=True),
+    Dimension("rows of a Jacobian", "jacobian", gradients=True),
 )
 """Every dimension, in the order of the columns."""
 NAMES = tuple(dimension.name for dimension in DIMENSIONS)

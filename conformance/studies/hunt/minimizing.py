@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from conformance.model import ensembles
 from conformance.model.case import Case
 from conformance.model.results import Result
 from reference.spec import Array, kept_axes
@@ -34,7 +35,7 @@ def candidates(case: Case) -> Iterator[Case]:
     """Yield cases that are simpler by one change, the largest changes first."""
     for make in (_fewer_steps, _shorter, _plainer):
         for smaller in make(case):
-            if not same(smaller, case):
+            if not same(smaller, case) and not ensembles.wrong(smaller):
                 yield smaller
 
 
@@ -46,10 +47,11 @@ def same(one: Case, other: Case) -> bool:
 
 
 def _fewer_steps(case: Case) -> Iterator[Case]:
-    """Leave out each step in turn, the last first."""
-    for gone in reversed(range(len(case.steps))):
-        if len(case.steps) > 1:
-            kept = [t for t in range(len(case.steps)) if t != gone]
+    """Leave out each call in turn, the last first: a step, or one of each member of an ensemble."""
+    members = case.actions.members
+    for gone in reversed(range(len(case.steps) // members)):
+        if len(case.steps) > members:
+            kept = [t for t in range(len(case.steps)) if t // members != gone]
             tensors = {n: a for n, a in case.tensors.items() if not n[0].isdigit()}
             for new, old in enumerate(kept):
                 tensors |= {f"{new}.{name}": a for name, a in _of_step(case, old).items()}

@@ -65,6 +65,8 @@ OF_LAYERS |= {
     "toggled",
     "later gradients",
     "two places",
+    "ensemble",
+    "jacobian",
     "another size",
     "misplaced axis",
     "misfit parameters",

@@ -15,6 +15,7 @@ from conformance.cases import building, cells, strategies
 from conformance.cases.asking import ASKING
 from conformance.cases.chance import CHANCE
 from conformance.cases.edges import EDGES
+from conformance.cases.ensembles import ENSEMBLES
 from conformance.cases.features import FEATURES
 from conformance.cases.large import LARGE
 from conformance.cases.odd import ODD
@@ -106,7 +107,9 @@ def test_fewer_cases_are_spread_over_cells():
 def test_every_plain_case_has_several_steps_finite_data_and_cotangents(small):
     """Each ends in inference after training, and everything stored is finite."""
     for case in (
-        case for recipe, case in small if recipe.signature.feature not in {**EDGES, **ASKING, **VALUES, **CHANCE}
+        case
+        for recipe, case in small
+        if recipe.signature.feature not in {**EDGES, **ASKING, **ENSEMBLES, **VALUES, **CHANCE}
     ):
         modes = [step.mode for step in case.steps]
         assert "train" in modes
@@ -195,6 +198,8 @@ def modes(case):
             "two calls of one graph that train",
             lambda r, c: c.actions.backward == "together" and "infer" not in modes(c),
         ),
+        ("nested maps", lambda r, c: c.actions.mapped == "nested" and not np.array_equal(c.x(0), c.x(1))),
+        ("a row of a Jacobian", lambda r, c: c.actions.mapped == "dy" and c.tensors["0.dy"].sum() == 1),
         ("gradients twice", lambda r, c: c.actions.backward == "twice"),
         ("dy of another memory than x", lambda r, c: c.dy_layout == "channels_last" and c.layout == "C"),
         ("gamma that is not contiguous", lambda r, c: c.layer_layout == "strided"),

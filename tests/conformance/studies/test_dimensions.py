@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cases.asking import ASKING
+from conformance.cases.ensembles import ENSEMBLES
 from conformance.cases.odd import ODD
 from conformance.cases.shapes import SHAPES
 from conformance.cases.untracked import UNTRACKED
@@ -33,9 +34,9 @@ def audited(adapter, tmp_path):
 
 
 def test_whatever_implementations_are_asked_in_another_way_has_a_column():
-    """Every feature of what is odd, of other shapes, of no statistics and of how gradients are asked for."""
+    """Every feature of what is odd, of other shapes, of no statistics, of gradients and ensembles."""
     asked = {dimension.feature for dimension in dimensions.DIMENSIONS}
-    assert {*ODD, *SHAPES, *UNTRACKED, *ASKING} <= asked
+    assert {*ODD, *SHAPES, *UNTRACKED, *ASKING, *ENSEMBLES} <= asked
 
 
 def test_what_is_done_is_said_in_a_word(audited):

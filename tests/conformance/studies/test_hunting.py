@@ -37,7 +37,7 @@ def test_every_feature_can_be_drawn_in_small_sizes(feature):
                 shape = (*first, *(size,) * rank)[:rank]
                 signature = msgspec.structs.replace(recipe.signature, shape=shape)
                 case = build(msgspec.structs.replace(recipe, signature=signature), 0)
-                assert len(case.steps) == len(recipe.modes.split())
+                assert len(case.steps) == len(recipe.modes.split()) * case.actions.members
 
 
 def test_a_seeded_fault_is_caught_and_made_small(adapter, tmp_path):

@@ -117,9 +117,29 @@ class Dropped(TwoPass):
         return dx
 
 
+class OneLayer(TwoPass):
+    """All members of an ensemble have the gamma and beta of the first."""
+
+    def parameters(self, case, member=0):
+        """Return a member's gamma and beta."""
+        return TwoPass.parameters(self, case)
+
+
+class RowsAddUp(TwoPass):
+    """Gradients of rows whose x is the same are added to what is there."""
+
+    def gradients(self, step, mean, r, gamma):
+        """Return dx, dgamma and dbeta."""
+        found = TwoPass.gradients(self, step, mean, r, gamma)
+        same = step.member > 0 and np.array_equal(step.x, self.seen)
+        self.seen, self.rows = step.x, [a + b for a, b in zip(found, self.rows, strict=True)] if same else found
+        return self.rows
+
+
 FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
 FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients"), (Dropped, "gradients of statistics")]
 FAULTS += [(OfTheLastCall, "two places"), (MovedOnce, "two places"), (MovesAnyway, "update")]
+FAULTS += [(OneLayer, "ensemble"), (RowsAddUp, "jacobian")]
 
 
 def answered(subject, case):
