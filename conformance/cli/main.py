@@ -16,6 +16,7 @@ COMMANDS = {
     "ask": "ask:command",
     "audit": "audit:audit",
     "cache": "cache:cache",
+    "compare": "compare:compare",
     "doctor": "doctor:doctor",
     "env": "env:env",
     "explain": "case:explain",

@@ -48,8 +48,8 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def items():
-    """Every eighth case of a smoke run: of plain layers and of edges."""
-    drawn = strategies.cases(1702, cells.SMOKE)[::8]
+    """Every fifth case of a smoke run: of plain layers and of edges."""
+    drawn = strategies.cases(1702, cells.SMOKE)[::5]
     few = [(origin, case) for origin, case in drawn if case.x(0).size <= MOST]
     return [RunCase(i, origin, case) for i, (origin, case) in enumerate(few)]
 
