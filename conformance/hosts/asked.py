@@ -24,6 +24,7 @@ WORDS["derivative"].update(of=["y", "mean", "variance"], wrt=["x", "gamma", "bet
 WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice", "together"])
 WORDS["actions"].update(scalars=["number", "float64", "float32", "array"])
 WORDS["actions"].update(members=_FREE, mapped=["none", "dy", "x", "parameters", "both", "nested"])
+WORDS["actions"].update(input=["stored", "int32", "uint8", "bool"])
 _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]
 _NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]
 TENSORS = ["gamma", "beta", "moving_mean", "moving_variance"]

@@ -95,9 +95,9 @@ class Case(object):
     """
 
     def __init__(self, fields, tensors, statement):
-        self.tensors = tensors
         self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
         self.actions, self.batches = fields["actions"], fields.get("batches", 0)
+        self.tensors = _cast(tensors, self.actions.get("input", "stored"))
         self.scalars = self.actions.get("scalars", "number")
         self.members, self.mapped = self.actions.get("members", 1), self.actions.get("mapped", "none")
         self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
@@ -223,6 +223,13 @@ def handed_over(number, scalars):
         return number
     scalar = _SCALARS[scalars](number)
     return np.array(scalar) if scalars == "array" else scalar
+
+
+def _cast(tensors, dtype):
+    """Return tensors, their inputs in this dtype."""
+    if dtype == "stored":
+        return tensors
+    return {name: a.astype(wire.dtype(dtype)) if name.endswith(".x") else a for name, a in tensors.items()}
 
 
 def _differ(array, other):

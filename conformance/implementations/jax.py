@@ -21,11 +21,13 @@ _MODES = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_re
 WEAK = (
     "https://docs.jax.dev/en/latest/type_promotion.html: Python scalars alone are weak; with NumPy's a half is float32"
 )
+INPUTS = ["stored", "int32", "uint8", "bool"]
 SCALARS = ["number", "float64", "float32", "array"]
 _SUPPORTS = {
     "dtype": ["float32", "float64", "float16", "bfloat16"],
     "differentiation": _MODES,
     "start": ["given", "own"],
+    "input": INPUTS,
     "scalars": SCALARS,
     "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics"],
     "backward": ["each", "together"],

@@ -56,6 +56,7 @@ def layer(backend, **more):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "input": common.INPUTS,
             "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],
@@ -99,6 +100,7 @@ def functions(backend, **more):
         "conventions": {"axis": "reduced"},
         "supports": {
             "start": ["given", "own"],
+            "input": common.INPUTS if backend != "tensorflow" else ["stored", "int32", "bool"],
             "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64"],

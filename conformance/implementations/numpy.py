@@ -27,6 +27,7 @@ def _statement(name, **numerics):
             "updates": [True, False],
             "mapped": ["none", "dy", "x", "parameters", "both", "nested"] if name == "two_pass" else ["none"],
             "of": ["y", "statistics"],
+            "input": ["stored", "int32", "uint8", "bool"],
             "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
             "dy_layout": _LAYOUTS,
@@ -102,11 +103,11 @@ class TwoPass(object):
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
-        self.axes, number = case.reduced, case.steps[0].x.dtype.type
+        self.axes, number = case.reduced, np.dtype(case.dtypes["x"]).type
         layers = [self.parameters(case, member) + self.start(case) for member in range(case.members)]
         kept, flat = number(case.native["momentum"]), case.kept if len(case.kept) == 1 else layers[0][2].shape
         for step in case.steps:
-            out = self.fitting(case, step.x)
+            out, step.x = self.fitting(case, step.x), step.x.astype(number, copy=False)
             gamma, beta, mean, variance = self.placed(step, *layers[step.member])
             m, v = self.moments(step.x) if step.by_batch else (mean, variance)
             if step.by_batch and step.update:
@@ -129,15 +130,15 @@ class TwoPass(object):
 
     def parameters(self, case, member=0):
         """Return a member's gamma and beta; 1 and 0 where the case has none."""
-        one = np.ones((), case.steps[0].x.dtype)
+        one = np.ones((), case.dtypes["x"])
         gamma, beta = [case.of_member(name, member) for name in ("gamma", "beta")]
         gamma = one if gamma is None else self.spread(gamma, case)
         return gamma, 0 * one if beta is None else self.spread(beta, case)
 
     def start(self, case):
         """Return the initial moving statistics; 0 and 1 if none are given."""
-        x = case.steps[0].x
-        zero = np.zeros([x.shape[a] if a in case.axis else 1 for a in range(case.rank)], x.dtype)
+        shape = [size if a in case.axis else 1 for a, size in enumerate(case.shape)]
+        zero = np.zeros(shape, case.dtypes["x"])
         mean = zero if case.mean is None else self.spread(case.mean, case)
         return mean, zero + 1 if case.variance is None else self.spread(case.variance, case)
 
@@ -229,7 +230,7 @@ class Renorm(TwoPass):
 
     def renormalized(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
-        self.axes, number = case.reduced, case.steps[0].x.dtype.type
+        self.axes, number = case.reduced, np.dtype(case.dtypes["x"]).type
         gamma, beta = self.parameters(case)
         kept, slow = number(case.native["momentum"]), number(case.spec["renorm_momentum"])
         self.epsilon, self.limits = number(case.native["epsilon"]), case.spec["renorm_clipping"] or {}
@@ -238,7 +239,7 @@ class Renorm(TwoPass):
         toward, spread = mean, np.sqrt(variance)
         scale = spread
         for step in case.steps:
-            out = self.fitting(case, step.x)
+            out, step.x = self.fitting(case, step.x), step.x.astype(number, copy=False)
             placed = self.placed(step, gamma, beta, mean, variance, toward, spread, scale)
             gamma, beta, mean, variance, toward, spread, scale = placed
             m = mean

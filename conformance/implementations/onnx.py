@@ -27,6 +27,10 @@ _LACKS = {
     "adjustment": "the operator has no such attribute",
 }
 _NO_ARRAY = {"error": ["TypeError"], "cite": _DOCS + ": epsilon and momentum are attributes of type float"}
+_NO_INTEGERS = {
+    "error": ["InvalidGraph", "TypeError"],
+    "cite": _DOCS + ": T is one of bfloat16, double, float and float16",
+}
 _OUTPUTS = ["y", "moving_mean", "moving_variance"]
 
 
@@ -44,12 +48,16 @@ def _statement(identity, cite, numerics, modes, outputs, ranks=(2, 3, 4, 5, 6), 
             "dtype": list(dtypes),
             "channel": ["second"],
             "start": ["given", "own"],
+            "input": ["stored", "int32", "bool"],
             "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
         },
         "modes": modes,
         "outputs": outputs,
-        "refusals": [dict(_NO_ARRAY, when={"scalars": ["array"], "mode": modes})],
+        "refusals": [
+            dict(_NO_ARRAY, when={"scalars": ["array"], "mode": modes}),
+            dict(_NO_INTEGERS, when={"input": ["int32", "bool"], "mode": modes}),
+        ],
         "rules": [{"cite": cite + _BIASED, "semantics": semantics, "numerics": numerics}],
         "lacks": dict(_LACKS, **({} if "train" in modes else {"train": "it infers only"})),
     }

@@ -22,6 +22,7 @@ _STATEMENT = {
     "conventions": {"momentum": "kept", "axis": "fixed"},
     "supports": {
         "start": ["given", "own"],
+        "input": common.INPUTS,
         "scalars": common.SCALARS,
         "odd": common.ODD[:-1],
         "begun": [False, True],
@@ -51,6 +52,7 @@ _STATEMENT = {
         common.CUDA,
     ],
     "refusals": [
+        common.no_integers(_SOURCE + "batch_norm.py: tf.nn.moments and tf.nn.batch_normalization in the dtype of x"),
         common.no_array("https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV2", **_FUSED),
         common.another_rank(
             _SOURCE + "batch_norm.py: _initialize, once: the axes of the first input",

@@ -28,6 +28,7 @@ def _fused(identity, outputs, *numerics):
         "conventions": {"momentum": "updated", "axis": "fixed"},
         "supports": {
             "start": ["given", "own"],
+            "input": ["stored"] if "+" in identity else common.INPUTS,
             "scalars": ["number"] if "+" in identity else common.SCALARS,  # no arguments of a tf.function
             "odd": common.ODD,
             "rank": [4, 5],
@@ -42,7 +43,10 @@ def _fused(identity, outputs, *numerics):
         },
         "outputs": ["y", "moving_mean", "moving_variance"] + common.DERIVATIVES + outputs,
         "lacks": common.without(*common.LACKS),
-        "refusals": [common.no_array(_DOCS + "raw_ops/FusedBatchNormV3")],
+        "refusals": [
+            common.no_integers(_DOCS + "raw_ops/FusedBatchNormV3: x is of half, bfloat16 or float32"),
+            common.no_array(_DOCS + "raw_ops/FusedBatchNormV3"),
+        ],
         "compiled": "+" in identity,
         "rules": [
             {
@@ -214,6 +218,9 @@ class CompiledV1(FunctionV1):
         self.call = self.tf.function(self.call, jit_compile=True)
 
 
+_MOMENTS = _SOURCE + "python/ops/nn_impl.py: moments, batch_normalization"
+
+
 def _moments(variant):
     return {
         "id": "tf.nn.batch_normalization" + variant,
@@ -223,6 +230,7 @@ def _moments(variant):
         "conventions": {"axis": "reduced"},
         "supports": {
             "start": ["given", "own"],
+            "input": ["stored"] if variant else ["stored", "int32", "bool"],
             "scalars": ["number"] if variant else common.SCALARS,
             "odd": common.ODD[:-1],
             "dtype": ["float32", "float64"],
@@ -238,6 +246,10 @@ def _moments(variant):
             "of": ["y", "statistics"],
         },
         "outputs": ["y", "mean", "variance"] + common.DERIVATIVES,
+        "refusals": [
+            common.no_integers(_MOMENTS + ": epsilon is added to a variance of the dtype of x", mode=["train"]),
+            common.no_integers(_MOMENTS + ": x is multiplied, and of truth values there is no product", ["bool"]),
+        ],
         "lacks": common.without(*common.LACKS[1:]),
         "compiled": bool(variant),
         "rules": [

@@ -22,6 +22,7 @@ CUDA = {
 LACKS = ("mask", "renorm", "virtual batch", "adjustment")
 NO_FORWARD = "tf.gradients, all that a graph of TensorFlow 1 has, is reverse"
 DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
+INPUTS = ["stored", "int32", "uint8", "bool"]
 SCALARS = ["number", "float64", "float32", "array"]
 BACKWARD = ["each", "after_all", "twice"]
 TOGETHER = BACKWARD + ["together"]  # of layers
@@ -41,6 +42,11 @@ DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tange
 def without(*columns):
     """Return why an implementation lacks these columns of the matrix: it has no argument for them."""
     return dict.fromkeys(columns, "it has no such argument")
+
+
+def no_integers(cite, inputs=tuple(INPUTS[1:]), **when):
+    """Return the refusal of whole numbers and truth values for an input."""
+    return {"when": dict(when, input=list(inputs)), "error": ["InvalidArgumentError", "TypeError"], "cite": cite}
 
 
 def no_array(page, **when):

@@ -51,6 +51,7 @@ def _statement(variant, *rules, **more):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "input": common.INPUTS,
             "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],

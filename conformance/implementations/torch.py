@@ -67,6 +67,11 @@ NO_ARRAY = {
     "error": ["TypeError"],
     "cite": DOCS + "generated/torch.nn.BatchNorm1d.html: eps (float), momentum (float | None)",
 }
+_NO_INTEGERS = {
+    "when": {"input": ["int32", "uint8", "bool"]},
+    "error": ["NotImplementedError", "RuntimeError"],
+    "cite": "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu: AT_DISPATCH_FLOATING_TYPES_AND2 has no others",
+}
 _UNDEFINED = {
     "when": {"tracked": [False], "mode": ["infer"]},
     "error": ["RuntimeError"],
@@ -84,7 +89,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     """Return a statement: unbiased, never frozen, folded, sums in any order, and whatever else is given.
 
     decomposed: it is put together of other operators than eager execution's kernel.
-    first: what it refuses before anything else: an array of rank 0 for a number, if nothing is said.
+    first: what it refuses before anything else, beside integers: an array of rank 0 for a number, if nothing is said.
     """
     cite = cite or page + ": the running variance is unbiased; numerics measured on CPU"
     semantics = dict({"stored_variance": "unbiased", "frozen": "train"}, **_EDGES)
@@ -102,6 +107,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported.update(start=["given", "own"], backward=["each", "after_all", "twice", "together"])
     supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
+    supported.update(input=["stored", "int32", "uint8", "bool"])
     supported.update(scalars=["number", "float64", "float32", "array"])
     supported.update(dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
     statement = {
@@ -118,7 +124,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
         "lacks": dict(_NONE, **fields.pop("lacks", {})),
         "keeps_inputs": True,
     }
-    first = fields.pop("first", [NO_ARRAY])
+    first = [_NO_INTEGERS] + fields.pop("first", [NO_ARRAY])
     statement.update(fields)
     return dict(statement, refusals=first + statement["refusals"])
 

@@ -8,7 +8,7 @@ import importlib
 from . import torch as common
 
 _DOCS = common.DOCS
-_AT_ONCE = {"backward": ["each"]}  # programs are made for plain questions alone
+_AT_ONCE = {"backward": ["each"], "input": ["stored"]}  # programs are made for plain questions alone
 _ONCE = {"differentiation": common.ONCE, "supports": dict(_AT_ONCE, trainable=[True])}  # each takes seconds to make
 _NOT_TWICE = _DOCS + "torch.compiler_faq.html: AOTAutograd has no double backward"
 _TRAINING = "decomposition makes a program for inference: torch.export's run_decompositions is of the forward graph"

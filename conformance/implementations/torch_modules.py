@@ -92,6 +92,7 @@ class Folded(_Module):
             "affine": ["both", "none"],
             "dtype": ["float32", "float64"],
             "backward": ["each", "after_all", "twice"],
+            "input": ["stored"],
         },
         differentiation=common.ONCE,
         semantics={"average": "none"},

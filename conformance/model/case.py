@@ -30,6 +30,7 @@ OF_MEMBER = ("gamma", "beta")
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
 Layout = Literal["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 
+Input = Literal["stored", "int32", "uint8", "bool"]
 Scalars = Literal["number", "float64", "float32", "array"]
 
 
@@ -81,6 +82,8 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     sites: how many call sites share its variables.
     unknown_sizes: input axes whose size is unknown when it is built.
     flag: the type by which it is told the mode: a Python bool, an int, or a NumPy bool.
+    input: the dtype that x is handed over in: as it is `stored`, or one of whole numbers or truth values that has all
+        its values. `dtypes.x` is then what it is promoted to.
     scalars: the type that momentum and epsilon are handed over as: a Python `number`, a NumPy scalar of `float64` or
         `float32`, or an `array` of float32 and rank 0.
     backward: when gradients are taken: after `each` call, `after_all` calls, or `twice` after each, to give the second;
@@ -96,6 +99,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     unknown_sizes: tuple[int, ...] = ()
     flag: Literal["bool", "int", "numpy"] = "bool"
     backward: Literal["each", "after_all", "twice", "together"] = "each"
+    input: Input = "stored"
     scalars: Scalars = "number"
     members: int = 1
     mapped: Literal["none", "dy", "x", "parameters", "both", "nested"] = "none"
@@ -148,7 +152,7 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
-NEWER = ("backward", "dy_layout", "layer_layout", "mapped", "members", "scalars", "track")
+NEWER = ("backward", "dy_layout", "input", "layer_layout", "mapped", "members", "scalars", "track")
 """Fields that a worker may be too old for: spelled out only where they say something."""
 
 

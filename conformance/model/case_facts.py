@@ -55,6 +55,7 @@ def _of_case(case: Case) -> CaseFacts:
         round_trip=case.actions.round_trip,
         flag=case.actions.flag,
         backward=case.actions.backward,
+        input=case.actions.input,
         scalars=case.actions.scalars,
         mapped=case.actions.mapped,
         toggled=not all(step.trainable for step in case.steps),

@@ -16,7 +16,17 @@ import numpy as np
 
 from conformance.model import buffers, case_json, ensembles
 from conformance.model.buffers import Body, Parts, decode
-from conformance.model.case import OF_LAYER, OF_MEMBER, OF_STEP, SCHEMA, Case, Derivative, content, digest
+from conformance.model.case import (
+    OF_LAYER,
+    OF_MEMBER,
+    OF_STEP,
+    SCHEMA,
+    Case,
+    Derivative,
+    content,
+    digest,
+    numpy_dtype,
+)
 from conformance.model.errors import InvalidInput
 from reference import validate
 from reference.spec import Array, kept_shape
@@ -114,6 +124,7 @@ def check(case: Case) -> None:
     _check_numbers(case)
     _check_names(case)
     _check_together(case)
+    _check_input(case)
     plain = dataclasses.replace(case.spec, virtual_batch_size=None)  # whether a batch divides is for the judge to say
     wanted: dict[str, tuple[int, ...]] = {}
     if set(OF_LAYER) & case.tensors.keys():
@@ -146,6 +157,16 @@ def _check_numbers(case: Case) -> None:
     for axis in case.actions.unknown_sizes:
         if not 0 <= axis < len(case.shape):
             raise ValueError(f"actions.unknown_sizes names axis {axis}, but the input has shape {case.shape}")
+
+
+def _check_input(case: Case) -> None:
+    """Raise ValueError for a batch with values that the dtype has not in which it is handed over."""
+    dtype = case.actions.input
+    for t in range(len(case.steps)) if dtype != "stored" else ():
+        with np.errstate(invalid="ignore"):
+            cast = case.x(t).astype(numpy_dtype(dtype)).astype(np.float64)
+        if not np.array_equal(cast, case.x(t).astype(np.float64)):
+            raise ValueError(f"{t}.x has values that {dtype} has not, as actions.input is; change one of them")
 
 
 def _check_names(case: Case) -> None:

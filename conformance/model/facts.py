@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 from conformance.model import outputs
-from conformance.model.case import Dtype, Layout, Scalars
+from conformance.model.case import Dtype, Input, Layout, Scalars
 
 DEVICES = ("cpu", "cuda")
 
@@ -78,6 +78,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     round_trip: Literal["none", "config", "state"]
     flag: Literal["bool", "int", "numpy"]
     backward: Literal["each", "after_all", "twice", "together"]
+    input: Input
     scalars: Scalars
     mapped: Literal["none", "dy", "x", "parameters", "both", "nested"]
     toggled: bool

@@ -169,6 +169,7 @@ _ORDINARY: When = {
     "round_trip": ["none"],
     "flag": ["bool"],
     "backward": ["each"],
+    "input": ["stored"],
     "scalars": ["number"],
     "mapped": ["none"],
     "dy_layout": ["C"],

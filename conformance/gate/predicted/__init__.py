@@ -15,6 +15,7 @@ import numpy as np
 from conformance.gate.predicted.asked import Formula, WrongValue
 from conformance.gate.predicted.derivatives import forward_over_forward, of_later_statistics, of_squared_weights, third
 from conformance.gate.predicted.graphs import in_reverse, with_later_statistics
+from conformance.gate.predicted.integers import cut, wrapped
 from conformance.judging import carried, expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Affine
@@ -252,6 +253,8 @@ FORMULAS: dict[str, Formula] = {
     "with later statistics": with_later_statistics,
     "calls in reverse": in_reverse,
     "of y alone": _without_statistics,
+    "cut to whole numbers": cut,
+    "squares modulo 256": wrapped,
     "third with constant statistics": third,
     "forward over forward with constant statistics": forward_over_forward,
 }

@@ -86,6 +86,8 @@ DIMENSIONS = (
     Dimension("no channels later", "no channels", "later"),
     Dimension("gamma in rows", "misfit parameters", "gamma in two rows"),
     Dimension("gamma too long", "misfit parameters", "longer gamma"),
+    Dimension("whole numbers for x", "integer input", "int32", "infer train"),
+    Dimension("truth values for x", "bool input", "bool", "infer train"),
     Dimension("scalars of float64", "float64 scalars", "single"),
     Dimension("scalars of float32", "float32 scalars", "single"),
     Dimension("arrays for scalars", "array scalars", "single"),

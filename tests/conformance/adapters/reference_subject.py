@@ -45,6 +45,7 @@ class Subject(object):
             "weights": _ALL,
             "begun": _ALL,
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "statistics"],
+            "input": ["stored", "int32", "uint8", "bool"],
             "scalars": ["number", "float64", "float32", "array"],
             "dy_layout": _LAYOUTS,
             "layer_layout": _LAYOUTS,
@@ -83,7 +84,7 @@ class Subject(object):
         mean = np.zeros(kept, np.float32) if case.mean is None else case.mean
         state = State(mean, np.ones(kept, np.float32) if case.variance is None else case.variance, case.batches)
         for step in case.steps:
-            x = np.ascontiguousarray(step.x)
+            x = np.ascontiguousarray(step.x, case.dtypes["x"])
             out, state = self.step(x, step, Parameters(case.gamma, case.beta), state, spec, semantics)
             renorm = state.renorm or started(state, spec, semantics)
             out.update(moving_mean=state.mean, moving_variance=state.variance)

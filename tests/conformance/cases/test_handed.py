@@ -11,7 +11,7 @@ from conformance.cases.handed import HANDED
 from conformance.hosts import worker
 from conformance.model.case import Actions, Case, Step, case_id, content
 from conformance.model.case_facts import every_step
-from conformance.model.codec import case_from_json, case_to_json
+from conformance.model.codec import case_from_json, case_to_json, check
 from conformance.model.statement import stated
 from reference import Spec
 
@@ -28,13 +28,46 @@ class WidenedByEpsilon(TwoPass):
             yield dict(out, y=out["y"].astype(wide)), take
 
 
-def test_a_fault_that_nothing_else_finds():
-    """Who lets the dtype of epsilon into y fails where it is wider than x, and nowhere else."""
+class MeanInTheDtypeOfX(TwoPass):
+    """Cuts the mean to a whole number where x is one, as TensorFlow's moments do."""
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
+        self.given = case.steps[0].x.dtype
+        return TwoPass.steps(self, case)
+
+    def mean(self, array):
+        """Return the mean over the averaged axes."""
+        return TwoPass.mean(self, array).astype(self.given).astype(array.dtype)
+
+
+class SquaresOfBytes(MeanInTheDtypeOfX):
+    """Squares bytes before they are floats, as JAX's standardize does."""
+
+    def mean(self, array):
+        """Return the mean over the averaged axes."""
+        return TwoPass.mean(self, array)
+
+    def moments(self, x):
+        """Return mean and variance."""
+        mean, variance = TwoPass.moments(self, x)
+        squares = np.square(x.astype(self.given)).astype(x.dtype)
+        return mean, self.mean(squares) - mean * mean if self.given == np.uint8 else variance
+
+
+FOUND = [
+    (WidenedByEpsilon, ["float64 scalars"]),
+    (MeanInTheDtypeOfX, ["integer input", "uint8 input", "bool input"]),
+    (SquaresOfBytes, ["uint8 input"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "found_by"), FOUND)
+def test_faults_that_nothing_else_finds(kind, found_by):
+    """Who lets the dtype of epsilon into y, or that of x into a mean or square, fails where these differ alone."""
     others = ("", "mixed dtypes", "constants", "own start", "many steps")
-    failing = [
-        f for f in (*HANDED, *others) if any(r.verdict == "FAIL" for e in asked(f) for r in judged(WidenedByEpsilon, e))
-    ]
-    assert failing == ["float64 scalars"]
+    failing = [f for f in (*HANDED, *others) if any(r.verdict == "FAIL" for e in asked(f) for r in judged(kind, e))]
+    assert failing == found_by
 
 
 @pytest.mark.parametrize("feature", HANDED)
@@ -71,6 +104,34 @@ def test_numbers_come_as_the_type_asked_for(scalars, kind, convention):
     assert len(keys) == (1 if scalars == "number" else 2)
 
 
+@pytest.mark.parametrize(("dtype", "values"), [("int32", [-3, 7]), ("uint8", [0, 255]), ("bool", [0, 1])])
+def test_x_comes_in_the_dtype_asked_for(dtype, values):
+    """It has the values of the case, is laid out as it says, and is kept as it was unless someone writes to it."""
+    case = whole(dtype, values)
+    check(case)
+    seen = worker.Case(content(case), case.tensors, TwoPass.statement)
+    x = seen.steps[0].x
+    assert (x.dtype.name, x.tolist(), x.strides) == (dtype, [values], (2 * x.itemsize * 2, 2 * x.itemsize))
+    assert not seen.spoiled(0)
+    x[0, 0] = not values[0]
+    assert seen.spoiled(0) == ["0.x"]
+
+
+@pytest.mark.parametrize(("dtype", "values"), [("int32", [0.5, 1]), ("uint8", [-1, 1]), ("bool", [0, 2])])
+def test_what_a_dtype_cannot_hold_is_no_case(dtype, values):
+    """It would be asked something else than what is judged."""
+    with pytest.raises(ValueError, match=f"0.x has values that {dtype} has not"):
+        check(whole(dtype, values))
+
+
+def whole(dtype, values):
+    """Return a case of one row, handed over in a dtype and by every second place of memory."""
+    x = np.float32([values])
+    return msgspec.structs.replace(
+        plain(), tensors=plain().tensors | {"0.x": x}, layout="strided", actions=Actions(input=dtype)
+    )
+
+
 def test_old_adapters_are_not_asked_and_old_cases_are_as_they_were():
     """The field is spelled out only where it says something, and read again."""
     told = msgspec.structs.replace(plain(), actions=Actions(scalars="float64"))
@@ -78,5 +139,6 @@ def test_old_adapters_are_not_asked_and_old_cases_are_as_they_were():
     assert content(told)["actions"]["scalars"] == "float64"
     assert case_from_json(case_to_json(told)).actions == told.actions
     assert case_id(told) != case_id(plain())
+    assert OLD.unsupported(*every_step(whole("bool", [0, 1]))) == "input is bool; supported: stored"
     assert OLD.unsupported(*every_step(told)) == "scalars is float64; supported: number"
     assert not OLD.unsupported(*every_step(plain()))
