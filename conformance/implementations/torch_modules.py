@@ -59,10 +59,10 @@ class _Module(common.Mapped):
 
     def build(self, case):
         """Return (call, gamma, beta, mean, variance); the last two are the module's buffers."""
-        layer = self.loaded(case)
+        layer, switched = self.loaded(case), not all(step.update for step in case.steps)
 
         def call(x, step):
-            if layer.track_running_stats != step.update and case.spec.get("track", True):
+            if switched:
                 layer.track_running_stats = step.update  # which forward reads: training then gets no buffers
             return {"y": layer.train(step.training)(x)}
 

@@ -43,7 +43,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     of: whether derivatives of y alone are asked for, or of the returned `statistics` of a batch too.
     toggled: whether the layer is frozen for some of the steps.
     unknown_sizes: which sizes are unknown when the layer is built, a `kept` axis's, or only `reduced` ones.
-    updates: whether the update ops run in every step.
+    updates: whether every step may move the statistics (`Step.update`).
     cumulative: whether the average counts the batches.
     weights: whether a mask's values are numbers.
     finite: whether all values are finite.
@@ -104,7 +104,7 @@ class Facts(CaseFacts, frozen=True, kw_only=True):
     misplaced: whether the axis is out of range, or named twice.
     reranked: whether the first step had another rank.
     mask: the shape of its mask (see `case_facts.mask`).
-    update: whether its update ops run.
+    update: whether it may move the statistics.
     trained: whether a training step came before.
     n: how many values there are per channel, 0, 1 or many.
     spatial: whether several of them are along other axes than the first.

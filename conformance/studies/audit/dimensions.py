@@ -76,6 +76,8 @@ class Dimension(NamedTuple):
 DIMENSIONS = (
     Dimension(INPUTS),
     Dimension("no statistics kept", "untracked", "given"),
+    Dimension("statistics switched off", "switched statistics", "off later", "train train infer"),
+    Dimension("statistics switched on", "switched statistics", "on later", "train train infer"),
     Dimension("momentum 1.5", "odd numbers", "momentum 1.5"),
     Dimension("momentum -0.2", "odd numbers", "momentum -0.2"),
     Dimension("epsilon -1", "odd numbers", "epsilon -1"),

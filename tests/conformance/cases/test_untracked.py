@@ -67,3 +67,34 @@ def test_gradients_of_inference_are_those_of_training(frozen):
     given = x, dy, Parameters(), State(np.zeros(1), np.ones(1)), spec, semantics
     assert np.array_equal(infer_gradients(*given).dx, train_gradients(*given).dx)
     assert abs(infer_gradients(*given).dx.sum()) < 1e-15
+
+
+class MovesAnyway(TwoPass):
+    """Moves its statistics in every training call, whether they are switched off or not."""
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
+        for step in case.steps:
+            step.update = True
+        return TwoPass.steps(self, case)
+
+
+class InfersByBatchWhereOff(TwoPass):
+    """Infers by the batch where statistics are switched off, though there are some: as torch did before 1.6."""
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
+        for step in case.steps:
+            step.tracked = step.tracked and (step.training or step.update)
+        return TwoPass.steps(self, case)
+
+
+@pytest.mark.parametrize("fault", [MovesAnyway, InfersByBatchWhereOff])
+def test_a_switch_of_statistics_is_looked_at_in_each_call(fault):
+    """Who does otherwise than to leave the statistics that are there fails where they are switched, not elsewhere."""
+    found = {
+        f: {r.verdict for e in asked(f, 3) for r in judged(fault, e)}
+        for f in ("switched statistics", "", "untracked", "frozen", "toggled")
+    }
+    assert [feature for feature, verdicts in found.items() if "FAIL" in verdicts] == ["switched statistics"]
+    assert {r.verdict for e in asked("switched statistics", 3) for r in judged(TwoPass, e)} == {"PASS"}

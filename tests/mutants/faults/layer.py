@@ -96,7 +96,7 @@ class Layer:
     def step(self, step: Any) -> dict[str, Any]:
         """Return the outputs of one step."""
         now, case = self.now, self.now.case
-        now.training, now.one = step.training, now.dtype.type(1)
+        now.training, now.moving, now.one = step.training, step.training and step.update, now.dtype.type(1)
         self.at("x", step.x.astype(now.dtype))
         self.at("weights", self.weights(step))
         now.n = self.count(now.x, now.weights)
@@ -155,11 +155,12 @@ class Layer:
         new = now.old_mean, now.old_variance
         if now.training:
             mean, variance = self.moments(now.x, now.weights)
-            now.updates += 1
+            now.updates += now.moving
             self.at("mean", mean)
             self.at("variance", variance)
             unbiased = self.subject.stored_variance == "unbiased"
             self.at("stored", now.variance * (now.n / np.maximum(now.n - 1, 1)) if unbiased else now.variance)
+        if now.moving:
             new = (
                 now.kept * now.old_mean + (1 - now.kept) * now.mean,
                 now.kept * now.old_variance + (1 - now.kept) * now.stored,
