@@ -43,7 +43,7 @@ def _with_respect_to(step: Step, names: tuple[Name, ...]) -> Step:
 
 
 def _later(case: Case, variant: Any, _rng: np.random.Generator) -> Case:
-    """Take gradients after all calls were made, or twice."""
+    """Take gradients after all calls were made, or twice, or by the call made once more."""
     return msgspec.structs.replace(case, actions=Actions(backward=variant))
 
 
@@ -64,6 +64,7 @@ _STATISTICS: tuple[Literal["mean", "variance"], ...] = ("mean", "variance")
 
 ASKING: dict[str, Feature] = {
     "some gradients": Feature(_FLAT_AND_LAST, tuple(_SOME), dict.fromkeys(_SOME, _AFFINE), add=_some),
+    "recomputed": Feature(("rank 2, axis 1", "rank 4, axis 1"), ("recomputed",), add=_later, modes=_AROUND),
     "later gradients": Feature(COMMON, ("after_all", "twice"), add=_later, modes=_AROUND),
     "gradients of statistics": Feature(_FLAT_AND_LAST, ("mean variance", "mean", "variance"), add=_of_statistics),
 }

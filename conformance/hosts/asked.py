@@ -21,7 +21,9 @@ WORDS = {
 }
 WORDS["case"].update(schema=[1], layout=_LAYOUTS, dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
 WORDS["derivative"].update(of=["y", "mean", "variance"], wrt=["x", "gamma", "beta"])
-WORDS["actions"].update(sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice", "together"])
+WORDS["actions"].update(
+    sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice", "together", "recomputed"]
+)
 WORDS["actions"].update(scalars=["number", "float64", "float32", "array"])
 WORDS["actions"].update(members=_FREE, mapped=["none", "dy", "x", "parameters", "both", "nested"])
 WORDS["actions"].update(input=["stored", "int32", "uint8", "bool"])

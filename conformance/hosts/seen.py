@@ -33,6 +33,7 @@ class Step(object):
     gradients: the same by the names of what is to be taken, of "dx", "dgamma" and "dbeta": "dx" also where that is
         differentiated again.
     adjustment: what the adjustment callable returns, (scale, bias).
+    recomputed: whether what gradients are made of is not kept, but computed anew by the call, made once more.
     later: whether gradients are taken otherwise than once and after each call (`actions` of the case: `backward`).
     forward: whether the derivative of y along the tangent is asked for, `y_tangent`.
     second: how the derivatives of dx and dgamma are taken, `dx_tangent` and `dgamma_tangent`: "reverse" (over reverse)
@@ -50,7 +51,8 @@ class Step(object):
         self.member = index % case.members
         self.trainable = fields.get("trainable", True)
         self.flag = _FLAGS[case.actions.get("flag", "bool")](self.training)
-        self.later = case.actions.get("backward", "each") != "each"
+        self.recomputed = case.actions.get("backward") == "recomputed"
+        self.later = case.actions.get("backward", "each") != "each" and not self.recomputed
         self.derivatives = fields["derivatives"]
         self.x = _laid_out(case.tensors["%d.x" % index], case.layout)
         self.rank = self.x.ndim
@@ -166,7 +168,7 @@ class Static(object):
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
     _OF_CASE += ("scalars",)  # which JSON does not tell apart: a NumPy float64 is a float
     _OF_CASE += ("members", "mapped")
-    _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later")
+    _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later", "recomputed")
     _OF_STEP += ("forward", "second", "forward_twice", "third")
 
     def __init__(self, case, step, traced):

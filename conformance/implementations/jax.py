@@ -276,7 +276,7 @@ class Jitted(object):
                 return forward({name: values[name] for name in parameters}, values["dx"])
 
             asked = {name: source for name, source in sources.items() if name in step.gradients}
-            y, pullback, new = jax.vjp(of, asked, has_aux=True)
+            y, pullback, new = jax.vjp(jax.checkpoint(of) if step.recomputed else of, asked, has_aux=True)
             if step.later:
                 return {"take": lambda: pullback(given["dy"].astype(y.dtype))[0]}, (y, new)
             return pullback(given["dy"].astype(y.dtype))[0], (y, new)
@@ -326,7 +326,7 @@ class _Eager(object):
 
 def eager(cls):
     """Return a `Jitted` class not jitted: JAX compiles each operation for each shape, so it gets fewer signatures."""
-    later = cls.statement["supports"]["backward"] + ["after_all", "twice"]
+    later = cls.statement["supports"]["backward"] + ["after_all", "twice", "recomputed"]
     supports = dict(cls.statement["supports"], trainable=[True], backward=later, mapped=["none"])
     statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), supports=supports, signatures=4)
     return type(cls.__name__ + "Eager", (_Eager, cls), {"statement": statement})

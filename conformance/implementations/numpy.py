@@ -23,7 +23,7 @@ def _statement(name, **numerics):
             "start": ["given", "own"],
             "misplaced": [False, True],
             "tracked": [True, False],
-            "backward": ["each", "after_all", "twice", "together"],
+            "backward": ["each", "after_all", "twice", "together", "recomputed"],
             "updates": [True, False],
             "mapped": ["none", "dy", "x", "parameters", "both", "nested"] if name == "two_pass" else ["none"],
             "of": ["y", "statistics"],
@@ -118,7 +118,8 @@ class TwoPass(object):
             out["y"] = self.affine(step.x, m, r, gamma, beta)
             layers[step.member] = gamma, beta, mean, variance
             out.update(moving_mean=mean.reshape(flat), moving_variance=variance.reshape(flat))
-            yield out, functools.partial(self.taken, case, step, flat, m, r, gamma)
+            take = self.recomputed if step.recomputed else self.taken
+            yield out, functools.partial(take, case, step, flat, m, r, gamma)
 
     def placed(self, step, *arrays):
         """Return arrays that broadcast against a step's input, which may have another rank than the last."""
@@ -154,6 +155,14 @@ class TwoPass(object):
         if case.spec["center"]:
             found["dbeta"] = dbeta.reshape(flat)
         return {name: gradient for name, gradient in found.items() if name in step.gradients}
+
+    def recomputed(self, case, step, flat, mean, r, *values):
+        """Return the gradients, made of statistics that are computed anew, which moves nothing."""
+        self.axes = step.reduced
+        if step.by_batch:
+            mean, variance = self.moments(step.x)
+            r = 1 / np.sqrt(variance + variance.dtype.type(case.native["epsilon"]))
+        return self.taken(case, step, flat, mean, r, *values)
 
     @staticmethod
     def spread(array, case):

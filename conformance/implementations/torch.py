@@ -105,7 +105,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     rules = [{"semantics": semantics, "numerics": numerics, "cite": cite}, tangents, halves]
     rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS, _CONTIGUOUS_HALF, _DEVIATIONS]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
-    supported.update(start=["given", "own"], backward=["each", "after_all", "twice", "together"])
+    supported.update(start=["given", "own"], backward=["each", "after_all", "twice", "together", "recomputed"])
     supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
     supported.update(input=["stored", "int32", "uint8", "bool"])
     supported.update(scalars=["number", "float64", "float32", "array"])
@@ -165,6 +165,7 @@ class Functional(object):
         if device == "cuda" and not self.torch.cuda.is_available():
             raise RuntimeError("torch %s finds no CUDA device" % self.torch.__version__)
         self.device = device
+        self.checkpoint = importlib.import_module("torch.utils.checkpoint").checkpoint
         self.batch_norm = self.prepared(self.torch.nn.functional.batch_norm)
 
     def about(self):
@@ -288,6 +289,7 @@ class Functional(object):
     def called(self, call, step, x, named):
         """Return the named outputs of a call, and a function that takes the gradients that are asked for later."""
         free = self.free(step, named)
+        call = functools.partial(self.checkpoint, call, use_reentrant=False) if step.recomputed else call
         if not step.later or step.dy is None:
             return self.step(call, step, x, free), dict
         out = call(x, step)
@@ -461,6 +463,7 @@ class Func(Functional):
     statement = stated(
         "F.batch_norm+func",
         DOCS + "generated/torch.func.vjp.html",
+        supports={"backward": ["each", "after_all", "twice", "together"]},
         differentiation=EVERY_MODE + ["forward_over_forward", "third"],
     )
     statement = of_mixed_dtypes(statement)

@@ -87,6 +87,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     scalars: the type that momentum and epsilon are handed over as: a Python `number`, a NumPy scalar of `float64` or
         `float32`, or an `array` of float32 and rank 0.
     backward: when gradients are taken: after `each` call, `after_all` calls, or `twice` after each, to give the second;
+        `recomputed`: after each, and what they are made of is not kept, but the call is made once more (checkpointing);
         or one of all calls, which are made `together` in one graph: gamma's and beta's come with the last call, and so
         does the state.
     members: how many layers an ensemble has. Step t is of member t % members, and as many steps are one call.
@@ -98,7 +99,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     sites: int = 1
     unknown_sizes: tuple[int, ...] = ()
     flag: Literal["bool", "int", "numpy"] = "bool"
-    backward: Literal["each", "after_all", "twice", "together"] = "each"
+    backward: Literal["each", "after_all", "twice", "together", "recomputed"] = "each"
     input: Input = "stored"
     scalars: Scalars = "number"
     members: int = 1

@@ -77,7 +77,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     init_mode: Mode
     round_trip: Literal["none", "config", "state"]
     flag: Literal["bool", "int", "numpy"]
-    backward: Literal["each", "after_all", "twice", "together"]
+    backward: Literal["each", "after_all", "twice", "together", "recomputed"]
     input: Input
     scalars: Scalars
     mapped: Literal["none", "dy", "x", "parameters", "both", "nested"]

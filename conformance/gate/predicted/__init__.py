@@ -16,6 +16,7 @@ from conformance.gate.predicted.asked import Formula, WrongValue
 from conformance.gate.predicted.derivatives import forward_over_forward, of_later_statistics, of_squared_weights, third
 from conformance.gate.predicted.graphs import in_reverse, with_later_statistics
 from conformance.gate.predicted.integers import cut, wrapped
+from conformance.gate.predicted.recomputed import moved_twice
 from conformance.judging import carried, expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Affine
@@ -255,6 +256,7 @@ FORMULAS: dict[str, Formula] = {
     "of y alone": _without_statistics,
     "cut to whole numbers": cut,
     "squares modulo 256": wrapped,
+    "moved twice": moved_twice,
     "third with constant statistics": third,
     "forward over forward with constant statistics": forward_over_forward,
 }

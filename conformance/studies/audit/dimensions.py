@@ -100,6 +100,7 @@ DIMENSIONS = (
     Dimension("gradients twice", "later gradients", "twice", gradients=True),
     Dimension("two places", "two places", "train train", "train train", gradients=True),
     Dimension("inference before training", "two places", "infer train", "train train", gradients=True),
+    Dimension("recomputed", "recomputed", "recomputed", "train infer", gradients=True),
     Dimension("gradients of statistics", "gradients of statistics", "mean variance", "train", gradients=True),
     Dimension("ensembles", "ensemble", "both", gradients=True),
     Dimension("rows of a Jacobian", "jacobian", gradients=True),

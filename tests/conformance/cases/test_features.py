@@ -67,6 +67,7 @@ OF_LAYERS |= {
     "two places",
     "ensemble",
     "jacobian",
+    "recomputed",
     "another size",
     "misplaced axis",
     "misfit parameters",

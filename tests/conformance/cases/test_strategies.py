@@ -200,6 +200,7 @@ def modes(case):
         ),
         ("nested maps", lambda r, c: c.actions.mapped == "nested" and not np.array_equal(c.x(0), c.x(1))),
         ("a row of a Jacobian", lambda r, c: c.actions.mapped == "dy" and c.tensors["0.dy"].sum() == 1),
+        ("a call made once more", lambda r, c: c.actions.backward == "recomputed" and "train" in modes(c)),
         ("gradients twice", lambda r, c: c.actions.backward == "twice"),
         ("dy of another memory than x", lambda r, c: c.dy_layout == "channels_last" and c.layout == "C"),
         ("gamma that is not contiguous", lambda r, c: c.layer_layout == "strided"),

@@ -94,7 +94,7 @@ def test_a_switch_of_statistics_is_looked_at_in_each_call(fault):
     """Who does otherwise than to leave the statistics that are there fails where they are switched, not elsewhere."""
     found = {
         f: {r.verdict for e in asked(f, 3) for r in judged(fault, e)}
-        for f in ("switched statistics", "", "untracked", "frozen", "toggled")
+        for f in ("switched statistics", "update", "", "untracked", "frozen", "toggled")
     }
-    assert [feature for feature, verdicts in found.items() if "FAIL" in verdicts] == ["switched statistics"]
+    assert [feature for feature, verdicts in found.items() if "FAIL" in verdicts] == ["switched statistics", "update"]
     assert {r.verdict for e in asked("switched statistics", 3) for r in judged(TwoPass, e)} == {"PASS"}

@@ -238,6 +238,22 @@ def test_nan_from_inference_on_no_rows_is_explained_and_no_number():
     assert kinds(*asked, first | {"moving_mean": none}, nothing, after)[0, "moving_mean"] == "changed"
 
 
+@pytest.mark.parametrize(("times", "kind"), [(2, "explained"), (3, "changed")])
+def test_a_state_that_moves_with_the_call_made_once_more_is_that_of_two_calls(times, kind):
+    """Moved by half, from 0 and 0.5, towards the batch's 2 and 1, and inferred by: twice is known, and not thrice."""
+    (named,) = (one for one in corpus.read() if one.name == "training-call-made-once-more")
+    kept, x = 0.5**times, named.case.tensors
+    mean, variance = (np.float32([m * kept + b * (1 - kept)]) for m, b in ((0, 2), (0.5, 2)))  # torch's is unbiased
+    state = {"moving_mean": mean, "moving_variance": variance}
+    first, after = (
+        {"y": ((x[f"{t}.x"] - m) / np.sqrt(v + np.float32(0.5))).astype(np.float32), **state}
+        for t, m, v in ((0, 2, 1), (1, mean, variance))
+    )
+    said = kinds("torch-checkpoint-moves-twice", "torch.F.batch_norm", named.case, first, after)
+    assert {said[0, "moving_mean"], said[0, "moving_variance"], said[1, "y"], said[1, "moving_mean"]} == {kind}
+    assert (0, "y") not in said
+
+
 def test_only_what_nobody_wrote_has_no_formula():
     """Every shipped divergence predicts a value, a refusal, an answer that makes no sense or a crash, but for one."""
     found = divergences.read()

@@ -99,14 +99,26 @@ class MovedOnce(TwoPass):
         return [*answers[:-1], dict(answers[-1], **sums)]
 
 
-class MovesAnyway(TwoPass):
-    """A training step moves the statistics, whether it is to or not."""
+class MovesOnceMore(TwoPass):
+    """A call that is made once more for its gradient is a call like any other: the state moves once more."""
 
     def steps(self, case):
-        """Yield what each call gives, and a function that takes its gradients."""
-        for step in case.steps:
-            step.update = True
-        return TwoPass.steps(self, case)
+        """Yield what each call gives, of a training call that is repeated what its second time gives."""
+        repeated = [step.recomputed and step.training for step in case.steps]
+        case.steps = [s for s, again in zip(case.steps, repeated, strict=True) for _ in range(1 + again)]
+        found = TwoPass.steps(self, case)
+        for again in repeated:
+            for _ in range(again):
+                next(found)
+            yield next(found)
+
+
+class RecomputesAsInference(TwoPass):
+    """What a gradient is made of is computed anew by the moving statistics that there are by then."""
+
+    def recomputed(self, case, step, flat, mean, r, *values):
+        """Return the gradients."""
+        return self.taken(case, step, flat, 0 * mean, r, *values)
 
 
 class Dropped(TwoPass):
@@ -137,8 +149,9 @@ class RowsAddUp(TwoPass):
 
 
 FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
+FAULTS += [(MovesOnceMore, "recomputed"), (RecomputesAsInference, "recomputed")]
 FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients"), (Dropped, "gradients of statistics")]
-FAULTS += [(OfTheLastCall, "two places"), (MovedOnce, "two places"), (MovesAnyway, "update")]
+FAULTS += [(OfTheLastCall, "two places"), (MovedOnce, "two places")]
 FAULTS += [(OneLayer, "ensemble"), (RowsAddUp, "jacobian")]
 
 
