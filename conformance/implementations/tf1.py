@@ -120,6 +120,11 @@ class Function(object):
     def run(self, case):
         """Yield the outputs of each step."""
         layer, loaded = self.layer(case), False
+        if case.together:
+            graph = layer.chain(case)
+            layer.load(self.initial(case))
+            yield from layer.run_chain(graph, case)
+            return
         for step in case.steps:
             call = layer.call(case, step)  # the first one makes the variables
             if not loaded:
@@ -175,8 +180,66 @@ class Layer(object):
                 self.calls[static.key] = self.build(static)
         return self.calls[static.key]
 
+    def chain(self, case):
+        """Return the calls of all steps in one graph, each after the one before and its updates, and one gradient."""
+        fed = _FED + (("training", "flag") if self.flag == "placeholder" else ())
+        statics, key = [case.static(step, fed) for step in case.steps], "together"
+        for static, step in zip(statics, case.steps):
+            key += repr((static.key, step.training and step.update))
+        if key not in self.calls:
+            with self.graph.as_default(), _unnumbered():
+                self.calls[key] = self.linked(statics, case)
+        return self.calls[key]
+
+    def linked(self, statics, case):
+        """Return for each call what is fed, y and the updates that run; and the gradients by (step, name)."""
+        tf, before, made = self.tf, [], []
+        for static, step in zip(statics, case.steps):
+            with tf.control_dependencies(before):
+                fed, y, updates = self.place(static)
+            made.append((fed, y, updates if step.training and step.update else []))
+            before = [y] + made[-1][2]
+        asked = [step.index for step in case.differentiated]
+        if not asked:
+            return made, {}
+        variables, names, last = self.variables(), case.steps[asked[0]].gradients, asked[-1]
+        named = [((t, "dx"), made[t][0]["x"]) for t in asked]
+        named += [((last, "d" + name), variables.get(name)) for name in ("gamma", "beta")]
+        sources = {key: source for key, source in named if source is not None and key[1] in names}
+        for t in asked:
+            made[t][0]["dy"] = tf.placeholder(*reversed(statics[t].x))
+        found = tf.gradients([made[t][1] for t in asked], list(sources.values()), [made[t][0]["dy"] for t in asked])
+        return made, dict(zip(sources, found))
+
+    def run_chain(self, chain, case):
+        """Return the outputs of each step of one run of the session, the state with the last."""
+        made, gradients = chain
+        feed = {}
+        for (fed, _, _), step in zip(made, case.steps):
+            values = {"x": step.x, "dy": step.dy, "training": step.training}
+            feed.update((placeholder, values[name]) for name, placeholder in fed.items())
+        ys, found, _ = self.session.run([[y for _, y, _ in made], gradients, [u for _, _, u in made]], feed)
+        outs = [{"y": y} for y in ys]
+        for (t, name), array in found.items():
+            outs[t][name] = array
+        outs[-1].update(self.state())
+        return outs
+
+    def state(self):
+        """Return the moving statistics by name."""
+        return self.session.run({n: v for n, v in self.variables().items() if n not in ("gamma", "beta")})
+
     def build(self, static):
         """Call the function once more in the layer's scope; return what is fed and what is fetched, by name."""
+        fed, y, updates = self.place(static)
+        if static.dy is None:
+            return fed, {"y": y}, updates
+        for name in ["dy"] + ["tangent"] * bool(static.second):
+            fed[name] = self.tf.placeholder(*reversed(static.x))
+        return fed, dict(self.gradients(y, fed, static.gradients), y=y), updates
+
+    def place(self, static):
+        """Call the function once more in the layer's scope; return what is fed by name, y, and its updates."""
         tf, (shape, dtype) = self.tf, static.x
         fed = {"x": tf.placeholder(dtype, shape)}
         training = self.training(static)
@@ -190,12 +253,7 @@ class Layer(object):
         y = tf.layers.batch_normalization(
             fed["x"], training=training, adjustment=adjustment, name="layer", reuse=tf.AUTO_REUSE, **self.arguments
         )
-        updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[known:]
-        if static.dy is None:
-            return fed, {"y": y}, updates
-        for name in ["dy"] + ["tangent"] * bool(static.second):
-            fed[name] = tf.placeholder(dtype, shape)
-        return fed, dict(self.gradients(y, fed, static.gradients), y=y), updates
+        return fed, y, tf.get_collection(tf.GraphKeys.UPDATE_OPS)[known:]
 
     def training(self, static):
         """Return `training` in the form that the function gets."""
@@ -231,8 +289,7 @@ class Layer(object):
         except self.tf.errors.OpError as error:  # its text names the call's number too
             told = type(error)(None, None, re.sub(r"\blayer_\d+/", "layer/", str(error)))
             raise told.with_traceback(error.__traceback__) from None
-        state = self.session.run({n: v for n, v in self.variables().items() if n not in ("gamma", "beta")})
-        return dict(out, **state)
+        return dict(out, **self.state())
 
 
 class Tensor(Function):

@@ -31,6 +31,7 @@ def _statement(variant):
             "statistics": ["float32", "float64"],
             "updates": [True, False],
             "sites": [1, 2, 3],
+            "backward": ["each", "together"],  # its variables are resources, whose reads can wait
             "unknown_sizes": [False, "reduced", "kept"],
             "flag": ["bool", "int", "numpy"] if variant == "+bool" else ["bool"],
             "renorm": [False, True],

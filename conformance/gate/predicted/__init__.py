@@ -14,7 +14,7 @@ import numpy as np
 
 from conformance.gate.predicted.asked import Formula, WrongValue
 from conformance.gate.predicted.derivatives import forward_over_forward, of_later_statistics, of_squared_weights, third
-from conformance.gate.predicted.graphs import in_reverse, with_later_statistics
+from conformance.gate.predicted.graphs import from_one_state, in_reverse, with_later_statistics
 from conformance.gate.predicted.integers import cut, wrapped
 from conformance.gate.predicted.recomputed import moved_twice
 from conformance.judging import carried, expectation
@@ -253,6 +253,7 @@ FORMULAS: dict[str, Formula] = {
     "of later statistics": of_later_statistics,
     "with later statistics": with_later_statistics,
     "calls in reverse": in_reverse,
+    "from one state": from_one_state,
     "of y alone": _without_statistics,
     "cut to whole numbers": cut,
     "squares modulo 256": wrapped,

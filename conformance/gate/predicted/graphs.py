@@ -1,17 +1,21 @@
-"""Wrong values of calls that are made in one graph: by later statistics, or made in the reverse of their order."""
+"""Wrong values of calls that are made in one graph: by later statistics, in the reverse of their order, all at once."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
+import numpy as np
 
 from conformance.gate.predicted.asked import WrongValue
 from conformance.judging import expectation
+from conformance.judging.bounds.roundings import growth
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.expected import Expected
 from conformance.judging.judgment import state_before
 from conformance.judging.promise import Promise
 from conformance.judging.together import STATE, Steps, together
-from conformance.model.case import Case
+from conformance.model.case import Case, initial_state
 
 
 def with_later_statistics(asked: WrongValue) -> Expected | None:
@@ -48,6 +52,22 @@ def _made_backwards(asked: WrongValue) -> Steps:
     state = {n: e for n, e in first.items() if n in STATE} if isinstance(first, dict) else {}
     last = made[0] | state if isinstance(made[0], dict) else made[0]
     return [*reversed(made[1:]), last]
+
+
+def from_one_state(asked: WrongValue) -> Expected | None:
+    """The state to which each call of a graph adds what it would add to the one before all of them."""
+    case, promise = asked.exact_case.case, Promise.of(asked.exact_case, asked.statement)
+    begun = initial_state(case, promise.semantics, asked.exact_case.dtype)
+    start = {"moving_mean": begun.mean, "moving_variance": begun.variance}.get(asked.output)
+    moving = [t for t in range(len(case.steps)) if promise.updates(t)]
+    if start is None or not moving or promise.unjudged or case.actions.backward != "together":
+        return None
+    found = [expectation.from_state(promise.at(t), t, begun)[asked.output] for t in moving]
+    value = sum((one.value - start for one in found), start)
+    size = sum((np.abs(one.value) + np.abs(start) + one.bound for one in found), np.abs(start))
+    u = promise.bounds(promise.mode(moving[0]), asked.output, 1).units.u
+    bound = sum((one.bound for one in found), growth((len(found) + 2) * u) * size)
+    return replace(found[0], value=value, bound=bound, terms=None, sums=None)
 
 
 def backwards(case: Case) -> Case:
