@@ -18,6 +18,8 @@ _OPS = "https://keras.io/api/ops/nn/#batchnormalization-function"
 _SOURCE = "https://github.com/keras-team/keras/blob/v3.15.1/keras/src/"
 _LAYER = _SOURCE + "layers/normalization/batch_normalization.py: call"
 _NN = _SOURCE + "backend/%s/nn.py: moments, batch_normalization"
+_ALL = common.TOGETHER + ["recomputed"]  # keras.RematScope; nothing is made once more for NumPy, which has no gradients
+_BACKWARD = {"tensorflow": _ALL, "torch": _ALL, "numpy": common.TOGETHER, "jax": ["each"]}
 _NUMERICS = {
     "tensorflow": {"variance": "two_pass", "affine": "folded", "sums": "serial"},
     "torch": {"variance": "fast", "affine": "direct", "sums": "serial"},
@@ -69,7 +71,7 @@ def layer(backend, **more):
             "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
             "flag": ["bool", "int", "numpy"] if backend != "jax" else ["bool"],
             "toggled": [False, True] if backend != "jax" else [False],
-            "backward": common.TOGETHER if backend != "jax" else ["each"],
+            "backward": _BACKWARD[backend],
             "mapped": ["none"] if backend != "jax" else ensembles.MAPPED,
             "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],
         },
@@ -171,7 +173,8 @@ class _Layer(_Keras):
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
         make = functools.partial(self.keras.layers.BatchNormalization, **arguments(case))
-        layer = make()
+        with self.keras.RematScope(mode="full" if case.steps[0].recomputed else None):
+            layer = make()
         layer.build(case.steps[0].x.shape)
         for name, array in common.initial(case).items():
             getattr(layer, name).assign(array)
