@@ -62,10 +62,30 @@ def _of_statistics(case: Case, variant: str, rng: np.random.Generator) -> Case:
 
 _STATISTICS: tuple[Literal["mean", "variance"], ...] = ("mean", "variance")
 
+
+def _along_parameters(case: Case, variant: Any, rng: np.random.Generator) -> Case:
+    """Ask for the derivative of the gradients along one of gamma and beta, as through a step of gradient descent."""
+    again = Derivative(order=2, mode=variant, along="parameters")
+    steps = tuple(msgspec.structs.replace(step, derivatives=(Derivative(), again)) for step in case.steps)
+    dtype, kept = numpy_dtype(case.dtypes.parameters), kept_shape(case.spec, case.shape)
+    names = [f"{t}.{name}_tangent" for t in range(len(steps)) for name in ("gamma", "beta")]
+    tangents = {name: rng.normal(size=kept).astype(dtype) for name in names}
+    return msgspec.structs.replace(with_tensors(case, tangents), steps=steps)
+
+
+_MODES = ("reverse", "forward_over_reverse")
+
 ASKING: dict[str, Feature] = {
     "some gradients": Feature(_FLAT_AND_LAST, tuple(_SOME), dict.fromkeys(_SOME, _AFFINE), add=_some),
     "recomputed": Feature(("rank 2, axis 1", "rank 4, axis 1"), ("recomputed",), add=_later, modes=_AROUND),
     "later gradients": Feature(COMMON, ("after_all", "twice"), add=_later, modes=_AROUND),
     "gradients of statistics": Feature(_FLAT_AND_LAST, ("mean variance", "mean", "variance"), add=_of_statistics),
+    "along parameters": Feature(
+        _FLAT_AND_LAST,
+        _MODES,
+        dict.fromkeys(_MODES, _AFFINE),
+        add=_along_parameters,
+        modes=("train infer", "train train"),
+    ),
 }
 """Features of how gradients are asked for."""

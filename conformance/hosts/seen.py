@@ -26,6 +26,7 @@ class Step(object):
     trainable: False where a trainable layer is frozen for this call.
     x, dy, mask: the input, the cotangent of y, the mask.
     tangent: the direction of x.
+    direction: that of gamma and beta, by the names of their gradients; empty where derivatives are along x.
     cotangents: by output those of all that is differentiated: `dy` of y and, where asked for, those of the returned
         mean and variance of the batch.
     rank, axis, reduced: of this step's x, whose rank may differ from the first's.
@@ -37,7 +38,8 @@ class Step(object):
     later: whether gradients are taken otherwise than once and after each call (`actions` of the case: `backward`).
     forward: whether the derivative of y along the tangent is asked for, `y_tangent`.
     second: how the derivatives of dx and dgamma are taken, `dx_tangent` and `dgamma_tangent`: "reverse" (over reverse)
-        or "forward_over_reverse"; empty if they are not asked for.
+        or "forward_over_reverse"; empty if they are not asked for. Along `direction` they are those of dx and of y,
+        `y_tangent`, which in reverse is the derivative of <dgamma, direction> and <dbeta, direction> by dy.
     forward_twice: whether `y_tangent2` is asked for, the derivative of `y_tangent`, forward over forward.
     third: whether `dx_tangent2` and `dgamma_tangent2` are asked for, the derivatives of the above, all in reverse.
     """
@@ -61,6 +63,9 @@ class Step(object):
         self.wrt = sorted({name for d in self.derivatives for name in d.get("wrt", _WRT)})
         self.dy, self.mask = case.own("%d.dy" % index, case.dy_layout), case.own("%d.mask" % index)
         self.tangent = case.own("%d.tangent" % index)
+        along = [("d" + name, case.own("%d.%s_tangent" % (index, name))) for name in ("gamma", "beta")]
+        self.along = sorted(name for name, array in along if array is not None)
+        self.direction = {name: array for name, array in along if array is not None}
         of = [name for name in ("mean", "variance") for d in self.derivatives if name in d.get("of", ())]
         cotangents = [("y", self.dy)] + [(name, case.own("%d.d%s" % (index, name))) for name in of]
         self.cotangents = {name: array for name, array in cotangents if array is not None}
@@ -169,7 +174,7 @@ class Static(object):
     _OF_CASE += ("scalars",)  # which JSON does not tell apart: a NumPy float64 is a float
     _OF_CASE += ("members", "mapped")
     _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later", "recomputed")
-    _OF_STEP += ("forward", "second", "forward_twice", "third")
+    _OF_STEP += ("forward", "second", "forward_twice", "third", "along")
 
     def __init__(self, case, step, traced):
         told = {name: getattr(case, name) for name in self._OF_CASE}

@@ -22,7 +22,9 @@ _ONE_DTYPE = {
 def _equinox(kind, cite, **semantics):
     identity, cite = "equinox.BatchNorm+%s+jit" % kind, "equinox/nn/_batch_norm.py, BatchNorm.__call__: " + cite
     backward = ["each", "together"] if kind == "batch" else ["each"]  # its state has a gradient
-    supports = dict(common.MAPPED, channel=["second"], backward=backward, affine=["both", "none"], begun=[False, True])
+    supports = dict(
+        common.TRANSFORMED, channel=["second"], backward=backward, affine=["both", "none"], begun=[False, True]
+    )
     numerics = {"variance": "two_pass", "means": "in_turn"}  # of each example, and `pmean` of these
     made = common.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, **numerics)
     made["rules"] += common.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")

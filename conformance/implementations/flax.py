@@ -24,7 +24,7 @@ _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: of float32 and
 
 
 def _linen(variant, cite, **numerics):
-    supports = dict(_SUPPORTS, **(common.MAPPED if variant == "+jit" else {}))
+    supports = dict(_SUPPORTS, **(common.TRANSFORMED if variant == "+jit" else {}))
     made = common.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, supports, _WHERE, **numerics)
     halves = {"dtype": common.HALF, "mode": ["train"], "output": ["dx"]}
     cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
@@ -151,7 +151,7 @@ class LinenNativeHalf(Linen):
 
 
 def _nnx(variant, cite, **numerics):
-    supports = dict(_SUPPORTS, several_axes=[False], **(common.MAPPED if variant == "+jit" else {}))
+    supports = dict(_SUPPORTS, several_axes=[False], **(common.TRANSFORMED if variant == "+jit" else {}))
     made = common.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, _WHERE, **numerics)
     halves = {"dtype": common.HALF, "output": ["y", "dx", "dgamma", "dbeta"]}
     cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"

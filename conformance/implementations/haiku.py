@@ -38,7 +38,7 @@ def _statement():
         "reduced",
         "haiku/_src/batch_norm.py, BatchNorm; haiku/_src/moving_averages.py, ExponentialMovingAverage",
         dict(
-            common.MAPPED,
+            common.TRANSFORMED,
             init_mode=["train", "infer"],
             begun=[False, True],
             mixed=[False, True],

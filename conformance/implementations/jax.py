@@ -37,7 +37,8 @@ TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tange
 ONCE = ["none", "reverse"]
 _NONE = "this library's batch normalization has no such argument"
 MASKS = {"mask": [False, "full", "spread"]}
-MAPPED = {"mapped": ensembles.MAPPED}  # said of one of each library's: others are mapped by the same rules
+# said of one of each library's, since others are transformed by the same rules
+TRANSFORMED = {"mapped": ensembles.MAPPED, "along": ["x", "parameters"]}
 _LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
 
 
@@ -202,6 +203,7 @@ class Jitted(object):
         for step in case.steps:
             with self.mode(case):
                 given = present(dy=step.dy, tangent=step.tangent, mask=step.mask)
+                given.update({"along_" + name: a.reshape(self.shape(case)) for name, a in step.direction.items()})
                 y, state, out = self.compiled(case, step)(parameters, state, step.x, epsilon, given)
                 take = out.pop("take", dict)
                 out = dict(zip(("moving_mean", "moving_variance"), self.moving(state)), y=y, **out)
@@ -285,6 +287,8 @@ class Jitted(object):
             return (gradients(parameters, x)[0]["dx"] * tangent).sum()
 
         (out, (y, new)), along = gradients(parameters, x), {}
+        if step.along:
+            return y, new, dict(out, **self.along(forward, parameters, x, given, step))
         if step.forward:
             _, along["y"], _ = jax.jvp(lambda x: forward(parameters, x), (x,), (tangent,), has_aux=True)
         if step.second == "reverse":
@@ -293,6 +297,27 @@ class Jitted(object):
             _, along, _ = jax.jvp(lambda x: gradients(parameters, x), (x,), (tangent,), has_aux=True)
         out.update((name + "_tangent", array) for name, array in along.items())
         return y, new, dict(out, **self.twice(forward, slope, parameters, x, given, step))
+
+    def along(self, forward, parameters, x, given, step):
+        """Return the derivatives of y and dx along the direction of the parameters."""
+        jax, direction = self.jax, {name: given["along_" + name] for name in step.along}
+
+        def gradients(parameters, x, dy):
+            y, pullback = jax.vjp(lambda parameters, x: forward(parameters, x)[0], parameters, x)
+            found, dx = pullback(dy.astype(y.dtype))
+            return found, dx, y
+
+        def slope(x, dy):
+            return sum((gradients(parameters, x, dy)[0][name] * direction[name]).sum() for name in direction)
+
+        if step.second == "reverse":
+            found = jax.grad(slope, (0, 1))(x, given["dy"])
+        else:
+            _, rates = jax.jvp(
+                lambda parameters: gradients(parameters, x, given["dy"])[1:], (parameters,), (direction,)
+            )
+            found = rates
+        return dict(zip(("dx_tangent", "y_tangent"), found))
 
     def twice(self, forward, slope, parameters, x, given, step):
         """Return what a step asks for twice along the tangent; slope: the sum of dx times the tangent."""
@@ -328,6 +353,7 @@ def eager(cls):
     """Return a `Jitted` class not jitted: JAX compiles each operation for each shape, so it gets fewer signatures."""
     later = cls.statement["supports"]["backward"] + ["after_all", "twice", "recomputed"]
     supports = dict(cls.statement["supports"], trainable=[True], backward=later, mapped=["none"])
+    supports["along"] = ["x"]
     statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), supports=supports, signatures=4)
     return type(cls.__name__ + "Eager", (_Eager, cls), {"statement": statement})
 

@@ -36,7 +36,7 @@ class Standardize(common.Jitted):
         _STANDARDIZE,
         _STANDARDIZE + ': algorithm="fast"; clipped to 0 in ' + _SOURCE + "_src/nn/functions.py",
         ["train", "infer"],
-        dict(common.MASKS, **common.MAPPED),
+        dict(common.MASKS, **common.TRANSFORMED),
         variance="fast",
         clamped=True,
     )

@@ -134,9 +134,10 @@ def _taken(take, arrays):
 def asked(tf, step):
     """Return the arrays that a step's derivatives need, as tensors, and what is static about them."""
     cotangents = {name: tf.constant(a) for name, a in step.cotangents.items()}
-    tangent = tf.constant(step.tangent) if step.forward or step.second else None
+    tangent = tf.constant(step.tangent) if (step.forward or step.second) and not step.along else None
+    direction = {name: tf.constant(a) for name, a in step.direction.items()}
     static = {"gradients": tuple(step.gradients), "forward": step.forward, "second": step.second}
-    return dict(static, cotangents=cotangents, tangent=tangent, postponed=step.later)
+    return dict(static, cotangents=cotangents, tangent=tangent, postponed=step.later, direction=direction)
 
 
 def members(tf, call, case, named):
@@ -161,21 +162,23 @@ def members(tf, call, case, named):
 def _member(call, step, named):
     cotangents = {"y": named["dy"]} if "dy" in named else {}
     static = {"gradients": tuple(step.gradients), "forward": False, "second": "", "postponed": False}
-    return call(dict(static, cotangents=cotangents, tangent=None), step, named)
+    return call(dict(static, cotangents=cotangents, tangent=None, direction={}), step, named)
 
 
-def differentiated(tf, call, sources, gradients, cotangents, tangent, forward, second, postponed):
+def differentiated(tf, call, sources, gradients, cotangents, tangent, forward, second, postponed, direction=()):
     """Return the outputs of `call()`, `y` among them, and the derivatives asked for, by name.
 
     sources: what to differentiate with respect to, by the name of its gradient: `dx`, and what there is of `dgamma` and
     `dbeta`. gradients: which of them are asked for. cotangents: of y and other outputs, by name. tangent: of x.
     forward: of y too.
     second: how to differentiate the gradients again. postponed: the gradients are not taken, but a function is returned
-    that takes them, by the name `take`.
+    that takes them, by the name `take`. direction: along which of gamma and beta, by the names of their gradients.
     """
     asked = {name: source for name, source in sources.items() if name in gradients}
     if postponed:
         return _postponed(tf, call, asked, cotangents)
+    if direction:
+        return _along_parameters(tf, call, asked, cotangents, direction, second)
     along = ["y"] * forward + ["dx", "dgamma"] * (second == "forward_over_reverse")
     if not along:
         return _reverse_twice(tf, call, asked, cotangents, tangent, second)
@@ -202,6 +205,22 @@ def in_one(tf, call, xs, learned, asked):
     cotangents = [tf.constant(step.dy) for step in asked]
     found = tape.gradient([ys[t] for t in at], sources + list(free.values()), cotangents)
     return ys, found[: len(sources)], dict(zip(free, found[len(sources) :]))
+
+
+def _along_parameters(tf, call, sources, cotangents, direction, second):
+    """Return the outputs and gradients, and the derivatives of dx and y along the direction of gamma and beta."""
+    along = {name: tf.reshape(tangent, tf.shape(sources[name])) for name, tangent in direction.items()}
+    if second == "reverse":
+        behind = [sources["dx"], cotangents["y"]]
+        with tf.GradientTape() as tape:
+            tape.watch(behind)
+            out = _reverse(tf, call, sources, cotangents)
+        found = tape.gradient([out[name] for name in along], behind, list(along.values()), tf.UnconnectedGradients.ZERO)
+    else:
+        with tf.autodiff.ForwardAccumulator([sources[name] for name in along], list(along.values())) as accumulator:
+            out = _reverse(tf, call, sources, cotangents)
+        found = [accumulator.jvp(out[name], tf.UnconnectedGradients.ZERO) for name in ("dx", "y")]
+    return dict(out, dx_tangent=found[0], y_tangent=found[1])
 
 
 def _postponed(tf, call, sources, cotangents):

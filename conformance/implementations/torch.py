@@ -463,7 +463,7 @@ class Func(Functional):
     statement = stated(
         "F.batch_norm+func",
         DOCS + "generated/torch.func.vjp.html",
-        supports={"backward": ["each", "after_all", "twice", "together"]},
+        supports={"backward": ["each", "after_all", "twice", "together"], "along": ["x", "parameters"]},
         differentiation=EVERY_MODE + ["forward_over_forward", "third"],
     )
     statement = of_mixed_dtypes(statement)
@@ -521,6 +521,8 @@ class Func(Functional):
         func, named = self.torch.func, {}
         if not (step.forward or step.forward_twice or step.second or step.third):
             return named
+        if step.along:
+            return self.along(forward, values, step)
         dy, along = self.tensor(step.dy), self.tensor(step.tangent)
 
         def sped(function):
@@ -543,6 +545,29 @@ class Func(Functional):
             found = self.third(gradients, values, along)
             named.update((name + "_tangent2", tensor) for name, tensor in found.items())
         return named
+
+    def along(self, forward, values, step):
+        """Return the derivatives of dx and y along the direction of gamma and beta."""
+        func, dy = self.torch.func, self.tensor(step.dy)
+        direction = {name: self.tensor(array) for name, array in step.direction.items()}
+
+        def gradients(values, dy):
+            y, pullback = func.vjp(forward, values)
+            return pullback(dy)[0], y
+
+        def slope(x, dy):
+            found = gradients(dict(values, dx=x), dy)[0]
+            return sum((found[name] * tangent).sum() for name, tangent in direction.items())
+
+        def of(parameters):
+            found, y = gradients(dict(values, **parameters), dy)
+            return found["dx"], y
+
+        if step.second == "reverse":
+            found = func.grad(slope, (0, 1))(values["dx"], dy)
+        else:
+            found = func.jvp(of, ({name: values[name] for name in direction},), (direction,))[1]
+        return dict(zip(("dx_tangent", "y_tangent"), found))
 
     def second(self, gradients, values, along, mode):
         """Return the derivatives of `gradients`, a function of `values`, along a tangent of x."""

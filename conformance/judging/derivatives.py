@@ -9,9 +9,10 @@ import numpy as np
 
 from conformance.judging import not_finite
 from conformance.judging.bounds import tangents
+from conformance.judging.bounds.bounds import Affine
 from conformance.judging.bounds.tangents import TangentBounds
 from conformance.judging.carried import StateWithError
-from conformance.judging.gradients import gradients, summed
+from conformance.judging.gradients import e_dx_by, gradients, summed
 from conformance.judging.step import ExpectedOutputs, ExpectedStep, Normalizing
 from conformance.model.case import Derivative
 from conformance.model.outputs import BY_NAME
@@ -43,6 +44,8 @@ def _is_asked(wanted: Derivative, output: str) -> bool:
 def _of(wanted: Derivative, step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
     if wanted.order == 1:
         return (gradients if wanted.mode == "reverse" else _forward)(step, before, used)
+    if wanted.along == "parameters":
+        return _along_parameters(step, before, used)
     if wanted.order == 2:
         return (_forward_twice if wanted.mode == "forward" else _second)(step, before, used)
     return _third(step, before, used)
@@ -98,6 +101,31 @@ def _e_second_infer(
     """Return the bounds in inference: dx does not depend on x, so that its derivative is exactly 0."""
     bounds, u = step.bounds("dgamma_tangent"), used("dgamma_tangent")
     return np.zeros_like(value), tangents.e_infer_mean_dgamma(bounds, step.batch, u, dy, tangent)
+
+
+# --- along gamma and beta -----------------------------------------------------------------------------------------
+
+
+def _along_parameters(step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
+    """Return the derivatives of y and dx along a tangent of gamma and beta, in both of which they are linear.
+
+    So they are y and dx with the tangent in place of gamma and beta, by any order of the operations, and as exact: what
+    is differentiated is a sum, of which each term is multiplied by what the tangent has in gamma's place.
+    """
+    q, t = step.exact_case, step.t
+    x, dy = q.array(t, "x"), q.array(t, "dy")
+    assert x is not None
+    assert dy is not None
+    scale, shift = q.direction(t)
+    tangent = Tangent(np.zeros_like(x), scale, shift)
+    ask, ask_y = (train_second_order, train_tangents) if step.training else (infer_second_order, infer_tangents)
+    given = (tangent, q.parameters(t), before.state, step.spec, step.semantics)
+    dx, y = ask(x, dy, *given).dx, ask_y(x, *given).y
+    none = np.zeros((), x.dtype)
+    c, b = (none if values is None else step.align(values) for values in (scale, shift))
+    e = step.bounds("y_tangent").e_y(step.batch.x, y, Affine(c, b, none, none), used("y_tangent"))
+    e_dx = e_dx_by(step, before, used("dx_tangent"), "dx_tangent", c)
+    return {"y_tangent": step.expected("y_tangent", y, e), "dx_tangent": step.expected("dx_tangent", dx, e_dx)}
 
 
 # --- twice along it -----------------------------------------------------------------------------------------------

@@ -124,6 +124,10 @@ class ExactCase:
         """Return the cotangent of step t; None if no gradient is asked for."""
         return self.array(t, "dy") if self.case.steps[t].derivatives else None
 
+    def direction(self, t: int) -> tuple[Array | None, Array | None]:
+        """Return the tangents of gamma and beta in step t; None where there is none."""
+        return self.array(t, "gamma_tangent"), self.array(t, "beta_tangent")
+
     def of_statistics(self, t: int) -> dict[str, Array | None]:
         """Return the cotangents of the mean and variance that step t returns; None where none is asked for."""
         asked = {name for derivative in self.case.steps[t].derivatives for name in derivative.of}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from conformance.judging import not_finite
-from conformance.judging.bounds.bounds import Bounds
+from conformance.judging.bounds.bounds import Bounds, NormalizingStatistics
 from conformance.judging.bounds.gradients import GradientBounds
 from conformance.judging.bounds.roundings import grown
 from conformance.judging.carried import StateWithError
@@ -161,6 +161,16 @@ def _e_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds) 
     if not step.training:
         return formulas.e_dx_infer(step.gamma)
     return formulas.e_dx_train(step.gamma, _part(step, before)) + _through_returned(step, formulas)[1]
+
+
+def e_dx_by(
+    step: ExpectedStep, before: StateWithError, used: NormalizingStatistics, output: str, gamma: Array
+) -> Array:
+    """Return the error of what dx is with another gamma, of the plain layer, as the output is computed."""
+    bounds, dy = step.bounds(output), step.exact_case.dy(step.t)
+    assert dy is not None
+    formulas = GradientBounds(bounds, step.batch, used, dy, bounds.taken(dy))
+    return formulas.e_dx_train(gamma, _part(step, before)) if step.training else formulas.e_dx_infer(gamma)
 
 
 def _through_returned(step: ExpectedStep, formulas: GradientBounds) -> tuple[Array, Array]:

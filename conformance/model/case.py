@@ -1,8 +1,9 @@
 """A `Case` is what is asked: pure data that can be saved, mailed, replayed and judged again.
 
 Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what the layer starts with, and `<t>.x`,
-`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, and `<t>.tangent`, of x, for step t. Member m of an
-ensemble has `<m>.gamma` and `<m>.beta`, where these are not the layer's.
+`<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, and `<t>.tangent`, of x, for step t, or
+`<t>.gamma_tangent` and `<t>.beta_tangent`. Member m of an ensemble has `<m>.gamma` and `<m>.beta`, where these are not
+the layer's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from reference.spec import Array, kept_shape
 
 SCHEMA = 1
 OF_LAYER = ("gamma", "beta", "moving_mean", "moving_variance")
-OF_STEP = ("x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", "dmean", "dvariance")
+OF_STEP = (
+    *("x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", "dmean", "dvariance"),
+    *("gamma_tangent", "beta_tangent"),
+)
 OF_MEMBER = ("gamma", "beta")
 """What tensors are called: those of the layer by these names, those of step t, or of a member, by `<t>.` and these."""
 
@@ -47,16 +51,21 @@ class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             return self.x
         if tensor in ("moving_mean", "moving_variance") or tensor.endswith((".dmean", ".dvariance")):
             return self.statistics
-        return self.parameters if tensor.rpartition(".")[2] in ("gamma", "beta") else None
+        named = tensor.rpartition(".")[2]
+        return self.parameters if named in ("gamma", "beta", "gamma_tangent", "beta_tangent") else None
 
 
 class Derivative(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One derivative to take: of which output, with respect to what, how often, and in which mode."""
+    """One derivative to take: of which output, with respect to what, how often, and in which mode.
+
+    along: what moves along the tangent of an order above 1: x, or gamma and beta, as a step of gradient descent does.
+    """
 
     order: Literal[1, 2, 3] = 1
     mode: Literal["reverse", "forward", "forward_over_reverse"] = "reverse"
     of: tuple[Literal["y", "mean", "variance"], ...] = ("y",)
     wrt: tuple[Literal["x", "gamma", "beta"], ...] = ("x", "gamma", "beta")
+    along: Literal["x", "parameters"] = "x"
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -153,7 +162,7 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
-NEWER = ("backward", "dy_layout", "input", "layer_layout", "mapped", "members", "scalars", "track")
+NEWER = ("along", "backward", "dy_layout", "input", "layer_layout", "mapped", "members", "scalars", "track")
 """Fields that a worker may be too old for: spelled out only where they say something."""
 
 

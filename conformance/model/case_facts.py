@@ -50,6 +50,7 @@ def _of_case(case: Case) -> CaseFacts:
         begun=case.batches > 0,
         differentiation=differentiation(case),
         of="y" if all(d.of == ("y",) for step in case.steps for d in step.derivatives) else "statistics",
+        along="x" if all(d.along == "x" for step in case.steps for d in step.derivatives) else "parameters",
         sites=case.actions.sites,
         init_mode=case.actions.init_mode,
         round_trip=case.actions.round_trip,

@@ -190,9 +190,12 @@ def _check_names(case: Case) -> None:
                 )
             if not derivative.wrt:
                 raise ValueError(f"step {t} asks for a derivative with respect to nothing; name x, gamma or beta")
+            _check_along(case, t, derivative)
             needs = {
                 "dy": derivative.mode != "forward",
-                "tangent": derivative.mode == "forward" or derivative.order > 1,
+                "tangent": derivative.along == "x" and (derivative.mode == "forward" or derivative.order > 1),
+                "gamma_tangent": derivative.along == "parameters" and case.spec.scale,
+                "beta_tangent": derivative.along == "parameters" and case.spec.center,
             }
             if gone := [f"{t}.{n}" for n, needed in needs.items() if needed and f"{t}.{n}" not in case.tensors]:
                 asked = f"order {derivative.order} in mode {derivative.mode}"
@@ -211,6 +214,14 @@ def _check_together(case: Case) -> None:
     }
     for what in (what for what, there in unlike.items() if there):
         raise ValueError(f"actions.backward is together, and the case {what}; leave that out")
+
+
+def _check_along(case: Case, t: int, derivative: Derivative) -> None:
+    """Raise ValueError for a tangent of gamma and beta where there is no rule: gradients are what moves along it."""
+    alone = all(d in (Derivative(wrt=d.wrt), derivative) for d in case.steps[t].derivatives)
+    along = derivative.order == 2 and derivative.mode != "forward" and (case.spec.scale or case.spec.center)
+    if derivative.along != "x" and not (alone and along):
+        raise ValueError(f"step {t} asks for more along gamma and beta than a derivative of gradients; leave it out")
 
 
 def _check_statistics(case: Case, t: int, derivative: Derivative) -> None:

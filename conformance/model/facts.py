@@ -41,6 +41,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     begun: whether batches have entered the statistics given.
     differentiation: the hardest derivative asked for (see `case_facts.differentiation`).
     of: whether derivatives of y alone are asked for, or of the returned `statistics` of a batch too.
+    along: whether some derivative is along a tangent of gamma and beta.
     toggled: whether the layer is frozen for some of the steps.
     unknown_sizes: which sizes are unknown when the layer is built, a `kept` axis's, or only `reduced` ones.
     updates: whether every step may move the statistics (`Step.update`).
@@ -73,6 +74,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     begun: bool
     differentiation: Differentiation
     of: Literal["y", "statistics"]
+    along: Literal["x", "parameters"]
     sites: int
     init_mode: Mode
     round_trip: Literal["none", "config", "state"]

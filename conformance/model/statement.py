@@ -164,6 +164,7 @@ _ORDINARY: When = {
     "begun": [False],
     "differentiation": ["none", "reverse"],
     "of": ["y"],
+    "along": ["x"],
     "sites": [1],
     "init_mode": ["train"],
     "round_trip": ["none"],

@@ -102,6 +102,7 @@ DIMENSIONS = (
     Dimension("inference before training", "two places", "infer train", "train train", gradients=True),
     Dimension("recomputed", "recomputed", "recomputed", "train infer", gradients=True),
     Dimension("gradients of statistics", "gradients of statistics", "mean variance", "train", gradients=True),
+    Dimension("gradients along parameters", "along parameters", "reverse", gradients=True),
     Dimension("ensembles", "ensemble", "both", gradients=True),
     Dimension("rows of a Jacobian", "jacobian", gradients=True),
 )

@@ -51,6 +51,7 @@ class Subject(object):
             "layer_layout": _LAYOUTS,
             "updates": _ALL,
             "of": ["y", "statistics"],
+            "along": ["x", "parameters"],
             "virtual": _ALL,
             "renorm": _ALL,
             "adjustment": _ALL,
@@ -112,7 +113,11 @@ class Subject(object):
         out.update(dx=found.dx, dgamma=found.dgamma, dbeta=found.dbeta)
         if step.forward:
             out["y_tangent"] = tangents(x, Tangent(step.tangent), *common, **more).y
-        if step.second:
+        if step.along:
+            tangent = Tangent(0 * x, step.direction.get("dgamma"), step.direction.get("dbeta"))
+            found = second(x, step.dy, tangent, *common, **more)
+            out.update(dx_tangent=found.dx, y_tangent=tangents(x, tangent, *common, **more).y)
+        elif step.second:
             found = second(x, step.dy, Tangent(step.tangent), *common, **more)
             out.update(dx_tangent=found.dx, dgamma_tangent=found.dgamma)
         if step.forward_twice or step.third:

@@ -41,7 +41,7 @@ def drawn(feature):
 cases = functools.cache(drawn)  # of those that several tests ask, so that what is expected is computed once
 
 
-def judged(exact_case, semantics=None, change=None, promised=None):
+def judged(exact_case, semantics=None, change=None, promised=None, subject=Subject):
     """Return the verdicts on the reference in float32, computing with other semantics, its answers changed."""
     statement = STATEMENT
     if promised:
@@ -49,7 +49,7 @@ def judged(exact_case, semantics=None, change=None, promised=None):
             STATEMENT, rules=[msgspec.structs.replace(STATEMENT.rules[0], semantics=promised)]
         )
     case = exact_case.case
-    subject = type("Other", (Subject,), {"semantics": semantics or {}})("cpu")
+    subject = type("Other", (subject,), {"semantics": semantics or {}})("cpu")
     fields = json.loads(json.dumps(content(case)))
     with np.errstate(all="ignore"):  # what overflows is a value here
         _, got = worker.run(subject, worker.Case(fields, case.tensors, Subject.statement))
@@ -126,6 +126,8 @@ OUTPUTS = [
     ("forward", "y_tangent"),
     ("second order", "dx_tangent"),
     ("second order", "dgamma_tangent"),
+    ("along parameters", "y_tangent"),
+    ("along parameters", "dx_tangent"),
 ]
 
 
@@ -140,6 +142,25 @@ def test_a_thousandth_is_seen(feature, output):
     failed = {result.output for result in found if result.verdict == "FAIL"}
     assert output in failed
     assert output in ("moving_stddev", "renorm_mean", "renorm_stddev", "moving_variance") or failed == {output}
+
+
+@pytest.mark.parametrize("name", ["dgamma", "dbeta"])
+def test_a_tangent_that_is_dropped_is_found_by_no_other_derivative(name):
+    """Whoever takes gamma or beta for a constant of its own gradient fails here, and wherever x moves he passes."""
+
+    class Constant(Subject):
+        def step(self, x, step, *others):
+            """Return the outputs of one step, and the state after it."""
+            step.direction.pop(name, None)
+            return Subject.step(self, x, step, *others)
+
+    failing = {f for f in ("forward", "second order", "along parameters") for c in cases(f) if fails(Constant, c)}
+    assert failing == {"along parameters"}
+
+
+def fails(subject, exact_case):
+    """Return whether some answer of a subject fails."""
+    return any(r.verdict == "FAIL" for r in judged(exact_case, subject=subject))
 
 
 ELSEWHERE = [

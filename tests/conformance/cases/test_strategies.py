@@ -198,6 +198,7 @@ def modes(case):
             "two calls of one graph that train",
             lambda r, c: c.actions.backward == "together" and "infer" not in modes(c),
         ),
+        ("a tangent of gamma", lambda r, c: "0.gamma_tangent" in c.tensors),
         ("nested maps", lambda r, c: c.actions.mapped == "nested" and not np.array_equal(c.x(0), c.x(1))),
         ("a row of a Jacobian", lambda r, c: c.actions.mapped == "dy" and c.tensors["0.dy"].sum() == 1),
         ("a call made once more", lambda r, c: c.actions.backward == "recomputed" and "train" in modes(c)),

@@ -247,6 +247,10 @@ def test_truncated_case_is_refused(tmp_path, small_case):
             },
             "actions.backward is together, and the case freezes the layer in some steps; leave that out",
         ),
+        (
+            {"steps": (Step(mode="train", derivatives=(Derivative(along="parameters"),)), Step(mode="infer"))},
+            "step 0 asks for more along gamma and beta than a derivative of gradients; leave it out",
+        ),
         ({"steps": (Step(mode="train"),) * 3}, "step 2 has no input; add a tensor named 2.x"),
     ],
 )
