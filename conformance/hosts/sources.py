@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import reference
 
 _SUITE = Path(__file__).parents[1]
 _BUILT_IN = _SUITE / "implementations"
+_IMPORTS = re.compile(r"^ *from \.(\w*) import \(?([\w, ]*)", re.MULTILINE)  # `ast` fails in threads of Python 3.11
 _DECIDE = [_SUITE / room for room in ("cases", "hosts", "judging", "model")] + [Path(reference.__file__).parent]
 
 
@@ -48,10 +49,9 @@ def _with_imported(path: Path) -> set[Path]:
     """Return a module and what it imports from beside it, and what that imports."""
     found, open_ = {path}, [path]
     while open_:
-        for node in ast.walk(ast.parse(open_.pop().read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                beside = {path.parent / f"{name}.py" for name in names} - found
-                found |= beside
-                open_ += beside
+        for module, names in _IMPORTS.findall(open_.pop().read_text()):
+            named = [module] if module else [name.split()[0] for name in names.split(",")]
+            beside = {path.parent / f"{name}.py" for name in named} - found
+            found |= beside
+            open_ += beside
     return found
