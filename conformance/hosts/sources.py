@@ -12,7 +12,7 @@ import reference
 
 _SUITE = Path(__file__).parents[1]
 _BUILT_IN = _SUITE / "implementations"
-_IMPORTS = re.compile(r"^ *from \.(\w*) import \(?([\w, ]*)", re.MULTILINE)  # `ast` fails in threads of Python 3.11
+_IMPORTS = re.compile(r"^ *from \.(\w*) import \(?([\w, ]*)", re.MULTILINE)  # no `ast`: python/cpython#106905
 _DECIDE = [_SUITE / room for room in ("cases", "hosts", "judging", "model")] + [Path(reference.__file__).parent]
 
 
