@@ -65,7 +65,7 @@ class EquinoxEma(common.Jitted):
         made = self.made(case, training)
 
         def call(parameters, state, x, epsilon):
-            return self.mapped(self.loaded(made(epsilon)[0], parameters))(x, state)
+            return self.of_a_batch(self.loaded(made(epsilon)[0], parameters))(x, state)
 
         return call
 
@@ -83,7 +83,7 @@ class EquinoxEma(common.Jitted):
                     ys.append(y)
                 return ys, state
 
-            return self.mapped(called)([x for x, _ in calls], state)
+            return self.of_a_batch(called)([x for x, _ in calls], state)
 
         return call
 
@@ -94,7 +94,7 @@ class EquinoxEma(common.Jitted):
         values = parameters["dgamma"], parameters["dbeta"]
         return self.library.tree_at(lambda tree: (tree.weight, tree.bias), layer, values)
 
-    def mapped(self, function):
+    def of_a_batch(self, function):
         """Return a function of one example and the state as one of a batch of them."""
         return self.jax.vmap(function, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
 

@@ -104,7 +104,9 @@ def _not_in_half(**when):
     return {"when": dict(when, dtype=["float16"]), "error": ["TypeError", "ValueError"], "cite": cite}
 
 
-_RULES, _REFUSALS = [_fused("1.15", fraction_rounded="momentum")], [_NO_NCHW, _NO_FLOAT64]
+_NO_ARRAY = common.no_array(_SOURCE % ("1.15", "ops/nn_impl.py: fused_batch_norm"), **_FUSED)
+_RULES = [_fused("1.15", fraction_rounded="momentum")]
+_REFUSALS = [_NO_NCHW, _NO_FLOAT64, _NO_ARRAY]
 
 
 class Function(object):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
@@ -11,6 +13,7 @@ from conformance.cases.features import FEATURES
 from conformance.cases.large import LARGE
 from conformance.cases.recipe import Signature
 from conformance.cases.sizes import SIZES
+from conformance.hosts import roster
 from conformance.model.facts import Facts
 from conformance.model.statement import Statement
 
@@ -19,7 +22,7 @@ _A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a 
 
 
 class Deal(NamedTuple):
-    """How a run deals: each implementation and each seed begins elsewhere, so that together they leave nothing out.
+    """How a run deals: each implementation and each seed begins elsewhere, so that together they leave little out.
 
     seed: the run's.
     cases: how many it draws.
@@ -40,15 +43,27 @@ class Deal(NamedTuple):
         """
         found = dict.fromkeys(signature for signature, facts in signatures if not statement.unsupported(*facts))
         plain = [signature for signature in found if not signature.feature]
-        featured = {signature.feature: signature for signature in reversed(found) if signature.feature}
+        featured = defaultdict[str, list[Signature]](list)
+        for signature in found:
+            featured[signature.feature].append(signature)
         names = [name for name in FEATURES if name in featured]
         of_size = [name for name in names if name in SIZES or name in LARGE]
         others = [name for name in names if name not in of_size]
         part = 1 if self.cases >= DEFAULT else _A_LOOK
-        turn = zlib.crc32(identity.encode()) + self.seed
+        turn = _place(identity) + self.seed
         paid = -(-statement.signatures // part)
         chosen = _from(others, turn, 2 * paid) + _from(of_size, turn, -(-len(of_size) // part))
-        return _from(plain, turn, paid) + [featured[name] for name in chosen]
+        return _from(plain, turn, paid) + [featured[name][turn % len(featured[name])] for name in chosen]
+
+
+def _place(identity: str) -> int:
+    """Return the number of an implementation in the roster, so that neighbours are asked other things."""
+    return _places().get(identity.rpartition("@")[0], zlib.crc32(identity.encode()))
+
+
+@functools.cache
+def _places() -> dict[str, int]:
+    return {entry.id.rpartition("@")[0]: place for place, entry in enumerate(roster.built_in())}
 
 
 def _from(there: list[_T], turn: int, most: int) -> list[_T]:

@@ -178,7 +178,7 @@ def test_the_page_of_cases_names_every_field_with_its_default(section, kind):
 
 def test_the_page_of_cases_names_every_tensor_and_value():
     """Each tensor, each dtype and each word that a field may have is on the page."""
-    names = {*case.OF_LAYER, *(f"<t>.{name}" for name in case.OF_STEP)}
+    names = {*case.OF_LAYER, *(f"<t>.{name}" for name in case.OF_STEP), "<m>.gamma", "<m>.beta"}
     assert set(told("in `tensors`")) == names
     words = [*case_json._DTYPES, *(f.name for f in dataclasses.fields(Clipping))]
     for kind in (case.Dtype, case.Layout, *(msgspec.structs.fields(case.Actions)[n].type for n in (0, 1, 4))):

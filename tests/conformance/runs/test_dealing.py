@@ -11,7 +11,7 @@ from conformance.hosts.roster import select
 from conformance.runs.dealing import Deal
 from conformance.runs.run_case import RunCase
 
-COMPILED = "flax.linen.BatchNorm+jit"
+COMPILED = "flax.linen.BatchNorm+jit@cpu"
 
 
 @pytest.fixture(scope="module")
@@ -47,5 +47,22 @@ def test_seeds_leave_no_feature_out(signatures, cases):
 
 def test_variants_of_one_layer_are_dealt_different_features(signatures):
     """Two implementations of the same abilities begin elsewhere, so that a look at both sees more than at one."""
-    first, second = (features(signatures, 0, SMOKE, name) for name in ("flax.linen.BatchNorm+jit", "haiku.BatchNorm"))
+    names = ("flax.linen.BatchNorm+jit@cpu", "flax.linen.BatchNorm+two_pass+jit@cpu")
+    first, second = (features(signatures, 0, SMOKE, name) for name in names)
     assert len(first | second) > max(len(first), len(second))
+
+
+def test_neighbours_are_dealt_other_placements(signatures):
+    """Of a feature with several placements, two variants of one layer do not get the same one."""
+    statement = select((COMPILED,))[0].statement
+    names = ("flax.linen.BatchNorm+jit@cpu", "flax.linen.BatchNorm+two_pass+jit@cpu")
+    first, second = (
+        {s.feature: s for s in Deal(0, DEFAULT).pooled(name, statement, signatures) if s.feature} for name in names
+    )
+    there = {s.feature: set() for s, _ in signatures}
+    for signature, facts in signatures:
+        if not statement.unsupported(*facts):
+            there[signature.feature].add(repr(signature))
+    several = [name for name in first.keys() & second.keys() if len(there[name]) > 1]
+    assert len(several) > 5
+    assert all(repr(first[name]) != repr(second[name]) for name in several)

@@ -14,7 +14,7 @@ ENTRIES = {entry.id: entry for entry in roster.built_in()}
 
 def test_counts_are_those_of_the_run(run, adapter):
     """Each judged array is counted once for what it is, and once for each feature its case asks for."""
-    found = run(adapter("reference_subject:Subject"), cases=190)
+    found = run(adapter("reference_subject:Subject"), cases=SMOKE)
     (line,) = matrix.lines(found)
     judged = [r for r in found.results if r.verdict in ("PASS", "FAIL") and r.output != "outcome"]
     own = ("train", "infer", "gradient", "forward", "second order")
