@@ -35,7 +35,8 @@ class Synthetic(_MODULE.Subject):
         if fields["renorm_clipping"] is not None:
             fields["renorm_clipping"] = Clipping(**fields["renorm_clipping"])
         spec, semantics = Spec(**fields), Semantics(**self.semantics)
-        dtype = np.float64 if case.steps[0].x.dtype == np.float64 else np.float32
+        given = case.dtypes["x"]  # a step's own x may be handed over in whole numbers or truth values
+        dtype = np.float64 if given == "float64" else np.float32
         kept, state = kept_shape(spec, case.steps[0].x.shape), None
         for step in case.steps:
             shapes = [part.shape for part in step.adjustment] if step.adjustment else None
@@ -48,7 +49,7 @@ class Synthetic(_MODULE.Subject):
             if spec.renorm:
                 renorm = state.renorm or started(state, spec, semantics)
                 out.update(moving_stddev=renorm.moving_stddev, renorm_mean=renorm.mean, renorm_stddev=renorm.stddev)
-            out["y"] = np.asarray(out["y"], stored(step.x.dtype.name, semantics).output)
+            out["y"] = np.asarray(out["y"], stored(given, semantics).output)
             yield {name: np.asarray(array, array.dtype if name == "y" else dtype) for name, array in out.items()}
 
     def check(self, spec, step, state, semantics, mask, shapes):

@@ -80,6 +80,7 @@ class HalfToSingle(calibration.TwoPass):
 
     def run(self, case):
         """Yield what float32 gives."""
+        case.dtypes = dict(case.dtypes, x="float32")
         for step in case.steps:
             step.x = step.x.astype(np.float32)
             step.dy = None if step.dy is None else step.dy.astype(np.float32)
