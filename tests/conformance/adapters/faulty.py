@@ -81,9 +81,10 @@ class Wide(calibration.TwoPass):
 
     def run(self, case):
         """Yield what float64 arithmetic gives, rounded at the end."""
-        dtype = case.steps[0].x.dtype
+        dtype = case.dtypes["x"]
+        case.dtypes = dict(case.dtypes, x="float64")
         for step in case.steps:
-            step.x, step.dy = step.x.astype(np.float64), step.dy.astype(np.float64)
+            step.x, step.dy = step.x.astype(np.float64), None if step.dy is None else step.dy.astype(np.float64)
         for name in ("gamma", "beta", "mean", "variance"):
             if getattr(case, name) is not None:
                 setattr(case, name, getattr(case, name).astype(np.float64))
