@@ -69,16 +69,16 @@ class EquinoxEma(common.Jitted):
 
         return call
 
-    def places(self, statics):
+    def places(self, fixed):
         """Return the function that makes all calls of one layer."""
-        made = self.made(statics[0], None)
+        made = self.made(fixed[0], None)
 
         def call(parameters, state, calls, epsilon):
             layer = self.loaded(made(epsilon)[0], parameters)
 
             def called(xs, state):
                 ys = []
-                for static, x in zip(statics, xs):
+                for static, x in zip(fixed, xs):
                     y, state = layer(x, state, inference=not static.training)
                     ys.append(y)
                 return ys, state

@@ -102,12 +102,12 @@ class Linen(common.Jitted):
 
         return call
 
-    def places(self, statics):
+    def places(self, fixed):
         """Return the function that makes all calls of one module."""
-        module = self.module(statics[0])
+        module = self.module(fixed[0])
 
         def called(layer, calls):
-            flags = [not static.training for static in statics]
+            flags = [not static.training for static in fixed]
             return [layer(x, use_running_average=flag, mask=mask) for flag, (x, mask) in zip(flags, calls)]
 
         def call(parameters, state, calls, epsilon):
@@ -200,9 +200,9 @@ class Nnx(common.Jitted):
 
         return call
 
-    def places(self, statics):
+    def places(self, fixed):
         """Return the function that makes all calls of one module."""
-        return functools.partial(self.called, statics[0], [static.training for static in statics])
+        return functools.partial(self.called, fixed[0], [static.training for static in fixed])
 
     def called(self, case, modes, parameters, state, calls, epsilon):
         """Return the y of each call, and the state after all of them; the module lives inside the trace."""

@@ -88,12 +88,12 @@ class Haiku(common.Jitted):
         """Return the function to jit."""
         return self.applied(self.transformed(case, training, case.update))
 
-    def places(self, statics):
+    def places(self, fixed):
         """Return the function that makes all calls of one module."""
 
         def called(calls, epsilon):
-            module = self.module(statics[0], epsilon)
-            modes = [(static.training and static.update, static.training) for static in statics]
+            module = self.module(fixed[0], epsilon)
+            modes = [(static.training and static.update, static.training) for static in fixed]
             return [module(x, trains, test_local_stats=local) for (trains, local), (x, _) in zip(modes, calls)]
 
         return self.applied(self.library.transform_with_state(called))

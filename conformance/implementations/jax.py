@@ -127,11 +127,11 @@ class Jitted(object):
         """Return the outputs of each step, of one function that makes all calls and takes one gradient."""
         with self.mode(case):
             parameters, state = self.begun(case)
-            statics = [case.static(step, self.traced) for step in case.steps]
+            fixed = [case.static(step, self.traced) for step in case.steps]
             asked = [step.index for step in case.differentiated]
             calls = [(step.x, step.mask) for step in case.steps]
             cotangents = [case.steps[t].dy for t in asked]
-            program = self.kept(repr([s.key for s in statics] + asked), lambda: self.in_one(statics, asked))
+            program = self.kept(repr([s.key for s in fixed] + asked), lambda: self.in_one(fixed, asked))
             ys, state, found = program(parameters, state, calls, case.native["epsilon"], cotangents)
             outs = [self.arrays(case, {"y": y}) for y in ys]
             dxs = [self.arrays(case, {"dx": dx})["dx"] for dx in found.pop("dx", [])]
@@ -145,9 +145,9 @@ class Jitted(object):
         parameters, state = self.initial(case)
         return dict(parameters, **{name: a.reshape(self.shape(case)) for name, a in given.items()}), state
 
-    def in_one(self, statics, asked):
+    def in_one(self, fixed, asked):
         """Return a function that gives (the y of each call, the state, the gradients of those that are asked for)."""
-        layer, names = self.places(statics), statics[asked[0]].gradients if asked else []
+        layer, names = self.places(fixed), fixed[asked[0]].gradients if asked else []
 
         def call(parameters, state, calls, epsilon, cotangents):
             def of(free):
@@ -164,12 +164,12 @@ class Jitted(object):
 
         return call
 
-    def places(self, statics):
+    def places(self, fixed):
         """Return a function of (parameters, state, calls, epsilon) that gives (the y of each call, the state).
 
         calls: of each its input and its mask. A library with layers makes all calls of one of them.
         """
-        layers = [self.layer(static, static.training) for static in statics]
+        layers = [self.layer(static, static.training) for static in fixed]
 
         def call(parameters, state, calls, epsilon):
             ys = []

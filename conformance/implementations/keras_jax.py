@@ -169,9 +169,9 @@ class Layer(_Jitted):
         """Return the outputs of each step: of a jitted functional model in which the layer has a place for each."""
         with self.mode(case):
             parameters, state = self.initial(case)
-            statics = [case.static(step, self.traced) for step in case.steps]
+            fixed = [case.static(step, self.traced) for step in case.steps]
             asked = [step.index for step in case.differentiated]
-            program = self.kept(repr([s.key for s in statics] + asked), lambda: self.in_one(statics, asked))
+            program = self.kept(repr([s.key for s in fixed] + asked), lambda: self.in_one(fixed, asked))
             xs, dys = [step.x for step in case.steps], [case.steps[t].dy for t in asked]
             masks = [step.mask for step in case.steps if step.mask is not None]
             ys, state, found = program(parameters, state, xs, masks, case.native["epsilon"], dys)
@@ -180,10 +180,10 @@ class Layer(_Jitted):
             dxs = [np.array(dx) for dx in found.pop("dx", [])]
         return later.together(case, outs, dxs, {name: np.array(a) for name, a in found.items()})
 
-    def in_one(self, statics, asked):
+    def in_one(self, fixed, asked):
         """Return a function that gives (the y of each call, the state, the gradients of those that are asked for)."""
-        layer, names = self.layer(statics[0]), statics[asked[0]].gradients if asked else []
-        model = eager.functional(self.keras, layer, statics)
+        layer, names = self.layer(fixed[0]), fixed[asked[0]].gradients if asked else []
+        model = eager.functional(self.keras, layer, fixed)
 
         def call(parameters, state, xs, masks, epsilon, cotangents):
             layer.epsilon = epsilon
@@ -192,7 +192,7 @@ class Layer(_Jitted):
                 given = dict(enumerate(xs))
                 given.update(zip(asked, free.get("dx", [])))
                 values = [dict(parameters, **free)[name] for name in ("dgamma", "dbeta") if name in parameters]
-                trainable, others = (values, state) if statics[0].spec["trainable"] else ([], values + state)
+                trainable, others = (values, state) if fixed[0].spec["trainable"] else ([], values + state)
                 ys, others = model.stateless_call(trainable, others, [given[t] for t in sorted(given)] + masks)
                 return [ys[t] for t in asked], (ys, others[-len(state) :])
 

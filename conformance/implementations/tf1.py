@@ -185,18 +185,18 @@ class Layer(object):
     def chain(self, case):
         """Return the calls of all steps in one graph, each after the one before and its updates, and one gradient."""
         fed = _FED + (("training", "flag") if self.flag == "placeholder" else ())
-        statics, key = [case.static(step, fed) for step in case.steps], "together"
-        for static, step in zip(statics, case.steps):
+        fixed, key = [case.static(step, fed) for step in case.steps], "together"
+        for static, step in zip(fixed, case.steps):
             key += repr((static.key, step.training and step.update))
         if key not in self.calls:
             with self.graph.as_default(), _unnumbered():
-                self.calls[key] = self.linked(statics, case)
+                self.calls[key] = self.linked(fixed, case)
         return self.calls[key]
 
-    def linked(self, statics, case):
+    def linked(self, fixed, case):
         """Return for each call what is fed, y and the updates that run; and the gradients by (step, name)."""
         tf, before, made = self.tf, [], []
-        for static, step in zip(statics, case.steps):
+        for static, step in zip(fixed, case.steps):
             with tf.control_dependencies(before):
                 fed, y, updates = self.place(static)
             made.append((fed, y, updates if step.training and step.update else []))
@@ -209,7 +209,7 @@ class Layer(object):
         named += [((last, "d" + name), variables.get(name)) for name in ("gamma", "beta")]
         sources = {key: source for key, source in named if source is not None and key[1] in names}
         for t in asked:
-            made[t][0]["dy"] = tf.placeholder(*reversed(statics[t].x))
+            made[t][0]["dy"] = tf.placeholder(*reversed(fixed[t].x))
         found = tf.gradients([made[t][1] for t in asked], list(sources.values()), [made[t][0]["dy"] for t in asked])
         return made, dict(zip(sources, found))
 

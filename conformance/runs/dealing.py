@@ -16,8 +16,10 @@ from conformance.cases.sizes import SIZES
 from conformance.hosts import roster
 from conformance.model.facts import Facts
 from conformance.model.statement import Statement
+from conformance.runs import matrix
 
 _T = TypeVar("_T")
+_COUNTED = (*matrix.FEATURES, "forward", "second order")  # each a column of the matrix
 _A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a third of what it can pay for
 
 
@@ -38,8 +40,9 @@ class Deal(NamedTuple):
 
         signatures: those of the run's cases, with the facts of each step.
 
-        Of features it can pay for twice as many: most of their cases compile what plain ones compile too. Those of size
-        it gets all, if the run is more than a look: kernels break where they are large.
+        Of features it can pay for twice as many: most of their cases compile what plain ones compile too. If the run is
+        more than a look, those that the matrix counts come first, and of size it gets all: kernels break where they are
+        large.
         """
         found = dict.fromkeys(signature for signature, facts in signatures if not statement.unsupported(*facts))
         plain = [signature for signature in found if not signature.feature]
@@ -50,9 +53,12 @@ class Deal(NamedTuple):
         of_size = [name for name in names if name in SIZES or name in LARGE]
         others = [name for name in names if name not in of_size]
         part = 1 if self.cases >= DEFAULT else _A_LOOK
+        counted = [name for name in others if name in _COUNTED and part == 1]
+        rest = [name for name in others if name not in counted]
         turn = _place(identity) + self.seed
         paid = -(-statement.signatures // part)
-        chosen = _from(others, turn, 2 * paid) + _from(of_size, turn, -(-len(of_size) // part))
+        chosen = counted + _from(rest, turn, max(0, 2 * paid - len(counted)))
+        chosen = chosen[: 2 * paid] + _from(of_size, turn, -(-len(of_size) // part))
         return _from(plain, turn, paid) + [featured[name][turn % len(featured[name])] for name in chosen]
 
 

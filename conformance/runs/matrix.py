@@ -13,7 +13,7 @@ from conformance.model.statement import COLUMNS, Statement, recorded
 from conformance.runs.counts import is_judged
 
 _DERIVATIVES = {o.name: "second order" if o.order > 1 else "gradient" if o.wrt else "forward" for o in EVERY if o.order}
-_FEATURES = {
+FEATURES = {
     "mask": ("mask",),
     "mask without last": ("mask",),
     "renorm": ("renorm",),
@@ -58,7 +58,7 @@ def _count(counts: dict[str, Counter[str]], result: Result, case: CaseRecord) ->
 
 def _columns(result: Result, signature: dict[str, Any]) -> list[str]:
     """Return the columns that a judged array belongs to: what it is, and the features of its case."""
-    return [_DERIVATIVES.get(result.output, result.mode), *_FEATURES.get(signature.get("feature", ""), ())]
+    return [_DERIVATIVES.get(result.output, result.mode), *FEATURES.get(signature.get("feature", ""), ())]
 
 
 def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) -> MatrixRow:
