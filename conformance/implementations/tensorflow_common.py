@@ -39,6 +39,18 @@ ODD = [
 DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"]
 
 
+FUSED_OP = "https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3"
+# where tf_keras's layer takes it, and the legacy function with it
+FUSED = {
+    "rank": [4, 5],
+    "channel": ["second", "last"],
+    "dtype": ["float32", "float16", "bfloat16"],
+    "renorm": [False],
+    "virtual": [False],
+    "adjustment": [False],
+}
+
+
 def without(*columns):
     """Return why an implementation lacks these columns of the matrix: it has no argument for them."""
     return dict.fromkeys(columns, "it has no such argument")

@@ -15,21 +15,14 @@ _FOLDER = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/laye
 _SOURCE = _FOLDER + "batch_normalization.py"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
 _FUSED = {
-    "when": {
-        "rank": [4, 5],
-        "channel": ["second", "last"],
-        "dtype": ["float32", "float16", "bfloat16"],
-        "renorm": [False],
-        "virtual": [False],
-        "adjustment": [False],
-    },
+    "when": common.FUSED,
     "semantics": {"stored_variance": "unbiased", "mask": "ignored"},
     "numerics": {"affine": "direct"},
     "cite": _SOURCE + ": build, _raise_if_fused_cannot_be_used, and the warning in _fused_batch_norm that the mask is "
     "ignored; Bessel's correction in " + _KERNEL,
 }
 
-_NO_ARRAY = common.no_array("https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3", **_FUSED["when"])
+_NO_ARRAY = common.no_array(common.FUSED_OP, **common.FUSED)
 
 
 def _statement(variant, *rules, **more):

@@ -13,15 +13,6 @@ from . import tf1
 _SOURCE = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/"
 _LAYER = _SOURCE + "layers/normalization/batch_normalization.py"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
-_OP = "https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3"
-_FUSED = {
-    "rank": [4, 5],
-    "channel": ["second", "last"],
-    "dtype": ["float32", "float16", "bfloat16"],
-    "renorm": [False],
-    "virtual": [False],
-    "adjustment": [False],
-}
 
 
 def _statement(variant):
@@ -52,7 +43,7 @@ def _statement(variant):
         "outputs": ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"] + common.STATE,
         "lacks": dict(common.without("mask"), forward=common.NO_FORWARD),
         "compiled": True,
-        "refusals": [common.unknown_axis(_LAYER), common.no_array(_OP, **_FUSED)],
+        "refusals": [common.unknown_axis(_LAYER), common.no_array(common.FUSED_OP, **common.FUSED)],
         "rules": [
             {
                 "semantics": {
@@ -66,7 +57,7 @@ def _statement(variant):
                 "tf.convert_to_tensor(1.0 - momentum) in _assign_moving_average",
             },
             {
-                "when": _FUSED,
+                "when": common.FUSED,
                 "semantics": {"stored_variance": "unbiased"},
                 "numerics": {"affine": "direct"},
                 "cite": _LAYER + ": build and _fused_can_be_used; Bessel's correction in " + _KERNEL,
