@@ -29,7 +29,7 @@ def _statement(name, **numerics):
             "of": ["y", "statistics"],
             "input": ["stored", "int32", "uint8", "bool"],
             "scalars": ["number", "float64", "float32", "array"],
-            "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"],
+            "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters", "shape"],
             "dy_layout": _LAYOUTS,
             "layer_layout": _LAYOUTS,
         },

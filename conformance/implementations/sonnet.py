@@ -24,7 +24,7 @@ _STATEMENT = {
         "start": ["given", "own"],
         "input": common.INPUTS,
         "scalars": common.SCALARS,
-        "odd": common.ODD[:-1],
+        "odd": common.ODD[:-2],
         "begun": [False, True],
         "channel": ["second", "last"],
         "dtype": ["float32", "float64"],

@@ -233,7 +233,7 @@ def _moments(variant):
             "start": ["given", "own"],
             "input": ["stored"] if variant else ["stored", "int32", "bool"],
             "scalars": ["number"] if variant else common.SCALARS,
-            "odd": common.ODD[:-1],
+            "odd": common.ODD[:-2],
             "dtype": ["float32", "float64"],
             "parameters": ["float32", "float64"],
             "statistics": ["float32", "float64"],

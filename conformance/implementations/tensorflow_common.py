@@ -35,7 +35,8 @@ ODD = [
     "channels",
     "statistics",
     "parameters",
-]  # the last where nothing here reshapes them
+    "shape",
+]  # the last two where nothing here reshapes them
 DERIVATIVES = ["dx", "dgamma", "dbeta", "y_tangent", "dx_tangent", "dgamma_tangent"]
 
 

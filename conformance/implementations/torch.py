@@ -106,7 +106,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     rules += [] if fields.pop("decomposed", False) else [_CONTIGUOUS, _CONTIGUOUS_HALF, _DEVIATIONS]
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported.update(start=["given", "own"], backward=["each", "after_all", "twice", "together", "recomputed"])
-    supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
+    supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters", "shape"]
     supported.update(input=["stored", "int32", "uint8", "bool"])
     supported.update(scalars=["number", "float64", "float32", "array"])
     supported.update(dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)

@@ -122,17 +122,21 @@ def _odd(case: Case) -> Odd:
         "channels": bool(case.shape) and not channels(case, 0),
         "statistics": (mean is not None and not np.isfinite(widened(mean, np.float64)).all())
         or (variance is not None and not (widened(variance, np.float64) >= 0).all()),
-        "parameters": _misfit(case),
+        **_misfits(case),
     }
     said: list[Odd] = [what for what, there in found.items() if there]
     return said[0] if said else False
 
 
-def _misfit(case: Case) -> bool:
-    """Return whether a parameter or statistic has another shape than the first batch needs."""
+def _misfits(case: Case) -> dict[Odd, bool]:
+    """Return whether a parameter or statistic has more or fewer values than the first batch needs, or another shape."""
     kept, rank = kept_axes(case.spec, len(case.shape)), len(case.shape)
+    if not all(0 <= axis < rank for axis in kept):
+        return {}
+    needed = kept_shape(case.spec, case.shape)
     shapes = {array.shape for name in OF_LAYER if (array := case.tensor(name)) is not None}
-    return all(0 <= axis < rank for axis in kept) and bool(shapes - {kept_shape(case.spec, case.shape)})
+    sizes = set(map(math.prod, shapes))
+    return {"parameters": bool(sizes - {math.prod(needed)}), "shape": bool(shapes - {needed})}
 
 
 def channels(case: Case, t: int) -> int:

@@ -17,7 +17,7 @@ Channel = Literal["second", "last", "several", "other"]
 Mask = Literal[False, "full", "without_last", "spread"]
 Resized = Literal[False, "more", "fewer"]
 Unknown = Literal[False, "kept", "reduced"]
-Odd = Literal[False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters"]
+Odd = Literal[False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters", "shape"]
 Differentiation = Literal[
     "none",
     "reverse",
@@ -54,7 +54,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     tracked: whether the layer keeps moving statistics.
     odd: what is out of the ordinary, so that to refuse it is as right as to answer by the formula (BN-32): a `momentum`
         outside 0 to 1, a negative `epsilon` or NaN for one, no `channels`, given `statistics` that no batch can have;
-        or `parameters` of a shape that does not fit, which is to be refused.
+        or, to be refused, `parameters` of another number of values, or of as many in another shape (`shape`).
     The others are what the case has by that name.
     """
 
