@@ -1,13 +1,16 @@
 """The facts that conditions speak of: a record, its words, and what is read off a case."""
 
 import msgspec
+import numpy as np
 import pytest
 
 from conformance.cases import cells, strategies
 from conformance.judging.exact_case import ExactCase
+from conformance.model.case import Case, Step
 from conformance.model.case_facts import every_step, step_facts
 from conformance.model.facts import VALUES, WHOLE, Facts
 from conformance.model.rules import matches
+from reference import Spec
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +47,12 @@ def test_several_axes_are_a_list_in_a_condition(drawn):
     facts = msgspec.structs.replace(step_facts(drawn[0], 0), axis=(1, 2), rank=4)
     assert matches({"axis": [[1, 2]], "rank": [4, 5]}, facts)
     assert not matches({"axis": [1, 2], "rank": [4]}, facts)
+
+
+@pytest.mark.parametrize(("gamma", "odd"), [((4,), False), ((2, 2), "shape"), ((3,), "parameters")])
+def test_a_gamma_of_as_many_values_in_another_shape_is_told_from_one_of_too_few(gamma, odd):
+    """Who takes the one need not take the other."""
+    steps = (Step("infer"),)
+    arrays = {"0.x": (3, 4), "gamma": gamma, "beta": (4,), "moving_mean": (4,), "moving_variance": (4,)}
+    case = Case(Spec(axis=1), steps, tensors={name: np.ones(shape, np.float32) for name, shape in arrays.items()})
+    assert step_facts(case, 0).odd == odd
