@@ -33,7 +33,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-reference prove-gate prove-audit prove-hunt prove-order prove-correct prove-blocks mutants screenshots format hooks install \
+	pyz prove-pyz prove-reference prove-gate prove-audit prove-hunt prove-tolerance prove-order prove-correct prove-blocks mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -106,6 +106,9 @@ prove-audit: $(RUN_READY) ## the audit over everything: cells proven, identify, 
 
 prove-hunt: $(DEV_READY) ## hunt thirty named faults down to at most twelve elements
 	@$(BIN)/python tests/benchmarks/prove_hunt.py
+
+prove-tolerance: $(RUN_READY) ## ten pairs for allclose, a thousand fresh batches each: no alarm (a quarter of an hour)
+	@$(BIN)/python tests/benchmarks/prove_tolerance.py
 
 prove-order: $(RUN_READY) ## no answer depends on what was asked before: 300 pairs for each implementation (half an hour)
 	@$(BIN)/python tests/benchmarks/prove_order.py $(ORDER_ARGS)

@@ -31,6 +31,7 @@ COMMANDS = {
     "replay": "case:replay",
     "report": "report:report",
     "run": "run:run",
+    "tolerance": "tolerance:command",
     "translate": "translate:translate",
 }
 """Where each command is. Its module is imported once it is called, so that each starts with what it needs alone."""

@@ -33,10 +33,21 @@ def gibibytes(text: str) -> float:
 
 def implementations_and_limits(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that choose implementations and say where they run."""
+    option = click.option(
+        "-i",
+        "--implementation",
+        "patterns",
+        multiple=True,
+        metavar="ID",
+        help="Id or pattern (torch.*, torch.*@cuda), or one of your own: PATH.py[:Class], package.module:Class, "
+        "'exec:PROGRAM ARGUMENTS'. Repeatable. Default: all.",
+    )
+    return where_they_run(option(command))
+
+
+def where_they_run(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where implementations run, and within which limits."""
     for option in (
-        click.option("-i", "--implementation", "patterns", multiple=True, metavar="ID",
-                     help="Id or pattern (torch.*, torch.*@cuda), or one of your own: PATH.py[:Class], "
-                     "package.module:Class, 'exec:PROGRAM ARGUMENTS'. Repeatable. Default: all."),
         click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", show_default=True,
                      help="Where an id that names no device runs."),
         click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",

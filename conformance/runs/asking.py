@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from conformance.hosts import availability, going_on
@@ -21,7 +21,7 @@ from conformance.model.statement import Statement
 Ask = Callable[[Case], Reply]
 
 
-def each(who: Participants) -> Iterator[tuple[RosterEntry, ImplementationRecord, Ask]]:
+def each(who: Participants) -> Generator[tuple[RosterEntry, ImplementationRecord, Ask]]:
     """Yield every implementation with its record and a function that asks it, valid until the next.
 
     Each environment is started once. Raise Incomplete where an implementation is not available.

@@ -87,10 +87,15 @@ def _allowed(rho: Rho) -> float:
 
 
 def _changes(given: GivenStep, wrong: Collection[str]) -> Iterator[Change]:
+    yield from of_question(given)
+    yield from _of_answers(given, wrong)
+
+
+def of_question(given: GivenStep) -> Iterator[Change]:
+    """Yield every single change of what was asked or promised, in words that follow "as if"."""
     yield from _of_spec(given)
     yield from _of_tensors(given)
     yield from _of_semantics(given)
-    yield from _of_answers(given, wrong)
 
 
 def _with(given: GivenStep, spec: dict[str, Any], tensors: dict[str, Array] | None = None, **case: Any) -> GivenStep:
