@@ -187,9 +187,12 @@ def moderate_trials(seed: int, dtype: str, draws: int) -> Iterator[Trial]:
 
 
 def drawn(rng: np.random.Generator, conditioning: str, changes: dict[str, Any], placement: str = "") -> RunCase:
-    """Return a case of the suite's own strategies with parts of its signature changed; an easy one is easy enough."""
+    """Return a case of the suite's own strategies with parts of its signature changed; an easy one is easy enough.
+
+    Of placements it takes the plain ones: where nothing is reduced, no mistake in statistics is one.
+    """
     while True:
-        where, run_seed = placement or str(rng.choice(list(cells.PLACEMENTS))), int(rng.integers(2**31))
+        where, run_seed = placement or str(rng.choice(cells.PLAIN)), int(rng.integers(2**31))
         plain = strategies.recipe(cells.Cell(where, conditioning, "float32"))
         recipe = strategies._draw(plain, (run_seed,), 2)[1]  # the first is the simplest; `recipes` also makes a pool
         recipe = msgspec.structs.replace(recipe, signature=msgspec.structs.replace(recipe.signature, **changes))
