@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from conformance.cli import console
+from conformance.cli import console, vectors
 from conformance.cli.options import assignment, chosen, implementations_and_limits
 from conformance.hosts import roster
 from conformance.hosts.machine import describe_host
@@ -224,13 +224,22 @@ def _one(case: str, folder: Path) -> Recording:
 @click.command()
 @click.argument("folder", type=_Path, default=_RUN)
 @click.argument("cases", nargs=-1, metavar="[CASE-ID]…")
-@click.option("--out", type=_Path, required=True, metavar="FOLDER", help="Where to write, one recording a case.")
-def export(folder: Path, cases: tuple[str, ...], out: Path) -> None:
+@click.option("--out", type=_Path, metavar="FOLDER", help="Where to write, one recording a case.")
+@vectors.options
+def export(folder: Path, cases: tuple[str, ...], out: Path | None, **given: Any) -> None:
     """Write cases of a run as recordings: the case, the answers that fail, every verdict, the environment.
 
     Without a CASE-ID, every case that some implementation fails. A folder of recordings is a regression suite:
     `bnconf replay` takes it.
+
+    With --vectors, write questions and right answers for implementations that do not run under Python: the corpus and
+    --count cases drawn afresh. `bnconf judge` judges the answers that are laid beside them.
     """
+    if (out is None) == (given["vectors"] is None):
+        raise InvalidInput("export writes recordings or vectors; give --out FOLDER or --vectors FOLDER, one of them")
+    if out is None:
+        vectors.write(**given)
+        return
     parts = [p for case in cases for p in recording.of_run(folder, case)] if cases else recording.of_run(folder)
     written = [recording.write(part, out / f"{part.name}.safetensors") for part in parts]
     click.echo(f"{out.resolve()}: {len(written)} recordings")

@@ -25,6 +25,7 @@ COMMANDS = {
     "hunt": "hunt:command",
     "identify": "audit:identify",
     "implementations": "doctor:implementations",
+    "judge": "vectors:judge",
     "matrix": "matrix:matrix",
     "merge": "merge:merge",
     "recall": "recall:command",
