@@ -1,5 +1,6 @@
 """What batch normalization means, in readable NumPy: the law that `conformance` holds others to."""
 
+from reference.averages import batch_weights
 from reference.batch_norm import Training, infer, train
 from reference.gradients import Gradients, infer_gradients, train_gradients
 from reference.second_order import (
@@ -28,6 +29,7 @@ __all__ = [
     "Tangent",
     "Tangents",
     "Training",
+    "batch_weights",
     "infer",
     "infer_gradients",
     "infer_second_order",

@@ -146,3 +146,20 @@ def bessel(n: Any) -> Any:
     """
     several = np.where(n > 1, n, 2)
     return np.where(n > 1, several / (several - 1), 1)
+
+
+def batch_weights(x: Array, state: State, spec: Spec, semantics: Semantics, updating: bool = True) -> tuple[Any, Any]:
+    """Return how fast the new moving mean and variance change with the batch's mean and biased variance (BN-28).
+
+    Of a batch of x without mask, virtual batches and renorm, whose variances are averaged.
+
+    >>> unbiased = Semantics(stored_variance="unbiased")
+    >>> [float(w) for w in batch_weights(np.ones((5, 1)), State(np.zeros(1), np.ones(1)), Spec(momentum=0.5), unbiased)]
+    [0.5, 0.625]
+    """
+    dtype = state.mean.dtype.type
+    if semantics.new_state == "stopped" or not moves(x, spec, semantics, updating):
+        return dtype(0), dtype(0)
+    fraction = update_fraction(state.updates + 1, spec, semantics, dtype)
+    n = dtype(x.size) / dtype(max(state.mean.size, 1))
+    return fraction, fraction * stored_factor(n, spec, semantics)

@@ -28,10 +28,11 @@ a tangent of dy it is the gradient for that tangent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from reference.averages import published
 from reference.batches import average, join, quiet, split, total
 from reference.gradients import Gradients, direct, returned
 from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
@@ -40,11 +41,16 @@ from reference.trace import Trace, trace_inference, trace_training
 
 @dataclass(frozen=True)
 class Tangent:
-    """A direction to move the inputs in: x of the input's shape; gamma and beta of the kept shape, None for 0."""
+    """A direction to move the inputs in: x of the input's shape; all others of the kept shape, None for 0.
+
+    mean, variance: of the moving statistics that inference is given.
+    """
 
     x: Array
     gamma: Array | None = None
     beta: Array | None = None
+    mean: Array | None = None
+    variance: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -90,14 +96,24 @@ def train_tangents(
 def infer_tangents(
     x: Array, tangent: Tangent, parameters: Parameters, state: State, spec: Spec, semantics: Semantics
 ) -> Tangents:
-    """Return the forward derivative of inference; its statistics are constants.
+    """Return the forward derivative of inference; its statistics move as the tangent says.
 
     >>> state = State(np.zeros(1), np.ones(1))
     >>> infer_tangents(np.ones((1, 1)), Tangent(np.ones((1, 1))), Parameters(), state, Spec(epsilon=3.0), Semantics()).y
     array([[0.5]])
     """
     step = trace_inference(x, parameters, state, spec, semantics)
-    return _tangents(x, step, _forwards(step, tangent, spec, semantics), state, spec, semantics)
+    given = _published(tangent, state, spec, semantics)
+    return _tangents(x, step, _forwards(step, given, spec, semantics), state, spec, semantics)
+
+
+def _published(tangent: Tangent, state: State, spec: Spec, semantics: Semantics) -> Tangent:
+    """Return the tangent with that of the statistics used, to which the moving ones are proportional."""
+    if tangent.mean is None and tangent.variance is None:
+        return tangent
+    rates = (np.zeros_like(state.mean) if rate is None else rate for rate in (tangent.mean, tangent.variance))
+    used = published(replace(state, **dict(zip(("mean", "variance"), rates, strict=True))), spec, semantics)
+    return replace(tangent, mean=used.mean, variance=used.variance)
 
 
 @quiet
@@ -138,7 +154,10 @@ def _forwards(step: Trace, tangent: Tangent, spec: Spec, semantics: Semantics) -
     gamma = zero if tangent.gamma is None else step.batch.align(tangent.gamma, spec)
     beta = zero if tangent.beta is None else step.batch.align(tangent.beta, spec)
     if step.constant:
-        return _Forwards(along, gamma, beta, zero, zero, zero, zero, along / step.s)
+        used = (zero if rate is None else step.batch.align(rate, spec) for rate in (tangent.mean, tangent.variance))
+        mean, variance = used
+        s = variance / (2 * step.h)
+        return _Forwards(along, gamma, beta, zero, zero, zero, s, (along - mean - step.z * s) / step.s)
     axes, shares = step.batch.axes, step.batch.shares
     mu = average(along, axes, shares)
     v = 2 * average(step.deviation * along, axes, shares)

@@ -41,6 +41,8 @@ class Semantics:
     empty_batch (BN-25): no value to average: the state becomes NaN, or stays (`keep`), or moves towards 0 (`zero`),
         or training is refused.
     zero_epsilon (BN-4): whether training with epsilon = 0, or less, is refused.
+    new_state (BN-28): what training makes of the moving statistics is differentiated with respect to the batch, or
+        `stopped`: a constant.
     variance_mean (BN-29): the mean inside the variance is differentiated too, or `stopped` there: a constant.
     parameter_dtype, statistics_dtype, output_dtype (BN-26): what gamma and beta, the moving statistics and the
         output are stored in.
@@ -71,6 +73,7 @@ class Semantics:
     single_value: Literal["factor_1", "nan", "refused"] = "factor_1"
     empty_batch: Literal["nan", "keep", "zero", "refused"] = "nan"
     zero_epsilon: Literal["accepted", "refused"] = "accepted"
+    new_state: Literal["differentiated", "stopped"] = "differentiated"
     variance_mean: Literal["differentiated", "stopped"] = "differentiated"
     parameter_dtype: Storage = "at_least_float32"
     statistics_dtype: Storage = "at_least_float32"

@@ -14,6 +14,7 @@ from reference.spec import Array, kept_shape
 
 _FLAT_AND_LAST = ("rank 2, axis 1", "rank 4, axis -1")
 Name = Literal["x", "gamma", "beta"]
+Returned = Literal["y", "mean", "variance", "moving_mean", "moving_variance"]
 _ALL: tuple[Name, ...] = ("x", "gamma", "beta")
 _SOME: dict[str, tuple[Name, ...]] = {
     "gamma": ("gamma",),
@@ -60,6 +61,19 @@ def _of_statistics(case: Case, variant: str, rng: np.random.Generator) -> Case:
     return msgspec.structs.replace(with_tensors(case, tensors), steps=tuple(steps))
 
 
+def _of_new_state(case: Case, _variant: str, rng: np.random.Generator) -> Case:
+    """Differentiate the new moving statistics too; they have as much to do with the batch as the momentum leaves."""
+    tensors, steps = dict[str, Array](), list(case.steps)
+    dtype, left = numpy_dtype(case.dtypes.statistics), 1 - (case.spec.momentum or 0)
+    for t in (t for t, step in enumerate(steps) if step.mode == "train"):
+        steps[t] = msgspec.structs.replace(steps[t], derivatives=(Derivative(of=("y", *_STATE)),))
+        kept = kept_shape(case.spec, case.x(t).shape)
+        size = case.x(t).size / math.prod(kept) / max(left, 1e-3)
+        tensors |= {f"{t}.d{name}": (size * rng.normal(size=kept)).astype(dtype) for name in _STATE}
+    return msgspec.structs.replace(with_tensors(case, tensors), steps=tuple(steps))
+
+
+_STATE: tuple[Literal["moving_mean", "moving_variance"], ...] = ("moving_mean", "moving_variance")
 _STATISTICS: tuple[Literal["mean", "variance"], ...] = ("mean", "variance")
 
 
@@ -73,6 +87,23 @@ def _along_parameters(case: Case, variant: Any, rng: np.random.Generator) -> Cas
     return msgspec.structs.replace(with_tensors(case, tangents), steps=steps)
 
 
+def _along_all(case: Case, _variant: str, rng: np.random.Generator) -> Case:
+    """Let all inputs move at once: x, gamma, beta and, in inference, the moving statistics, the spread by a part."""
+    tensors, kept = dict[str, Array](), kept_shape(case.spec, case.shape)
+    ofs: dict[str, tuple[Returned, ...]] = {"train": ("y", "moving_mean", "moving_variance"), "infer": ("y",)}
+    for t, step in enumerate(case.steps):
+        tensors[f"{t}.tangent"] = rng.normal(size=case.x(t).shape)
+        tensors |= {f"{t}.{name}_tangent": rng.normal(size=kept) for name in ("gamma", "beta")}
+        if step.mode == "infer":
+            tensors[f"{t}.mean_tangent"] = rng.normal(size=kept)
+            tensors[f"{t}.variance_tangent"] = rng.normal(size=kept) * case.tensors["moving_variance"]
+    tensors = {name: a.astype(numpy_dtype(case.dtypes.of(name) or case.dtypes.x)) for name, a in tensors.items()}
+    asked = {mode: (Derivative(), Derivative(mode="forward", of=of, along="all")) for mode, of in ofs.items()}
+    steps = tuple(msgspec.structs.replace(step, derivatives=asked[step.mode]) for step in case.steps)
+    return msgspec.structs.replace(with_tensors(case, tensors), steps=steps)
+
+
+_MOVING = ("train infer", "train train", "infer train")
 _MODES = ("reverse", "forward_over_reverse")
 
 ASKING: dict[str, Feature] = {
@@ -87,5 +118,7 @@ ASKING: dict[str, Feature] = {
         add=_along_parameters,
         modes=("train infer", "train train"),
     ),
+    "gradients of the new state": Feature(_FLAT_AND_LAST, add=_of_new_state, modes=_MOVING),
+    "along all": Feature(_FLAT_AND_LAST, spec={"": _AFFINE}, add=_along_all, modes=_MOVING),
 }
 """Features of how gradients are asked for."""

@@ -20,7 +20,8 @@ WORDS = {
     "actions": {"init_mode": _MODES, "round_trip": ["none", "config", "state"], "flag": ["bool", "int", "numpy"]},
 }
 WORDS["case"].update(schema=[1], layout=_LAYOUTS, dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
-WORDS["derivative"].update(of=["y", "mean", "variance"], wrt=["x", "gamma", "beta"], along=["x", "parameters"])
+WORDS["derivative"].update(of=["y", "mean", "variance", "moving_mean", "moving_variance"], wrt=["x", "gamma", "beta"])
+WORDS["derivative"].update(along=["x", "parameters", "all"])
 WORDS["actions"].update(
     sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice", "together", "recomputed"]
 )
@@ -31,7 +32,7 @@ _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "s
 _NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]
 TENSORS = ["gamma", "beta", "moving_mean", "moving_variance"]
 OF_STEPS = ["x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", "dmean", "dvariance"]
-OF_STEPS += ["gamma_tangent", "beta_tangent"]
+OF_STEPS += ["gamma_tangent", "beta_tangent", "mean_tangent", "variance_tangent", "dmoving_mean", "dmoving_variance"]
 OF_MEMBERS = ["gamma", "beta"]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from . import wire
 
 _WRT = ("x", "gamma", "beta")
+_RETURNED = ("mean", "variance", "moving_mean", "moving_variance")
 _FLAGS = {"bool": bool, "int": int, "numpy": np.bool_}
 _SCALARS = {"float64": np.float64, "float32": np.float32, "array": np.float32}
 
@@ -27,8 +28,11 @@ class Step(object):
     x, dy, mask: the input, the cotangent of y, the mask.
     tangent: the direction of x.
     direction: that of gamma and beta, by the names of their gradients; empty where derivatives are along x.
+    everywhere: whether all inputs move at once for `y_tangent`: x, gamma, beta, and in inference the moving statistics,
+        of which `directions` has the mean's and the variance's.
+    moves: whether the new moving statistics' `moving_mean_tangent` and `moving_variance_tangent` are asked for too.
     cotangents: by output those of all that is differentiated: `dy` of y and, where asked for, those of the returned
-        mean and variance of the batch.
+        mean and variance of the batch, or of the new moving statistics.
     rank, axis, reduced: of this step's x, whose rank may differ from the first's.
     wrt: what gradients are asked with respect to, of "x", "gamma" and "beta"; no others are judged.
     gradients: the same by the names of what is to be taken, of "dx", "dgamma" and "dbeta": "dx" also where that is
@@ -66,12 +70,17 @@ class Step(object):
         along = [("d" + name, case.own("%d.%s_tangent" % (index, name))) for name in ("gamma", "beta")]
         self.along = sorted(name for name, array in along if array is not None)
         self.direction = {name: array for name, array in along if array is not None}
-        of = [name for name in ("mean", "variance") for d in self.derivatives if name in d.get("of", ())]
+        self.everywhere = any(d.get("along") == "all" for d in self.derivatives)
+        self.moves = self.everywhere and any("moving_mean" in d.get("of", ()) for d in self.derivatives)
+        given = [case.own("%d.%s_tangent" % (index, name)) for name in ("mean", "variance")]
+        self.directions = [array for array in given if array is not None]
+        of = [name for name in _RETURNED for d in self.derivatives if name in d.get("of", ())]
         cotangents = [("y", self.dy)] + [(name, case.own("%d.d%s" % (index, name))) for name in of]
         self.cotangents = {name: array for name, array in cotangents if array is not None}
         scale, bias = (case.own("%d.adjustment_%s" % (index, name)) for name in ("scale", "bias"))
         self.adjustment = None if scale is None else (scale, bias)
         self.forward = any(d["order"] == 1 and d["mode"] == "forward" for d in self.derivatives)
+        self.forward = self.forward and not self.everywhere
         self.second = "".join(d["mode"] for d in self.derivatives if d["order"] == 2 and d["mode"] != "forward")
         self.forward_twice = any(d["order"] == 2 and d["mode"] == "forward" for d in self.derivatives)
         self.third = any(d["order"] == 3 for d in self.derivatives)
@@ -174,7 +183,7 @@ class Static(object):
     _OF_CASE += ("scalars",)  # which JSON does not tell apart: a NumPy float64 is a float
     _OF_CASE += ("members", "mapped")
     _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later", "recomputed")
-    _OF_STEP += ("forward", "second", "forward_twice", "third", "along")
+    _OF_STEP += ("forward", "second", "forward_twice", "third", "along", "everywhere", "moves")
 
     def __init__(self, case, step, traced):
         told = {name: getattr(case, name) for name in self._OF_CASE}
@@ -183,7 +192,7 @@ class Static(object):
         if step is not None:
             told.update((name, getattr(step, name)) for name in self._OF_STEP)
             arrays = [("x", step.x), ("dy", step.dy), ("mask", step.mask), ("tangent", step.tangent)]
-            arrays += [("d" + name, step.cotangents.get(name)) for name in ("mean", "variance")]
+            arrays += [("d" + name, step.cotangents.get(name)) for name in _RETURNED]
             told.update((name, Form.of(array, case.actions["unknown_sizes"])) for name, array in arrays)
         pairs = [s.adjustment for s in case.steps if s.adjustment is not None]
         told["adjustment"] = [Form.of(array) for array in pairs[0]] if pairs else None

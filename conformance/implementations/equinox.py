@@ -117,6 +117,10 @@ class EquinoxEma(common.Jitted):
         """Return the moving mean and variance."""
         return state.get(self.index)
 
+    def put(self, _case, state, *statistics):
+        """Return the state with this mean and variance."""
+        return state.set(self.index, statistics)
+
 
 class EquinoxBatch(EquinoxEma):
     """`equinox.nn.BatchNorm(mode="batch")`, the examples under `jax.vmap`."""

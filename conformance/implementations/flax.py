@@ -132,6 +132,10 @@ class Linen(common.Jitted):
         """Return the moving mean and variance."""
         return state["mean"], state["var"]
 
+    def put(self, _case, _state, mean, variance):
+        """Return the state with this mean and variance."""
+        return {"mean": mean, "var": variance}
+
 
 class LinenTwoPass(Linen):
     """`flax.linen.BatchNorm` with use_fast_variance=False."""
@@ -152,7 +156,9 @@ class LinenNativeHalf(Linen):
 
 def _nnx(variant, cite, **numerics):
     supports = dict(_SUPPORTS, several_axes=[False], **(common.TRANSFORMED if variant == "+jit" else {}))
-    made = common.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, _WHERE, **numerics)
+    cite += "; the same, BatchNorm.__call__: stop_gradient of the new mean and var"
+    semantics = dict(_WHERE, new_state="stopped")
+    made = common.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, semantics, **numerics)
     halves = {"dtype": common.HALF, "output": ["y", "dx", "dgamma", "dbeta"]}
     cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
     numerics = {"accumulate": "input", "widened": "statistics"}
@@ -226,6 +232,10 @@ class Nnx(common.Jitted):
     def moving(self, state):
         """Return the moving mean and variance."""
         return state["mean"], state["var"]
+
+    def put(self, _case, _state, mean, variance):
+        """Return the state with this mean and variance."""
+        return {"mean": mean, "var": variance}
 
 
 class NnxTwoPass(Nnx):

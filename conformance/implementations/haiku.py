@@ -125,5 +125,14 @@ class Haiku(common.Jitted):
         """Return the moving mean and variance."""
         return [state["layer/~/%s_ema" % name]["hidden"] for name in ("mean", "var")]
 
+    def put(self, case, state, *statistics):
+        """Return the state with these for `hidden`, and the averages that they make."""
+        changed, decay = dict(state), case.native["momentum"]
+        for name, hidden in zip(("layer/~/mean_ema", "layer/~/var_ema"), statistics):
+            counter = state[name]["counter"]
+            weight = self.jax.numpy.where(counter > 0, 1 - decay**counter, 1).astype(hidden.dtype)
+            changed[name] = dict(state[name], hidden=hidden, average=hidden / weight)
+        return changed
+
 
 IMPLEMENTATIONS = [Haiku, common.eager(Haiku)]

@@ -33,12 +33,14 @@ _SUPPORTS = {
     "backward": ["each", "together"],
 }
 GRADIENTS = ["y", "dx", "dgamma", "dbeta"]
+STATE = ["moving_mean", "moving_variance"]
+MOVED = ["moving_mean_tangent", "moving_variance_tangent"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"]
 ONCE = ["none", "reverse"]
 _NONE = "this library's batch normalization has no such argument"
 MASKS = {"mask": [False, "full", "spread"]}
 # said of one of each library's, since others are transformed by the same rules
-TRANSFORMED = {"mapped": ensembles.MAPPED, "along": ["x", "parameters"]}
+TRANSFORMED = {"mapped": ensembles.MAPPED, "along": ["x", "parameters", "all"], "of": ["y", "state"]}
 _LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
 
 
@@ -62,7 +64,7 @@ def stated(identity, page, axis, cite, supports, semantics, **numerics):
         "documentation": page,
         "conventions": {"momentum": "kept", "axis": axis},
         "supports": dict(_SUPPORTS, **supports),
-        "outputs": GRADIENTS + TANGENTS + ["moving_mean", "moving_variance"],
+        "outputs": GRADIENTS + TANGENTS + ["moving_mean", "moving_variance"] + MOVED,
         "rules": [{"cite": cite, "semantics": semantics, "numerics": numerics}, _CUDA],
         "lacks": dict.fromkeys(lacks, _NONE),
         "compiled": True,
@@ -93,7 +95,8 @@ class Jitted(object):
     (y, state);
     `initial(case)`, the library's own parameters by the names of their gradients, where the case leaves some to it, and
     its initial state with the case's moving statistics put in;
-    `moving(state)`, the mean and variance in it, as stored; nothing where nothing is kept.
+    `moving(state)`, the mean and variance in it, as stored; nothing where nothing is kept;
+    `put(case, state, mean, variance)`, the state with these in their place, so that it may be differentiated by them.
     """
 
     traced = ("epsilon", "layout", "batches", "actions", "trainable", "update", "site", "flag", "adjustment")
@@ -204,6 +207,8 @@ class Jitted(object):
             with self.mode(case):
                 given = present(dy=step.dy, tangent=step.tangent, mask=step.mask)
                 given.update({"along_" + name: a.reshape(self.shape(case)) for name, a in step.direction.items()})
+                given.update(("d" + n, a.reshape(self.shape(case))) for n, a in step.cotangents.items() if n in STATE)
+                given["directions"] = [a.reshape(self.shape(case)) for a in step.directions]
                 y, state, out = self.compiled(case, step)(parameters, state, step.x, epsilon, given)
                 take = out.pop("take", dict)
                 out = dict(zip(("moving_mean", "moving_variance"), self.moving(state)), y=y, **out)
@@ -262,7 +267,10 @@ class Jitted(object):
 
             if "dy" not in given:
                 return forward(parameters, x) + ({},)
-            return self.derivatives(forward, parameters, x, given, step)
+            y, new, out = self.derivatives(forward, parameters, x, given, step)
+            if step.everywhere:
+                out = dict(out, **self.everywhere(layer, step, parameters, state, x, epsilon, given))
+            return y, new, {name: out[name] for name in out if step.moves or name not in MOVED}
 
         return call
 
@@ -275,19 +283,23 @@ class Jitted(object):
 
             def of(asked):
                 values = dict(sources, **asked)
-                return forward({name: values[name] for name in parameters}, values["dx"])
+                y, new = forward({name: values[name] for name in parameters}, values["dx"])
+                return [y] + list(self.moving(new)) * (len(cotangents) > 1), (y, new)
 
+            cotangents = [given["dy"]] + [given["d" + name] for name in STATE if "d" + name in given]
             asked = {name: source for name, source in sources.items() if name in step.gradients}
-            y, pullback, new = jax.vjp(jax.checkpoint(of) if step.recomputed else of, asked, has_aux=True)
-            if step.later:
-                return {"take": lambda: pullback(given["dy"].astype(y.dtype))[0]}, (y, new)
-            return pullback(given["dy"].astype(y.dtype))[0], (y, new)
+            outs, pullback, (y, new) = jax.vjp(jax.checkpoint(of) if step.recomputed else of, asked, has_aux=True)
+
+            def take():
+                return pullback([c.astype(out.dtype) for c, out in zip(cotangents, outs)])[0]
+
+            return {"take": take} if step.later else take(), (y, new)
 
         def slope(parameters, x):
             return (gradients(parameters, x)[0]["dx"] * tangent).sum()
 
         (out, (y, new)), along = gradients(parameters, x), {}
-        if step.along:
+        if step.along and not step.everywhere:
             return y, new, dict(out, **self.along(forward, parameters, x, given, step))
         if step.forward:
             _, along["y"], _ = jax.jvp(lambda x: forward(parameters, x), (x,), (tangent,), has_aux=True)
@@ -318,6 +330,22 @@ class Jitted(object):
             )
             found = rates
         return dict(zip(("dx_tangent", "y_tangent"), found))
+
+    def everywhere(self, layer, case, parameters, state, x, epsilon, given):
+        """Return the derivatives of y and of the new statistics along a tangent of all inputs at once."""
+        values = [parameters, x] + (self.used(state) if given["directions"] else [])
+        rates = [{name: given["along_" + name] for name in parameters}, given["tangent"]] + given["directions"]
+
+        def of(parameters, x, *statistics):
+            y, new = layer(parameters, self.put(case, state, *statistics) if statistics else state, x, epsilon)
+            return [y] + list(self.moving(new))
+
+        _, found = self.jax.jvp(of, values, rates)
+        return dict(zip(["y_tangent"] + MOVED, found))
+
+    def used(self, state):
+        """Return the mean and variance that inference is given."""
+        return list(self.moving(state))
 
     def twice(self, forward, slope, parameters, x, given, step):
         """Return what a step asks for twice along the tangent; slope: the sum of dx times the tangent."""
@@ -353,7 +381,7 @@ def eager(cls):
     """Return a `Jitted` class not jitted: JAX compiles each operation for each shape, so it gets fewer signatures."""
     later = cls.statement["supports"]["backward"] + ["after_all", "twice", "recomputed"]
     supports = dict(cls.statement["supports"], trainable=[True], backward=later, mapped=["none"])
-    supports["along"] = ["x"]
+    supports.update(along=["x"], of=["y"])
     statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), supports=supports, signatures=4)
     return type(cls.__name__ + "Eager", (_Eager, cls), {"statement": statement})
 

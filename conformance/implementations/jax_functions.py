@@ -69,6 +69,14 @@ class Standardize(common.Jitted):
         """Return nothing: the function keeps no statistics."""
         return ()
 
+    def used(self, state):
+        """Return the mean and variance that inference is given."""
+        return list(state)
+
+    def put(self, _case, _state, *statistics):
+        """Return other statistics as the state."""
+        return statistics
+
 
 class StandardizeTwoPass(Standardize):
     """`jax.nn.standardize` with algorithm="stable"."""

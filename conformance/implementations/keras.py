@@ -71,6 +71,7 @@ def layer(backend, **more):
             "round_trip": ["none", "config", "state"] if backend != "jax" else ["none"],
             "flag": ["bool", "int", "numpy"] if backend != "jax" else ["bool"],
             "toggled": [False, True] if backend != "jax" else [False],
+            "of": ["y"] if backend != "jax" else ["y", "state"],
             "backward": _BACKWARD[backend],
             "mapped": ["none"] if backend != "jax" else ensembles.MAPPED,
             "differentiation": common.DIFFERENTIATION[: 2 if backend == "numpy" else None],

@@ -26,7 +26,7 @@ def _statement(name, **numerics):
             "backward": ["each", "after_all", "twice", "together", "recomputed"],
             "updates": [True, False],
             "mapped": ["none", "dy", "x", "parameters", "both", "nested"] if name == "two_pass" else ["none"],
-            "of": ["y", "statistics"],
+            "of": ["y", "statistics", "state"],
             "input": ["stored", "int32", "uint8", "bool"],
             "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters", "shape"],
@@ -193,8 +193,11 @@ class TwoPass(object):
         return gamma * ((x - mean) * r) + beta
 
     def returned(self, case, step, dx, mean):
-        """Return dx with what comes of the cotangents of the returned mean and variance."""
+        """Return dx with what comes of the cotangents of the returned mean and variance, or of the moving ones."""
         given = {name: self.spread(c, case) for name, c in step.cotangents.items() if name != "y"}
+        if "moving_mean" in given:
+            entered = dx.dtype.type(1) - dx.dtype.type(case.native["momentum"])
+            given = {name: given["moving_" + name] * (entered * step.update) for name in ("mean", "variance")}
         n = dx.dtype.type(max(np.prod([step.x.shape[axis] for axis in step.reduced]), 1))
         if "mean" in given:
             dx = dx + given["mean"] / n

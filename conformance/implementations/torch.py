@@ -72,6 +72,11 @@ _NO_INTEGERS = {
     "error": ["NotImplementedError", "RuntimeError"],
     "cite": "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu: AT_DISPATCH_FLOATING_TYPES_AND2 has no others",
 }
+_NO_STATE = {
+    "when": {"along": ["all"], "mode": ["infer"]},
+    "error": ["RuntimeError"],
+    "cite": "torch/csrc/autograd/FunctionsManual.cpp, batch_norm_jvp: not differentiable wrt running_mean",
+}
 _UNDEFINED = {
     "when": {"tracked": [False], "mode": ["infer"]},
     "error": ["RuntimeError"],
@@ -79,6 +84,8 @@ _UNDEFINED = {
 }
 ALL = ["float32", "float64", "float16", "bfloat16"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
+STATE = ["moving_mean", "moving_variance"]
+MOVED = ["moving_mean_tangent", "moving_variance_tangent"]
 TANGENTS = ["y_tangent", "dx_tangent", "dgamma_tangent"]
 _TWICE = ["y_tangent2", "dx_tangent2", "dgamma_tangent2"]
 ONCE = ["none", "reverse"]
@@ -463,9 +470,16 @@ class Func(Functional):
     statement = stated(
         "F.batch_norm+func",
         DOCS + "generated/torch.func.vjp.html",
-        supports={"backward": ["each", "after_all", "twice", "together"], "along": ["x", "parameters"]},
+        supports={
+            "backward": ["each", "after_all", "twice", "together"],
+            "along": ["x", "parameters", "all"],
+            "of": ["y", "state"],
+        },
         differentiation=EVERY_MODE + ["forward_over_forward", "third"],
+        semantics={"new_state": "stopped"},
     )
+    statement["outputs"] = statement["outputs"] + MOVED
+    statement["refusals"] = [_NO_STATE] + statement["refusals"]
     statement = of_mixed_dtypes(statement)
 
     def steps(self, case):
@@ -477,14 +491,23 @@ class Func(Functional):
             values = {name: tensor.detach() for name, tensor in named.items()}
 
             def forward(free, values=values, state=(mean, variance), training=step.training):
-                values, (m, v) = dict(values, **free), [tensor.clone() for tensor in state]
+                values = dict(values, **free)
+                m, v = [values.get(name, tensor).clone() for name, tensor in zip(STATE, state)]
                 args = (values.get("dgamma"), values.get("dbeta"), training)
                 return self.batch_norm(values["dx"], m, v, *(args + constants)), (m, v)
 
             free = {name: tensor for name, tensor in values.items() if name in step.gradients} or values
-            y, pullback, (mean, variance) = self.torch.func.vjp(forward, free, has_aux=True)
+            before = mean, variance
+
+            def all_of(free, forward=forward, step=step):
+                y, state = forward(free)
+                return (y,) + state * ("moving_mean" in step.cotangents), (y, state)
+
+            _, pullback, (y, (mean, variance)) = self.torch.func.vjp(all_of, free, has_aux=True)
             out = {"y": y, "moving_mean": mean, "moving_variance": variance}
             out.update(self.tangents(lambda values, forward=forward: forward(values)[0], values, step))
+            if step.everywhere:
+                out.update(self.everywhere(forward, values, dict(zip(STATE, before)), step))
             yield self.arrays(out), functools.partial(self.pulled, pullback, step)
 
     def together(self, case):
@@ -514,14 +537,15 @@ class Func(Functional):
 
     def pulled(self, pullback, step):
         """Return the gradients of a call, as arrays."""
-        return {} if step.dy is None else self.arrays(pullback(self.tensor(step.dy))[0])
+        cotangents = tuple(self.tensor(array) for array in step.cotangents.values())
+        return {} if step.dy is None else self.arrays(pullback(cotangents)[0])
 
     def tangents(self, forward, values, step):
         """Return what a step asks for along the tangent of x."""
         func, named = self.torch.func, {}
         if not (step.forward or step.forward_twice or step.second or step.third):
             return named
-        if step.along:
+        if step.along and not step.everywhere:
             return self.along(forward, values, step)
         dy, along = self.tensor(step.dy), self.tensor(step.tangent)
 
@@ -545,6 +569,19 @@ class Func(Functional):
             found = self.third(gradients, values, along)
             named.update((name + "_tangent2", tensor) for name, tensor in found.items())
         return named
+
+    def everywhere(self, forward, values, given, step):
+        """Return the derivatives of y and of the new statistics along a tangent of all inputs at once."""
+        directions = dict(step.direction, dx=step.tangent, **dict(zip(STATE, step.directions)))
+        rates = {name: self.tensor(array) for name, array in directions.items()}
+        values = {name: dict(given, **values)[name] for name in rates}
+
+        def of(values):
+            y, state = forward(values)
+            return (y,) + state
+
+        found = self.torch.func.jvp(of, (values,), (rates,))[1]
+        return dict(zip(["y_tangent"] + MOVED if step.moves else ["y_tangent"], found))
 
     def along(self, forward, values, step):
         """Return the derivatives of dx and y along the direction of gamma and beta."""

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from conformance.judging import not_finite
+from conformance.judging import all_inputs, not_finite
 from conformance.judging.bounds import tangents
 from conformance.judging.bounds.bounds import Affine
 from conformance.judging.bounds.tangents import TangentBounds
@@ -42,6 +42,8 @@ def _is_asked(wanted: Derivative, output: str) -> bool:
 
 
 def _of(wanted: Derivative, step: ExpectedStep, before: StateWithError, used: Normalizing) -> ExpectedOutputs:
+    if wanted.along == "all":
+        return all_inputs.forward(wanted, step, before, used)
     if wanted.order == 1:
         return (gradients if wanted.mode == "reverse" else _forward)(step, before, used)
     if wanted.along == "parameters":
@@ -116,13 +118,12 @@ def _along_parameters(step: ExpectedStep, before: StateWithError, used: Normaliz
     x, dy = q.array(t, "x"), q.array(t, "dy")
     assert x is not None
     assert dy is not None
-    scale, shift = q.direction(t)
-    tangent = Tangent(np.zeros_like(x), scale, shift)
+    tangent = q.direction(t)
     ask, ask_y = (train_second_order, train_tangents) if step.training else (infer_second_order, infer_tangents)
     given = (tangent, q.parameters(t), before.state, step.spec, step.semantics)
     dx, y = ask(x, dy, *given).dx, ask_y(x, *given).y
     none = np.zeros((), x.dtype)
-    c, b = (none if values is None else step.align(values) for values in (scale, shift))
+    c, b = (none if values is None else step.align(values) for values in (tangent.gamma, tangent.beta))
     e = step.bounds("y_tangent").e_y(step.batch.x, y, Affine(c, b, none, none), used("y_tangent"))
     e_dx = e_dx_by(step, before, used("dx_tangent"), "dx_tangent", c)
     return {"y_tangent": step.expected("y_tangent", y, e), "dx_tangent": step.expected("dx_tangent", dx, e_dx)}

@@ -19,7 +19,7 @@ from conformance.model.case import Case, parameters
 from conformance.model.case_facts import every_step
 from conformance.model.facts import Facts
 from conformance.model.numerics import Numerics, Units, finfo
-from reference import Adjustment, Parameters, Refusal, Semantics
+from reference import Adjustment, Parameters, Refusal, Semantics, Tangent
 from reference.batches import observe
 from reference.precision import widened, working_dtype
 from reference.spec import Array, kept_shape, reduced_axes
@@ -124,14 +124,24 @@ class ExactCase:
         """Return the cotangent of step t; None if no gradient is asked for."""
         return self.array(t, "dy") if self.case.steps[t].derivatives else None
 
-    def direction(self, t: int) -> tuple[Array | None, Array | None]:
-        """Return the tangents of gamma and beta in step t; None where there is none."""
-        return self.array(t, "gamma_tangent"), self.array(t, "beta_tangent")
+    def direction(self, t: int) -> Tangent:
+        """Return the tangent of step t: of x, 0 where there is none, of gamma, beta and the statistics given."""
+        x, tangent = self.array(t, "x"), self.array(t, "tangent")
+        assert x is not None
+        rates = {name: self.array(t, f"{name}_tangent") for name in ("gamma", "beta", "mean", "variance")}
+        return Tangent(np.zeros_like(x) if tangent is None else tangent, **rates)
 
     def of_statistics(self, t: int) -> dict[str, Array | None]:
         """Return the cotangents of the mean and variance that step t returns; None where none is asked for."""
         asked = {name for derivative in self.case.steps[t].derivatives for name in derivative.of}
         return {f"d{name}": self.array(t, f"d{name}") if name in asked else None for name in ("mean", "variance")}
+
+    def of_new_state(self, t: int) -> dict[str, Array]:
+        """Return the cotangents of the mean and variance after step t; nothing where none is asked for."""
+        found = {name: self.array(t, f"dmoving_{name}") for name in ("mean", "variance")}
+        none = np.zeros(kept_shape(self.spec, self.case.x(t).shape), self.dtype)
+        asked = any(array is not None for array in found.values())
+        return {name: none if array is None else array for name, array in found.items()} if asked else {}
 
     def adjustment(self, t: int) -> Adjustment | None:
         """Return what the adjustment gives in step t."""

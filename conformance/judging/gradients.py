@@ -11,10 +11,12 @@ import numpy as np
 from conformance.judging import not_finite
 from conformance.judging.bounds.bounds import Bounds, NormalizingStatistics
 from conformance.judging.bounds.gradients import GradientBounds
-from conformance.judging.bounds.roundings import grown
+from conformance.judging.bounds.renorm import Approximate, exact
+from conformance.judging.bounds.roundings import grown, growth
 from conformance.judging.carried import StateWithError
 from conformance.judging.step import Expected, ExpectedOutputs, ExpectedStep, Normalizing
 from reference import (
+    batch_weights,
     infer_gradients,
     train_gradients,
 )
@@ -32,20 +34,21 @@ def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
     if step.training:
         updating = step.promise.case.steps[t].update
         more: dict[str, Any] = {"mask": q.mask(t), "adjustment": q.adjustment(t), **q.of_statistics(t)}
-        exact = train_gradients(*common, **more, updating=updating)
+        more |= {f"d{name}": cotangent.value for name, cotangent in _of_new_state(step, before).items()}
+        value = train_gradients(*common, **more, updating=updating)
     else:
-        exact = infer_gradients(*common)
+        value = infer_gradients(*common)
     dy, formulas = step.laid_out(dy), _Formulas(step, before, used)
     of_dx, size = formulas("dx", dy), np.abs(dy)
-    kinds, terms = partial(_kinds_dx, step, before, of_dx, exact.dx), partial(_terms_dx, step, of_dx)
-    out = {"dx": step.expected("dx", exact.dx, step.joined(_e_dx(step, before, of_dx)), terms, kinds=kinds)}
+    kinds, terms = partial(_kinds_dx, step, before, of_dx, value.dx), partial(_terms_dx, step, of_dx)
+    out = {"dx": step.expected("dx", value.dx, step.joined(_e_dx(step, before, of_dx)), terms, kinds=kinds)}
     if step.spec.scale:
         e, terms = _e_dgamma(step, before, dy, formulas), partial(_terms, step, lambda: size * np.abs(of_dx.z))
         kinds = partial(_kinds_dgamma, step, before, dy)
-        out["dgamma"] = _of_no_rows(step, before, used, _sum(step, "dgamma", exact.dgamma, e, terms, kinds=kinds))
+        out["dgamma"] = _of_no_rows(step, before, used, _sum(step, "dgamma", value.dgamma, e, terms, kinds=kinds))
     if step.spec.center:
         e, terms = _e_dbeta(step, dy, used), partial(_terms, step, lambda: size)
-        out["dbeta"] = _sum(step, "dbeta", exact.dbeta, e, terms, kinds=partial(_kinds_dbeta, step, dy))
+        out["dbeta"] = _sum(step, "dbeta", value.dbeta, e, terms, kinds=partial(_kinds_dbeta, step, dy))
     return out
 
 
@@ -105,10 +108,11 @@ def following(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
     formulas = _Formulas(step, before, used)
     of_dx, of_dgamma = (formulas(name, dy) for name in ("dx", "dgamma"))
     gamma, r = step.gamma, of_dx.used.r
-    returned, e_returned = _through_returned(step, of_dx)
+    returned, e_returned = _through_returned(step, of_dx, before)
     dx = gamma * r * of_dx.t_train(1.0) + returned
     kinds = partial(_kinds_dx, step, before, of_dx, dx)
     out = {"dx": step.expected("dx", dx, of_dx.e_dx_train(gamma, 1.0) + e_returned, kinds=kinds)}
+    out = {} if _of_new_state(step, before) else out  # how much the batch weighs in it may be unknown here
     if step.spec.scale:
         mean = of_dgamma.c2 if inner is None else of_dgamma.c2 + step.batch.average(dy * inner[1].value)
         value = (mean * step.batch.divisor).reshape(step.kept)
@@ -160,7 +164,7 @@ class _Formulas:
 def _e_dx(step: ExpectedStep, before: StateWithError, formulas: GradientBounds) -> Array:
     if not step.training:
         return formulas.e_dx_infer(step.gamma)
-    return formulas.e_dx_train(step.gamma, _part(step, before)) + _through_returned(step, formulas)[1]
+    return formulas.e_dx_train(step.gamma, _part(step, before)) + _through_returned(step, formulas, before)[1]
 
 
 def e_dx_by(
@@ -173,15 +177,38 @@ def e_dx_by(
     return formulas.e_dx_train(gamma, _part(step, before)) if step.training else formulas.e_dx_infer(gamma)
 
 
-def _through_returned(step: ExpectedStep, formulas: GradientBounds) -> tuple[Array, Array]:
+def _through_returned(step: ExpectedStep, formulas: GradientBounds, before: StateWithError) -> tuple[Array, Array]:
     """Return what dx gains by the cotangents of the returned mean and variance, and the error allowed in that."""
-    given = {name: a for name, a in step.exact_case.of_statistics(step.t).items() if a is not None}
-    nothing = np.zeros(step.kept, step.batch.x.dtype)
-    dmean, dvariance = (step.align(given.get(name, nothing)) for name in ("dmean", "dvariance"))
+    given = {name[1:]: exact(a) for name, a in step.exact_case.of_statistics(step.t).items() if a is not None}
+    given |= _of_new_state(step, before)
+    nothing = exact(np.zeros(step.kept, step.batch.x.dtype))
+    found = [given.get(name, nothing) for name in ("mean", "variance")]
+    dmean, dvariance = (step.align(one.value) for one in found)
     if not given:
         return dmean, dmean
-    value = (dmean + 2 * dvariance * (step.batch.x - step.batch.mean)) / step.batch.divisor
-    return value, formulas.e_returned(step.gamma, dmean, dvariance)
+    e_dmean, e_dvariance = (step.align(one.error) for one in found)
+    d, e_m = step.batch.x - step.batch.mean, formulas.bounds.e_mean(step.batch)
+    value = (dmean + 2 * dvariance * d) / step.batch.divisor
+    e = (e_dmean + 2 * e_dvariance * (np.abs(d) + e_m)) / step.batch.divisor
+    return value, e + formulas.e_returned(step.gamma, dmean, dvariance)
+
+
+def _of_new_state(step: ExpectedStep, before: StateWithError) -> dict[str, Approximate]:
+    """Return the cotangents of the batch's mean and variance that those of the new moving statistics are worth.
+
+    Each is multiplied by the update fraction, the variance's by N / (N - 1) too where that is stored: at most 6
+    roundings, and 1 - fl(momentum) is off by u. A state that is a constant is worth nothing.
+    """
+    q, t = step.exact_case, step.t
+    x, given, found = q.array(t, "x"), q.of_new_state(t), dict[str, Approximate]()
+    if x is None or not given:
+        return {}
+    weights = batch_weights(x, before.state, step.spec, step.semantics, step.promise.case.steps[t].update)
+    for (name, cotangent), weight in zip(given.items(), weights, strict=True):
+        value, u = weight * cotangent, step.bounds("dx").units.u
+        error = growth(6 * u) * np.abs(value) + 2 * u * np.abs(cotangent) * bool(weight)
+        found[name] = Approximate(value, error)
+    return found
 
 
 def _part(step: ExpectedStep, before: StateWithError) -> float:

@@ -107,6 +107,9 @@ class Promise:
             f"virtual batches with {promised.virtual_statistics} statistics and renorm": (
                 about.virtual and promised.virtual_statistics != "averaged" and about.renorm
             ),
+            "derivatives of a state that averages deviations": (
+                about.of == "state" and promised.moving_spread == "stddev"
+            ),
             "third derivatives that begin forward": about.differentiation.startswith("third_"),
             "derivatives along a tangent of more than a plain layer": second and bool(special),
             "epsilon outside the root with renorm, or along a tangent": (

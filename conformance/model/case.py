@@ -2,7 +2,8 @@
 
 Tensors are named: `gamma`, `beta`, `moving_mean`, `moving_variance` for what the layer starts with, and `<t>.x`,
 `<t>.dy`, `<t>.mask`, `<t>.adjustment_scale`, `<t>.adjustment_bias`, and `<t>.tangent`, of x, for step t, or
-`<t>.gamma_tangent` and `<t>.beta_tangent`. Member m of an ensemble has `<m>.gamma` and `<m>.beta`, where these are not
+`<t>.gamma_tangent` and `<t>.beta_tangent`, `<t>.mean_tangent` and `<t>.variance_tangent`, of the moving statistics that
+inference is given. Member m of an ensemble has `<m>.gamma` and `<m>.beta`, where these are not
 the layer's.
 """
 
@@ -26,14 +27,16 @@ SCHEMA = 1
 OF_LAYER = ("gamma", "beta", "moving_mean", "moving_variance")
 OF_STEP = (
     *("x", "dy", "mask", "adjustment_scale", "adjustment_bias", "tangent", "dmean", "dvariance"),
-    *("gamma_tangent", "beta_tangent"),
+    *("gamma_tangent", "beta_tangent", "mean_tangent", "variance_tangent", "dmoving_mean", "dmoving_variance"),
 )
+OF_STATISTICS = ("dmean", "dvariance", "dmoving_mean", "dmoving_variance", "mean_tangent", "variance_tangent")
 OF_MEMBER = ("gamma", "beta")
 """What tensors are called: those of the layer by these names, those of step t, or of a member, by `<t>.` and these."""
 
 Dtype = Literal["float16", "bfloat16", "float32", "float64"]
 Layout = Literal["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 
+Along = Literal["x", "parameters", "all"]
 Input = Literal["stored", "int32", "uint8", "bool"]
 Scalars = Literal["number", "float64", "float32", "array"]
 
@@ -49,23 +52,25 @@ class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         """Return the dtype of a tensor by its name; None if it is not one of these."""
         if tensor.endswith((".x", ".dy", ".tangent")):
             return self.x
-        if tensor in ("moving_mean", "moving_variance") or tensor.endswith((".dmean", ".dvariance")):
-            return self.statistics
         named = tensor.rpartition(".")[2]
+        if tensor in ("moving_mean", "moving_variance") or named in OF_STATISTICS:
+            return self.statistics
         return self.parameters if named in ("gamma", "beta", "gamma_tangent", "beta_tangent") else None
 
 
 class Derivative(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One derivative to take: of which output, with respect to what, how often, and in which mode.
 
-    along: what moves along the tangent of an order above 1: x, or gamma and beta, as a step of gradient descent does.
+    of: y, and beside it what training returns: the mean and variance of the batch, or the new moving statistics.
+    along: what moves along the tangent: x; of an order above 1 gamma and beta, as a step of gradient descent does; or,
+        of order 1, forward, `all`: x, gamma, beta and, in inference, the moving statistics given.
     """
 
     order: Literal[1, 2, 3] = 1
     mode: Literal["reverse", "forward", "forward_over_reverse"] = "reverse"
-    of: tuple[Literal["y", "mean", "variance"], ...] = ("y",)
+    of: tuple[Literal["y", "mean", "variance", "moving_mean", "moving_variance"], ...] = ("y",)
     wrt: tuple[Literal["x", "gamma", "beta"], ...] = ("x", "gamma", "beta")
-    along: Literal["x", "parameters"] = "x"
+    along: Along = "x"
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

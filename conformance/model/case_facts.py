@@ -7,8 +7,8 @@ import math
 import msgspec
 import numpy as np
 
-from conformance.model.case import OF_LAYER, Actions, Case, Dtypes
-from conformance.model.facts import Affine, CaseFacts, Channel, Differentiation, Facts, Mask, Odd, Resized, Unknown
+from conformance.model.case import OF_LAYER, Actions, Along, Case, Dtypes
+from conformance.model.facts import Affine, CaseFacts, Channel, Differentiation, Facts, Mask, Odd, Of, Resized, Unknown
 from reference.precision import widened
 from reference.spec import kept_axes, kept_shape, reduced_axes
 
@@ -49,8 +49,8 @@ def _of_case(case: Case) -> CaseFacts:
         start="given" if _is_given(case) else "own",
         begun=case.batches > 0,
         differentiation=differentiation(case),
-        of="y" if all(d.of == ("y",) for step in case.steps for d in step.derivatives) else "statistics",
-        along="x" if all(d.along == "x" for step in case.steps for d in step.derivatives) else "parameters",
+        of=_of(case),
+        along=_along(case),
         sites=case.actions.sites,
         init_mode=case.actions.init_mode,
         round_trip=case.actions.round_trip,
@@ -97,6 +97,15 @@ def _of_step(shared: CaseFacts, case: Case, t: int) -> Facts:
         n="many" if n > 1 else "1" if n else "0",
         spatial=math.prod(shape[axis] for axis in reduced if axis) > 1,
     )
+
+
+def _along(case: Case) -> Along:
+    return next((d.along for step in case.steps for d in step.derivatives if d.along != "x"), "x")
+
+
+def _of(case: Case) -> Of:
+    asked = {name for step in case.steps for d in step.derivatives for name in d.of}
+    return "state" if asked & {"moving_mean", "moving_variance"} else "statistics" if asked - {"y"} else "y"
 
 
 def _mixed(dtypes: Dtypes) -> bool:

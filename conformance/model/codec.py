@@ -19,6 +19,7 @@ from conformance.model.buffers import Body, Parts, decode
 from conformance.model.case import (
     OF_LAYER,
     OF_MEMBER,
+    OF_STATISTICS,
     OF_STEP,
     SCHEMA,
     Case,
@@ -131,7 +132,7 @@ def check(case: Case) -> None:
         validate(plain, case.shape)  # where none is given, the axis too is for the judge
         wanted = dict.fromkeys(("moving_mean", "moving_variance"), kept_shape(case.spec, case.shape))
     wanted |= {f"{t}.{name}": case.x(t).shape for t in range(len(case.steps)) for name in ("dy", "tangent")}
-    own = [name for name in case.tensors if name.endswith((".dmean", ".dvariance", ".gamma", ".beta"))]
+    own = [name for name in case.tensors if name.rpartition(".")[2] in (*OF_STATISTICS, *OF_MEMBER) and "." in name]
     wanted |= {name: kept_shape(case.spec, case.x(int(name.partition(".")[0])).shape) for name in own}
     for name, array in sorted(case.tensors.items()):
         if array.shape != wanted.get(name, array.shape):
@@ -193,10 +194,12 @@ def _check_names(case: Case) -> None:
             _check_along(case, t, derivative)
             needs = {
                 "dy": derivative.mode != "forward",
-                "tangent": derivative.along == "x" and (derivative.mode == "forward" or derivative.order > 1),
-                "gamma_tangent": derivative.along == "parameters" and case.spec.scale,
-                "beta_tangent": derivative.along == "parameters" and case.spec.center,
+                "tangent": derivative.along != "parameters" and (derivative.mode == "forward" or derivative.order > 1),
+                "gamma_tangent": derivative.along != "x" and case.spec.scale,
+                "beta_tangent": derivative.along != "x" and case.spec.center,
             }
+            given = derivative.along == "all" and case.steps[t].mode == "infer"
+            needs |= dict.fromkeys(("mean_tangent", "variance_tangent"), given)
             if gone := [f"{t}.{n}" for n, needed in needs.items() if needed and f"{t}.{n}" not in case.tensors]:
                 asked = f"order {derivative.order} in mode {derivative.mode}"
                 raise ValueError(f"step {t} asks for a derivative of {asked}; add a tensor named {gone[0]}")
@@ -217,11 +220,18 @@ def _check_together(case: Case) -> None:
 
 
 def _check_along(case: Case, t: int, derivative: Derivative) -> None:
-    """Raise ValueError for a tangent of gamma and beta where there is no rule: gradients are what moves along it."""
+    """Raise ValueError for a tangent of gamma and beta where there is no rule: gradients move along it, or y does."""
     alone = all(d in (Derivative(wrt=d.wrt), derivative) for d in case.steps[t].derivatives)
     along = derivative.order == 2 and derivative.mode != "forward" and (case.spec.scale or case.spec.center)
-    if derivative.along != "x" and not (alone and along):
+    if derivative.along == "parameters" and not (alone and along):
         raise ValueError(f"step {t} asks for more along gamma and beta than a derivative of gradients; leave it out")
+    forward = (derivative.order, derivative.mode) == (1, "forward") and _is_plain(case, t) and case.spec.track
+    if derivative.along == "all" and not (alone and forward):
+        raise ValueError(f"step {t} asks for more along all inputs than a forward derivative of y; leave it out")
+
+
+def _is_plain(case: Case, t: int) -> bool:
+    return not case.spec.renorm and case.spec.virtual_batch_size is None and f"{t}.mask" not in case.tensors
 
 
 def _check_statistics(case: Case, t: int, derivative: Derivative) -> None:
@@ -229,13 +239,12 @@ def _check_statistics(case: Case, t: int, derivative: Derivative) -> None:
     others = [name for name in derivative.of if name != "y"]
     if "y" not in derivative.of:
         raise ValueError(f"step {t} asks for a derivative of {', '.join(others) or 'nothing'}; name y too: of=[y]")
-    if gone := [f"{t}.d{name}" for name in others if f"{t}.d{name}" not in case.tensors]:
+    forward = derivative.along == "all"
+    if gone := [f"{t}.d{name}" for name in others if not forward and f"{t}.d{name}" not in case.tensors]:
         raise ValueError(f"step {t} asks for a derivative of {', '.join(others)}; add a tensor named {gone[0]}")
-    spec, step = case.spec, case.steps[t]
-    plain = (derivative.order, derivative.mode, step.mode, case.actions.backward) == (1, "reverse", "train", "each")
-    if others and not (
-        plain and not spec.renorm and spec.virtual_batch_size is None and f"{t}.mask" not in case.tensors
-    ):
+    mode = "forward" if forward else "reverse"
+    asked = derivative.order, derivative.mode, case.steps[t].mode, case.actions.backward
+    if others and not (asked == (1, mode, "train", "each") and _is_plain(case, t)):
         raise ValueError(
             f"step {t} asks for a derivative of {', '.join(others)}: of plain training alone, once and in reverse; "
             "leave it out"

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 from conformance.model import outputs
-from conformance.model.case import Dtype, Input, Layout, Scalars
+from conformance.model.case import Along, Dtype, Input, Layout, Scalars
 
 DEVICES = ("cpu", "cuda")
 
@@ -17,6 +17,7 @@ Channel = Literal["second", "last", "several", "other"]
 Mask = Literal[False, "full", "without_last", "spread"]
 Resized = Literal[False, "more", "fewer"]
 Unknown = Literal[False, "kept", "reduced"]
+Of = Literal["y", "statistics", "state"]
 Odd = Literal[False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters", "shape"]
 Differentiation = Literal[
     "none",
@@ -40,8 +41,9 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     start: whether parameters and statistics are `given`, or some are the implementation's `own`.
     begun: whether batches have entered the statistics given.
     differentiation: the hardest derivative asked for (see `case_facts.differentiation`).
-    of: whether derivatives of y alone are asked for, or of the returned `statistics` of a batch too.
-    along: whether some derivative is along a tangent of gamma and beta.
+    of: whether derivatives of y alone are asked for, or of the returned `statistics` of a batch too, or of the new
+        `state`: the moving statistics after a step.
+    along: whether some derivative is along a tangent of gamma and beta, the `parameters`, or of `all` inputs.
     toggled: whether the layer is frozen for some of the steps.
     unknown_sizes: which sizes are unknown when the layer is built, a `kept` axis's, or only `reduced` ones.
     updates: whether every step may move the statistics (`Step.update`).
@@ -73,8 +75,8 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     start: Literal["given", "own"]
     begun: bool
     differentiation: Differentiation
-    of: Literal["y", "statistics"]
-    along: Literal["x", "parameters"]
+    of: Of
+    along: Along
     sites: int
     init_mode: Mode
     round_trip: Literal["none", "config", "state"]

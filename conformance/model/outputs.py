@@ -57,6 +57,8 @@ EVERY = (
     Output("y_tangent", "gradients", "input", along=1),
     Output("dx_tangent", "gradients", "input", wrt="x", along=1),
     Output("dgamma_tangent", "gradients", "parameters", wrt="gamma", along=1),
+    Output("moving_mean_tangent", "gradients", "statistics", along=1),
+    Output("moving_variance_tangent", "gradients", "statistics", "moving_mean_tangent", along=1),
     Output("y_tangent2", "gradients", "input", along=2),
     Output("dx_tangent2", "gradients", "input", wrt="x", along=2),
     Output("dgamma_tangent2", "gradients", "parameters", wrt="gamma", along=2),

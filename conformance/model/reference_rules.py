@@ -20,6 +20,7 @@ _FIELDS = {
     "BN-24": ("single_value",),
     "BN-25": ("empty_batch",),
     "BN-26": ("parameter_dtype", "statistics_dtype", "output_dtype"),
+    "BN-28": ("new_state",),
     "BN-29": ("variance_mean",),
 }
 RULES = {field: rule for rule, fields in _FIELDS.items() for field in fields}

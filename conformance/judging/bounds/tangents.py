@@ -77,7 +77,8 @@ class Sizes(NamedTuple):
 Polynomial = Callable[[Sizes], Array]
 
 
-def _y(p: Sizes) -> Array:
+def y_rate(p: Sizes) -> Array:
+    """Return P of y."""
     return p.gamma * p.r * (p.along + p.r**2 * p.d * p.q)
 
 
@@ -105,7 +106,7 @@ def _dgamma_twice(p: Sizes) -> Array:
 
 
 _ROUNDINGS: dict[Polynomial, tuple[int, int]] = {
-    _y: (8, 10), _dgamma: (8, 8), _dx: (8, 16), _y_twice: (12, 16), _dgamma_twice: (12, 14), _dx_twice: (12, 24),
+    y_rate: (8, 10), _dgamma: (8, 8), _dx: (8, 16), _y_twice: (12, 16), _dgamma_twice: (12, 14), _dx_twice: (12, 24),
 }  # fmt: skip
 """Of a term before it is added: two differences, their product, what numbers of the channel multiply either by, and the
 additions of a rate or cotangent to which several operations give a part. And after the means, of the term of P with
@@ -147,7 +148,7 @@ class TangentBounds:
 
     def e_y(self, gamma: Array, value: Array) -> Array:
         """Return the error of y."""
-        return self.bounds.stored(value, self.e(_y, gamma))
+        return self.bounds.stored(value, self.e(y_rate, gamma))
 
     def e_dx(self, gamma: Array, value: Array) -> Array:
         """Return the error of dx."""
@@ -168,6 +169,11 @@ class TangentBounds:
     def e_mean_dgamma_twice(self) -> Array:
         """Return the error of dgamma.. / n, before it is stored."""
         return self.e(_dgamma_twice)
+
+    def e_of_statistics(self) -> tuple[Array, Array]:
+        """Return the errors of the rate of the mean, mean(X), and of half of the variance's, Q."""
+        along = self._input(self.tangent, each=self._each)
+        return along.e_mean, self._e_of_d(along, self._means(along.mean, along.mean)[0], 8 + self._averaging)
 
     def e(self, most: Polynomial, gamma: Array | float = 1.0, *, centred: bool = False) -> Array:
         """Return how far P grows by the errors of its inputs, and by the roundings.

@@ -103,6 +103,8 @@ DIMENSIONS = (
     Dimension("recomputed", "recomputed", "recomputed", "train infer", gradients=True),
     Dimension("gradients of statistics", "gradients of statistics", "mean variance", "train", gradients=True),
     Dimension("gradients along parameters", "along parameters", "reverse", gradients=True),
+    Dimension("tangents of all inputs", "along all", gradients=True),
+    Dimension("gradients of the new state", "gradients of the new state", gradients=True),
     Dimension("ensembles", "ensemble", "both", gradients=True),
     Dimension("rows of a Jacobian", "jacobian", gradients=True),
 )

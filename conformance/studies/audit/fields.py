@@ -25,7 +25,7 @@ NAMES = tuple(field.name for field in dataclasses.fields(Semantics))
 
 _KEEPING = {
     *("stored_variance", "moving_spread", "fraction_dtype", "fraction_rounded", "initial_mean", "initial_variance"),
-    *("frozen", "updates"),
+    *("frozen", "updates", "new_state"),
 }
 _WITHOUT_TRAINING = {"epsilon_placement", "epsilon_floor", "output_dtype", "indivisible_inference"}
 _COLUMN = {
@@ -84,6 +84,7 @@ def meaningless(name: str, semantics: Semantics) -> str:
         "all_masked": ignored or (semantics.mask_offset and "with an offset the denominator is never 0"),
         "mask_offset": ignored,
         "mask_rank": ignored,
+        "new_state": semantics.average == "none" and "no statistics are kept",
         "virtual_statistics": virtual
         or (semantics.virtual_batches == "ignored" and "all rows are one batch")
         or (semantics.average == "none" and "no statistics are kept"),
@@ -145,6 +146,7 @@ def _unoffered(statement: Statement, name: str) -> str:
         return statement.lacks.get(column, f"it takes no {column}")
     reasons = {
         "frozen": False not in supports.get("trainable", [False]) and "nothing in it can be frozen",
+        "new_state": "state" not in supports.get("of", []) and "its new statistics are no outputs to differentiate",
         "updates": False not in supports.get("updates", []) and "it has no update ops to leave out",
         "fraction_dtype": not _wide(statement, name) and "its statistics are float32, and so is any fraction of them",
         "output_dtype": supports.get("dtype") == ["float32"] and "float32 is all that it takes",

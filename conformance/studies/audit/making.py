@@ -174,6 +174,18 @@ def second_derivative(place: InputLayout) -> Case:
     return second(plain(place, "train"))
 
 
+def of_new_state(place: InputLayout) -> Case:
+    """Return a training step with the gradient of a loss that is made of y and of the new moving statistics."""
+    case = plain(place, "train")
+    steps = (
+        msgspec.structs.replace(case.steps[0], derivatives=(Derivative(of=("y", "moving_mean", "moving_variance")),)),
+    )
+    kept, names = case.tensors["moving_mean"], ("dmoving_mean", "dmoving_variance")
+    cotangents = {f"0.{n}": _numbers(kept.shape, 90 + i, 4, 8).astype(kept.dtype) for i, n in enumerate(names)}
+    dy = _as(place.dtype, _numbers(place.shape, 60, -1, 1))
+    return msgspec.structs.replace(_with(case, cotangents | {"0.dy": dy}), steps=steps)
+
+
 def near_one(place: InputLayout) -> Case:
     """Return a case whose momentum is so near 1 that float32 loses four digits of 1 - momentum."""
     case = plain(place, "train train infer", momentum=0.9999)

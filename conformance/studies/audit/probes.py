@@ -107,5 +107,6 @@ PROBES = (
         ("variance_mean",),
         making.second_derivative,
     ),
+    Probe("gradient of the new state", ("new_state",), making.of_new_state),
     Probe("dtypes", ("output_dtype",), making.asking("train infer"), ("float16", "bfloat16", "float64")),
 )

@@ -30,6 +30,8 @@ from reference.spec import Array
 Candidate = dict[str, Any]
 
 _TOGETHER = ("mask", "mask_rank", "mask_offset", "all_masked")
+_UNSEEN = ("variance_mean", "new_state", "output_dtype")
+"""The fields that neither y nor the moving statistics of exact arithmetic show."""
 _BY_PATH = ("stored_variance",)
 """What another path, of virtual batches or of a mask, may do differently."""
 _CLOSE, _HALF = 1e-3, 2  # of the largest value; bytes of a half
@@ -147,7 +149,7 @@ class Search:
     def _class(self, probe: Probe, case: Case, candidate: Candidate) -> str:
         key = probe.name, _key(candidate)
         if key not in self._classes:
-            told = {name: candidate.get(name) for name in ("variance_mean", "output_dtype") if name in probe.fields}
+            told = {name: candidate.get(name) for name in _UNSEEN if name in probe.fields}
             answers = self._answers[key] = simulate(self._exact_case(case), Semantics(**candidate))
             self._classes[key] = f"{told} {[_digest(a) for a in answers]}"
         return self._classes[key]

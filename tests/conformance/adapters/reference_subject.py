@@ -11,6 +11,7 @@ from reference import (
     Spec,
     State,
     Tangent,
+    batch_weights,
     infer,
     infer_gradients,
     infer_second_order,
@@ -50,8 +51,8 @@ class Subject(object):
             "dy_layout": _LAYOUTS,
             "layer_layout": _LAYOUTS,
             "updates": _ALL,
-            "of": ["y", "statistics"],
-            "along": ["x", "parameters"],
+            "of": ["y", "statistics", "state"],
+            "along": ["x", "parameters", "all"],
             "virtual": _ALL,
             "renorm": _ALL,
             "adjustment": _ALL,
@@ -60,7 +61,7 @@ class Subject(object):
         },
         "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "mean", "variance"]
         + ["moving_stddev", "renorm_mean", "renorm_stddev", "y_tangent", "dx_tangent", "dgamma_tangent"]
-        + ["y_tangent2", "dx_tangent2", "dgamma_tangent2"],
+        + ["y_tangent2", "dx_tangent2", "dgamma_tangent2", "moving_mean_tangent", "moving_variance_tangent"],
         # its mean is corrected by that of x - m, which rounds the distance as running means do
         "rules": [
             {
@@ -108,12 +109,14 @@ class Subject(object):
             return out, new
         ask = (train_gradients, train_tangents, train_second_order)
         gradients, tangents, second = ask if step.training else (infer_gradients, infer_tangents, infer_second_order)
-        given = {f"d{name}": cotangent for name, cotangent in step.cotangents.items() if name != "y"}
+        given = self.given(x, step, common)
         found = gradients(x, step.dy, *common, **more, **given)
         out.update(dx=found.dx, dgamma=found.dgamma, dbeta=found.dbeta)
         if step.forward:
             out["y_tangent"] = tangents(x, Tangent(step.tangent), *common, **more).y
-        if step.along:
+        if step.everywhere:
+            out.update(self.everywhere(x, step, tangents, common))
+        elif step.along:
             tangent = Tangent(0 * x, step.direction.get("dgamma"), step.direction.get("dbeta"))
             found = second(x, step.dy, tangent, *common, **more)
             out.update(dx_tangent=found.dx, y_tangent=tangents(x, tangent, *common, **more).y)
@@ -124,6 +127,23 @@ class Subject(object):
             found = self.twice(x, step, common, more)
             out.update(y_tangent2=found.y, dx_tangent2=found.dx, dgamma_tangent2=found.dgamma)
         return out, new
+
+    def given(self, x, step, common):
+        """Return the cotangents of the batch's mean and variance, or what those of the new statistics are worth."""
+        given = {f"d{name}": cotangent for name, cotangent in step.cotangents.items() if name != "y"}
+        if "moving_mean" not in step.cotangents:
+            return given
+        of_mean, of_variance = batch_weights(x, *common[1:], step.update)
+        return {"dmean": given["dmoving_mean"] * of_mean, "dvariance": given["dmoving_variance"] * of_variance}
+
+    def everywhere(self, x, step, tangents, common):
+        """Return the derivatives along a tangent of all inputs."""
+        along = Tangent(step.tangent, *map(step.direction.get, ("dgamma", "dbeta")), *step.directions)
+        rates, weights = tangents(x, along, *common), (0, 0)
+        if step.training:
+            weights = batch_weights(x, *common[1:], step.update)
+        out = {"y_tangent": rates.y, "moving_mean_tangent": weights[0] * rates.mean}
+        return dict(out, moving_variance_tangent=weights[1] * rates.variance)
 
     def twice(self, x, step, common, more):
         """Return the second derivatives along the tangent."""

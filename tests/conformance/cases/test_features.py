@@ -120,6 +120,7 @@ OUTPUTS = [
     ("renorm", "moving_variance"),
     ("adjustment", "dgamma"),
     ("gradients of statistics", "dx"),
+    ("gradients of the new state", "dx"),
     ("mask", "dx"),
     ("virtual", "dbeta"),
     ("virtual", "y"),
@@ -128,6 +129,9 @@ OUTPUTS = [
     ("second order", "dgamma_tangent"),
     ("along parameters", "y_tangent"),
     ("along parameters", "dx_tangent"),
+    ("along all", "y_tangent"),
+    ("along all", "moving_mean_tangent"),
+    ("along all", "moving_variance_tangent"),
 ]
 
 
@@ -156,6 +160,23 @@ def test_a_tangent_that_is_dropped_is_found_by_no_other_derivative(name):
 
     failing = {f for f in ("forward", "second order", "along parameters") for c in cases(f) if fails(Constant, c)}
     assert failing == {"along parameters"}
+
+
+@pytest.mark.parametrize("dropped", ["mean", "variance", "state"])
+def test_a_constant_that_is_none_is_found_where_all_inputs_move(dropped):
+    """Who takes inference's statistics, or the new state, for constants fails here, and in no other derivative."""
+
+    class Constant(Subject):
+        def step(self, x, step, *others):
+            """Return the outputs of one step, and the state after it."""
+            names = ("mean", "variance")
+            step.directions = [a * (n != dropped) for n, a in zip(names, step.directions, strict=False)]
+            out, new = Subject.step(self, x, step, *others)
+            rates = ("moving_mean_tangent", "moving_variance_tangent")
+            return {n: a * (dropped != "state" or n not in rates) for n, a in out.items()}, new
+
+    failing = {f for f in ("forward", "second order", "along all") for c in cases(f) if fails(Constant, c)}
+    assert failing == {"along all"}
 
 
 def fails(subject, exact_case):

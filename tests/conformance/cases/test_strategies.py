@@ -199,6 +199,8 @@ def modes(case):
             lambda r, c: c.actions.backward == "together" and "infer" not in modes(c),
         ),
         ("a tangent of gamma", lambda r, c: "0.gamma_tangent" in c.tensors),
+        ("a tangent of inference's variance", lambda r, c: any("variance_tangent" in name for name in c.tensors)),
+        ("a gradient of the new state", lambda r, c: "0.dmoving_mean" in c.tensors),
         ("nested maps", lambda r, c: c.actions.mapped == "nested" and not np.array_equal(c.x(0), c.x(1))),
         ("a row of a Jacobian", lambda r, c: c.actions.mapped == "dy" and c.tensors["0.dy"].sum() == 1),
         ("a call made once more", lambda r, c: c.actions.backward == "recomputed" and "train" in modes(c)),

@@ -251,6 +251,10 @@ def test_truncated_case_is_refused(tmp_path, small_case):
             {"steps": (Step(mode="train", derivatives=(Derivative(along="parameters"),)), Step(mode="infer"))},
             "step 0 asks for more along gamma and beta than a derivative of gradients; leave it out",
         ),
+        (
+            {"steps": (Step(mode="train", derivatives=(Derivative(along="all"),)), Step(mode="infer"))},
+            "step 0 asks for more along all inputs than a forward derivative of y; leave it out",
+        ),
         ({"steps": (Step(mode="train"),) * 3}, "step 2 has no input; add a tensor named 2.x"),
     ],
 )

@@ -18,7 +18,8 @@ def test_columns_come_in_their_order():
     ) == summary.MAIN
     assert summary.COLUMNS[len(summary.MAIN) :] == (
         "inverse_deviation",
-        *("y_tangent", "dx_tangent", "dgamma_tangent", "y_tangent2", "dx_tangent2", "dgamma_tangent2"),
+        *("y_tangent", "dx_tangent", "dgamma_tangent", "moving_mean_tangent", "moving_variance_tangent"),
+        *("y_tangent2", "dx_tangent2", "dgamma_tangent2"),
         *("moving_stddev", "renorm_mean", "renorm_stddev"),
     )
 
@@ -35,6 +36,7 @@ def test_an_output_shares_the_class_of_one_that_has_its_own():
     assert {name: other for name, other in DECLARED_AS.items() if name != other} == {
         **dict.fromkeys(("variance", "inverse_deviation"), "mean"),
         **dict.fromkeys(("moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"), "moving_mean"),
+        "moving_variance_tangent": "moving_mean_tangent",
     }
 
 

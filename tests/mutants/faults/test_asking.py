@@ -125,8 +125,16 @@ class Dropped(TwoPass):
     """What a loss makes of the returned statistics is dropped."""
 
     def returned(self, case, step, dx, mean):
-        """Return dx as it is."""
-        return dx
+        """Return dx, with what comes of the new state."""
+        return TwoPass.returned(self, case, step, dx, mean) if "moving_mean" in step.cotangents else dx
+
+
+class StateDropped(TwoPass):
+    """What a loss makes of the new moving statistics is dropped, as if they were constants."""
+
+    def returned(self, case, step, dx, mean):
+        """Return dx, with what comes of the batch's own statistics."""
+        return dx if "moving_mean" in step.cotangents else TwoPass.returned(self, case, step, dx, mean)
 
 
 class OneLayer(TwoPass):
@@ -152,6 +160,7 @@ FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
 FAULTS += [(MovesOnceMore, "recomputed"), (RecomputesAsInference, "recomputed")]
 FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients"), (Dropped, "gradients of statistics")]
 FAULTS += [(OfTheLastCall, "two places"), (MovedOnce, "two places")]
+FAULTS += [(StateDropped, "gradients of the new state")]
 FAULTS += [(OneLayer, "ensemble"), (RowsAddUp, "jacobian")]
 
 
