@@ -100,7 +100,8 @@ def _of_step(shared: CaseFacts, case: Case, t: int) -> Facts:
 
 
 def _along(case: Case) -> Along:
-    return next((d.along for step in case.steps for d in step.derivatives if d.along != "x"), "x")
+    found: list[Along] = [d.along for step in case.steps for d in step.derivatives if d.along != "x"]
+    return found[0] if found else "x"
 
 
 def _of(case: Case) -> Of:
