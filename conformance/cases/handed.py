@@ -35,6 +35,9 @@ def _scalars(scalars: Scalars) -> Add:
 
 
 _DRAWN: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+    "complex64": lambda rng, shape: rng.integers(-16, 33, shape) / 8,
+    "float8_e4m3fn": lambda rng, shape: rng.integers(-12, 13, shape) * 2.0 ** rng.integers(-2, 3, shape),
+    "float8_e5m2": lambda rng, shape: rng.integers(-7, 8, shape) * 2.0 ** rng.integers(-4, 7, shape),
     "int32": lambda rng, shape: rng.integers(-1000, 1000, shape),
     "uint8": lambda rng, shape: rng.integers(0, 256, shape),
     "bool": lambda rng, shape: rng.integers(0, 2, shape),
@@ -45,6 +48,8 @@ def _input(case: Case, variant: Any, rng: np.random.Generator) -> Case:
     """Hand over batches of values that another dtype has, in that dtype; what the layer starts with may be its own."""
     dtype, _, own = variant.partition(", ")
     batches = {f"{t}.x": _DRAWN[dtype](rng, case.x(t).shape).astype(np.float32) for t in range(len(case.steps))}
+    if dtype == "complex64":  # of i x all is i times as much only where nothing is added to it
+        batches |= {n: np.zeros_like(a) for n in ("beta", "moving_mean") if (a := case.tensor(n)) is not None}
     told = msgspec.structs.replace(_plain(with_tensors(case, batches)), actions=Actions(input=dtype))
     return own_start(told, variant, rng) if own else told
 
@@ -75,6 +80,8 @@ HANDED: dict[str, Feature] = {
     "array scalars": _feature(_FLAT_AND_LAST, _NARROW, _scalars("array"), "train train infer"),
     "integer input": _feature(_FLAT_AND_LAST, ("int32", "int32, own"), _input, "infer train infer"),
     "uint8 input": _feature(_FLAT_AND_LAST[:1], ("uint8", "uint8, own"), _input, "infer train infer"),
+    "complex input": _feature(_FLAT_AND_LAST[:1], ("complex64",), _input, "infer train infer"),
+    "float8 input": _feature(_FLAT_AND_LAST[:1], ("float8_e4m3fn", "float8_e5m2"), _input, "infer train infer"),
     "bool input": _feature(_FLAT_AND_LAST[:1], ("bool",), _input, "infer train infer"),
 }
 """They by name."""

@@ -100,6 +100,7 @@ class Case(object):
     axis: the kept axes, sorted and not negative.
     native: the spec by the statement's own conventions, its momentum and epsilon of the type that the case hands over.
     scalars: what that type is called.
+    input: the dtype that x comes in, where it is not that of `dtypes`; `complex`: whether that is i x.
     gamma, beta, mean, variance: the initial arrays; None if the spec asks for none, or the layer starts with its own.
     batches: how many batches have entered the given moving statistics.
     members, mapped: how many layers an ensemble has, 1 if it is none, and what differs between them in a call: "dy",
@@ -113,7 +114,8 @@ class Case(object):
     def __init__(self, fields, tensors, statement):
         self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
         self.actions, self.batches = fields["actions"], fields.get("batches", 0)
-        self.tensors = _cast(tensors, self.actions.get("input", "stored"))
+        self.input = self.actions.get("input", "stored")
+        self.tensors = _cast(tensors, self.input)
         self.scalars = self.actions.get("scalars", "number")
         self.members, self.mapped = self.actions.get("members", 1), self.actions.get("mapped", "none")
         self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
@@ -143,6 +145,22 @@ class Case(object):
         """Return the names of what step t was given, moving statistics apart, that is not bit for bit as it was."""
         names = [name for name in sorted(self.given) if "." not in name or name.startswith("%d." % t)]
         return [name for name in names if _differ(self.given[name], self.tensors[name])]
+
+    def turned(self, name, array):
+        """Return what is answered about i x as an answer about x: -i times as much, of variances as much.
+
+        Where another part of it is left, which must be 0, it is NaN.
+        """
+        if not self.complex:
+            return array
+        array = np.array(array)
+        parts = (array.real, array.imag) if name.endswith("variance") else (array.imag, array.real)
+        return np.where(parts[1] == 0, parts[0], parts[0].dtype.type(np.nan))
+
+    @property
+    def complex(self):
+        """Whether x is handed over as i x."""
+        return self.input == "complex64"
 
     @property
     def differentiated(self):
@@ -180,6 +198,7 @@ class Static(object):
     """
 
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
+    _OF_CASE += ("input", "complex")
     _OF_CASE += ("scalars",)  # which JSON does not tell apart: a NumPy float64 is a float
     _OF_CASE += ("members", "mapped")
     _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later", "recomputed")
@@ -245,7 +264,14 @@ def _cast(tensors, dtype):
     """Return tensors, their inputs in this dtype."""
     if dtype == "stored":
         return tensors
-    return {name: a.astype(wire.dtype(dtype)) if name.endswith(".x") else a for name, a in tensors.items()}
+    return {name: _as(a, wire.dtype(dtype)) if name.endswith(".x") else a for name, a in tensors.items()}
+
+
+def _as(array, dtype):
+    """Return the array in another dtype; as a complex one it is i times as much."""
+    made = np.zeros(array.shape, dtype)
+    (made.imag if dtype.kind == "c" else made)[...] = array
+    return made
 
 
 def _differ(array, other):

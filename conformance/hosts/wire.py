@@ -15,10 +15,10 @@ CODES = {name: code for code, name in _DTYPES.items()}
 
 def dtype(name):
     """Return the dtype of a name."""
-    if name == "bfloat16":
-        import ml_dtypes  # NumPy has no bfloat16 of its own
+    if name == "bfloat16" or name.startswith("float8"):
+        import ml_dtypes  # NumPy has none of these of its own
 
-        return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(getattr(ml_dtypes, name))
     return np.dtype(name)
 
 

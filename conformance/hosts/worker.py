@@ -66,7 +66,8 @@ def run(implementation, case):
     outcomes, tensors = [], {}
     try:
         for t, arrays in enumerate(implementation.run(case)):
-            given = {name: _as_array(name, array) for name, array in arrays.items() if array is not None}
+            found = {name: case.turned(name, array) for name, array in arrays.items() if array is not None}
+            given = {name: _as_array(name, array) for name, array in found.items()}
             tensors.update(("%d.%s" % (t, name), array) for name, array in given.items())
             spoiled = case.spoiled(t) if getattr(implementation, "statement", {}).get("keeps_inputs") else []
             reason = "it wrote to %s, which it was given" % " and ".join(spoiled)

@@ -25,10 +25,11 @@ def _equinox(kind, cite, **semantics):
     supports = dict(
         common.TRANSFORMED, channel=["second"], backward=backward, affine=["both", "none"], begun=[False, True]
     )
+    supports["input"] = common.INPUTS + common.FLOAT8
     numerics = {"variance": "two_pass", "means": "in_turn"}  # of each example, and `pmean` of these
     made = common.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, **numerics)
     made["rules"] += common.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
-    return dict(made, refusals=[_ONE_DTYPE] if kind == "ema" else [])
+    return dict(made, refusals=[common.NO_FLOAT8] + [_ONE_DTYPE] * (kind == "ema"))
 
 
 class EquinoxEma(common.Jitted):
@@ -56,7 +57,7 @@ class EquinoxEma(common.Jitted):
             channelwise_affine=case.spec["scale"],
             momentum=case.native["momentum"],
             inference=not training,
-            dtype=case.dtypes["statistics"],
+            dtype="complex64" if case.complex else case.dtypes["statistics"],
             mode=self.kind,
         )
 
@@ -104,7 +105,7 @@ class EquinoxEma(common.Jitted):
         parameters = common.present(dgamma=layer.weight, dbeta=layer.bias)
         self.index = getattr(layer, self.kind + "_state_index")
         own = zip((case.mean, case.variance), state.get(self.index))
-        state = state.set(self.index, tuple(b if a is None else a for a, b in own))
+        state = state.set(self.index, tuple(b if a is None else a.astype(b.dtype) for a, b in own))
         if case.batches:
             state = state.set(getattr(layer, self.counting), self.counted(case.batches))
         return parameters, state

@@ -16,7 +16,7 @@ _STATS = "flax/linen/normalization.py, _compute_stats and _normalize"
 _WHERE = {"mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
 
 
-_SUPPORTS = dict(common.MASKS, misplaced=[False, True], mixed=[False, True])
+_SUPPORTS = dict(common.MASKS, misplaced=[False, True], mixed=[False, True], input=common.INPUTS + common.FLOAT8)
 _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: of float32 and float64 the result is float64"
 
 
@@ -26,6 +26,7 @@ _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: of float32 and
 def _linen(variant, cite, **numerics):
     supports = dict(_SUPPORTS, **(common.TRANSFORMED if variant == "+jit" else {}))
     made = common.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, supports, _WHERE, **numerics)
+    made["refusals"] = [common.NO_FLOAT8]
     halves = {"dtype": common.HALF, "mode": ["train"], "output": ["dx"]}
     cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
     made["rules"].append({"when": halves, "numerics": {"accumulate": "input", "widened": "all"}, "cite": cite})
@@ -82,7 +83,7 @@ class Linen(common.Jitted):
             use_running_average=None if training is None else not training,
             axis=common.axis(case),
             momentum=case.native["momentum"],
-            dtype=case.dtypes["x"],
+            dtype=None if case.complex else case.dtypes["x"],
             param_dtype=case.dtypes["parameters"],
             use_bias=case.spec["center"],
             use_scale=case.spec["scale"],
@@ -188,7 +189,7 @@ class Nnx(common.Jitted):
             _features(case),
             axis=common.axis(case),
             momentum=case.native["momentum"],
-            dtype=case.dtypes["x"],
+            dtype=None if case.complex else case.dtypes["x"],
             param_dtype=case.dtypes["parameters"],
             use_bias=case.spec["center"],
             use_scale=case.spec["scale"],

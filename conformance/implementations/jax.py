@@ -21,7 +21,8 @@ _MODES = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_re
 WEAK = (
     "https://docs.jax.dev/en/latest/type_promotion.html: Python scalars alone are weak; with NumPy's a half is float32"
 )
-INPUTS = ["stored", "int32", "uint8", "bool"]
+FLOAT8 = ["float8_e4m3fn", "float8_e5m2"]
+INPUTS = ["stored", "int32", "uint8", "bool", "complex64"]
 SCALARS = ["number", "float64", "float32", "array"]
 _SUPPORTS = {
     "dtype": ["float32", "float64", "float16", "bfloat16"],
@@ -41,6 +42,12 @@ _NONE = "this library's batch normalization has no such argument"
 MASKS = {"mask": [False, "full", "spread"]}
 # said of one of each library's, since others are transformed by the same rules
 TRANSFORMED = {"mapped": ensembles.MAPPED, "along": ["x", "parameters", "all"], "of": ["y", "state"]}
+# of who computes in float32 at least; in eight bits themselves there is no accuracy to promise
+NO_FLOAT8 = {
+    "when": {"input": FLOAT8},
+    "error": ["TypePromotionError"],
+    "cite": "jax/_src/dtypes.py: 8-bit floats do not support implicit promotion",
+}
 _LIKE_X = ("y", "dx", "y_tangent", "dx_tangent", "y_tangent2", "dx_tangent2")
 
 

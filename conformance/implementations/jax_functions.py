@@ -16,12 +16,21 @@ _STAX = _DOCS + "jax.example_libraries.stax.html"
 _SOURCE = "https://github.com/jax-ml/jax/blob/jax-v0.10.2/jax/"
 
 
+_NO_CLIP = {
+    "when": {"input": ["complex64"], "mode": ["train"]},
+    "error": ["ValueError"],
+    "cite": _SOURCE + "_src/nn/functions.py: the variance is clipped; jnp.clip refuses complex numbers",
+}
+
+
 def _statement(identity, page, cite, modes, supports=(), **numerics):
     semantics = {"average": "none", "mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
     made = common.stated(identity, page, "reduced", cite, dict(supports, reranked=[False]), semantics, **numerics)
     made["rules"] += common.halves(_SOURCE + "_src/nn/functions.py: jnp.mean of x in its own dtype")
     wide = {"dtype": common.HALF, "scalars": common.SCALARS[1:], "output": ["y"]}
     made["rules"].append({"when": wide, "numerics": {"stored": "float32"}, "cite": common.WEAK})
+    if numerics.get("clamped"):
+        made["refusals"] = [_NO_CLIP]
     if "infer" not in modes:
         made["lacks"]["infer"] = "it has no inference: it always normalizes by the batch"
     return dict(made, packages=["jax", "jaxlib"], outputs=common.GRADIENTS + common.TANGENTS, modes=modes)

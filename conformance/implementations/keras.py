@@ -58,7 +58,7 @@ def layer(backend, **more):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
-            "input": common.INPUTS,
+            "input": common.INPUTS + ["complex64"] + common.FLOAT8,
             "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],
@@ -103,7 +103,7 @@ def functions(backend, **more):
         "conventions": {"axis": "reduced"},
         "supports": {
             "start": ["given", "own"],
-            "input": common.INPUTS if backend != "tensorflow" else ["stored", "int32", "bool"],
+            "input": [i for i in common.INPUTS if (backend, i) != ("tensorflow", "uint8")] + ["complex64"],
             "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64"],
@@ -236,7 +236,8 @@ def arguments(case):
     if spec["renorm"]:
         limits = spec["renorm_clipping"] or {}
         given["renorm_clipping"] = {name: limit for name, limit in limits.items() if limit is not None}
-    return dict(given, name="layer", dtype=case.dtypes["x"] if same else "mixed_" + case.dtypes["x"])
+    policy = case.dtypes["x"] if same else "mixed_" + case.dtypes["x"]
+    return dict(given, name="layer", dtype="complex64" if case.complex else policy)
 
 
 class _Functions(_Keras):
@@ -288,6 +289,12 @@ class _Torch(object):
     """Eager PyTorch, on one thread."""
 
     backend = "torch"
+
+    def tensor(self, array):
+        """Return the tensor; one of eight bits is made of these, as torch knows no such dtype of NumPy's."""
+        if array is None or not array.dtype.name.startswith("float8"):
+            return _Keras.tensor(self, array)
+        return self.torch.from_numpy(array.view(np.uint8)).view(getattr(self.torch, array.dtype.name))
 
     def prepare(self, device):
         """Import PyTorch; Keras takes the CPU where no CUDA device is visible."""

@@ -9,6 +9,7 @@ import numpy as np
 
 _LACKS = ("forward", "second order", "mask", "renorm", "virtual batch", "adjustment")
 _LAYOUTS = ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
+_INPUTS = ["stored", "int32", "uint8", "bool", "complex64", "float8_e4m3fn", "float8_e5m2"]
 _CITE = "this file: the sums are written out below"
 
 
@@ -27,7 +28,7 @@ def _statement(name, **numerics):
             "updates": [True, False],
             "mapped": ["none", "dy", "x", "parameters", "both", "nested"] if name == "two_pass" else ["none"],
             "of": ["y", "statistics", "state"],
-            "input": ["stored", "int32", "uint8", "bool"],
+            "input": _INPUTS if name == "two_pass" else [i for i in _INPUTS if i != "complex64"],
             "scalars": ["number", "float64", "float32", "array"],
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters", "shape"],
             "dy_layout": _LAYOUTS,
@@ -107,7 +108,8 @@ class TwoPass(object):
         layers = [self.parameters(case, member) + self.start(case) for member in range(case.members)]
         kept, flat = number(case.native["momentum"]), case.kept if len(case.kept) == 1 else layers[0][2].shape
         for step in case.steps:
-            out, step.x = self.fitting(case, step.x), step.x.astype(number, copy=False)
+            out = self.fitting(case, step.x)
+            step.x = step.x if step.x.dtype.kind == "c" else step.x.astype(number, copy=False)
             gamma, beta, mean, variance = self.placed(step, *layers[step.member])
             m, v = self.moments(step.x) if step.by_batch else (mean, variance)
             if step.by_batch and step.update:
@@ -183,7 +185,7 @@ class TwoPass(object):
     def moments(self, x):
         """Return mean and variance."""
         mean = self.mean(x)
-        return mean, self.mean(np.square(x - mean))
+        return mean, self.mean(np.square(np.abs(x - mean)))  # of complex numbers it is real
 
     def affine(self, x, mean, r, gamma, beta):
         """Return the normalized, scaled and shifted input."""

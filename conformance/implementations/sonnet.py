@@ -22,7 +22,7 @@ _STATEMENT = {
     "conventions": {"momentum": "kept", "axis": "fixed"},
     "supports": {
         "start": ["given", "own"],
-        "input": common.INPUTS,
+        "input": common.INPUTS + ["complex64"] + common.FLOAT8,
         "scalars": common.SCALARS,
         "odd": common.ODD[:-2],
         "begun": [False, True],
@@ -52,7 +52,15 @@ _STATEMENT = {
         common.CUDA,
     ],
     "refusals": [
-        common.no_integers(_SOURCE + "batch_norm.py: tf.nn.moments and tf.nn.batch_normalization in the dtype of x"),
+        common.no_integers(
+            _SOURCE + "batch_norm.py: tf.nn.moments and tf.nn.batch_normalization in the dtype of x",
+            common.INPUTS[1:] + common.FLOAT8,
+        ),
+        {
+            "when": {"input": ["complex64"]},
+            "error": ["ValueError"],
+            "cite": _SOURCE + "initializers.py, _as_numerical_dtype: Expected integer or floating point type",
+        },
         common.no_array("https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV2", **_FUSED),
         common.another_rank(
             _SOURCE + "batch_norm.py: _initialize, once: the axes of the first input",

@@ -231,7 +231,7 @@ def _moments(variant):
         "conventions": {"axis": "reduced"},
         "supports": {
             "start": ["given", "own"],
-            "input": ["stored"] if variant else ["stored", "int32", "bool"],
+            "input": ["stored"] if variant else ["stored", "int32", "bool", "complex64"],
             "scalars": ["number"] if variant else common.SCALARS,
             "odd": common.ODD[:-2],
             "dtype": ["float32", "float64"],
@@ -296,7 +296,8 @@ class Moments(object):
         spread = [size if i in case.axis else 1 for i, size in enumerate(case.steps[0].x.shape)]
         parameters = tuple((name, case.neutral(name)) for name in ("gamma", "beta"))
         named = parameters + (("mean", case.mean), ("variance", case.variance))
-        given = {n: self.tf.constant(a.reshape(spread)) for n, a in named if a is not None}
+        dtype = "complex64" if case.complex else None  # nothing is promoted
+        given = {n: self.tf.constant(a.reshape(spread), dtype) for n, a in named if a is not None}
         given.setdefault("mean", self.tf.zeros(spread, case.dtypes["statistics"]))
         given.setdefault("variance", self.tf.ones(spread, case.dtypes["statistics"]))
         return given, spread
@@ -306,7 +307,7 @@ class Moments(object):
         given, _ = self.given(case)
         epsilon = case.native["epsilon"]
         if case.scalars == "number":  # a tensor, of which a graph is made for all epsilons
-            epsilon = self.tf.constant(epsilon, case.dtypes["x"])
+            epsilon = self.tf.constant(epsilon, "complex64" if case.complex else case.dtypes["x"])
         for step in case.steps:
             x, derivatives = self.tf.constant(step.x), common.asked(self.tf, step)
             weights = None if step.mask is None else self.tf.constant(step.mask, x.dtype)

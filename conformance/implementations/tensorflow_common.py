@@ -23,6 +23,7 @@ LACKS = ("mask", "renorm", "virtual batch", "adjustment")
 NO_FORWARD = "tf.gradients, all that a graph of TensorFlow 1 has, is reverse"
 DIFFERENTIATION = ["none", "reverse", "forward", "reverse_over_reverse", "forward_over_reverse"]
 INPUTS = ["stored", "int32", "uint8", "bool"]
+FLOAT8 = ["float8_e4m3fn", "float8_e5m2"]
 SCALARS = ["number", "float64", "float32", "array"]
 BACKWARD = ["each", "after_all", "twice"]
 TOGETHER = BACKWARD + ["together"]  # of layers

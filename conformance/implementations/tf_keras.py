@@ -25,6 +25,14 @@ _FUSED = {
 _NO_ARRAY = common.no_array(common.FUSED_OP, **common.FUSED)
 
 
+_NO_MAXIMUM = {
+    "when": {"input": ["complex64"], "mode": ["train"]},
+    "error": ["InvalidArgumentError"],
+    "cite": _SOURCE
+    + ": _no_sync_calculate_mean_and_var, tf.maximum(variance, 0.0), of which complex numbers have none",
+}
+
+
 def _statement(variant, *rules, **more):
     plain = {
         "semantics": {
@@ -44,7 +52,7 @@ def _statement(variant, *rules, **more):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
-            "input": common.INPUTS,
+            "input": common.INPUTS + ["complex64"] + common.FLOAT8,
             "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],
@@ -64,7 +72,9 @@ def _statement(variant, *rules, **more):
         },
         "outputs": ["y"] + common.STATE + common.DERIVATIVES,
         "rules": [plain] + list(rules) + [common.CUDA],
-        "refusals": [common.another_rank(_SOURCE + ": build, InputSpec(ndim=rank)")] + [_NO_ARRAY] * (_FUSED in rules),
+        "refusals": [common.another_rank(_SOURCE + ": build, InputSpec(ndim=rank)")]
+        + [_NO_ARRAY] * (_FUSED in rules)
+        + more.pop("refused", []),
     }
     statement.update(more)
     return statement
@@ -86,7 +96,12 @@ class BatchNormalization(object):
 
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
-        arguments = dict(common.arguments(case), dtype=case.dtypes["x"], name="layer", **dict(self.chosen))
+        arguments = dict(
+            common.arguments(case),
+            dtype="complex64" if case.complex else case.dtypes["x"],
+            name="layer",
+            **dict(self.chosen),
+        )
         if common.adjusted(case):
             arguments["adjustment"] = lambda _shape: self.adjustment
         make = functools.partial(self.layer(), **arguments)
@@ -166,6 +181,7 @@ class Synchronized(BatchNormalization):
             "semantics": {"empty_batch": "zero"},
             "cite": _SOURCE + ": _sync_calculate_mean_and_var, E(x^2) - E(x)^2, kept at 0 or above, by divide_no_nan",
         },
+        refused=[_NO_MAXIMUM],
     )
     chosen = (("synchronized", True),)
 

@@ -14,6 +14,10 @@ _SOURCE = "https://github.com/keras-team/tf-keras/blob/v2.21.0/tf_keras/src/"
 _LAYER = _SOURCE + "layers/normalization/batch_normalization.py"
 _KERNEL = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/fused_batch_norm_op.cc"
 
+_NO_OTHERS = common.no_integers(
+    _LAYER + ": call, in the dtype of x, in which variables are made too", common.INPUTS[1:] + common.FLOAT8
+)
+
 
 def _statement(variant):
     return {
@@ -24,6 +28,7 @@ def _statement(variant):
         "conventions": {"momentum": "kept", "axis": "kept"},
         "supports": {
             "start": ["given", "own"],
+            "input": common.INPUTS + ["complex64"] + common.FLOAT8,
             "scalars": common.SCALARS,
             "odd": common.ODD,
             "dtype": ["float32", "float64", "float16", "bfloat16"],
@@ -43,7 +48,7 @@ def _statement(variant):
         "outputs": ["y", "dx", "dgamma", "dbeta", "dx_tangent", "dgamma_tangent"] + common.STATE,
         "lacks": dict(common.without("mask"), forward=common.NO_FORWARD),
         "compiled": True,
-        "refusals": [common.unknown_axis(_LAYER), common.no_array(common.FUSED_OP, **common.FUSED)],
+        "refusals": [common.unknown_axis(_LAYER), _NO_OTHERS, common.no_array(common.FUSED_OP, **common.FUSED)],
         "rules": [
             {
                 "semantics": {

@@ -67,8 +67,10 @@ NO_ARRAY = {
     "error": ["TypeError"],
     "cite": DOCS + "generated/torch.nn.BatchNorm1d.html: eps (float), momentum (float | None)",
 }
+_NOT_FLOATS = ["int32", "uint8", "bool", "complex64", "float8_e4m3fn", "float8_e5m2"]
+_BITS = {"bfloat16": np.int16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
 _NO_INTEGERS = {
-    "when": {"input": ["int32", "uint8", "bool"]},
+    "when": {"input": _NOT_FLOATS},
     "error": ["NotImplementedError", "RuntimeError"],
     "cite": "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu: AT_DISPATCH_FLOATING_TYPES_AND2 has no others",
 }
@@ -114,7 +116,7 @@ def stated(entry, page, cite="", ranks=(2, 3, 4, 5, 6), supports=(), differentia
     supported = {"rank": list(ranks), "dtype": ALL, "channel": ["second"], "differentiation": differentiation}
     supported.update(start=["given", "own"], backward=["each", "after_all", "twice", "together", "recomputed"])
     supported["odd"] = [False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters", "shape"]
-    supported.update(input=["stored", "int32", "uint8", "bool"])
+    supported.update(input=["stored"] + _NOT_FLOATS)
     supported.update(scalars=["number", "float64", "float32", "array"])
     supported.update(dy_layout=_LAYOUTS, layer_layout=_LAYOUTS)
     statement = {
@@ -188,14 +190,15 @@ class Functional(object):
         return function
 
     def tensor(self, array):
-        """Return a torch tensor that shares the array's memory and strides. NumPy's bfloat16 is passed by its bits.
+        """Return a torch tensor that shares the array's memory and strides; of a dtype that NumPy has not, by its bits.
 
         An array with negative strides, or of read-only memory, is copied: torch has neither.
         """
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = np.array(array, order="C")
-        if array.dtype.name == "bfloat16":
-            return self.torch.from_numpy(array.view(np.int16)).view(self.torch.bfloat16).to(self.device)
+        if array.dtype.name in _BITS:
+            bits = self.torch.from_numpy(array.view(_BITS[array.dtype.name]))
+            return bits.view(getattr(self.torch, array.dtype.name)).to(self.device)
         return self.torch.from_numpy(array).to(self.device)
 
     def arrays(self, tensors):
@@ -214,7 +217,8 @@ class Functional(object):
     def variables(self, case):
         """Return (gamma, beta, mean, variance); the last two are updated in place."""
         parameters = [case.neutral(name) for name in ("gamma", "beta")]
-        gamma, beta = [None if a is None else self.tensor(a).requires_grad_() for a in parameters]
+        learns = case.input == "stored"  # there are no gradients of whole numbers
+        gamma, beta = [None if a is None else self.tensor(a).requires_grad_(learns) for a in parameters]
         if not case.spec.get("track", True):
             return gamma, beta, None, None
         like = self.torch.ones(case.kept, dtype=getattr(self.torch, case.dtypes["statistics"]), device=self.device)

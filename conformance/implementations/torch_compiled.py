@@ -8,7 +8,10 @@ import importlib
 from . import torch as common
 
 _DOCS = common.DOCS
-_AT_ONCE = {"backward": ["each"], "input": ["stored"]}  # programs are made for plain questions alone
+_AT_ONCE = {
+    "backward": ["each"],
+    "input": ["stored", "int32", "uint8", "bool"],
+}  # programs are made for plain questions alone
 _ONCE = {"differentiation": common.ONCE, "supports": dict(_AT_ONCE, trainable=[True])}  # each takes seconds to make
 _NOT_TWICE = _DOCS + "torch.compiler_faq.html: AOTAutograd has no double backward"
 _TRAINING = "decomposition makes a program for inference: torch.export's run_decompositions is of the forward graph"
@@ -27,22 +30,31 @@ class Script(common.Functional):
         return self.torch.jit.script(function)
 
 
+_COMPILED = common.stated(
+    "F.batch_norm+compile",
+    _DOCS + "generated/torch.compile.html",
+    "torch/_decomp/decompositions.py, native_batch_norm_helper: (x - mean) * rstd * weight + bias",
+    numerics={"affine": "direct"},
+    compiled=True,
+    decomposed=True,
+    signatures=3,
+    lacks={"forward": _NOT_TWICE, "second order": _NOT_TWICE},
+    refusals=common.refusals("TorchRuntimeError"),
+    first=[dict(common.NO_ARRAY, error=["TypeError", "UserError"])],
+    **_ONCE,
+)
+_COMPILED["supports"]["input"] = ["stored", "int32"]
+_COMPILED["refusals"][0] = {
+    "when": {"input": ["int32"], "mode": ["train"]},
+    "error": ["TorchRuntimeError"],
+    "cite": "torch/_refs/__init__.py, mean: Input dtype must be either a floating point or complex dtype",
+}
+
+
 class Compile(common.Functional):
     """`torch.nn.functional.batch_norm` compiled by inductor for each static signature and epsilon."""
 
-    statement = common.stated(
-        "F.batch_norm+compile",
-        _DOCS + "generated/torch.compile.html",
-        "torch/_decomp/decompositions.py, native_batch_norm_helper: (x - mean) * rstd * weight + bias",
-        numerics={"affine": "direct"},
-        compiled=True,
-        decomposed=True,
-        signatures=3,
-        lacks={"forward": _NOT_TWICE, "second order": _NOT_TWICE},
-        refusals=common.refusals("TorchRuntimeError"),
-        first=[dict(common.NO_ARRAY, error=["TypeError", "UserError"])],
-        **_ONCE,
-    )
+    statement = _COMPILED
 
     def prepared(self, function):
         """Return the compiled function, which may never fall back to eager execution."""

@@ -37,8 +37,9 @@ Dtype = Literal["float16", "bfloat16", "float32", "float64"]
 Layout = Literal["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
 
 Along = Literal["x", "parameters", "all"]
-Input = Literal["stored", "int32", "uint8", "bool"]
+Input = Literal["stored", "int32", "uint8", "bool", "complex64", "float8_e4m3fn", "float8_e5m2"]
 Scalars = Literal["number", "float64", "float32", "array"]
+OF_ML_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
 class Dtypes(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -96,8 +97,9 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     sites: how many call sites share its variables.
     unknown_sizes: input axes whose size is unknown when it is built.
     flag: the type by which it is told the mode: a Python bool, an int, or a NumPy bool.
-    input: the dtype that x is handed over in: as it is `stored`, or one of whole numbers or truth values that has all
-        its values. `dtypes.x` is then what it is promoted to.
+    input: the dtype that x is handed over in: as it is `stored`, or one of whole numbers, truth values or eight bits
+        that has all its values. `dtypes.x` is then what it is promoted to. In `complex64` it is i x that is handed
+        over, and what is answered about it is meant of x.
     scalars: the type that momentum and epsilon are handed over as: a Python `number`, a NumPy scalar of `float64` or
         `float32`, or an `array` of float32 and rank 0.
     backward: when gradients are taken: after `each` call, `after_all` calls, or `twice` after each, to give the second;
@@ -246,8 +248,8 @@ def initial_state(case: Case, semantics: Semantics, dtype: type[np.floating[Any]
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """Return a dtype by its name; NumPy has no bfloat16 of its own."""
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+    """Return a dtype by its name; NumPy has neither bfloat16 nor eight bits of its own."""
+    return np.dtype(getattr(ml_dtypes, name)) if name in OF_ML_DTYPES else np.dtype(name)
 
 
 def _at(array: Array | None, dtype: type[np.floating[Any]]) -> Array | None:

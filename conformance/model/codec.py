@@ -165,9 +165,21 @@ def _check_input(case: Case) -> None:
     dtype = case.actions.input
     for t in range(len(case.steps)) if dtype != "stored" else ():
         with np.errstate(invalid="ignore"):
-            cast = case.x(t).astype(numpy_dtype(dtype)).astype(np.float64)
+            cast: Array = np.real(case.x(t).astype(numpy_dtype(dtype))).astype(np.float64)
         if not np.array_equal(cast, case.x(t).astype(np.float64)):
             raise ValueError(f"{t}.x has values that {dtype} has not, as actions.input is; change one of them")
+    if dtype == "complex64" and (said := _not_turned(case)):
+        raise ValueError(f"actions.input is complex64, and {said}: what is answered about i x is not i times that of x")
+
+
+def _not_turned(case: Case) -> str:
+    """Return why batch normalization of i x is not i times that of x; empty if it is."""
+    given = [n for n in ("beta", "moving_mean") if (a := case.tensor(n)) is not None and a.any()]
+    if given:
+        return f"{given[0]} is not 0"
+    if case.spec.renorm or any(name.endswith(".adjustment_bias") for name in case.tensors):
+        return "there is renorm, or an adjustment"
+    return "gradients are asked for" if any(step.derivatives for step in case.steps) else ""
 
 
 def _check_names(case: Case) -> None:

@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 
 from conformance.gate.predicted.asked import Formula, WrongValue
+from conformance.gate.predicted.complexes import real_mean, unconjugated
 from conformance.gate.predicted.derivatives import forward_over_forward, of_later_statistics, of_squared_weights, third
 from conformance.gate.predicted.graphs import from_one_state, in_reverse, with_later_statistics
-from conformance.gate.predicted.integers import cut, wrapped
+from conformance.gate.predicted.integers import cut, cut_at_last, wrapped
 from conformance.gate.predicted.recomputed import moved_twice
 from conformance.judging import carried, expectation
 from conformance.judging.bounds import bounds
@@ -256,7 +257,10 @@ FORMULAS: dict[str, Formula] = {
     "from one state": from_one_state,
     "of y alone": _without_statistics,
     "cut to whole numbers": cut,
+    "y cut to whole numbers": cut_at_last,
     "squares modulo 256": wrapped,
+    "squares of complex numbers": unconjugated,
+    "the real part of the mean": real_mean,
     "moved twice": moved_twice,
     "third with constant statistics": third,
     "forward over forward with constant statistics": forward_over_forward,

@@ -30,12 +30,23 @@ def cut(asked: WrongValue) -> Expected | None:
         return None
     semantics = Promise.of(exact_case, asked.statement).at(asked.t).semantics
     state, x = initial_state(case, semantics, exact_case.dtype), case.x(asked.t).astype(exact_case.dtype)
-    gamma, beta = _affine(case, exact_case.dtype)
+    gamma, beta = affine(case, exact_case.dtype)
     scale = gamma / np.sqrt(state.variance + case.spec.epsilon)
     numbers = [broadcast(a, case.spec, x.ndim) for a in (scale, beta - state.mean * scale)]
     unsure = [_near(a) for a in numbers]
     value = x * np.trunc(numbers[0]) + np.trunc(numbers[1])
     return Expected(value, np.abs(x) * unsure[0] + unsure[1] + 0 * x, "int32")
+
+
+def cut_at_last(asked: WrongValue) -> Expected | None:
+    """Inference as it should be, and y cut to whole numbers towards 0."""
+    promise = Promise.of(asked.exact_case, asked.statement)
+    answers = expectation.trajectory(promise, asked.reply.refused)[asked.t]
+    whole = asked.exact_case.case.actions.input == "int32" and promise.mode(asked.t) == "infer"
+    if not whole or asked.output != "y" or isinstance(answers, Refusal):
+        return None
+    right = answers["y"]
+    return dataclasses.replace(right, value=np.trunc(right.value), bound=_near(right.value) * 1.0, dtype="int32")
 
 
 def _near(array: Array) -> Array:
@@ -48,32 +59,38 @@ def wrapped(asked: WrongValue) -> Expected | None:
 
     Sums of few whole numbers are exact. Both means, the square and the difference round once each, and y thrice.
     """
+    case = asked.exact_case.case
+    x, axes = case.x(asked.t).astype(asked.exact_case.dtype), reduced_axes(case.spec, case.x(asked.t).ndim)
+    mean, squares = (a.mean(axes, keepdims=True) for a in (x, x * x % 256))
+    variance = squares - mean**2
+    e = _U * (squares + 4 * mean**2 + np.abs(variance))
+    return of_training(asked, mean, variance, e) if case.actions.input == "uint8" else None
+
+
+def of_training(asked: WrongValue, mean: Array, variance: Array, e: Array) -> Expected | None:
+    """Return an output of training by another variance of the batch, which may be off by e; None of inference."""
     exact_case, case, t = asked.exact_case, asked.exact_case.case, asked.t
     promise, dtype = Promise.of(exact_case, asked.statement), exact_case.dtype
     before = state_before(exact_case, asked.statement, asked.reply, t)
     before = before or initial_state(case, promise.at(t).semantics, dtype)
     answers = expectation.trajectory(promise, asked.reply.refused)[t]
-    if case.actions.input != "uint8" or promise.mode(t) != "train" or isinstance(answers, Refusal):
+    if promise.mode(t) != "train" or isinstance(answers, Refusal):
         return None
-    right = answers[asked.output]
-    x, axes = case.x(t).astype(dtype), reduced_axes(case.spec, case.x(t).ndim)
-    mean, squares = (a.mean(axes, keepdims=True) for a in (x, x * x % 256))
-    variance = squares - mean**2
-    e = _U * (squares + 4 * mean**2 + np.abs(variance))
+    right, x = answers[asked.output], case.x(t).astype(dtype)
     if promise.at(t).numerics("train", "y").clamped:
         variance = np.maximum(variance, 0)
     if asked.output == "y":
-        return _replaced(right, *_normalized(case, x, mean, variance, e))
+        return replaced(right, *_normalized(case, x, mean, variance, e))
     if asked.output == "variance":
-        return _replaced(right, variance, e)
+        return replaced(right, variance, e)
     old, kept = broadcast(before.variance, case.spec, x.ndim), case.spec.momentum or 0.0
     moved = kept * old + (1 - kept) * variance
-    return _replaced(right, moved, (1 - kept) * e + 3 * _U * (kept * np.abs(old) + (1 - kept) * np.abs(variance)))
+    return replaced(right, moved, (1 - kept) * e + 3 * _U * (kept * np.abs(old) + (1 - kept) * np.abs(variance)))
 
 
 def _normalized(case: Case, x: Array, mean: Array, variance: Array, e: Array) -> tuple[Array, Array]:
     """Return y by these statistics, and how far it may be off where the variance may be by e."""
-    gamma, beta = (broadcast(a, case.spec, x.ndim) for a in _affine(case, x.dtype.type))
+    gamma, beta = (broadcast(a, case.spec, x.ndim) for a in affine(case, x.dtype.type))
     total = variance + case.spec.epsilon
     r = 1 / np.sqrt(total)
     scaled, least = gamma * (x - mean) * r, total - e
@@ -83,7 +100,7 @@ def _normalized(case: Case, x: Array, mean: Array, variance: Array, e: Array) ->
     return scaled + beta, np.where(unknown, np.inf, np.abs(scaled) * relative + rounded)
 
 
-def _affine(case: Case, dtype: Any) -> tuple[Array, Array]:
+def affine(case: Case, dtype: Any) -> tuple[Array, Array]:
     """Return gamma and beta, of one channel where there are none."""
     given, one = parameters(case, dtype), np.ones((), dtype)
     kept = np.broadcast_shapes(*(a.shape for a in (given.gamma, given.beta) if a is not None), (1,))
@@ -91,7 +108,8 @@ def _affine(case: Case, dtype: Any) -> tuple[Array, Array]:
     return np.broadcast_to(gamma, kept), np.broadcast_to(beta, kept)
 
 
-def _replaced(right: Expected, value: Array, bound: Array) -> Expected:
+def replaced(right: Expected, value: Array, bound: Array) -> Expected:
+    """Return what is expected with another value, and the error allowed in that."""
     shape = right.value.shape
     wide = [np.broadcast_to(a, np.broadcast_shapes(value.shape, bound.shape)).reshape(shape) for a in (value, bound)]
     return dataclasses.replace(right, value=wide[0], bound=wide[1], kinds=None)

@@ -90,6 +90,8 @@ DIMENSIONS = (
     Dimension("gamma too long", "misfit parameters", "longer gamma"),
     Dimension("whole numbers for x", "integer input", "int32", "infer train"),
     Dimension("truth values for x", "bool input", "bool", "infer train"),
+    Dimension("complex numbers for x", "complex input", "complex64", "infer train"),
+    Dimension("eight bits for x", "float8 input", "float8_e4m3fn", "infer train"),
     Dimension("scalars of float64", "float64 scalars", "single"),
     Dimension("scalars of float32", "float32 scalars", "single"),
     Dimension("arrays for scalars", "array scalars", "single"),

@@ -9,7 +9,7 @@ from plain_numpy import TwoPass, asked, judged
 
 from conformance.cases.handed import HANDED
 from conformance.hosts import worker
-from conformance.model.case import Actions, Case, Step, case_id, content
+from conformance.model.case import Actions, Case, Derivative, Step, case_id, content
 from conformance.model.case_facts import every_step
 from conformance.model.codec import case_from_json, case_to_json, check
 from conformance.model.statement import stated
@@ -38,7 +38,8 @@ class MeanInTheDtypeOfX(TwoPass):
 
     def mean(self, array):
         """Return the mean over the averaged axes."""
-        return TwoPass.mean(self, array).astype(self.given).astype(array.dtype)
+        mean = TwoPass.mean(self, array)
+        return mean if self.given.kind == "c" else mean.astype(self.given).astype(array.dtype)
 
 
 class SquaresOfBytes(MeanInTheDtypeOfX):
@@ -55,10 +56,42 @@ class SquaresOfBytes(MeanInTheDtypeOfX):
         return mean, self.mean(squares) - mean * mean if self.given == np.uint8 else variance
 
 
+class SquaresOfEightBits(SquaresOfBytes):
+    """Squares eight bits in these, as jax.numpy does."""
+
+    def moments(self, x):
+        """Return mean and variance."""
+        mean, variance = TwoPass.moments(self, x)
+        if not self.given.name.startswith("float8"):
+            return mean, variance
+        return mean, self.mean(np.square(x.astype(self.given)).astype(x.dtype)) - mean * mean
+
+
+class Unconjugated(TwoPass):
+    """Squares complex deviations, as dm-haiku does."""
+
+    def moments(self, x):
+        """Return mean and variance."""
+        mean = self.mean(x)
+        return mean, self.mean(np.square(x - mean))
+
+
+class RealMovingMean(TwoPass):
+    """Keeps the real part of the mean, as nnx does."""
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
+        for out, take in TwoPass.steps(self, case):
+            yield dict(out, moving_mean=out["moving_mean"].real), take
+
+
 FOUND = [
     (WidenedByEpsilon, ["float64 scalars"]),
-    (MeanInTheDtypeOfX, ["integer input", "uint8 input", "bool input"]),
+    (MeanInTheDtypeOfX, ["integer input", "uint8 input", "float8 input", "bool input"]),
     (SquaresOfBytes, ["uint8 input"]),
+    (SquaresOfEightBits, ["float8 input"]),
+    (Unconjugated, ["complex input"]),
+    (RealMovingMean, ["complex input"]),
 ]
 
 
@@ -104,7 +137,9 @@ def test_numbers_come_as_the_type_asked_for(scalars, kind, convention):
     assert len(keys) == (1 if scalars == "number" else 2)
 
 
-@pytest.mark.parametrize(("dtype", "values"), [("int32", [-3, 7]), ("uint8", [0, 255]), ("bool", [0, 1])])
+@pytest.mark.parametrize(
+    ("dtype", "values"), [("int32", [-3, 7]), ("uint8", [0, 255]), ("bool", [0, 1]), ("float8_e5m2", [-0.25, 448])]
+)
 def test_x_comes_in_the_dtype_asked_for(dtype, values):
     """It has the values of the case, is laid out as it says, and is kept as it was unless someone writes to it."""
     case = whole(dtype, values)
@@ -117,11 +152,40 @@ def test_x_comes_in_the_dtype_asked_for(dtype, values):
     assert seen.spoiled(0) == ["0.x"]
 
 
-@pytest.mark.parametrize(("dtype", "values"), [("int32", [0.5, 1]), ("uint8", [-1, 1]), ("bool", [0, 2])])
+@pytest.mark.parametrize(
+    ("dtype", "values"), [("int32", [0.5, 1]), ("uint8", [-1, 1]), ("bool", [0, 2]), ("float8_e4m3fn", [1, 17])]
+)
 def test_what_a_dtype_cannot_hold_is_no_case(dtype, values):
     """It would be asked something else than what is judged."""
     with pytest.raises(ValueError, match=f"0.x has values that {dtype} has not"):
         check(whole(dtype, values))
+
+
+def test_i_x_is_handed_over_and_what_is_answered_turned_back():
+    """The real part of x is 0, y and means are turned by -i, variances are not, and NaN stands where a part is left."""
+    case = whole("complex64", [-3, 7])
+    check(case)
+    seen = worker.Case(content(case), case.tensors, TwoPass.statement)
+    assert seen.steps[0].x.tolist() == [[-3j, 7j]]
+    assert not seen.spoiled(0)
+    answers = {"y": [2j, 1 + 2j, 1], "moving_mean": [0j, -1j, 3], "moving_variance": [2, 2 + 1j, 1j]}
+    turned = {name: seen.turned(name, np.complex64(array)) for name, array in answers.items()}
+    assert {name: str(array.dtype) for name, array in turned.items()} == dict.fromkeys(answers, "float32")
+    np.testing.assert_equal(turned["y"], np.float32([2, np.nan, np.nan]))
+    np.testing.assert_equal(turned["moving_mean"], np.float32([0, -1, np.nan]))
+    np.testing.assert_equal(turned["moving_variance"], np.float32([2, np.nan, np.nan]))
+    assert seen.turned("y", np.float32([0, 1])).tolist()[0] == 0  # the imaginary part is gone, and no error shows it
+
+
+@pytest.mark.parametrize(("name", "said"), [("beta", "beta is not 0"), ("moving_mean", "moving_mean is not 0")])
+def test_what_does_not_turn_with_x_is_no_case(name, said):
+    """Nothing that is added to x may be given; and gradients have no convention that all share."""
+    case = whole("complex64", [-3, 7])
+    with pytest.raises(ValueError, match=said):
+        check(msgspec.structs.replace(case, tensors=case.tensors | {name: np.ones(2, np.float32)}))
+    tensors = case.tensors | {"0.dy": case.x(0)}
+    with pytest.raises(ValueError, match="gradients are asked for"):
+        check(msgspec.structs.replace(case, tensors=tensors, steps=(Step("train", derivatives=(Derivative(),)),)))
 
 
 def whole(dtype, values):
