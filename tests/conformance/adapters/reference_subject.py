@@ -46,7 +46,7 @@ class Subject(object):
             "weights": _ALL,
             "begun": _ALL,
             "odd": [False, "momentum", "epsilon", "nan_epsilon", "statistics"],
-            "input": ["stored", "int32", "uint8", "bool"],
+            "input": ["stored", "int32", "uint8", "bool", "complex64", "float8_e4m3fn", "float8_e5m2"],
             "scalars": ["number", "float64", "float32", "array"],
             "dy_layout": _LAYOUTS,
             "layer_layout": _LAYOUTS,
@@ -86,13 +86,14 @@ class Subject(object):
         mean = np.zeros(kept, np.float32) if case.mean is None else case.mean
         state = State(mean, np.ones(kept, np.float32) if case.variance is None else case.variance, case.batches)
         for step in case.steps:
-            x = np.ascontiguousarray(step.x, case.dtypes["x"])
+            x = np.ascontiguousarray(step.x.imag if case.complex else step.x, case.dtypes["x"])
             out, state = self.step(x, step, Parameters(case.gamma, case.beta), state, spec, semantics)
             renorm = state.renorm or started(state, spec, semantics)
             out.update(moving_mean=state.mean, moving_variance=state.variance)
             if spec.renorm:
                 out.update(moving_stddev=renorm.moving_stddev, renorm_mean=renorm.mean, renorm_stddev=renorm.stddev)
-            yield {name: np.asarray(array, x.dtype) for name, array in out.items()}
+            turned = {name for name in out if case.complex and not name.endswith("variance")}
+            yield {n: np.asarray(array, x.dtype) * (1j if n in turned else 1) for n, array in out.items()}
 
     def step(self, x, step, parameters, state, spec, semantics):
         """Return the outputs of one step, and the state after it."""
