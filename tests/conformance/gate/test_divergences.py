@@ -254,6 +254,36 @@ def test_a_state_that_moves_with_the_call_made_once_more_is_that_of_two_calls(ti
     assert (0, "y") not in said
 
 
+def named(name):
+    """Return a case of the corpus."""
+    return next(one.case for one in corpus.read() if one.name == name)
+
+
+def test_a_variance_without_conjugation_is_explained_and_no_other():
+    """Of i x it is less than 0, and y, which is real then, is handed back as NaN."""
+    name, asked = "haiku-squares-complex-numbers", named("i-times-x")
+    only(name, "haiku.BatchNorm", asked, "moving_variance", np.float32([0.875, -1.0]))
+    for value, kind in ((np.nan, "explained"), (0.5, "changed")):
+        y = np.float32([[np.nan, value], [np.nan, value]])
+        assert kinds(name, "haiku.BatchNorm", asked, {"y": y})[0, "y"] == kind
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0.0, "explained"), (0.25, "changed")])
+def test_a_moving_mean_without_its_imaginary_part_is_explained_and_no_other(value, kind):
+    """The real part of the mean of i x is 0."""
+    answer = {"moving_mean": np.float32([value, 0.0])}
+    name = "nnx-keeps-the-real-part-of-the-mean"
+    assert kinds(name, "flax.nnx.BatchNorm", named("i-times-x"), answer)[0, "moving_mean"] == kind
+
+
+@pytest.mark.parametrize(("dtype", "value", "kind"), [("int32", 0, "explained"), ("int32", 2, "changed")])
+def test_y_cut_to_whole_numbers_is_explained_and_no_other(dtype, value, kind):
+    """Compiled inference on x of 1 and 2, by a variance of 2.25, is below 1 where x is 1."""
+    y = np.array([[value, 1], [1, value]], dtype)
+    name = "compiled-inference-cuts-whole-numbers"
+    assert kinds(name, "torch.F.batch_norm+compile", named("whole-numbers"), {"y": y})[0, "y"] == kind
+
+
 def test_only_what_nobody_wrote_has_no_formula():
     """Every shipped divergence predicts a value, a refusal, an answer that makes no sense or a crash, but for one."""
     found = divergences.read()
