@@ -115,6 +115,7 @@ class Case(object):
         self.spec, self.dtypes, self.layout = fields["spec"], fields["dtypes"], fields["layout"]
         self.actions, self.batches = fields["actions"], fields.get("batches", 0)
         self.input = self.actions.get("input", "stored")
+        self.complex = self.input == "complex64"
         self.tensors = _cast(tensors, self.input)
         self.scalars = self.actions.get("scalars", "number")
         self.members, self.mapped = self.actions.get("members", 1), self.actions.get("mapped", "none")
@@ -156,11 +157,6 @@ class Case(object):
         array = np.array(array)
         parts = (array.real, array.imag) if name.endswith("variance") else (array.imag, array.real)
         return np.where(parts[1] == 0, parts[0], parts[0].dtype.type(np.nan))
-
-    @property
-    def complex(self):
-        """Whether x is handed over as i x."""
-        return self.input == "complex64"
 
     @property
     def differentiated(self):
