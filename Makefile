@@ -33,7 +33,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-reference prove-gate prove-audit prove-hunt prove-tolerance prove-order prove-correct prove-blocks mutants screenshots format hooks install \
+	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-tolerance prove-order prove-correct prove-blocks mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -87,6 +87,9 @@ versions: $(DEV_READY) ## pyproject.toml is valid, installed versions agree with
 	@echo "Checking pyproject.toml and the installed versions"
 	@$(BIN)/validate-pyproject pyproject.toml
 	@$(BIN)/python -m pip check
+
+prove-tests: $(DEV_READY) ## the tests that `make test` leaves out: what a run and its gate show too, or once is enough
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="-m proof $(PYTEST_ARGS)"
 
 prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (a quarter of an hour)
 	@echo "Measuring branch coverage of reference/"

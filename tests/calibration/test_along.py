@@ -118,7 +118,7 @@ def test_programs_differentiate_rightly(name, parts):
         np.testing.assert_allclose(value.data, wanted[output], rtol=1e-9, atol=1e-9 * size, err_msg=f"{name} {output}")
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 8, 33])
+@pytest.mark.parametrize("n", [1, 2, 8, *(pytest.param(n, marks=pytest.mark.proof) for n in (3, 33))])
 @np.errstate(all="ignore")  # of a variance that may be 0 no bound is finite
 def test_the_worst_roundings_of_every_program_are_within_its_bounds(n):
     """Every rounding a whole unit, each in the direction that moves one element most: no more than is allowed."""
@@ -168,7 +168,11 @@ def items(*dtypes):
     return [RunCase(n, recipe, case) for n, (recipe, case) in enumerate(cases) if case.x(0).size <= MOST]
 
 
-@pytest.mark.parametrize(("every", "dtypes"), [(5, ()), (7, ("float16", "bfloat16"))], ids=["single", "half"])
+@pytest.mark.parametrize(
+    ("every", "dtypes"),
+    [(5, ()), pytest.param(7, ("float16", "bfloat16"), marks=pytest.mark.proof)],
+    ids=["single", "half"],
+)
 def test_ways_that_differentiate_are_no_alarm(every, dtypes):
     """They round to nearest, with subnormals flushed, or by whole units one way, and pass in every output."""
     made = along.halves() if dtypes else along.ways()

@@ -37,6 +37,7 @@ def cube(x):
 '''
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("package", [pytest.param(p, marks=pytest.mark.framework(p)) for p in PACKAGES])
 def test_every_site_is_found_once_in_the_installed_module(package: str) -> None:
     """The words of each site are in its function as often as it says, and what replaces them compiles."""

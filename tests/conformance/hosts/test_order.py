@@ -21,11 +21,11 @@ from conformance.model.outcome import Outputs
 from reference import Spec
 
 KEEPING = [  # those that keep something between cases, by what they keep
-    pytest.param(patterns, marks=[pytest.mark.framework(*packages), pytest.mark.xdist_group(group)], id=group)
-    for group, patterns, packages in (
+    pytest.param(patterns, marks=[pytest.mark.framework(*packages), pytest.mark.xdist_group(group), *marks], id=group)
+    for group, patterns, packages, *marks in (
         ("jax", ("flax.linen.BatchNorm+jit", "haiku.BatchNorm+jit"), ("jax",)),
-        ("equinox", ("equinox.BatchNorm+batch+jit",), ("jax", "equinox")),
-        ("keras-jax", ("keras.BatchNormalization+jax+jit",), ("jax", "keras")),
+        ("equinox", ("equinox.BatchNorm+batch+jit",), ("jax", "equinox"), pytest.mark.proof),
+        ("keras-jax", ("keras.BatchNormalization+jax+jit",), ("jax", "keras"), pytest.mark.proof),
         ("torch", ("torch.F.batch_norm+export", "torch.F.batch_norm+script"), ("torch",)),
         ("tensorflow", ("tf.nn.batch_normalization+graph", "tf.compat.v1.layers.*"), ("tensorflow", "tf_keras")),
     )

@@ -64,6 +64,7 @@ def judged(run, name, feature):
     return [r for r in found if r.verdict in ("PASS", "FAIL", "ERROR")]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("name", "feature", "output"), OFFERED)
 def test_framework_agrees_with_the_reference(featured, name, feature, output):
     """The output is judged where the feature is asked for, and is within its bound."""

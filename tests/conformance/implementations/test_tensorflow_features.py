@@ -109,6 +109,7 @@ CONFORM = [
 ]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("feature", "name", "output"), CONFORM, ids=str)
 def test_the_feature_conforms(answers, asked_of_a_feature, feature, name, output):
     """Every case of the feature passes, and the output that the feature is about was compared."""

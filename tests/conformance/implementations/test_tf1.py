@@ -122,14 +122,28 @@ def reproduction(recording, outcomes, recordings):
     return "exact" if all(same) else "near"
 
 
-@CREATED
-def test_what_was_recorded_is_reproduced(ask, recordings):
-    """All 171 recordings: 169 within their tolerance, three in four to the bit (the processor matters), 2 refused."""
-    found = recordings.read(RECORDINGS)
+def reproduced(found, ask, recordings):
+    """Return how each recording is reproduced; fail where one is not."""
     outcomes = ask(*((recordings.as_case(recording), recordings.implementation(recording)) for recording in found))
     how = [reproduction(r, o, recordings) for r, o in zip(found, outcomes, strict=True)]
     first = [str(o[0] if o else None)[-600:] for o in outcomes]  # what came of it, for whoever has to find out why
     assert {r.name: came for r, h, came in zip(found, how, first, strict=True) if h == "not"} == {}
+    return how
+
+
+@CREATED
+def test_what_was_recorded_is_reproduced(ask, recordings):
+    """Every sixth recording: within its tolerance, most of them to the bit (the processor matters)."""
+    found = recordings.read(RECORDINGS)[::6]
+    how = reproduced(found, ask, recordings)
+    assert how.count("exact") >= len(found) // 2 > 10
+
+
+@CREATED
+@pytest.mark.proof
+def test_everything_that_was_recorded_is_reproduced(ask, recordings):
+    """All 171 recordings: 169 within their tolerance, three in four to the bit (the processor matters), 2 refused."""
+    how = reproduced(recordings.read(RECORDINGS), ask, recordings)
     assert (len(how), how.count("refused")) == (171, 2)
     assert how.count("exact") >= 128
 

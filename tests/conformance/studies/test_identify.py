@@ -46,7 +46,9 @@ def identified(adapter):
     return identify
 
 
-@pytest.mark.parametrize(("name", "at_most"), [("Blocks", 64), ("Blocks1024", 1024)])
+@pytest.mark.parametrize(
+    ("name", "at_most"), [("Blocks", 64), pytest.param("Blocks1024", 1024, marks=pytest.mark.proof)]
+)
 def test_a_kernel_that_is_wrong_beyond_a_size_is_not_passed(identified, name, at_most):
     """Statistics of the first 64, or 1024, values alone conform to no statement: exit 1, and where it begins."""
     code, (found,) = identified(name)
@@ -109,8 +111,11 @@ def test_a_known_way_to_be_wrong_is_named_where_nothing_explains(identified, nam
 @pytest.mark.parametrize(
     "name",
     [
-        *("Folded", "StoresUnbiased", "NoRankThree", "MovesInBackward", "HalfToSingle"),
-        *("InferenceOnly", "Unasked", "Exact"),
+        *("StoresUnbiased", "MovesInBackward", "InferenceOnly"),
+        *(
+            pytest.param(n, marks=pytest.mark.proof)
+            for n in ("Folded", "NoRankThree", "HalfToSingle", "Unasked", "Exact")
+        ),
     ],
 )
 def test_what_identify_prints_conforms_in_a_run(identified, adapter, tmp_path, name):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.proof  # three frameworks, and forty passes of a network
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "conformance" / "studies" / "translation" / "tutorial" / "port.py"
 ROUNDING = 2e-5  # two networks of convolutions, which nobody bounds here: some 100 units of float32 at logits near 2

@@ -198,6 +198,7 @@ def test_a_question_finds_its_fault(fault, feature):
     assert any(fails(fault, case) for case in asked(feature, itself=True, count=3))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("fault", "feature"), FAULTS)
 def test_no_other_question_finds_it(fault, feature):
     """Not a case of any other cell."""
