@@ -13,7 +13,8 @@ from conformance.cli.options import chosen, where_they_run
 from conformance.model.errors import InvalidInput
 from conformance.model.outputs import NAMES
 from conformance.runs import asking
-from conformance.workbench.tolerances import PairMember, Setting, Tolerance, tolerances
+from conformance.workbench.pairs import Tolerance
+from conformance.workbench.tolerances import PairMember, Setting, tolerances
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 

@@ -14,7 +14,8 @@ from conformance.hosts.participants import Participants
 from conformance.model.errors import InvalidInput
 from conformance.runs import asking
 from conformance.workbench.given import GivenStep
-from conformance.workbench.tolerances import PairMember, Setting, case, faults, tolerances
+from conformance.workbench.pairs import faults
+from conformance.workbench.tolerances import PairMember, Setting, case, tolerances
 
 PAIRS = [
     ("numpy.two_pass", "numpy.fast", Setting((64, 3))),
