@@ -34,6 +34,8 @@ from reference.spec import Array, kept_shape
 
 REPLY = "reply."
 _SEAL = "sha256"
+_KEPT = (*OF_STATISTICS, *OF_MEMBER, "gamma_tangent", "beta_tangent")
+"""Tensors of a step or of a member that are of the kept shape."""
 
 
 def encode_case(
@@ -132,7 +134,7 @@ def check(case: Case) -> None:
         validate(plain, case.shape)  # where none is given, the axis too is for the judge
         wanted = dict.fromkeys(("moving_mean", "moving_variance"), kept_shape(case.spec, case.shape))
     wanted |= {f"{t}.{name}": case.x(t).shape for t in range(len(case.steps)) for name in ("dy", "tangent")}
-    own = [name for name in case.tensors if name.rpartition(".")[2] in (*OF_STATISTICS, *OF_MEMBER) and "." in name]
+    own = [name for name in case.tensors if "." in name and name.rpartition(".")[2] in _KEPT]
     wanted |= {name: kept_shape(case.spec, case.x(int(name.partition(".")[0])).shape) for name in own}
     for name, array in sorted(case.tensors.items()):
         if array.shape != wanted.get(name, array.shape):

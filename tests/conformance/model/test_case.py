@@ -204,6 +204,18 @@ def test_a_large_file_is_mapped(tmp_path, monkeypatch, small_case):
         read_case(tmp_path / "y.safetensors")
 
 
+@pytest.mark.parametrize("name", ["gamma_tangent", "beta_tangent"])
+def test_a_direction_of_another_shape_is_named(small_case, tmp_path, name):
+    """A tangent of gamma or of beta is of the kept shape, or its name and the shape that it needs are told."""
+    case, path = small_case(), tmp_path / "odd.safetensors"
+    steps = (Step(mode="train", derivatives=(Derivative(2, along="parameters"),)), *case.steps[1:])
+    along = {f"0.{one}": np.ones(3, np.float32) for one in ("gamma_tangent", "beta_tangent")}
+    along[f"0.{name}"] = np.ones(4, np.float32)
+    path.write_bytes(encode_case(msgspec.structs.replace(case, steps=steps, tensors=case.tensors | along)))
+    with pytest.raises(InvalidInput, match=rf"0\.{name} has shape \(4,\), but axis=1 needs \(3,\)"):
+        read_case(path)
+
+
 def test_the_same_case_is_the_same_bytes(small_case):
     """Case files can be compared and hashed: nothing in them depends on the process that wrote them."""
     case = small_case()
