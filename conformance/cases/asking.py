@@ -118,7 +118,8 @@ ASKING: dict[str, Feature] = {
         add=_along_parameters,
         modes=("train infer", "train train"),
     ),
-    "gradients of the new state": Feature(_FLAT_AND_LAST, add=_of_new_state, modes=_MOVING),
-    "along all": Feature(_FLAT_AND_LAST, spec={"": _AFFINE}, add=_along_all, modes=_MOVING),
+    # Of these two one placement: compiled functions alone answer them, and each is dealt one program of a feature.
+    "gradients of the new state": Feature(_FLAT_AND_LAST[:1], add=_of_new_state, modes=_MOVING),
+    "along all": Feature(_FLAT_AND_LAST[:1], spec={"": _AFFINE}, add=_along_all, modes=_MOVING),
 }
 """Features of how gradients are asked for."""
