@@ -104,9 +104,12 @@ def _not_in_half(**when):
     return {"when": dict(when, dtype=["float16"]), "error": ["TypeError", "ValueError"], "cite": cite}
 
 
-_NO_ARRAY = common.no_array(_SOURCE % ("1.15", "ops/nn_impl.py: fused_batch_norm"), **_FUSED)
+def _no_array(version):
+    return common.no_array(_SOURCE % (version, "ops/nn_impl.py: fused_batch_norm"), **_FUSED)
+
+
 _RULES = [_fused("1.15", fraction_rounded="momentum")]
-_REFUSALS = [_NO_NCHW, _NO_FLOAT64, _NO_ARRAY]
+_REFUSALS = [_NO_NCHW, _NO_FLOAT64, _no_array("1.15")]
 
 
 class Function(object):
@@ -333,6 +336,7 @@ class Version17(Function):
         [
             _NO_NCHW,
             _NO_FLOAT64,
+            _no_array("1.7"),
             _not_in_half(rank=[1, 2, 3, 5]),
             _not_in_half(rank=[4], channel=["other", "several"]),
         ],
