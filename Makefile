@@ -33,7 +33,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-tolerance prove-order prove-correct prove-blocks mutants screenshots format hooks install \
+	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-correct prove-blocks mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -115,6 +115,9 @@ prove-tolerance: $(RUN_READY) ## ten pairs for allclose, a thousand fresh batche
 
 prove-order: $(RUN_READY) ## no answer depends on what was asked before: 300 pairs for each implementation (half an hour)
 	@$(BIN)/python tests/benchmarks/prove_order.py $(ORDER_ARGS)
+
+prove-upstream: $(RUN_READY) ## tell everything known as a script, run each: it must show it (half an hour; UPSTREAM_ARGS such as --all)
+	@$(BIN)/python tests/benchmarks/prove_upstream.py $(UPSTREAM_ARGS)
 
 prove-blocks: $(DEV_READY) ## ask kernels that work block by block, correct and with bugs at the edges (SEED; NAMES of kernels)
 	@echo "Asking kernels with blocks of 64 to 32,768 values"

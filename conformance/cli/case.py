@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from conformance.cli import console, vectors
+from conformance.cli import console, upstream, vectors
 from conformance.cli.options import assignment, chosen, implementations_and_limits
 from conformance.hosts import roster
 from conformance.hosts.machine import describe_host
@@ -192,15 +192,23 @@ def _excluded(lines: list[_ReplayOutput]) -> str:
 @click.option("--run", "folder", type=_Path, default=_RUN, show_default=True, help="The run that has the case.")
 @implementations_and_limits
 @click.option("--json", "as_json", is_flag=True, help="A list of objects with step, output, deviations, camps.")
-def explain(case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], **common: Any) -> None:
+@upstream.options
+def explain(
+    case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], report: upstream.Asked, **common: Any
+) -> None:
     """Say which output, step and element of a case is off, by how much, and who agrees with whom.
 
     A CASE-ID is looked up in the run. A FILE is explained by the answers recorded in it; with -i, or where it has none,
     the implementations are asked now.
 
+    With --upstream a bug report instead: a script, run here, and an issue around it. Exits 2 where none is short.
+
     Exits 3 where nobody could be asked.
     """
     part = _one(case, folder)
+    if report.wanted:
+        upstream.tell(part, patterns, common, report, as_json=as_json)
+        return
     if patterns or not part.answers:
         asked = replaying.ask([part.case], chosen(patterns, **common))[0]
         part = msgspec.structs.replace(part, answers=tuple(asked.answers))

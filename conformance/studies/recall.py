@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import threading
 import tomllib
@@ -14,14 +15,18 @@ import msgspec
 from conformance.gate import divergences
 from conformance.hosts.roster import RosterEntry
 from conformance.judging.judgment import judge
+from conformance.model import vocabulary
 from conformance.model.errors import InvalidInput
+from conformance.model.numerics import Numerics
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord, Record, Result, Rho
 from conformance.model.rules import Rule
+from conformance.model.spelling import Misspelt
 from conformance.model.statement import Statement
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
+from reference import Semantics
 
 FILE = Path(__file__).with_name("recall.toml")
 Status = Literal["found", "not found", "not applicable"]
@@ -33,6 +38,24 @@ class Instead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     semantics: dict[str, Any] = {}
     numerics: dict[str, Any] = {}
     answers: bool = False
+
+    @classmethod
+    def of_words(cls, words: dict[str, Any]) -> Instead:
+        """Return what is expected in the words of a statement, whichever of its two tables they are of."""
+        known = {
+            "semantics": {f.name for f in dataclasses.fields(Semantics)},
+            "numerics": {*Numerics.__struct_fields__},
+        }
+        if stray := [name for name in words if not any(name in names for names in known.values())]:
+            known_words = ", ".join(sorted(known["semantics"] | known["numerics"]))
+            raise InvalidInput(f"{stray[0]}: is no word of a statement; use one of {known_words}")
+        found = {of: {n: value for n, value in words.items() if n in names} for of, names in known.items()}
+        try:
+            vocabulary.check_semantics("semantics", found["semantics"])
+            vocabulary.check_numerics("numerics", found["numerics"])
+        except Misspelt as error:
+            raise InvalidInput(f"what is expected is not valid: {error}") from error
+        return cls(found["semantics"], found["numerics"])
 
     def of(self, statement: Statement) -> Statement:
         """Return the statement that would have been expected."""
