@@ -194,7 +194,7 @@ def _excluded(lines: list[_ReplayOutput]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects with step, output, deviations, camps.")
 @upstream.options
 def explain(
-    case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], report: upstream.Asked, **common: Any
+    case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], report: upstream.Wanted, **common: Any
 ) -> None:
     """Say which output, step and element of a case is off, by how much, and who agrees with whom.
 

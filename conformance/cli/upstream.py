@@ -16,11 +16,11 @@ from conformance.model.errors import Incomplete, InvalidInput
 from conformance.runs.recording import Recording
 from conformance.studies.recall import Instead
 from conformance.studies.upstream import telling
-from conformance.studies.upstream.question import Untold
+from conformance.studies.upstream.draft import Untold
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wanted:
     """What the options ask for; wanted: a bug report at all."""
 
     wanted: bool
@@ -40,7 +40,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def called(*, upstream: bool, script_only: bool, out: Path | None, instead: tuple[str, ...], **others: Any) -> None:
-        command(report=Asked(upstream, script_only, out, instead), **others)
+        command(report=Wanted(upstream, script_only, out, instead), **others)
 
     for option in (
         click.option("--upstream", is_flag=True, help="A bug report about the first of -i that fails: a script of at "
@@ -56,7 +56,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def tell(part: Recording, patterns: tuple[str, ...], common: dict[str, Any], report: Asked, *, as_json: bool) -> None:
+def tell(part: Recording, patterns: tuple[str, ...], common: dict[str, Any], report: Wanted, *, as_json: bool) -> None:
     """Print, or write, a bug report."""
     if not patterns:
         raise InvalidInput("--upstream: name the implementation that it is about with -i, and who may agree after it")

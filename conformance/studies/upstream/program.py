@@ -1,10 +1,10 @@
-"""What a renderer makes of a question: the framework's part of a script."""
+"""What a renderer makes of a draft: the framework's part of a script."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from conformance.studies.upstream.question import Question, Untold
+from conformance.studies.upstream.draft import Draft, Untold
 
 
 @dataclass
@@ -22,10 +22,10 @@ class Program:
     environment: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def unless(question: Question, *outputs: str) -> None:
+def unless(draft: Draft, *outputs: str) -> None:
     """Raise where another output than these is to be shown."""
-    if question.output not in outputs:
-        raise Untold(f"no script is written that shows {question.output} of {question.entry}")
+    if draft.output not in outputs:
+        raise Untold(f"no script is written that shows {draft.output} of {draft.entry}")
 
 
 def shaped(got: str, *, kept: bool) -> str:

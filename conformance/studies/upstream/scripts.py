@@ -15,14 +15,14 @@ from conformance.studies.upstream import (
     tensorflow_scripts,
     torch_scripts,
 )
+from conformance.studies.upstream.draft import Draft, TooLong, Untold
 from conformance.studies.upstream.program import Program
-from conformance.studies.upstream.question import Question, TooLong, Untold
 from conformance.studies.upstream.shown import Shown
 
 MOST = 30
 """Lines of a script."""
 
-_RENDERERS: dict[str, Callable[[Question], Program]] = {
+_RENDERERS: dict[str, Callable[[Draft], Program]] = {
     "torch.": torch_scripts.render,
     "keras.ops.": keras_functions.render,
     "keras.": keras_scripts.render,
@@ -44,13 +44,13 @@ def script(shown: Shown, formulas: Mapping[str, str] | None = None) -> str:
 
     formulas: expressions for tensors that are too long to be written out, by the tensor's name.
     """
-    question = Question(shown, formulas)
+    draft = Draft(shown, formulas)
     render = next((made for start, made in _RENDERERS.items() if shown.record.id.startswith(start)), None)
     if render is None:
         raise Untold(f"no script is written for {shown.record.id}")
-    program, written = render(question), right.lines(question)
-    lines = [*_header(program), *_data(question, [*program.lines, *written, program.got])]
-    lines += [*written, *_said_before(question), *program.lines, *_said(question, program, written)]
+    program, written = render(draft), right.lines(draft)
+    lines = [*_header(program), *_data(draft, [*program.lines, *written, program.got])]
+    lines += [*written, *_said_before(draft), *program.lines, *_said(draft, program, written)]
     if len(lines) > MOST:
         raise TooLong(f"the script would have {len(lines)} lines, of which {MOST} are a reader's patience")
     return "\n".join(lines) + "\n"
@@ -63,24 +63,24 @@ def _header(program: Program) -> list[str]:
     return [*first, "import numpy as np", *program.imports, f'print("numpy", np.__version__, {versions})']
 
 
-def _data(question: Question, lines: list[str]) -> list[str]:
+def _data(draft: Draft, lines: list[str]) -> list[str]:
     used = _words("\n".join(lines))
-    return literals.packed([(name, question.literal(name)) for name in question.arrays if name in used])
+    return literals.packed([(name, draft.literal(name)) for name in draft.arrays if name in used])
 
 
 def _words(text: str) -> set[str]:
     return set("".join(c if c.isidentifier() or c.isdecimal() else " " for c in text).split())
 
 
-def _said_before(question: Question) -> list[str]:
+def _said_before(draft: Draft) -> list[str]:
     """Return what is printed before the framework is asked, which raises."""
-    if question.shown.kind not in ("refused", "crashed"):
+    if draft.shown.kind not in ("refused", "crashed"):
         return []
-    return [f'print("{question.shown.output}: right", right.tolist(), flush=True)']
+    return [f'print("{draft.shown.output}: right", right.tolist(), flush=True)']
 
 
-def _said(question: Question, program: Program, written: list[str]) -> list[str]:
-    shown, got = question.shown, [] if program.got == "got" else [f"got = {program.got}"]
+def _said(draft: Draft, program: Program, written: list[str]) -> list[str]:
+    shown, got = draft.shown, [] if program.got == "got" else [f"got = {program.got}"]
     if shown.kind == "answered":
         return [*got, f'print("{shown.output}: got", got.tolist(), "right an error")']
     if shown.kind in ("refused", "crashed"):
@@ -90,5 +90,5 @@ def _said(question: Question, program: Program, written: list[str]) -> list[str]
         return [f'print("{shown.output}: got", {program.got}.{shown.kind}, "right", {wanted})']
     index = f"[{', '.join(map(str, shown.index))}]" if shown.index else ""
     allowed = f', "allowed error", {literals.number(shown.allowed)}' if shown.allowed is not None else ""
-    found = f'"{shown.element}: got", float(got{index}), "right", float({right.indexed(question, written)})'
+    found = f'"{shown.element}: got", float(got{index}), "right", float({right.indexed(draft, written)})'
     return [*got, f"print({found}{allowed})"]

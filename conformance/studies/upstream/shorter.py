@@ -14,7 +14,7 @@ from conformance.model.results import Result
 from conformance.runs.recording import RecordedAnswer
 from conformance.studies.hunt import minimizing
 from conformance.studies.upstream import literals, scripts
-from conformance.studies.upstream.question import TooLong
+from conformance.studies.upstream.draft import TooLong
 from conformance.studies.upstream.shown import Shown
 from reference.precision import widened
 from reference.spec import Array

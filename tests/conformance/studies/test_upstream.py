@@ -23,8 +23,8 @@ from conformance.model.results import ImplementationRecord
 from conformance.runs import recording, replaying
 from conformance.studies.recall import Instead
 from conformance.studies.upstream import literals, right, running, scripts, shown, telling
+from conformance.studies.upstream.draft import Draft
 from conformance.studies.upstream.program import Program
-from conformance.studies.upstream.question import Question
 from conformance.studies.upstream.running import Ran
 from conformance.studies.upstream.shorter import seeded
 from conformance.studies.upstream.shown import About, Shown
@@ -60,8 +60,8 @@ def told(monkeypatch):
         wrong = telling._wrong(CASES[name], answer, instead)
         outcome = answer.reply.outcomes[0]
 
-        def render(question):
-            array = outcome.tensors.get(question.output)
+        def render(draft):
+            array = outcome.tensors.get(draft.output)
             return Program([], {"bnconf": '"-"'}, [], literals.literal(array))
 
         monkeypatch.setitem(scripts._RENDERERS, "numpy.", render)
@@ -125,14 +125,14 @@ def test_the_right_value_is_the_definition_written_out(name, output):
         pytest.skip("the case does not ask for it")
     if np.isnan(one.right):
         pytest.skip("NaN is no number to be off from")
-    lines = right.lines(Question(one))
+    lines = right.lines(Draft(one))
     assert "definition" in lines[0]
     assert 2 <= len(lines) <= 11
 
 
 def test_what_no_formula_gives_is_a_number():
     """Of renorm the right value stands there as a number, which says where it is from."""
-    lines = right.lines(Question(_shown(CASES["renorm-float64-floor"], "y")))
+    lines = right.lines(Draft(_shown(CASES["renorm-float64-floor"], "y")))
     assert lines[1].startswith("right = np.float64(")
     assert "certified" in lines[0]
 
@@ -141,7 +141,7 @@ def test_a_wrong_formula_is_not_shown(monkeypatch):
     """Where the lines would give another value than the reference, the number stands there instead."""
     monkeypatch.setattr(right, "_mean_and_variance", lambda x, axes: f"m, v = {x}.max({axes}), {x}.var({axes})")
     one = _shown(CASES["r05-two-rows"], "y")
-    assert "certified" in right.lines(Question(one))[0]
+    assert "certified" in right.lines(Draft(one))[0]
 
 
 def test_a_script_that_is_told_is_run(told):
@@ -167,7 +167,7 @@ def test_a_long_case_is_drawn_from_a_seed():
     """128 numbers about 10000 fill many lines: others like them are one expression, which gives the same bits."""
     answer, _ = answered("r01-mean-of-10000", "numpy.fast")
     one = telling._shown(CASES["r01-mean-of-10000"], answer, _off(answer))
-    assert len(scripts._data(Question(one), ["x"])) > 8
+    assert len(scripts._data(Draft(one), ["x"])) > 8
     shorter, formulas = next(seeded(one.case))
     assert shorter.tensors["0.x"].shape == one.case.tensors["0.x"].shape
     assert (eval(formulas["0.x"], {"np": np}) == shorter.tensors["0.x"]).all()

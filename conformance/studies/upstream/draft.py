@@ -33,7 +33,7 @@ class TooLong(Untold):
     """A script of more lines than are read."""
 
 
-class Question:
+class Draft:
     """What is asked, for a renderer.
 
     shown: what is to be shown; view: the case as the implementation's adapter sees it.
