@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, Unpack
 import msgspec
 import numpy as np
 
+from conformance.judging.causes import cause
+from conformance.judging.causes.failed_step import FailedStep, wrong_of
+from conformance.judging.causes.where import described
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import trajectory
 from conformance.judging.judgment import compared, judge, rho_of
@@ -15,10 +18,8 @@ from conformance.judging.promise import Promise
 from conformance.model.outcome import Outputs, Reply
 from conformance.model.outputs import LIKE_INPUT
 from conformance.model.results import Result, Rho
-from conformance.workbench.causes import causes
 from conformance.workbench.given import GivenStep, asked
 from conformance.workbench.report import OutputReport, Report, WorstElement
-from conformance.workbench.where import described
 from conformance.workbench.words import Said, Words, spelled_out
 from reference import Refusal
 from reference.spec import Array, kept_axes
@@ -98,14 +99,11 @@ def check(
     exact_case, reply = given.exact_case, Reply(0, given.statement.id, (Outputs(given.outputs),))
     found = judge("", exact_case, given.statement, reply)
     said = {result.output: _said(exact_case, given, reply, result) for result in found}
-    wrong: dict[str, Rho] = {name: one.rho for name, one in said.items() if one.verdict == "FAIL"}
+    wrong = wrong_of(found)
     rest = tuple(name for name in asked(Words(x=x, **words)).statement.outputs if name not in given.outputs)
-    return Report(
-        said,
-        _held_to(given, computed=words.get("numerics") is not None),
-        causes(given, wrong) if wrong else [],
-        rest,
-    )
+    step = FailedStep(exact_case, given.statement, reply, 0, wrong)
+    held_to = _held_to(given, computed=words.get("numerics") is not None)
+    return Report(said, held_to, cause.in_words(step) if wrong else [], rest)
 
 
 @spelled_out

@@ -76,7 +76,7 @@ def test_torch_keeps_the_unbiased_variance():
         assert report(outputs, semantics=semantics).ok
     found = report(outputs)
     assert [name for name, one in found.outputs.items() if one.verdict == "FAIL"] == ["moving_variance"]
-    assert "as if the moving variance were of the unbiased variance, by n - 1" in str(found)
+    assert "as if the moving variance stores the unbiased variance, of N - 1" in str(found)
 
 
 def put(name, index, value):
@@ -104,28 +104,36 @@ BY_N_1 = LAYER["gamma"] * (X - X.mean(0)) / np.sqrt(X.astype(float).var(0, ddof=
 OUTSIDE = LAYER["gamma"] * (X - X.mean(0)) / (X.astype(float).std(0) + 1e-3) + LAYER["beta"]
 
 WRONG = {
-    "no epsilon": (only("y", layer(epsilon=0.0)["y"]), "y", "epsilon were left out"),
-    "another epsilon": (only("y", layer(epsilon=1e-5)["y"]), "y", "epsilon were 1e-05"),
-    "epsilon outside": (only("y", OUTSIDE), "y", "epsilon were added outside the root"),
-    "momentum": (layer(kept=0.1), "moving_mean", "momentum were the fraction that enters, not the one that is kept"),
-    "not moved": (layer(kept=1.0), "moving_variance", "the moving statistics had not moved"),
-    "by n - 1": (only("y", BY_N_1), "y", "y were normalized by the variance of n - 1"),
-    "no gamma": (only("y", layer(of=LEFT_OUT[0])["y"]), "y", "gamma were left out"),
-    "no beta": (only("y", layer(of=LEFT_OUT[1])["y"]), "y", "beta were left out"),
-    "1 + gamma": (only("y", layer(of=LEFT_OUT[2])["y"]), "y", "gamma were 1 + gamma"),
-    "exchanged": (only("y", layer(of=EXCHANGED)["y"]), "y", "gamma and beta were exchanged"),
-    "moving": (only("y", layer(training=False)["y"]), "y", "it normalized by the moving statistics"),
-    "a mean": (only("dgamma", RIGHT["dgamma"] / N), "dgamma", "dgamma were a mean over n = 64, not a sum"),
-    "reversed": (only("dbeta", -RIGHT["dbeta"]), "dbeta", "dbeta had the other sign"),
-    "half": (only("dx", RIGHT["dx"] / 2), "dx", "dx were half of what is right"),
-    "constants": (only("dx", LAYER["gamma"] * R * DY), "dx", "the gradient took the batch's statistics for constants"),
+    "no epsilon": (only("y", layer(epsilon=0.0)["y"]), "y", "epsilon is left out (in y alone)"),
+    "another epsilon": (
+        only("y", layer(epsilon=1e-5)["y"]),
+        "y",
+        "epsilon is 1e-05, whatever is asked for (in y alone)",
+    ),
+    "epsilon outside": (only("y", OUTSIDE), "y", "epsilon is added outside the root (in y alone)"),
+    "momentum": (layer(kept=0.1), "moving_mean", "momentum is inverted: what should be kept enters"),
+    "not moved": (layer(kept=1.0), "moving_variance", "the moving statistics are not moved"),
+    "by n - 1": (only("y", BY_N_1), "y", "it normalizes by the variance of N - 1 (in y alone)"),
+    "no gamma": (only("y", layer(of=LEFT_OUT[0])["y"]), "y", "gamma is left out (in y alone)"),
+    "no beta": (only("y", layer(of=LEFT_OUT[1])["y"]), "y", "beta is left out"),
+    "1 + gamma": (only("y", layer(of=LEFT_OUT[2])["y"]), "y", "gamma is taken for 1 + gamma (in y alone)"),
+    "exchanged": (only("y", layer(of=EXCHANGED)["y"]), "y", "gamma and beta are exchanged (in y alone)"),
+    "moving": (only("y", layer(training=False)["y"]), "y", "training normalizes by the moving statistics (in y alone)"),
+    "a mean": (only("dgamma", RIGHT["dgamma"] / N), "dgamma", "dgamma is a mean, not a sum"),
+    "reversed": (only("dbeta", -RIGHT["dbeta"]), "dbeta", "dbeta has the other sign"),
+    "half": (only("dx", RIGHT["dx"] / 2), "dx", "dx is half of what is right"),
+    "constants": (
+        only("dx", LAYER["gamma"] * R * DY),
+        "dx",
+        "mean and variance are stopped: the gradient takes them for constants",
+    ),
     "unbiased": (
         only("variance", X.astype(float).var(0, ddof=1)),
         "variance",
-        "variance were divided by n - 1, not by n",
+        "the variance is that of N - 1 (in variance alone)",
     ),
-    "zeros": (only("dx", 0 * DY), "dx", "dx had not been computed: it is 0 everywhere"),
-    "bfloat16": (only("y", _rounded(RIGHT["y"])), "y", "y had been rounded to bfloat16"),
+    "zeros": (only("dx", 0 * DY), "dx", "dx is not computed: it is 0 everywhere"),
+    "bfloat16": (only("y", _rounded(RIGHT["y"])), "y", "y is rounded to bfloat16"),
     "the tail": (put("y", np.s_[60:], 0.0), "y", "in every channel, from its value 60 on"),
     "one element": (put("y", (63, 2), 7.0), "y", "in channel 2 alone, at its value 63 of 64"),
     "one channel": (put("dx", np.s_[:, 1], 9.0), "dx", "in channel 1 alone, at every value"),
@@ -152,7 +160,7 @@ def test_the_wrong_axis_is_told():
     """A square batch normalized over the wrong axis looks as if the other one were kept."""
     x = RNG.normal(size=(5, 5)).astype(np.float32)
     y = ((x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + np.float32(1e-3))).astype(np.float32)
-    assert "as if the axis that is kept were 0" in str(check({"y": y}, x, axis=1, epsilon=1e-3))
+    assert "as if it normalizes over the wrong axis: it keeps axis 0" in str(check({"y": y}, x, axis=1, epsilon=1e-3))
 
 
 def test_a_fast_variance_is_wrong_where_it_cancels_unless_it_was_said():
@@ -162,7 +170,7 @@ def test_a_fast_variance_is_wrong_where_it_cancels_unless_it_was_said():
     variance = (x * x).mean(0) - mean * mean
     y = (x - mean) / np.sqrt(variance + np.float32(1e-3))
     found = check({"y": y}, x, axis=1, epsilon=1e-3)
-    assert "as if the variance were E[x²] - E[x]² (variance: fast)" in str(found)
+    assert "as if the variance is E[x²] - E[x]² (variance: fast)" in str(found)
     assert check({"y": y}, x, axis=1, epsilon=1e-3, numerics={"variance": "fast"}).ok
 
 
@@ -170,8 +178,8 @@ def test_two_faults_are_told_one_by_one():
     """Where no single change explains all that is wrong, each output has its own."""
     outputs = {**only("y", layer(epsilon=0.0)["y"]), "dbeta": -RIGHT["dbeta"]}
     text = str(report(outputs))
-    assert "as if epsilon were left out (of y)" in text
-    assert "as if dbeta had the other sign (of dbeta)" in text
+    assert "as if epsilon is left out (in y alone) (of y)" in text
+    assert "as if dbeta has the other sign (of dbeta)" in text
 
 
 def test_what_is_expected_is_what_conforms():
@@ -273,7 +281,7 @@ def test_a_notebook_gets_a_table():
     """With every output in a row, what is wrong, and nothing unescaped."""
     page = report(WRONG["no epsilon"][0])._repr_html_()
     assert page.count("<tr>") == len(RIGHT) + 1
-    assert "epsilon were left out" in page
+    assert "epsilon is left out (in y alone)" in page
     assert "FAIL" in page
 
 

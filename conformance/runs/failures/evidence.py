@@ -1,0 +1,89 @@
+"""What a run left of its failures: the cases, and the answers that fail."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from conformance.judging.exact_case import ExactCase
+from conformance.model import buffers
+from conformance.model.case import Case
+from conformance.model.codec import read_case
+from conformance.model.errors import InvalidInput
+from conformance.model.outcome import Reply, decode_reply
+from conformance.model.results import Run
+from conformance.runs.run_file import answer_file
+
+
+class Evidence(Protocol):
+    """Cases by their id, and answers that fail; None where one was not kept."""
+
+    def cases(self) -> Iterator[tuple[str, Case]]:
+        """Yield every case of the run."""
+        ...
+
+    def exact_case(self, case: str) -> ExactCase | None:
+        """Return a case as it is judged."""
+        ...
+
+    def reply(self, case: str, implementation: str) -> Reply | None:
+        """Return an answer."""
+        ...
+
+
+class InFolder:
+    """What the folder of a run holds; a file that is gone tells nothing."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self._files = {case: folder / record.file for case, record in run.cases.items()}
+        self._folder = folder
+        self._exact_case = functools.lru_cache(maxsize=32)(self._read)
+
+    def cases(self) -> Iterator[tuple[str, Case]]:
+        """Yield every case that is there."""
+        for name, path in self._files.items():
+            if (case := _case(path)) is not None:
+                yield name, case
+
+    def exact_case(self, case: str) -> ExactCase | None:
+        """Return a case as it is judged."""
+        return self._exact_case(case)
+
+    def _read(self, case: str) -> ExactCase | None:
+        found = _case(self._files[case])
+        return None if found is None else ExactCase(found)
+
+    def reply(self, case: str, implementation: str) -> Reply | None:
+        """Return an answer that fails."""
+        try:
+            return decode_reply(buffers.read(self._folder / answer_file(case, implementation)))
+        except (OSError, ValueError):
+            return None
+
+
+class InMemory:
+    """Cases and answers that are at hand."""
+
+    def __init__(self, cases: Mapping[str, ExactCase], replies: Mapping[tuple[str, str], Reply]) -> None:
+        self._cases, self._replies = cases, replies
+
+    def cases(self) -> Iterator[tuple[str, Case]]:
+        """Yield every case."""
+        yield from ((name, one.case) for name, one in self._cases.items())
+
+    def exact_case(self, case: str) -> ExactCase | None:
+        """Return a case as it is judged."""
+        return self._cases.get(case)
+
+    def reply(self, case: str, implementation: str) -> Reply | None:
+        """Return an answer."""
+        return self._replies.get((case, implementation))
+
+
+def _case(path: Path) -> Case | None:
+    try:
+        return read_case(path)[0]
+    except InvalidInput:
+        return None
