@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 import shutil
 from collections import Counter
@@ -18,7 +19,9 @@ from conformance.hosts.machine import describe_host
 from conformance.hosts.participants import Participants
 from conformance.model import excluded, results
 from conformance.model.errors import Incomplete, InvalidInput
-from conformance.runs import commands, explaining, recording, replaying, wording
+from conformance.runs import commands, explaining, recording, replaying, run_file, wording
+from conformance.runs.failures import groups
+from conformance.runs.failures.evidence import InFolder
 from conformance.runs.recording import RecordedAnswer, Recording
 
 _Path = click.Path(path_type=Path)
@@ -188,23 +191,34 @@ def _excluded(lines: list[_ReplayOutput]) -> str:
 
 
 @click.command()
-@click.argument("case", metavar="CASE-ID|FILE")
+@click.argument("case", metavar="[CASE-ID|FILE]", required=False)
 @click.option("--run", "folder", type=_Path, default=_RUN, show_default=True, help="The run that has the case.")
 @implementations_and_limits
-@click.option("--json", "as_json", is_flag=True, help="A list of objects with step, output, deviations, camps.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="A list of objects with step, output, deviations, camps; without a case, of failures with one cause.",
+)
 @upstream.options
 def explain(
-    case: str, folder: Path, as_json: bool, patterns: tuple[str, ...], report: upstream.Wanted, **common: Any
+    case: str | None, folder: Path, as_json: bool, patterns: tuple[str, ...], report: upstream.Wanted, **common: Any
 ) -> None:
-    """Say which output, step and element of a case is off, by how much, and who agrees with whom.
+    """Say which output, step and element of a case is off, by how much, why, and who agrees with whom.
 
     A CASE-ID is looked up in the run. A FILE is explained by the answers recorded in it; with -i, or where it has none,
-    the implementations are asked now.
+    the implementations are asked now. Without a case the failures of the run are explained, those with one cause once:
+    which stage is wrong, which change explains them, where they fail over all results, and where in the arrays.
 
     With --upstream a bug report instead: a script, run here, and an issue around it. Exits 2 where none is short.
 
     Exits 3 where nobody could be asked.
     """
+    if case is None and report.wanted:
+        raise InvalidInput("--upstream: is of one case; name it, by its id in the run or by its file")
+    if case is None:
+        _explain_run(folder, patterns, as_json=as_json)
+        return
     part = _one(case, folder)
     if report.wanted:
         upstream.tell(part, patterns, common, report, as_json=as_json)
@@ -218,8 +232,25 @@ def explain(
     places = explaining.explain(part)
     if as_json:
         click.echo(msgspec.json.encode(places).decode())
-    else:
-        console.print_places(part.name, places)
+        return
+    console.print_places(part.name, places)
+    if not Path(case).exists():
+        run = run_file.read(folder)
+        for implementation, told in groups.where_of_case(run.results, case, InFolder(run, folder)):
+            click.echo(f"{implementation} fails {told.sentence}")
+
+
+def _explain_run(folder: Path, patterns: tuple[str, ...], *, as_json: bool) -> None:
+    run = run_file.read(folder)
+    records = [r for r in run.implementations if not patterns or any(fnmatch.fnmatchcase(r.id, p) for p in patterns)]
+    found = groups.of_run(run.results, records, InFolder(run, folder))
+    if as_json:
+        click.echo(msgspec.json.encode(list(found)).decode())
+        return
+    number = 0
+    for number, group in enumerate(found, 1):  # noqa: B007 - how many there were
+        click.echo(wording.group(group, run, folder))
+    click.echo(f"{number} failures with a cause or reason of their own" if number else "nothing fails")
 
 
 def _one(case: str, folder: Path) -> Recording:

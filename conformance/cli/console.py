@@ -96,9 +96,12 @@ def print_run(run: Run, folder: Path) -> None:
     console, rows = Console(width=None if Console().is_terminal else 200), summary.rows(run)
     console.print(_table(rows))
     _print_first([*_looser(rows), *_unjudged(rows)], commands.line("report", commands.file(folder)))
-    failed = [result for result in run.results if result.failed]
-    found = [f"{wording.describe(result)}\n    {commands.replay(run, result, folder)}" for result in failed]
-    _print_first(found, commands.line("report", commands.file(folder)))
+    failures, more = wording.failures(run, folder)
+    for line in failures:
+        click.echo(line)
+    if more:
+        said = commands.line("explain", "--run", commands.file(folder))
+        click.echo(f"… and {more} more implementations that fail; all of them: {said}")
     if run.header.cases < DEFAULT:
         console.print(
             f"{run.header.cases} cases are not sufficient to call anything conformant; the default is {DEFAULT}"
@@ -203,9 +206,25 @@ def print_places(name: str, places: list[Place]) -> None:
             if off.failed or off.not_finite:
                 said = [_off(off) if off.failed else "", off.not_finite]
                 click.echo(f"  {off.implementation}: {'; '.join(filter(None, said))}")
+                _print_cause(off)
+        if place.alone:
+            click.echo(f"  THE REFERENCE STANDS ALONE: {_ALONE.format(len(place.camps[1]))}")
         if failing:
             for n, camp in enumerate(place.camps, 1):
                 click.echo(f"  camp {n}: {', '.join(camp)}")
+
+
+_ALONE = "all {} that answered agree with one another and not with it; suspect the reference, or the statements"
+
+
+def _print_cause(off: Off) -> None:
+    """Print what explains a failure, and which elements are wrong."""
+    if off.cause:
+        click.echo(f"    cause: {off.cause}")
+    if off.place:
+        click.echo(f"    wrong {off.place}")
+    for line in off.picture:
+        click.echo(f"      {line}")
 
 
 def _counted(offs: list[Off], failing: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -18,6 +19,9 @@ from conformance.gate.explanation import Explanation, explain
 from conformance.model.errors import InvalidInput
 from conformance.model.results import NOTHING, CaseRecord, ImplementationRecord, Result, Run, why_nothing
 from conformance.runs import counts, summary
+from conformance.runs.failures import groups
+from conformance.runs.failures.evidence import InFolder
+from conformance.runs.failures.groups import FailureGroup
 
 FindingKind = Literal[
     "unexplained",
@@ -78,6 +82,7 @@ class GateDecision(msgspec.Struct, frozen=True):
     judged, passed: how many arrays.
     failures: how many arrays and outcomes fail, as `counts` defines them.
     no_formula: how many failures are explained only by a prediction that any wrong value would have met.
+    groups: the failures that are not explained, those with one cause once; of the implementations that fail the most.
     """
 
     findings: list[Finding]
@@ -88,6 +93,12 @@ class GateDecision(msgspec.Struct, frozen=True):
     passed: int
     no_formula: int = 0
     failures: int = 0
+    groups: list[FailureGroup] = []
+
+    def group(self, finding: Finding) -> FailureGroup | None:
+        """Return the failures with one cause that a finding is about; None where they were not looked at."""
+        mine = (g for g in self.groups if g.implementation == finding.implementation and finding.output in g.outputs)
+        return next(mine, None)
 
     @property
     def status(self) -> int:
@@ -143,7 +154,24 @@ def decide(
         counted.passed,
         sum(e.no_formula for e in explained),
         counted.failures,
+        _grouped(folder, chosen, explained, findings),
     )
+
+
+_LOOKED_AT = 5
+"""Implementations whose unexplained failures are looked at closely."""
+
+
+def _grouped(folder: Path, run: Run, explained: list[Explanation], findings: list[Finding]) -> list[FailureGroup]:
+    """Return failures that are not explained, those with one cause once."""
+    failures = Counter[str]()
+    for finding in findings:
+        failures[finding.implementation] += len(finding.failures)
+    ids = {identity for identity, _ in failures.most_common(_LOOKED_AT)}
+    known = {(e.result.case, e.result.implementation, e.result.step, e.result.output) for e in explained}
+    left = [r for r in run.results if not r.failed or (r.case, r.implementation, r.step, r.output) not in known]
+    records = [record for record in run.implementations if record.id in ids and failures[record.id]]
+    return list(groups.of_run(left, records, InFolder(run, folder), brief=True))
 
 
 def _chosen(run: Run, only: tuple[str, ...]) -> Run:

@@ -1,4 +1,4 @@
-"""What happened in one case, output by output: the worst element, its conditioning, and who agrees with whom."""
+"""What happened in one case, output by output: the worst element, its conditioning, the cause, who agrees with whom."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import numpy as np
 
 from conformance.judging import expectation
 from conformance.judging.bounds.batch import BatchStatistics
+from conformance.judging.causes import cause
+from conformance.judging.causes.failed_step import FailedStep, wrong_of
+from conformance.judging.causes.shape import picture
+from conformance.judging.causes.where import described
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.promise import Promise
 from conformance.model.outcome import Outputs
-from conformance.model.outputs import LIKE_INPUT
+from conformance.model.outputs import LIKE_INPUT, NAMES
 from conformance.model.results import Deviation, Result, Rho
 from conformance.model.statement import recorded
 from conformance.runs import summary
 from conformance.runs.recording import RecordedAnswer, Recording
 from reference.precision import widened
-from reference.spec import Array
+from reference.spec import Array, kept_axes
 
 
 class Place(msgspec.Struct, frozen=True):
     """One output of one step: how far each implementation is off, and the camps that their answers form.
 
     camps: groups of implementations whose arrays agree, within what both may be off. The reference leads its own camp.
+    alone: whether all who answered, several frameworks, agree with one another, and none with the reference.
     """
 
     step: int
@@ -30,12 +35,15 @@ class Place(msgspec.Struct, frozen=True):
     output: str
     deviations: list[Off]
     camps: list[list[str]]
+    alone: bool = False
 
 
 class Off(msgspec.Struct, frozen=True):
     """How far one implementation is off: ρ, and its worst element with the channel's n, mean and deviation.
 
     not_finite: how many answers are not finite where the exact values are, in words; empty where none is.
+    cause: what explains all that is wrong in the first step that fails, in words; said once, of its first output.
+    place: which elements are wrong, in words; picture: the same, a line for each channel or several.
     """
 
     implementation: str
@@ -45,6 +53,9 @@ class Off(msgspec.Struct, frozen=True):
     channel: Channel | None
     reason: str = ""
     not_finite: str = ""
+    cause: str = ""
+    place: str = ""
+    picture: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -68,13 +79,37 @@ def explain(recording: Recording) -> list[Place]:
     for answer in recording.answers:
         for result in answer.results:
             by_place.setdefault((result.step, result.output), []).append((answer, result))
+    steps = {answer.record.id: _failed_step(exact_case, answer) for answer in recording.answers}
     places = [
-        _place(exact_case, step, output, found) for (step, output), found in sorted(by_place.items()) if step >= 0
+        _place(exact_case, step, output, found, steps)
+        for (step, output), found in sorted(by_place.items(), key=lambda place: (place[0][0], _order(place[0][1])))
+        if step >= 0
     ]
     return sorted(places, key=lambda place: not any(off.failed for off in place.deviations))
 
 
-def _place(exact_case: ExactCase, step: int, output: str, found: list[tuple[RecordedAnswer, Result]]) -> Place:
+def _order(output: str) -> int:
+    return NAMES.index(output) if output in NAMES else len(NAMES)
+
+
+def _failed_step(exact_case: ExactCase, answer: RecordedAnswer) -> FailedStep | None:
+    """Return the first step of an answer in which some array is wrong; None where there is none, or it was not kept."""
+    failing = [r.step for r in answer.results if r.failed and r.step >= 0 and r.output in NAMES]
+    if answer.reply is None or not failing or min(failing) >= len(answer.reply.outcomes):
+        return None
+    t = min(failing)
+    wrong = wrong_of(r for r in answer.results if r.step == t)
+    step = FailedStep(exact_case, recorded(answer.record), answer.reply, t, wrong)
+    return step if wrong.keys() & step.got.keys() else None
+
+
+def _place(
+    exact_case: ExactCase,
+    step: int,
+    output: str,
+    found: list[tuple[RecordedAnswer, Result]],
+    steps: dict[str, FailedStep | None],
+) -> Place:
     offs = [
         Off(
             result.implementation,
@@ -84,11 +119,30 @@ def _place(exact_case: ExactCase, step: int, output: str, found: list[tuple[Reco
             _channel(exact_case, step, output, result.deviation),
             result.reason,
             summary.not_finite(result),
+            *_looked_at(steps[answer.record.id], step, output),
         )
-        for _, result in found
+        for answer, result in found
     ]
     offs.sort(key=lambda off: (not off.failed, -summary.as_number(off.rho), off.implementation))
-    return Place(step, found[0][1].mode, output, offs, _camps(exact_case, step, output, found))
+    camps = _camps(exact_case, step, output, found)
+    return Place(step, found[0][1].mode, output, offs, camps, alone=_alone(camps))
+
+
+def _looked_at(failed: FailedStep | None, t: int, output: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the cause, which elements are wrong, and their picture; nothing where an output is not wrong."""
+    if failed is None or failed.t != t or output not in failed.wrong or output not in failed.got:
+        return "", "", ()
+    first = min((name for name in failed.wrong if name in failed.got), key=_order)
+    wrong = failed.wrong_elements(output)
+    kept = kept_axes(failed.spec, wrong.ndim) if output in LIKE_INPUT else tuple(range(wrong.ndim))
+    drawn = () if wrong.all() or not wrong.any() else tuple(picture(wrong, kept))
+    place = described(wrong, kept) if wrong.any() else ""
+    return cause.likeliest(failed).words if output == first else "", place, drawn
+
+
+def _alone(camps: list[list[str]]) -> bool:
+    """Return whether the reference has nobody beside it, and all others are of one camp, with two frameworks in it."""
+    return len(camps) == 2 and len(camps[0]) == 1 and len({name.split(".")[0] for name in camps[1]}) > 1
 
 
 def _channel(exact_case: ExactCase, step: int, output: str, worst: Deviation | None) -> Channel | None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import msgspec
 
 from conformance.model.results import Result, Run
-from conformance.runs import counts, summary
+from conformance.runs import commands, counts, summary
+from conformance.runs.failures import groups
+from conformance.runs.failures.evidence import InFolder
+from conformance.runs.failures.groups import FailureGroup
 
 
 def headline(run: Run) -> str:
@@ -16,6 +22,24 @@ def headline(run: Run) -> str:
     before = sum((run.end.taken or {}).values()) if run.end else 0
     taken = f"{before} results taken over from an earlier run; " if before else ""
     return f"{state}: {whole}; {skipped}{taken}{counts.of(run.results).words}"
+
+
+def group(found: FailureGroup, run: Run, folder: Path) -> str:
+    """Return failures with one cause in two lines: what they are, and the command that asks the worst of them again."""
+    return f"FAIL {found.says}\n    {commands.replay(run, found.witness, folder)}"
+
+
+def failures(run: Run, folder: Path, most: int = 5) -> tuple[list[str], int]:
+    """Return the failures of a run, those with one cause once, and how many implementations more there are that fail.
+
+    most: implementations of which that is told, those that fail the most first, and groups of each.
+    """
+    failed = Counter(result.implementation for result in run.results if result.failed)
+    first = [identity for identity, _ in failed.most_common(most)]
+    records = [record for record in run.implementations if record.id in first]
+    found = list(groups.of_run(run.results, records, InFolder(run, folder), brief=True))
+    kept = [one for identity in first for one in [g for g in found if g.implementation == identity][:most]]
+    return [group(one, run, folder) for one in kept], len(failed) - len(first)
 
 
 def sizes(rows: list[summary.Row]) -> list[str]:

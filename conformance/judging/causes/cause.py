@@ -29,6 +29,10 @@ _SOME = 8
 """Elements that are not numbers of half precision by chance."""
 
 
+_OTHERS = (UPDATE, AFFINE, DX)
+"""Stages of which not every other promise is a suspect; the others are wrong by a number in each channel."""
+
+
 class Cause(msgspec.Struct, frozen=True):
     """What is wrong.
 
@@ -68,6 +72,11 @@ def in_words(step: FailedStep) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def likeliest(step: FailedStep) -> Cause:
+    """Return the likeliest cause of a step that fails; one without words where a case is too large to look at."""
+    return next(iter(causes(step)), Cause(""))
+
+
 def shared(found: Sequence[Sequence[Cause]]) -> Cause | None:
     """Return the cause that explains the most of several steps, of their causes; None where nothing is known.
 
@@ -90,7 +99,7 @@ def _explaining(step: FailedStep) -> Iterator[Cause]:
     if slight or not named:
         numerics = changes.of_numerics(step, arithmetic=solved is None)
         named = [*_of_changes(step, numerics)[:1], *named]
-    if not named:
+    if not named and (solved is None or solved.stage in _OTHERS):
         named += _of_changes(step, changes.of_what_was_asked(step))
         named += _of_changes(step, changes.of_semantics(step))
     yield from named

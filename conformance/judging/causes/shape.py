@@ -35,7 +35,19 @@ def shape(wrong: Array, kept: tuple[int, ...]) -> str:
         return ""
     rows = rows_of(wrong, kept)
     channels = np.flatnonzero(rows.any(1))
-    return ", ".join(filter(None, (_of_channels(channels, len(rows)), _of_values(rows[channels]))))
+    along = _along_axes(wrong, kept) or _of_values(rows[channels])
+    return ", ".join(filter(None, (_of_channels(channels, len(rows)), along)))
+
+
+def _along_axes(wrong: Array, kept: tuple[int, ...]) -> str:
+    """Return the one place along an axis that all is at, where a channel has several axes."""
+    several = [axis for axis, size in enumerate(wrong.shape) if axis not in kept and size > 1]
+    for axis in several if len(several) > 1 else ():
+        places = np.flatnonzero(wrong.any(tuple(other for other in range(wrong.ndim) if other != axis)))
+        if len(places) == 1 and wrong.take(places[0], axis).mean() >= _DENSE:
+            ends = {0: "the first place", wrong.shape[axis] - 1: "the last place"}
+            return f"{ends.get(int(places[0]), f'place {places[0]}')} along axis {axis}"
+    return ""
 
 
 def _of_channels(channels: Array, count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,13 +30,14 @@ class Condition(NamedTuple):
 class Table:
     """What is true of the steps of cases: `facts` by name, and `numbers` by name, one for each of `rows`."""
 
-    def __init__(self, cases: Iterable[tuple[str, Case]]) -> None:
+    def __init__(self, cases: Iterable[tuple[str, Case]], features: Mapping[str, str] | None = None) -> None:
+        """Read the cases; features: what each asks beyond the plain layer, by its id."""
         self.rows: dict[Asked, int] = {}
         facts, numbers = list[dict[str, Any]](), list[dict[str, float]]()
         for name, case in cases:
             for t, about in enumerate(every_step(case)):
                 self.rows[name, t] = len(self.rows)
-                facts.append(_facts(case, t, about))
+                facts.append(_facts(case, t, about) | {"feature": (features or {}).get(name, "")})
                 numbers.append(_numbers(case, t))
         self._facts = {fact: np.array([repr(row[fact]) for row in facts]) for fact in (facts[0] if facts else ())}
         self._numbers = {name: np.array([row[name] for row in numbers]) for name in (numbers[0] if numbers else ())}
@@ -160,6 +161,7 @@ def _numbers(case: Case, t: int) -> dict[str, float]:
         "n": x.size / channels if channels else 0.0,
         "channels": float(channels),
         "rows": float(x.shape[0]) if x.ndim else 1.0,
+        "last": float(x.shape[-1]) if x.ndim else 1.0,
         "size": float(x.size),
         "far": _far(x, tuple(axis for axis in range(x.ndim) if axis not in kept)),
         "epsilon": case.spec.epsilon,
@@ -221,6 +223,11 @@ _WORDS: dict[str, _Words] = {
     "renorm": _either("with renorm", "without renorm"),
     "virtual": _either("with virtual batches", "without virtual batches"),
     "finite": _either("with finite values", "with values that are not finite"),
+    "feature": lambda value: f"in cases of {value}" if value else "in plain cases",
+    "no_rows": _either("in cases with an empty batch", "without empty batches"),
+    "one_channel": _either("with one channel", "with several channels"),
+    "odd": lambda value: "with ordinary values" if value == "False" else f"with an odd {value}",
+    "cumulative": _either("with a cumulative mean", "with a momentum"),
     "backward": "with gradients taken {}".format,
     "differentiation": "with differentiation {}".format,
 }
@@ -228,15 +235,26 @@ _BITS = {
     **dict.fromkeys(("mode", "dtype", "contiguous", "rank", "half"), 4.0),
     **dict.fromkeys(("layout", "inferred", "trained", "mask", "scale", "center", "differentiation"), 6.0),
     **dict.fromkeys(("first", "channel", "affine", "contiguous_dy", "finite", "renorm", "virtual", "tracked"), 6.5),
+    "feature": 8.0,
 }
 """How simple a fact is; what is not here takes 9 bits."""
 _NUMBERS = {
     "n": "where N {}",
     "channels": "where the number of channels is {}",
     "rows": "where the first axis is {}",
+    "last": "where the last axis is {}",
     "size": "where the number of elements is {}",
     "far": "where |mean|/σ {}",
     "epsilon": "where epsilon {}",
     "momentum": "where momentum {}",
 }
-_NUMBER_BITS = {"n": 4.0, "channels": 6.0, "rows": 8.0, "size": 8.0, "far": 6.0, "epsilon": 7.0, "momentum": 7.0}
+_NUMBER_BITS = {
+    "n": 4.0,
+    "channels": 6.0,
+    "rows": 8.0,
+    "last": 8.0,
+    "size": 8.0,
+    "far": 6.0,
+    "epsilon": 7.0,
+    "momentum": 7.0,
+}

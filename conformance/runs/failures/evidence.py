@@ -13,7 +13,7 @@ from conformance.model.case import Case
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply
-from conformance.model.results import Run
+from conformance.model.results import CaseRecord, Run
 from conformance.runs.run_file import answer_file
 
 
@@ -22,6 +22,11 @@ class Evidence(Protocol):
 
     def cases(self) -> Iterator[tuple[str, Case]]:
         """Yield every case of the run."""
+        ...
+
+    @property
+    def features(self) -> Mapping[str, str]:
+        """What each case asks beyond the plain layer."""
         ...
 
     def exact_case(self, case: str) -> ExactCase | None:
@@ -38,6 +43,7 @@ class InFolder:
 
     def __init__(self, run: Run, folder: Path) -> None:
         self._files = {case: folder / record.file for case, record in run.cases.items()}
+        self.features = {name: _feature(record) for name, record in run.cases.items()}
         self._folder = folder
         self._exact_case = functools.lru_cache(maxsize=32)(self._read)
 
@@ -67,7 +73,7 @@ class InMemory:
     """Cases and answers that are at hand."""
 
     def __init__(self, cases: Mapping[str, ExactCase], replies: Mapping[tuple[str, str], Reply]) -> None:
-        self._cases, self._replies = cases, replies
+        self._cases, self._replies, self.features = cases, replies, dict[str, str]()
 
     def cases(self) -> Iterator[tuple[str, Case]]:
         """Yield every case."""
@@ -80,6 +86,11 @@ class InMemory:
     def reply(self, case: str, implementation: str) -> Reply | None:
         """Return an answer."""
         return self._replies.get((case, implementation))
+
+
+def _feature(record: CaseRecord) -> str:
+    """Return what a case asks beyond the plain layer; `corpus` of one with a name."""
+    return record.recipe.get("signature", {}).get("feature", "") if record.recipe else "corpus"
 
 
 def _case(path: Path) -> Case | None:
