@@ -27,7 +27,7 @@ def view(material: Material) -> dict[str, Any]:
     """Return every value that the template shows."""
     run, folder = material.run, material.folder
     kinds = _counts(material)
-    found = groups.groups(kinds)
+    found = groups.groups(kinds, material.decision.groups if material.decision else ())
     rows = summary.rows(run)
     lines = overview.lines(run, rows, kinds, found)
     samples = drill.samples(run, folder, kinds)

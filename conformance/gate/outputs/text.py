@@ -8,7 +8,6 @@ from pathlib import Path
 from conformance.gate.decision import Finding, GateDecision
 from conformance.model.results import Result, Run
 from conformance.runs import commands
-from conformance.runs.failures.groups import FailureGroup
 
 SHOWN = 3
 """How many failures of a finding are shown with their commands."""
@@ -23,27 +22,23 @@ def as_text(decision: GateDecision, run: Run, folder: Path, *, first: bool = Fal
     """
     red = [finding for finding in decision.findings if finding.status]
     shown = red[:1] if first else decision.findings
-    lines = [line for finding in shown for line in _lines(decision, finding, run, folder)]
+    told = set[int]()
+    lines = [line for finding in shown for line in _lines(decision, finding, told, run, folder)]
     found = Counter(explanation.divergences for explanation in decision.explained)  # each failure once
     explained = [f"explained: {one_line(' and '.join(ids))} ({n} failures)" for ids, n in sorted(found.items())]
     return "\n".join([*lines, *explained, decision.verdict])
 
 
-def _lines(decision: GateDecision, finding: Finding, run: Run, folder: Path) -> list[str]:
+def _lines(decision: GateDecision, finding: Finding, told: set[int], run: Run, folder: Path) -> list[str]:
+    """Return a finding in lines; told: the groups of failures of which all is said already."""
     group = decision.group(finding)
-    lines = [f"{finding.kind.upper()} {one_line(finding.says)}", *(f"    {told}" for told in why(group))]
+    why = [] if group is None else ["as above: one cause"] if id(group) in told else map(one_line, group.lines)
+    told.add(id(group))
     shown = 1 if group else SHOWN
+    lines = [f"{finding.kind.upper()} {one_line(finding.says)}", *(f"    {line}" for line in why)]
     lines += [f"    step {r.step} {r.mode}: {command(run, r, folder)}" for r in finding.failures[:shown]]
     more = len(finding.failures) - SHOWN
     return [*lines, f"    and {more} more"] if more > 0 and not group else lines
-
-
-def why(group: FailureGroup | None) -> list[str]:
-    """Return why failures fail, where, and in which elements, a line each; nothing where they were not looked at."""
-    if group is None:
-        return []
-    told = [group.why, group.where.sentence if group.where else "", group.place and f"in {group.place}"]
-    return [one_line(line) for line in told if line]
 
 
 def command(run: Run, failure: Result, folder: Path) -> str:

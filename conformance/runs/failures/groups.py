@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -64,9 +65,14 @@ class FailureGroup(msgspec.Struct, frozen=True):
     @property
     def says(self) -> str:
         """The group in a line: who, what, why, where."""
-        told = [self.why, self.where.sentence if self.where else "", self.place and f"in {self.place}"]
         counted = f"{self.results:,} failures in {self.cases:,} cases"
-        return f"{self.implementation} {', '.join(self.outputs)}: {'; '.join(filter(None, [*told, counted]))}"
+        return f"{self.implementation} {', '.join(self.outputs)}: {'; '.join([*self.lines, counted])}"
+
+    @property
+    def lines(self) -> list[str]:
+        """Why it fails, where over all results, and where in its arrays, a line each."""
+        told = [self.why, self.where.sentence if self.where else "", self.place and f"in {self.place}"]
+        return [line for line in told if line]
 
     @property
     def why(self) -> str:
@@ -136,8 +142,16 @@ def _group(identity: str, part: _Part, fine: list[int], table: Table, every: Cou
         results=sum(every[case] for case in cases),
         cases=len(cases),
         witness=worst,
-        reason=worst.reason if part.why is None else "",
+        reason=_one_line(worst.reason) if part.why is None else "",
     )
+
+
+def _one_line(text: str) -> str:
+    """Return a message as one line that is not long."""
+    return textwrap.shorten(text, _LONGEST, placeholder=" …") if text else ""
+
+
+_LONGEST = 240
 
 
 def _alike(left: list[Failing], record: ImplementationRecord, evidence: Evidence, effort: Effort) -> _Part:
