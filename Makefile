@@ -33,7 +33,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-correct prove-blocks mutants screenshots format hooks install \
+	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-correct prove-blocks prove-explain mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -126,6 +126,10 @@ prove-blocks: $(DEV_READY) ## ask kernels that work block by block, correct and 
 prove-correct: $(DEV_READY) ## ask correct ways of computing: no alarm (SEED; CORRECT_ARGS such as --seeds 3)
 	@echo "Asking ways of computing; cases of alarms go to reports/prove-correct/"
 	@$(BIN)/python tests/benchmarks/prove_correct.py --jobs $(JOBS) $(if $(SEED),--first $(SEED)) $(CORRECT_ARGS)
+
+prove-explain: $(DEV_READY) ## explain forty faults: stage, change, where over all results and in an array (SEED; NAMES of faults)
+	@echo "Explaining faults, asked sizes of up to 131,077 values"
+	@$(BIN)/python tests/mutants/faults/explaining.py --each 2 --larger $(if $(SEED),--seed $(SEED)) $(NAMES)
 
 mutants: $(DEV_READY) ## the suite's own score: named faults, the fault-size curve, mutants of the frameworks (an hour)
 	@echo "Putting named faults into correct implementations"
