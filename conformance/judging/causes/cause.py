@@ -15,7 +15,7 @@ from conformance.judging.causes import changes, factors, solving
 from conformance.judging.causes.changes import Change
 from conformance.judging.causes.failed_step import FailedStep, number
 from conformance.judging.causes.stages import Stages, fits, modelled
-from conformance.judging.causes.suspects import AFFINE, DBETA, DGAMMA, DX, MEAN, UPDATE, VARIANCE, plausible
+from conformance.judging.causes.suspects import AFFINE, DBETA, DGAMMA, DX, MEAN, UPDATE, VARIANCE, Suspect, plausible
 from conformance.model.case import numpy_dtype
 from conformance.model.outputs import BY_NAME
 from reference.precision import widened
@@ -66,7 +66,7 @@ def causes(step: FailedStep) -> list[Cause]:
 def in_words(step: FailedStep) -> list[str]:
     """Return every change that explains a step, in words; where none explains all of it, what explains each output."""
     found = [cause.says for cause in causes(step) if cause.says]
-    if not found and len(step.wrong) > 1:
+    if not found and len(step.wrong) > 1:  # what has another shape, or cannot be looked at stage by stage
         each = {name: [cause.says for cause in causes(step.alone(name)) if cause.says][:1] for name in step.wrong}
         found = [f"{says} (of {name})" for name, those in each.items() for says in those]
     return list(dict.fromkeys(found))
@@ -109,6 +109,8 @@ def _explaining(step: FailedStep) -> Iterator[Cause]:
 def _of_stages(step: FailedStep) -> tuple[solving.Solved | None, list[Cause]]:
     """Return the stage that is wrong, and the mistakes that explain the step, or else its wrong outputs alone."""
     right = Stages(step)
+    if fits(step, right, {}):  # so slightly wrong that whatever changes nothing would explain it
+        return None, []
     solved = solving.stage(step, right)
     found = [s for s in plausible(step) if fits(step, right, s.at)]
     if solved and not found:
@@ -117,7 +119,26 @@ def _of_stages(step: FailedStep) -> tuple[solving.Solved | None, list[Cause]]:
         return solved, [Cause(s.stage, s.says) for s in found]
     few, only = step.narrowed(), f" (in {', '.join(step.wrong)} alone)"
     found = [s for s in plausible(few) if fits(few, right, s.at)] if few.got.keys() < step.got.keys() else []
-    return solved, [Cause(s.stage, s.says + only) for s in found]
+    named = [Cause(s.stage, s.says + only) for s in found]
+    return solved, named or ([] if solved else _several(step, right))
+
+
+def _several(step: FailedStep, right: Stages) -> list[Cause]:
+    """Return mistakes of which each explains some of the wrong outputs, if there is one for every output."""
+    parts = list[tuple[dict[str, Suspect], list[str]]]()
+    for name in step.wrong:
+        one = step.alone(name).narrowed()
+        found = {s.says: s for s in plausible(one) if fits(one, right, s.at)}
+        if not found:
+            return []
+        alike = next((part for part in parts if part[0].keys() & found.keys()), None)
+        if alike is None:
+            parts.append((found, [name]))
+        else:
+            shared_by = {says: s for says, s in alike[0].items() if says in found}
+            parts[parts.index(alike)] = shared_by, [*alike[1], name]
+    first = [(next(iter(found.values())), ", ".join(names)) for found, names in parts]
+    return [Cause(first[0][0].stage, "; ".join(f"{suspect.says} (in {names})" for suspect, names in first))]
 
 
 def _of_changes(step: FailedStep, found: Iterator[Change]) -> list[Cause]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from conformance.judging.causes.failed_step import FailedStep
 from conformance.judging.causes.solving import Solved
-from conformance.judging.causes.stages import Stages
+from conformance.judging.causes.stages import Replace, Stages
 from conformance.judging.causes.suspects import Suspect
 
 _NAMES = {
@@ -28,19 +29,24 @@ _ALIKE = 1e-2
 
 
 def named(step: FailedStep, right: Stages, solved: Solved) -> Iterator[Suspect]:
-    """Yield what a solved value is, if it is the right one times something in every channel that is wrong."""
-    if len(solved.values) != 1:
-        return
+    """Yield what the first of the solved values is, if it is the right one times something in every wrong channel."""
     (name, value), n = next(iter(solved.values.items())), float(np.max(right.now.n))
     ratio = _ratio(step, getattr(right.now, name), value)
-    for names in (_plain(name, n), _blocks(name, n)) if ratio is not None else ():
+    if ratio is None:
+        return
+    for names in (_plain(name, n), _blocks(name, n)):
         found = [(says, factor) for says, factor in names if abs(factor - ratio) <= _ALIKE * abs(factor - 1)]
-        yield from (Suspect(solved.stage, says, {name: lambda v, _now, by=by: v * by}) for says, by in found)
+        for says, factor in found:
+            yield Suspect(solved.stage, says, solved.at | {name: _times(factor)})
         if found:
             return
 
 
-def _ratio(step: FailedStep, right: object, value: object) -> float | None:
+def _times(factor: float) -> Replace:
+    return lambda value, _now: value * factor
+
+
+def _ratio(step: FailedStep, right: Any, value: Any) -> float | None:
     """Return by what every wrong channel's value is too large; None where that is not one number."""
     shape = step.channels.shape
     if np.shape(right) not in ((), shape):

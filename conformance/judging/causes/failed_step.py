@@ -182,7 +182,7 @@ def wrong_of(results: Iterable[Result]) -> dict[str, Rho]:
     What fails only beside a returned mean or variance that is wrong itself is not.
     """
     failed = {r.output: r for r in results if r.failed and not isinstance(r.rho, msgspec.UnsetType)}
-    found = {name: r.rho for name, r in failed.items() if isinstance(r.rho, float | int | str)}
+    found: dict[str, Rho] = {name: r.rho for name, r in failed.items() if not isinstance(r.rho, msgspec.UnsetType)}
     if not {"mean", "variance"} & found.keys():
         return found
     return {name: rho for name, rho in found.items() if name in _RETURNED or _by_itself(failed[name])}

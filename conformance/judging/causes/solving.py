@@ -56,7 +56,7 @@ def stage(step: FailedStep, right: Stages) -> Solved | None:
 
 def _reached(step: FailedStep, one: Solved) -> set[str]:
     """Return the outputs that these values may change."""
-    return set().union(*(_REACH.get(name, {name}) for name in one.values)) & step.got.keys()
+    return {output for name in one.values for output in _REACH.get(name, {name})} & step.got.keys()
 
 
 _NORMALIZED = {"y", "dx", "dgamma"}

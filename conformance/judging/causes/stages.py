@@ -20,8 +20,7 @@ from reference.batch_norm import moments
 from reference.batches import average, observe, total
 from reference.spec import Array, floored_epsilon
 
-Replace = Callable[[Any, SimpleNamespace], Any]
-Values = SimpleNamespace
+Replace = Callable[[Any, Any], Any]
 
 
 def modelled(step: FailedStep) -> bool:
@@ -36,7 +35,8 @@ class Stages:
     """One step, stage by stage; at: what stands for stages, in the channels that are wrong."""
 
     def __init__(self, step: FailedStep, at: Mapping[str, Replace] | None = None) -> None:
-        self.step, self.at, self.now = step, at or {}, SimpleNamespace(step=step, axes=step.axes)
+        self.step, self.at = step, at or {}
+        self.now: Any = SimpleNamespace(step=step, axes=step.axes)
         with np.errstate(all="ignore"):
             self._begin()
             self._take()
@@ -46,10 +46,10 @@ class Stages:
 
     def put(self, name: str, value: Any) -> Any:
         """Set a stage's value, or what stands for it in the channels that are wrong."""
-        if name in self.at:
-            value = np.where(self.step.channels, self.at[name](value, self.now), value)
-        setattr(self.now, name, value)
-        return value
+        other: Any = self.at[name](value, self.now) if name in self.at else value
+        found: Any = np.where(self.step.channels, other, value) if name in self.at else value
+        setattr(self.now, name, found)
+        return found
 
     def _begin(self) -> None:
         step, now = self.step, self.now
@@ -78,6 +78,10 @@ class Stages:
             self.put("stored", now.variance * stored_factor(batch.n, step.spec, step.semantics))
         else:
             now.mean, now.variance, now.stored = mean, variance, variance
+
+    def total(self, values: Any) -> Any:
+        """Return the sum of each channel."""
+        return total(values, self.now.axes)
 
     def average(self, values: Any) -> Any:
         """Return the mean of what counts."""
@@ -113,7 +117,7 @@ class Stages:
         step, now, dy = self.step, self.now, self.step.exact_case.dy(self.step.t)
         if dy is None:
             return
-        now.total = lambda values: total(values, step.axes)
+        now.total = self.total
         dy = self.put("dy", np.asarray(dy))
         z = self.put("z", (now.x - now.center) * now.r)
         self.put("dbeta", now.total(dy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -59,11 +60,22 @@ def _of_fact(fact: str, values: Array, fails: Array) -> Iterator[Condition]:
     words, bits = _WORDS.get(fact, lambda value: f"where {fact} is {value}"), _BITS.get(fact, 9.0)
     told = sorted(failing)
     if len(told) <= 2 and len(every) > len(told):
-        says = " or ".join(words(_read(value)) for value in told)
-        yield Condition(says.replace("or in ", "or "), bits + 2 * (len(told) - 1), np.isin(values, told))
+        says = _either_of([words(_read(value)) for value in told])
+        yield Condition(says, bits + 2 * (len(told) - 1), np.isin(values, told))
     elif len(every) - len(told) == 1:
         (other,) = every - failing
         yield Condition(f"not {words(_read(other))}", bits + 2, values != other)
+
+
+def _either_of(told: list[str]) -> str:
+    """Return what is told as one, without the words that the second shares with the first.
+
+    >>> _either_of(["in rank 3", "in rank 4"]), _either_of(["in training"])
+    ('in rank 3 or 4', 'in training')
+    """
+    first, *more = (one.split() for one in told)
+    rest = [itertools.dropwhile(lambda pair: pair[0] == pair[1], zip(other, first, strict=False)) for other in more]
+    return " or ".join([" ".join(first), *(" ".join(word for word, _ in one) for one in rest)])
 
 
 def _read(text: str) -> str:

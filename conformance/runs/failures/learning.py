@@ -1,8 +1,8 @@
 """The shortest true sentence on where an implementation fails, over all steps that were judged.
 
-It names one condition or two that hold wherever it fails. Of those the one is taken that tells failures from passes in
-the fewest bits, its own length included (Rissanen's minimum description length): one that lets few passes in, unless a
-shorter one does nearly as well.
+It names one condition or two that hold wherever it fails, and the mode besides. Of those the one is taken that tells
+failures from passes in the fewest bits, its own length included (Rissanen's minimum description length): one that lets
+few passes in, unless a shorter one does nearly as well.
 """
 
 from __future__ import annotations
@@ -58,18 +58,22 @@ def where(table: Table, judged: Sequence[int], failing: Sequence[int]) -> Where:
 
 
 def _sentences(table: Table, rows: Array, fails: Array) -> Iterator[tuple[float, tuple[Condition, ...], Array]]:
-    """Yield what may be said, with its bits: nothing, one condition, or two."""
+    """Yield what may be said, with its bits: nothing, one condition, or two, which may hold in one mode alone."""
     everywhere = np.ones(len(rows), bool)
     failures = int(fails.sum())
     yield _bits(failures, len(rows)), (), everywhere
-    single = [
-        (one.bits + _bits(failures, int(one.holds.sum())), (one,), one.holds) for one in table.conditions(rows, fails)
-    ]
-    yield from single
-    for (_, (one,), _), (_, (other,), _) in itertools.combinations(sorted(single, key=lambda s: s[0])[:MOST], 2):
-        both = one.holds & other.holds
-        first, second = sorted((one, other), key=lambda c: c.bits)
-        yield one.bits + other.bits + 1 + _bits(failures, int(both.sum())), (first, second), both
+    single = list(table.conditions(rows.tolist(), fails))
+    best = sorted(single, key=lambda one: one.bits + _bits(failures, int(one.holds.sum())))[:MOST]
+    mode = [one for one in single if one.says in ("in training", "in inference")]
+    pairs = [pair for pair in itertools.combinations(best, 2) if not set(map(id, pair)) & set(map(id, mode))]
+    for several in (
+        *((one,) for one in single),
+        *itertools.combinations(best, 2),
+        *((*p, *mode) for p in pairs if mode),
+    ):
+        together = np.logical_and.reduce([one.holds for one in several])
+        bits = sum(one.bits for one in several) + len(several) - 1
+        yield bits + _bits(failures, int(together.sum())), tuple(sorted(several, key=lambda c: c.bits)), together
 
 
 def _bits(failures: int, of: int) -> float:

@@ -50,7 +50,9 @@ def _telling(one: Failing, evidence: Evidence) -> float:
     plain = facts.finite and not facts.odd and facts.differentiation in ("none", "reverse") and not facts.renorm
     fine = facts.dtype in ("float32", "float64")
     size = min(max((r.size for r in one.results), default=0.0), 1e6) ** 0.1 / 4
-    return 4 * plain + 2 * _easy(exact_case, one.step) + fine + (facts.n == "many") + (32 < x.size < 20_000) + size
+    return (
+        4 * bool(plain) + 2 * _easy(exact_case, one.step) + fine + (facts.n == "many") + (32 < x.size < 20_000) + size
+    )
 
 
 def _easy(exact_case: ExactCase, t: int) -> bool:
