@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from conformance.judging.causes import changes, factors, solving
-from conformance.judging.causes.changes import Change
+from conformance.judging.causes.changes import Supposition
 from conformance.judging.causes.failed_step import FailedStep, number
 from conformance.judging.causes.stages import Stages, fits, modelled
 from conformance.judging.causes.suspects import AFFINE, DBETA, DGAMMA, DX, MEAN, UPDATE, VARIANCE, Suspect, plausible
@@ -141,7 +141,7 @@ def _several(step: FailedStep, right: Stages) -> list[Cause]:
     return [Cause(first[0][0].stage, "; ".join(f"{suspect.says} (in {names})" for suspect, names in first))]
 
 
-def _of_changes(step: FailedStep, found: Iterator[Change]) -> list[Cause]:
+def _of_changes(step: FailedStep, found: Iterator[Supposition]) -> list[Cause]:
     return [Cause(change.stage, change.says) for change in found if changes.explains(step, change)]
 
 

@@ -20,7 +20,7 @@ from reference import Semantics
 NUMERICS = "numerics"
 
 
-class Change(NamedTuple):
+class Supposition(NamedTuple):
     """A change: the stage that it is about, what it is in words, and the case and statement that it makes."""
 
     stage: str
@@ -28,7 +28,7 @@ class Change(NamedTuple):
     make: Callable[[], tuple[Case, Statement]]
 
 
-def explains(step: FailedStep, change: Change) -> bool:
+def explains(step: FailedStep, change: Supposition) -> bool:
     """Return whether every wrong output of the step conforms under a change, and no other is wrong then."""
     try:
         case, statement = change.make()
@@ -46,14 +46,14 @@ def _allowed(step: FailedStep, name: str) -> float:
     return NEAR if number(step.wrong[name]) > FAR else 1.0
 
 
-def of_what_was_asked(step: FailedStep) -> Iterator[Change]:
+def of_what_was_asked(step: FailedStep) -> Iterator[Supposition]:
     """Yield other things that might have been asked: another axis, another momentum."""
     case, statement = step.exact_case.case, step.statement
     rank, spec = len(case.shape), case.spec
 
-    def asked(stage: str, says: str, **fields: Any) -> Change:
+    def asked(stage: str, says: str, **fields: Any) -> Supposition:
         other = msgspec.structs.replace(case, spec=dataclasses.replace(spec, **fields))
-        return Change(stage, says, lambda: (other, statement))
+        return Supposition(stage, says, lambda: (other, statement))
 
     for axis in range(rank) if isinstance(spec.axis, int) else ():
         if spec.axis not in (axis, axis - rank):
@@ -64,7 +64,7 @@ def of_what_was_asked(step: FailedStep) -> Iterator[Change]:
         yield asked(UPDATE, "the moving statistics are not moved", momentum=1.0)
 
 
-def of_semantics(step: FailedStep) -> Iterator[Change]:
+def of_semantics(step: FailedStep) -> Iterator[Supposition]:
     """Yield every other promise of one field of `Semantics`."""
     for name, value in _promises(step.semantics):
         if not _may_show(step, name):
@@ -73,7 +73,7 @@ def of_semantics(step: FailedStep) -> Iterator[Change]:
         yield _ruled(step, stage, says, Rule("supposed", semantics={name: value}))
 
 
-def of_numerics(step: FailedStep, *, arithmetic: bool) -> Iterator[Change]:
+def of_numerics(step: FailedStep, *, arithmetic: bool) -> Iterator[Supposition]:
     """Yield other ways of computing, the nearest first; arithmetic: coarser ones too.
 
     Where one wrong statistic explains all else to the last bit, what comes after it was not computed coarsely; nor was
@@ -92,9 +92,9 @@ def of_numerics(step: FailedStep, *, arithmetic: bool) -> Iterator[Change]:
         yield _ruled(step, NUMERICS, says, Rule("supposed", numerics=numerics))
 
 
-def _ruled(step: FailedStep, stage: str, says: str, rule: Rule) -> Change:
+def _ruled(step: FailedStep, stage: str, says: str, rule: Rule) -> Supposition:
     statement = msgspec.structs.replace(step.statement, rules=[*step.statement.rules, rule])
-    return Change(stage, says, lambda: (step.exact_case.case, statement))
+    return Supposition(stage, says, lambda: (step.exact_case.case, statement))
 
 
 def _may_show(step: FailedStep, name: str) -> bool:

@@ -28,7 +28,7 @@ class Condition(NamedTuple):
     holds: Array
 
 
-class Table:
+class ConditionTable:
     """What is true of the steps of cases: `facts` by name, and `numbers` by name, one for each of `rows`."""
 
     def __init__(self, cases: Iterable[tuple[str, Case]], features: Mapping[str, str] | None = None) -> None:

@@ -15,7 +15,7 @@ from conformance.judging.causes.cause import Cause
 from conformance.judging.causes.failed_step import FailedStep
 from conformance.model.outputs import NAMES
 from conformance.model.results import ImplementationRecord, Result
-from conformance.runs.failures.conditions import Table
+from conformance.runs.failures.conditions import ConditionTable
 from conformance.runs.failures.evidence import Evidence
 from conformance.runs.failures.failing import Failing, cases_failing, steps_failing
 from conformance.runs.failures.learning import Where, where
@@ -106,7 +106,7 @@ def groups(
     results: Sequence[Result],
     record: ImplementationRecord,
     evidence: Evidence,
-    table: Table,
+    table: ConditionTable,
     effort: Effort = WHOLE,
 ) -> list[FailureGroup]:
     """Return the groups of one implementation's failures, the largest first; results: all of its results."""
@@ -127,7 +127,7 @@ def groups(
     return sorted(found, key=lambda group: -group.cases)
 
 
-def _group(identity: str, part: _Part, fine: list[int], table: Table, every: Counter[str]) -> FailureGroup:
+def _group(identity: str, part: _Part, fine: list[int], table: ConditionTable, every: Counter[str]) -> FailureGroup:
     rows = [table.rows[one.case, t] for one in part.mine for t in one.steps if (one.case, t) in table.rows]
     worst = max((r for one in part.mine for r in one.results), key=lambda r: r.size)
     cases = {one.case for one in part.mine}
@@ -185,7 +185,7 @@ def of_run(
     """Yield the groups of every implementation that fails, in the order of the run; brief: with less effort."""
     by = _by_implementation(results)
     failing = [record for record in records if any(r.failed for r in by.get(record.id, ()))]
-    table = Table(evidence.cases(), evidence.features) if failing else None
+    table = ConditionTable(evidence.cases(), evidence.features) if failing else None
     for record in failing:
         if table is not None:
             yield from groups(by[record.id], record, evidence, table, BRIEF if brief else WHOLE)
@@ -197,7 +197,7 @@ def where_of_case(results: Sequence[Result], case: str, evidence: Evidence) -> I
     for implementation, mine in by.items():
         if not any(r.failed and r.case == case for r in mine):
             continue
-        table = table or Table(evidence.cases(), evidence.features)
+        table = table or ConditionTable(evidence.cases(), evidence.features)
         asked = steps_failing(mine)
         every = cases_failing(mine, asked)
         patterns = {one.pattern for one in every if one.case == case}

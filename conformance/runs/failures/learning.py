@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
-from conformance.runs.failures.conditions import Condition, Table
+from conformance.runs.failures.conditions import Condition, ConditionTable
 from reference.spec import Array
 
 MOST = 60
@@ -46,7 +46,7 @@ class Where(msgspec.Struct, frozen=True):
         return f"{self.says}: {self.fails:,} of {self.of:,} steps fail{there}{none}"
 
 
-def where(table: Table, judged: Sequence[int], failing: Sequence[int]) -> Where:
+def where(table: ConditionTable, judged: Sequence[int], failing: Sequence[int]) -> Where:
     """Return where an implementation fails; judged, failing: rows of the table, those that fail among the judged."""
     rows = np.array(sorted(set(judged) | set(failing)))
     fails = np.isin(rows, np.array(sorted(failing)))
@@ -57,7 +57,9 @@ def where(table: Table, judged: Sequence[int], failing: Sequence[int]) -> Where:
     return Where(says, int(fails.sum()), inside, len(rows) - inside)
 
 
-def _sentences(table: Table, rows: Array, fails: Array) -> Iterator[tuple[float, tuple[Condition, ...], Array]]:
+def _sentences(
+    table: ConditionTable, rows: Array, fails: Array
+) -> Iterator[tuple[float, tuple[Condition, ...], Array]]:
     """Yield what may be said, with its bits: nothing, one condition, or two, which may hold in one mode alone."""
     everywhere = np.ones(len(rows), bool)
     failures = int(fails.sum())

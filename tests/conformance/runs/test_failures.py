@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from conformance.cases import cells, strategies
 from conformance.cases.building import build
 from conformance.cli.main import main
-from conformance.runs.failures.conditions import Table
+from conformance.runs.failures.conditions import ConditionTable
 from conformance.runs.failures.learning import where
 
 _ADAPTERS = Path(__file__).parents[1] / "adapters"
@@ -33,7 +33,7 @@ def asked():
 @pytest.fixture(scope="module")
 def table(asked):
     """Return what is true of them."""
-    return Table(asked)
+    return ConditionTable(asked)
 
 
 def values(case, t):

@@ -27,7 +27,7 @@ from conformance.cases.building import build  # noqa: E402
 from conformance.judging.judgment import judge  # noqa: E402
 from conformance.model.outcome import Outputs, Reply  # noqa: E402
 from conformance.model.results import ImplementationRecord, Result  # noqa: E402
-from conformance.runs.failures.conditions import Table  # noqa: E402
+from conformance.runs.failures.conditions import ConditionTable  # noqa: E402
 from conformance.runs.failures.evidence import InMemory  # noqa: E402
 from conformance.runs.failures.groups import FailureGroup, groups  # noqa: E402
 from conformance.runs.run_case import RunCase  # noqa: E402
@@ -48,7 +48,7 @@ class Panel:
         self.trials = [Trial(item, SUBJECT, item.case.dtypes.x, "easy") for item in items if len(item.case.shape) > 1]
         self.answers = {trial.item.id: trial.answer() for trial in self.trials}
         self.results = {trial.item.id: self.judged(trial, self.answers[trial.item.id]) for trial in self.trials}
-        self.table = Table((trial.item.id, trial.item.case) for trial in self.trials)
+        self.table = ConditionTable((trial.item.id, trial.item.case) for trial in self.trials)
 
     def judged(self, trial: Trial, answer: list[dict[str, Any]]) -> list[Result]:
         """Return the results of an answer."""
