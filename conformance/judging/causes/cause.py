@@ -17,9 +17,9 @@ from conformance.judging.causes.failed_step import FailedStep, number
 from conformance.judging.causes.stages import Stages, fits, modelled
 from conformance.judging.causes.suspects import AFFINE, DBETA, DGAMMA, DX, MEAN, UPDATE, VARIANCE, Suspect, plausible
 from conformance.model.case import numpy_dtype
+from conformance.model.numerics import finfo
 from conformance.model.outputs import BY_NAME
 from reference.precision import widened
-from reference.spec import Array
 
 MOST = 1 << 24
 """Bytes of a case up to which causes are looked for: each costs as much as judging it."""
@@ -171,14 +171,19 @@ def _plain(step: FailedStep) -> Iterator[Cause]:
             yield Cause(earliest({name: 0}), f"{name} is not computed: it is 0 everywhere")
         elif np.isnan(wide).all():
             yield Cause(earliest({name: 0}), f"{name} is not computed: it is NaN everywhere")
-        elif array.dtype.itemsize > 2 and array.size >= _SOME and (short := _representable(array)):
+        elif array.dtype.itemsize > 2 and array.size >= _SOME and (short := _rounded_to(step, name)):
             yield Cause(earliest({name: 0}), f"{name} is rounded to {short}: every element is one of its numbers")
 
 
-def _representable(array: Array) -> str:
-    """Return the half precision whose numbers all elements are; empty where there is none."""
-    with np.errstate(over="ignore"):
-        short = [
-            n for n in ("bfloat16", "float16") if (array.astype(numpy_dtype(n)).astype(array.dtype) == array).all()
-        ]
-    return short[0] if short else ""
+def _rounded_to(step: FailedStep, name: str) -> str:
+    """Return the half precision that the right values were rounded to; empty where they were not."""
+    if name not in step.got:
+        return ""
+    array, right = step.answered[name], step.right[name]
+    for short in ("bfloat16", "float16"):
+        with np.errstate(over="ignore"):
+            its = (array.astype(numpy_dtype(short)).astype(array.dtype) == array).all()
+        near = np.abs(step.got[name] - right) <= float(finfo(short).eps) * np.abs(right) + step.bounds[name]
+        if its and near.all():
+            return short
+    return ""
