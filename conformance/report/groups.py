@@ -77,7 +77,7 @@ def _why(rows: list[ReportedResult], kind: ResultGroup, told: Sequence[FailureGr
     """Return what the gate found of failures; nothing where they are explained, or were not looked at."""
     outputs = {row.result.output for row in rows}
     mine = [g for g in told if g.implementation == kind.implementation and outputs & set(g.outputs)]
-    return mine[0].lines if mine and kind.standing not in ("", "explained") else []
+    return mine[0].lines if mine and mine[0].where and kind.standing not in ("", "explained") else []
 
 
 def _anchor(kind: ResultGroup, taken: set[str]) -> str:
