@@ -89,6 +89,8 @@ def _of_number(name: str, values: Array, fails: Array) -> Iterator[Condition]:
         return
     below, above = values[values < least], values[values > most]
     for limit, bits in _limits(float(below.max()), float(least)) if below.size else ():
+        if name == "far" and limit < 1:
+            continue  # every mean is some way from 0
         yield Condition(words.format(f"> {_shown(limit)}"), _NUMBER_BITS[name] + bits, values > limit)
     if above.size:
         limit = float(above.min())
