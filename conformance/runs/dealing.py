@@ -20,6 +20,8 @@ from conformance.runs import matrix
 
 _T = TypeVar("_T")
 _COUNTED = (*matrix.FEATURES, "forward", "second order")  # each a column of the matrix
+_ALONE = ("built in inference", "two call sites", "mixed dtypes", "unknown sizes")
+"""Features of a cell that nobody answers without compiling: whoever does is asked them, or nobody might be."""
 _A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a third of what it can pay for
 
 
@@ -58,7 +60,9 @@ class Deal(NamedTuple):
         turn = _place(identity) + self.seed
         paid = -(-statement.signatures // part)
         chosen = counted + _from(rest, turn, max(0, 2 * paid - len(counted)))
-        chosen = chosen[: 2 * paid] + _from(of_size, turn, -(-len(of_size) // part))
+        chosen = chosen[: 2 * paid]
+        chosen += [name for name in others if name in _ALONE and name not in chosen and part == 1]
+        chosen += _from(of_size, turn, -(-len(of_size) // part))
         return _from(plain, turn, paid) + [featured[name][turn % len(featured[name])] for name in chosen]
 
 

@@ -7,7 +7,7 @@ import pytest
 from conformance.cases import building, strategies
 from conformance.cases.cells import DEFAULT, SMOKE
 from conformance.cases.sizes import SIZES
-from conformance.hosts.roster import select
+from conformance.hosts.roster import built_in, select
 from conformance.runs.dealing import Deal
 from conformance.runs.run_case import RunCase
 
@@ -43,6 +43,19 @@ def test_seeds_leave_no_feature_out(signatures, cases):
     there = {s.feature for s, facts in signatures if s.feature and not statement.unsupported(*facts)}
     assert len(there) > len(features(signatures, 0, cases))
     assert set().union(*(features(signatures, seed, cases) for seed in range(8))) == there
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_feature_is_asked_of_somebody(signatures, seed):
+    """Whatever the seed, a default run asks each feature that a built-in implementation has of one at least."""
+    asked, there = set(), set()
+    for entry in (one for one in built_in() if not one.statement.calibration):
+        able = [(s, facts) for s, facts in signatures if s.feature and not entry.statement.unsupported(*facts)]
+        there |= {signature.feature for signature, _ in able}
+        dealt = Deal(seed, DEFAULT).pooled(entry.id, entry.statement, signatures) if entry.statement.compiled else None
+        asked |= {signature.feature for signature, _ in able if dealt is None or signature in dealt}
+    assert there - asked == set()
+    assert len(there) > 60
 
 
 def test_variants_of_one_layer_are_dealt_different_features(signatures):
