@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from conformance.hosts import venvs
+from conformance.hosts import builds, venvs
 from conformance.model.errors import Incomplete
 from conformance.runs import commands
 
 
 @click.group()
 def env() -> None:
-    """Make and list the environments that need an older Python."""
+    """Make, list and remove environments: those that need an older Python, and those of single releases."""
 
 
 @env.command()
@@ -49,6 +50,14 @@ def list_(as_json: bool) -> None:
     for state in found:
         missing = f"not created (Python {state['needs']}); bnconf env create {state['name']}"
         click.echo(f"{state['name']}: {state['python'] or missing}")
+
+
+@env.command()
+def clear() -> None:
+    """Remove the environments that `bnconf bisect` made, of one release each."""
+    kept = sorted(builds.kept().glob("*/"))
+    shutil.rmtree(builds.kept(), ignore_errors=True)
+    click.echo(f"{builds.kept()}: {len(kept)} environments removed")
 
 
 def _state(recipe: venvs.EnvironmentSpec) -> dict[str, Any]:

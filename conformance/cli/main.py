@@ -15,6 +15,7 @@ from conformance.model.version import version
 COMMANDS = {
     "ask": "ask:command",
     "audit": "audit:audit",
+    "bisect": "bisect:bisect",
     "cache": "cache:cache",
     "compare": "compare:compare",
     "doctor": "doctor:doctor",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,17 +73,25 @@ def interpreter(recipe: EnvironmentSpec, asked: str | None = None) -> str:
             is_ = f"is Python {found}" if found else "does not run"
             raise InvalidInput(f"--python {asked}: {is_}; {recipe.name} needs Python {recipe.version}")
         return asked
-    for candidate in _candidates(recipe.version):
-        if version(candidate) == recipe.version:
-            return candidate
+    if found := next(interpreters(recipe.version), ""):
+        return found
     raise Incomplete(
         f"{recipe.name} needs Python {recipe.version}, and none was found on PATH or in pyenv; install one, such as by "
         f"`pyenv install {recipe.version}`, or name one: bnconf env create {recipe.name} --python /path/to/python"
     )
 
 
+def interpreters(wanted: str) -> Iterator[str]:
+    """Yield the interpreters of a version, such as 3.7: this one, on PATH, pyenv's."""
+    for candidate in _candidates(wanted):
+        if version(candidate) == wanted:
+            yield candidate
+
+
 def _candidates(wanted: str) -> Iterator[str]:
     """Yield interpreters that may have this version: on PATH, then pyenv's, whose shims run only the active ones."""
+    if wanted == "{}.{}".format(*sys.version_info):
+        yield sys.executable
     on_path = shutil.which(f"python{wanted}")
     if on_path:
         yield on_path

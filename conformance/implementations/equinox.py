@@ -4,6 +4,7 @@ https://docs.kidger.site/equinox/api/nn/normalisation/#equinox.nn.BatchNorm
 """
 
 import functools
+import inspect
 import warnings
 
 from . import jax as common
@@ -47,6 +48,10 @@ class EquinoxEma(common.Jitted):
     def __init__(self, device):
         super(EquinoxEma, self).__init__(device)
         warnings.filterwarnings("ignore", "A JAX array is being set as static")  # epsilon, and it stays inside a trace
+        arguments = inspect.signature(self.library.nn.BatchNorm.__init__).parameters
+        self.chosen = {"mode": self.kind} if "mode" in arguments else {}
+        if not self.chosen and self.kind != "ema":  # which older versions have alone
+            raise RuntimeError("equinox %s has no modes" % self.library.__version__)
 
     def made(self, case, training):
         """Return a function of epsilon that makes (layer, state)."""
@@ -58,7 +63,7 @@ class EquinoxEma(common.Jitted):
             momentum=case.native["momentum"],
             inference=not training,
             dtype="complex64" if case.complex else case.dtypes["statistics"],
-            mode=self.kind,
+            **self.chosen,
         )
 
     def layer(self, case, training):
@@ -103,11 +108,12 @@ class EquinoxEma(common.Jitted):
         """Return the layer's own parameters, and the State."""
         layer, state = self.made(case, True)()
         parameters = common.present(dgamma=layer.weight, dbeta=layer.bias)
-        self.index = getattr(layer, self.kind + "_state_index")
+        self.index = getattr(layer, self.kind + "_state_index" if self.chosen else "state_index")
         own = zip((case.mean, case.variance), state.get(self.index))
         state = state.set(self.index, tuple(b if a is None else a.astype(b.dtype) for a, b in own))
         if case.batches:
-            state = state.set(getattr(layer, self.counting), self.counted(case.batches))
+            counting = self.counting if self.chosen else "first_time_index"
+            state = state.set(getattr(layer, counting), self.counted(case.batches))
         return parameters, state
 
     def counted(self, batches):

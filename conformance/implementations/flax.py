@@ -71,7 +71,7 @@ class Linen(common.Jitted):
 
     package = "flax.linen"
     statement = _linen("+jit", _STATS, variance="fast", clamped=True)
-    fast = forced = True
+    chosen = ()  # the default of neither, which older versions do not have
 
     def module(self, case, training=None):
         """Return a function of epsilon that makes the module; its dtype is that of y, and halves compute in float32.
@@ -87,8 +87,7 @@ class Linen(common.Jitted):
             param_dtype=case.dtypes["parameters"],
             use_bias=case.spec["center"],
             use_scale=case.spec["scale"],
-            use_fast_variance=self.fast,
-            force_float32_reductions=self.forced,
+            **dict(self.chosen),
         )
 
     def layer(self, case, training):
@@ -98,7 +97,7 @@ class Linen(common.Jitted):
         def call(parameters, state, x, epsilon, mask=None):
             named = common.present(scale=parameters.get("dgamma"), bias=parameters.get("dbeta"))
             variables = {"params": named, "batch_stats": state}
-            y, new = module(epsilon=epsilon).apply(variables, x, mask=mask, mutable=["batch_stats"])
+            y, new = module(epsilon=epsilon).apply(variables, x, mutable=["batch_stats"], **common.present(mask=mask))
             return y, new["batch_stats"]
 
         return call
@@ -109,7 +108,8 @@ class Linen(common.Jitted):
 
         def called(layer, calls):
             flags = [not static.training for static in fixed]
-            return [layer(x, use_running_average=flag, mask=mask) for flag, (x, mask) in zip(flags, calls)]
+            given = [common.present(mask=mask) for _, mask in calls]
+            return [layer(x, use_running_average=f, **more) for f, (x, _), more in zip(flags, calls, given)]
 
         def call(parameters, state, calls, epsilon):
             named = common.present(scale=parameters.get("dgamma"), bias=parameters.get("dbeta"))
@@ -123,9 +123,9 @@ class Linen(common.Jitted):
         """Return the layer's own parameters, and the batch_stats collection."""
         given, own = common.present(mean=case.mean, var=case.variance), {}
         if common.begins(case):
-            own = self.module(case, True)().init(self.jax.random.key(0), case.steps[0].x)
+            own = self.module(case, True)().init(self.jax.random.PRNGKey(0), case.steps[0].x)
         named, state = own.get("params", {}), dict(own.get("batch_stats", {}), **given)
-        kept = _at_least_float32 if self.forced else np.asarray
+        kept = _at_least_float32 if dict(self.chosen).get("force_float32_reductions", True) else np.asarray
         state = {name: kept(array).reshape(case.kept) for name, array in state.items()}
         return common.present(dgamma=named.get("scale"), dbeta=named.get("bias")), state
 
@@ -142,14 +142,14 @@ class LinenTwoPass(Linen):
     """`flax.linen.BatchNorm` with use_fast_variance=False."""
 
     statement = _linen("+two_pass+jit", _LINEN + ": use_fast_variance", variance="two_pass")
-    fast = False
+    chosen = (("use_fast_variance", False),)
 
 
 class LinenNativeHalf(Linen):
     """`flax.linen.BatchNorm` with force_float32_reductions=False: a half input's statistics are of its dtype."""
 
     statement = _native_half()
-    forced = False
+    chosen = (("force_float32_reductions", False),)
 
 
 # --- nnx ----------------------------------------------------------------------------------------------------------
@@ -174,6 +174,18 @@ def _features(case):
     return case.shape[case.axis[0] % case.rank] if case.shape else 1
 
 
+def _value(variable):
+    """Return what a variable holds; older ones have no `get_value`."""
+    return variable.get_value() if hasattr(variable, "get_value") else variable.value
+
+
+def _set(variable, value):
+    if hasattr(variable, "set_value"):
+        variable.set_value(value)
+    else:
+        variable.value = value
+
+
 class Nnx(common.Jitted):
     """`flax.nnx.BatchNorm` with its defaults: the variance as E[x²] - E[x]², kept at 0 or above."""
 
@@ -181,7 +193,7 @@ class Nnx(common.Jitted):
     statement = _nnx(
         "+jit", "flax/nnx/nn/normalization.py, _compute_stats and _normalize", variance="fast", clamped=True
     )
-    fast = True
+    chosen = ()
 
     def module(self, case, **more):
         """Return a module."""
@@ -193,9 +205,8 @@ class Nnx(common.Jitted):
             param_dtype=case.dtypes["parameters"],
             use_bias=case.spec["center"],
             use_scale=case.spec["scale"],
-            use_fast_variance=self.fast,
             rngs=self.library.Rngs(0),
-            **more,
+            **dict(self.chosen, **more),
         )
 
     def layer(self, case, training):
@@ -216,9 +227,10 @@ class Nnx(common.Jitted):
         module = self.module(case, epsilon=epsilon)
         variables = {"dgamma": module.scale, "dbeta": module.bias, "mean": module.mean, "var": module.var}
         for name, array in list(parameters.items()) + list(state.items()):
-            variables[name].set_value(self.jax.numpy.asarray(array))  # a NumPy array would be updated in place
-        ys = [module(x, use_running_average=not training, mask=mask) for training, (x, mask) in zip(modes, calls)]
-        return ys, {"mean": module.mean.get_value(), "var": module.var.get_value()}
+            _set(variables[name], self.jax.numpy.asarray(array))  # a NumPy array would be updated in place
+        given = [common.present(mask=mask) for _, mask in calls]
+        ys = [module(x, use_running_average=not t, **more) for t, (x, _), more in zip(modes, calls, given)]
+        return ys, {"mean": _value(module.mean), "var": _value(module.var)}
 
     def initial(self, case):
         """Return the layer's own parameters, and the moving statistics."""
@@ -226,8 +238,8 @@ class Nnx(common.Jitted):
         if common.begins(case):
             module = self.module(case)
             named = common.present(dgamma=module.scale, dbeta=module.bias)
-            parameters = {name: variable.get_value() for name, variable in named.items()}
-            state = dict({"mean": module.mean.get_value(), "var": module.var.get_value()}, **state)
+            parameters = {name: _value(variable) for name, variable in named.items()}
+            state = dict({"mean": _value(module.mean), "var": _value(module.var)}, **state)
         return parameters, {name: _at_least_float32(array) for name, array in state.items()}
 
     def moving(self, state):
@@ -243,7 +255,7 @@ class NnxTwoPass(Nnx):
     """`flax.nnx.BatchNorm` with use_fast_variance=False."""
 
     statement = _nnx("+two_pass+jit", _NNX + ": use_fast_variance", variance="two_pass")
-    fast = False
+    chosen = (("use_fast_variance", False),)
 
 
 IMPLEMENTATIONS = [Linen, LinenTwoPass, LinenNativeHalf, Nnx, NnxTwoPass, common.eager(Linen), common.eager(Nnx)]

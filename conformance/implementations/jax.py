@@ -236,7 +236,7 @@ class Jitted(object):
     @contextlib.contextmanager
     def mode(self, case):
         """Compute on the device, with 64-bit values where the case has them."""
-        with self.jax.enable_x64("float64" in case.dtypes.values()), self.jax.default_device(self.device):
+        with wide(self.jax)("float64" in case.dtypes.values()), self.jax.default_device(self.device):
             yield
 
     def compiled(self, case, step, maps=()):
@@ -391,6 +391,11 @@ def eager(cls):
     supports.update(along=["x"], of=["y"])
     statement = dict(cls.statement, id=cls.statement["id"].replace("+jit", ""), supports=supports, signatures=4)
     return type(cls.__name__ + "Eager", (_Eager, cls), {"statement": statement})
+
+
+def wide(jax):
+    """Return what turns the 64-bit mode on and off; an older jax has it among what is experimental."""
+    return (jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")).enable_x64
 
 
 def full(case):

@@ -174,7 +174,10 @@ class _Layer(_Keras):
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
         make = functools.partial(self.keras.layers.BatchNormalization, **arguments(case))
-        with self.keras.RematScope(mode="full" if case.steps[0].recomputed else None):
+        if case.steps[0].recomputed:
+            with self.keras.RematScope(mode="full"):
+                layer = make()
+        else:
             layer = make()
         layer.build(case.steps[0].x.shape)
         for name, array in common.initial(case).items():
@@ -231,10 +234,11 @@ def functional(keras, layer, steps):
 def arguments(case):
     """Return the layer's arguments; parameters in the input's half precision need a policy of that name."""
     spec, same = case.spec, case.dtypes["x"] == case.dtypes["parameters"]
-    given = {name: spec[name] for name in ("center", "scale", "trainable", "renorm", "renorm_momentum")}
+    given = {name: spec[name] for name in ("center", "scale", "trainable")}
     given.update(case.native, axis=spec["axis"] if isinstance(spec["axis"], int) else case.axis[0])
-    if spec["renorm"]:
+    if spec["renorm"]:  # which older versions do not have
         limits = spec["renorm_clipping"] or {}
+        given.update(renorm=True, renorm_momentum=spec["renorm_momentum"])
         given["renorm_clipping"] = {name: limit for name, limit in limits.items() if limit is not None}
     policy = case.dtypes["x"] if same else "mixed_" + case.dtypes["x"]
     return dict(given, name="layer", dtype="complex64" if case.complex else policy)

@@ -12,6 +12,7 @@ import os
 import numpy as np
 
 from . import ensembles, later
+from . import jax as of_jax
 from . import keras as eager
 from . import tensorflow_common as common
 
@@ -43,7 +44,7 @@ class _Jitted(object):
     @contextlib.contextmanager
     def mode(self, case):
         """Compute on the device, with 64-bit values where the case has them."""
-        with self.jax.enable_x64("float64" in case.dtypes.values()), self.jax.default_device(self.device):
+        with of_jax.wide(self.jax)("float64" in case.dtypes.values()), self.jax.default_device(self.device):
             yield
 
     def run(self, case):

@@ -68,6 +68,8 @@ class _Operator(object):
 
     def __init__(self, device):
         self.onnx, self.device = importlib.import_module("onnx"), device
+        importlib.import_module("onnx.numpy_helper")  # which older versions do not import
+        importlib.import_module("onnx.helper")
 
     def run(self, case):
         """Yield the outputs of each step, nothing for a mode that the operator does not have."""
@@ -112,9 +114,13 @@ class _Operator(object):
 
     def value(self, name, like, shape):
         """Return the declaration of an input or an output."""
-        return self.onnx.helper.make_tensor_value_info(
-            name, self.onnx.helper.np_dtype_to_tensor_dtype(like.dtype), shape
-        )
+        return self.onnx.helper.make_tensor_value_info(name, self.typed(like.dtype), shape)
+
+    def typed(self, dtype):
+        """Return ONNX's number of a dtype; before 1.13 it is looked up in a table."""
+        if hasattr(self.onnx.helper, "np_dtype_to_tensor_dtype"):
+            return self.onnx.helper.np_dtype_to_tensor_dtype(dtype)
+        return importlib.import_module("onnx.mapping").NP_TYPE_TO_TENSOR_TYPE[dtype]
 
 
 class _Runtime(_Operator):

@@ -1,0 +1,1 @@
+"""One case asked of one release of a package after another: which release changed the answer."""

@@ -1,0 +1,234 @@
+"""Which release changed an answer: the search itself, and whole, on an index of tiny wheels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from packaging.version import Version
+
+from conformance.cli.main import main
+from conformance.hosts.releases import Release
+from conformance.hosts.worker import by_path
+from conformance.model.errors import Incomplete, InvalidInput
+from conformance.model.outcome import Outputs, Refused, Reply
+from conformance.model.results import ImplementationRecord, Result
+from conformance.runs.recording import RecordedAnswer
+from conformance.studies.bisecting import halving, trying
+from conformance.studies.bisecting.trying import Effect, Trial
+
+package_index = by_path(str(Path(__file__).parents[1] / "hosts" / "package_index.py"))
+RELEASES = [Release(Version(f"1.{n}")) for n in range(20)]
+STATES = {"p": "passes", "f": "fails", "r": "refuses", "-": "cannot run here", "x": "cannot be built"}
+
+
+class Asked:
+    """Releases that answer as a string has it, one character each; which were asked."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = answers, []
+
+    def __call__(self, release):
+        """Return what a release answers."""
+        number = RELEASES.index(release)
+        self.asked.append(number)
+        return Trial(release, {("mine", 0): Effect(STATES[self.answers[number]])})
+
+
+def numbers(found):
+    """Return the two releases on both sides of the change."""
+    return [RELEASES.index(trial.release) for trial in (found.last, found.first)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "ends"),
+    [
+        ("ppppppppppppppffffff", [13, 14]),
+        ("ppppppp---xxffffffff", [6, 12]),
+        ("--------pppfffffff--", [10, 11]),
+        ("ffffffffffffffffffpp", [17, 18]),
+        ("pppppppprrrrrrrrrrrr", [7, 8]),
+    ],
+)
+def test_the_first_release_that_differs_is_found(answers, ends):
+    """From the newest backwards, past releases that do not answer, each asked once."""
+    ask = Asked(answers)
+    found = halving.search(RELEASES[: len(answers)], ask)
+    assert numbers(found) == ends
+    assert len(ask.asked) == len(set(ask.asked))
+
+
+def test_halving_asks_few():
+    """Between two of twenty releases five are asked."""
+    ask = Asked("p" * 11 + "f" * 9)
+    found = halving.search(RELEASES, ask, RELEASES[0], RELEASES[19])
+    assert numbers(found) == [10, 11]
+    assert len(ask.asked) <= 2 + 5
+
+
+def test_good_and_bad_may_be_of_either_order():
+    """What was mended is found as what was broken is."""
+    assert numbers(halving.search(RELEASES, Asked("f" * 7 + "p" * 13), RELEASES[19], RELEASES[0])) == [6, 7]
+
+
+def test_one_end_is_enough():
+    """With --good alone the newest is the other end; from --bad alone, which answers as that, it goes backwards."""
+    ask = Asked("p" * 7 + "f" * 13)
+    assert numbers(halving.search(RELEASES, ask, good=RELEASES[2])) == [6, 7]
+    assert numbers(halving.search(RELEASES, ask, bad=RELEASES[12])) == [6, 7]
+
+
+def test_nothing_that_changes_is_found_as_nothing():
+    """Where all that answer do the same there is no first, and the search does not go on for ever."""
+    found = halving.search(RELEASES, Asked("p" * 20))
+    assert found.first is None
+    assert len(found.trials) < 8
+    assert not halving.search(RELEASES, Asked("-" * 20)).answered
+
+
+def test_ends_that_do_not_serve_are_said():
+    """Two that answer alike are bad input; one that does not answer makes the search incomplete."""
+    with pytest.raises(InvalidInput, match=r"--good 1\.0 and --bad 1\.19 answer alike \(passes\)"):
+        halving.search(RELEASES, Asked("p" * 20), RELEASES[0], RELEASES[19])
+    with pytest.raises(Incomplete, match=r"--bad 1\.19: cannot be built"):
+        halving.search(RELEASES, Asked("p" * 19 + "x"), RELEASES[0], RELEASES[19])
+
+
+def test_a_matrix_asks_every_release():
+    """All are asked, and the last change is the one that is named."""
+    ask = Asked("pppffppppffffffffff-")
+    assert numbers(halving.whole(RELEASES, ask)) == [8, 9]
+    assert sorted(ask.asked) == list(range(20))
+
+
+def answer(outcome, *verdicts):
+    """Return an answer of one step with these results."""
+    record = ImplementationRecord("mine", "mine", "cpu", available=True)
+    results = tuple(Result("c", "mine", verdict, 0, output=output, outcome=said) for verdict, output, said in verdicts)
+    return RecordedAnswer(record, results, Reply(0, "mine", (outcome,)))
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Refused("AttributeError", "'State' object has no attribute 'x'", by_adapter=True),
+        Refused("TypeError", "BatchNorm.__init__() got an unexpected keyword argument 'mode'"),
+        Refused("ValueError", "Unrecognized keyword arguments passed to BatchNormalization: {'renorm': False}"),
+    ],
+)
+def test_what_a_release_lacks_is_no_failure_of_it(outcome):
+    """An adapter's own error, and an argument that a release does not know, are why it cannot run here."""
+    found = trying.answered(answer(outcome, ("FAIL", "outcome", "Refused")))
+    assert found.state == "cannot run here"
+    assert outcome.message in found.why
+
+
+def test_refusals_and_wrong_values_are_told_apart():
+    """A refusal of the framework is its answer, as is a wrong value, or an answer where it was to refuse."""
+    refused = answer(Refused("ValueError", "no"), ("FAIL", "outcome", "Refused"))
+    assert str(trying.answered(refused)) == "refuses: ValueError: no"
+    assert str(trying.answered(answer(Outputs(), ("FAIL", "y", ""), ("PASS", "dx", "")))) == "fails: y (ρ ∞)"
+    assert "to be refused" in str(trying.answered(answer(Outputs(), ("FAIL", "outcome", "Outputs"))))
+    assert trying.answered(answer(Outputs(), ("INCONCLUSIVE", "y", ""))).state == "not compared"
+
+
+MINE = """
+import numpy as np
+
+
+class Tiny:
+    statement = {
+        "id": "tiny.bn", "packages": ["tiny"], "documentation": "", "conventions": {},
+        "supports": {"dtype": ["float32"], "start": ["given", "own"]}, "outputs": ["y"],
+    }
+
+    def __init__(self, device):
+        import tiny
+
+        self.tiny = tiny
+
+    def run(self, case):
+        for step in case.steps:
+            axes = tuple(step.reduced)
+            mean, variance = step.x.mean(axes, keepdims=True), step.x.var(axes, keepdims=True)
+            r = 1 / np.sqrt(variance + np.float32(case.native["epsilon"]))
+            gamma, beta = (np.reshape(case.neutral(name), mean.shape) for name in ("gamma", "beta"))
+            yield {"y": gamma * (step.x - mean) * r * self.tiny.normalize(1) + beta}
+
+
+IMPLEMENTATIONS = [Tiny]
+"""
+RIGHT, WRONG, OTHER = (
+    "def normalize(n): return n\n",
+    "def normalize(n): return 2 * n\n",
+    "def standardize(n): return n\n",
+)
+VERSIONS = {"0.9": OTHER, "1.0": RIGHT, "1.1": RIGHT, "1.2": RIGHT, "1.3": WRONG, "1.4": WRONG}
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Return a folder with an adapter and a case, and an index of a package that doubles its numbers from 1.3 on."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for version, text in VERSIONS.items():
+        package_index.wheel(wheels, "tiny", version, {"tiny.py": text}, ["numpy"])
+    package_index.wheel(wheels, "tiny", "1.5", {"tiny.py": WRONG}, ["nowhere"])
+    package_index.numpy(wheels)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    with package_index.serving(wheels, {"tiny-1.3-py3-none-any.whl": "2024-02-03"}) as url:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", url)
+        yield tmp_path
+
+
+def bisect(*arguments):
+    """Run the command on a case of the corpus."""
+    words = ["bisect", "r06-drifting-mean", "-i", "mine.py:Tiny", "--package", "tiny", *arguments]
+    return CliRunner().invoke(main, words)
+
+
+def test_a_release_that_broke_something_is_found_on_an_index(index):
+    """Environments are made and asked; one that cannot be built is passed over, and so is one that lacks the call."""
+    done = bisect()
+    assert done.exit_code == 0, done.output
+    assert "tiny 1.3 of 2024-02-03 is the first that fails: y" in done.output
+    assert "1.5" in done.output
+    assert "cannot be built" in done.output
+    assert "bnconf replay" in done.output
+    again = json.loads(bisect("--json", "--matrix", "--versions", "<1.3").stdout)
+    assert [row["state"] for row in again["trials"]] == ["cannot run here", "passes", "passes", "passes"]
+    assert "normalize" in again["trials"][0]["why"]
+    assert again["first"] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--package", "nowhere"], 2, "has no such package"),
+        (["--good", "7"], 2, "--good 7: is none of the releases 0.9 to 1.5"),
+        (["--versions", ">9"], 2, "--versions >9: none of 0.9 to 1.5 is"),
+        (["-i", "numpy.*"], 2, "name the one to ask"),
+        (["--env", "user=/bin/python"], 2, "leave them out"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(index, arguments, code, said):
+    """Bad input names the option, and no environment is made."""
+    done = bisect(*arguments)
+    assert (done.exit_code, done.output.count("\n")) == (code, 1)
+    assert said in done.output
+    assert not (index / "cache" / "bnconf" / "releases").exists()
+
+
+def test_no_network_is_one_sentence(index, monkeypatch):
+    """Where the index does not answer, the search is incomplete."""
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    done = bisect()
+    assert done.exit_code == 3
+    assert "does not answer" in done.output
