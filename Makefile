@@ -131,7 +131,7 @@ prove-explain: $(DEV_READY) ## explain forty faults: stage, change, where over a
 	@echo "Explaining faults, asked sizes of up to 131,077 values"
 	@$(BIN)/python tests/mutants/faults/explaining.py --each 2 --larger $(if $(SEED),--seed $(SEED)) $(NAMES)
 
-history: $(RUN_READY) ## ask releases of every family what the corpus asks, for conformance/history.md (HISTORY_ARGS such as flax; gigabytes)
+history: $(RUN_READY) ## ask releases of every family what the corpus asks, for conformance/history.md (HISTORY_ARGS such as keras; gigabytes)
 	@$(BIN)/python tests/benchmarks/history.py $(HISTORY_ARGS)
 
 mutants: $(DEV_READY) ## the suite's own score: named faults, the fault-size curve, mutants of the frameworks (an hour)

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from conformance.hosts import builds
+from conformance.hosts.environment import WorkerDied
 from conformance.hosts.participants import Participants
 from conformance.hosts.releases import PackageIndex, Release
 from conformance.model.case import Case
@@ -152,7 +153,11 @@ def _tried(experiment: Experiment, release: Release, setup: builds.Setup) -> Tri
         built = builds.build(experiment.package, release, setup, experiment.where)
     except builds.Unbuildable as error:
         return Trial(release, dict(_all(experiment, Effect("cannot be built", why=str(error), asked=False))))
-    return Trial(release, dict(_answers(experiment, built.python)), built.minor, built.python, built.versions)
+    try:
+        answers = dict(_answers(experiment, built.python))
+    except WorkerDied as error:
+        answers = dict(_all(experiment, Effect("crashes", str(error), asked=False)))
+    return Trial(release, answers, built.minor, built.python, built.versions)
 
 
 def _all(experiment: Experiment, answer: Effect) -> Iterator[tuple[tuple[str, int], Effect]]:
