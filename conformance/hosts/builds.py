@@ -86,7 +86,7 @@ def setups(package: str, release: Release, modules: tuple[str, ...]) -> Iterator
         yield Setup(sys.executable, here, wanted, tuple(_installed(package)))
     for after in _AFTER if release.date else (None,):
         day = release.date + after if release.date and after else None
-        for minor in _pythons(release, here)[:_INTERPRETERS]:
+        for minor in pythons(release, here)[:_INTERPRETERS]:
             if found := next(venvs.interpreters(minor), ""):
                 yield Setup(found, minor, wanted, day=day)
 
@@ -97,7 +97,7 @@ def also(setup: Setup, modules: Iterable[str]) -> Setup:
     return msgspec.structs.replace(setup, requirements=tuple(wanted))
 
 
-def _pythons(release: Release, here: str) -> list[str]:
+def pythons(release: Release, here: str) -> list[str]:
     """Return the Pythons that were there when a release came out and that it runs on, this one first."""
     allowed = [minor for minor in PYTHONS if release.runs_on(minor) and not _younger(minor, release.date)]
     return sorted(allowed, key=lambda minor: minor != here)
