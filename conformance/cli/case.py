@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import pkgutil
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 import click
 import msgspec
 
-from conformance.cli import console, upstream, vectors
-from conformance.cli.options import assignment, chosen, implementations_and_limits
+from conformance.cli import console, upstream
+from conformance.cli.options import assignment, chosen, implementations_and_limits, of_vectors
 from conformance.hosts import roster
 from conformance.hosts.machine import describe_host
 from conformance.hosts.participants import Participants
@@ -221,7 +222,8 @@ def explain(
         return
     part = _one(case, folder)
     if report.wanted:
-        upstream.tell(part, patterns, common, report, as_json=as_json)
+        tell = pkgutil.resolve_name("conformance.cli.bug_report:tell")  # which draws cases
+        tell(part, patterns, common, report, as_json=as_json)
         return
     if patterns or not part.answers:
         asked = replaying.ask([part.case], chosen(patterns, **common))[0]
@@ -264,7 +266,7 @@ def _one(case: str, folder: Path) -> Recording:
 @click.argument("folder", type=_Path, default=_RUN)
 @click.argument("cases", nargs=-1, metavar="[CASE-ID]…")
 @click.option("--out", type=_Path, metavar="FOLDER", help="Where to write, one recording a case.")
-@vectors.options
+@of_vectors
 def export(folder: Path, cases: tuple[str, ...], out: Path | None, **given: Any) -> None:
     """Write cases of a run as recordings: the case, the answers that fail, every verdict, the environment.
 
@@ -277,7 +279,7 @@ def export(folder: Path, cases: tuple[str, ...], out: Path | None, **given: Any)
     if (out is None) == (given["vectors"] is None):
         raise InvalidInput("export writes recordings or vectors; give --out FOLDER or --vectors FOLDER, one of them")
     if out is None:
-        vectors.write(**given)
+        pkgutil.resolve_name("conformance.cli.vectors:write")(**given)  # which draws cases
         return
     parts = [p for case in cases for p in recording.of_run(folder, case)] if cases else recording.of_run(folder)
     written = [recording.write(part, out / f"{part.name}.safetensors") for part in parts]

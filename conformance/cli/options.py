@@ -68,6 +68,22 @@ def where_they_run(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def of_vectors(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of `export` that are about vectors."""
+    for option in (
+        click.option("--vectors", type=click.Path(path_type=Path), metavar="FOLDER",
+                     help="Write vectors, not recordings."),
+        click.option("--promises", default="numpy.two_pass", show_default=True, metavar="ID",
+                     help="Of vectors: whose semantics and bounds they are, an id of bnconf implementations."),
+        click.option("--count", type=click.IntRange(min=0),
+                     help="Of vectors: how many cases are drawn, beside the corpus.  [default: one of each cell]"),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+                     help="Of vectors: decides which are drawn."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def what_the_gate_reads(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what the gate decides by: `manifests`, `baseline` and `today`."""
     for option in (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,28 +17,12 @@ from conformance.workbench.vectors import judging, writing
 from conformance.workbench.vectors.judging import JudgedVector
 
 
-def options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `export` that are about vectors."""
-    for option in (
-        click.option("--vectors", type=click.Path(path_type=Path), metavar="FOLDER",
-                     help="Write vectors, not recordings."),
-        click.option("--promises", default="numpy.two_pass", show_default=True, metavar="ID",
-                     help="Of vectors: whose semantics and bounds they are, an id of bnconf implementations."),
-        click.option("--count", type=click.IntRange(min=0), default=cells.SMOKE, show_default=True,
-                     help="Of vectors: how many cases are drawn, beside the corpus."),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-                     help="Of vectors: decides which are drawn."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def write(vectors: Path, promises: str, count: int, seed: int) -> None:
+def write(vectors: Path, promises: str, count: int | None, seed: int) -> None:
     """Write vectors, and say how many."""
     entries = roster.select((promises,))
     if len(entries) != 1:
         raise InvalidInput(f"--promises {promises}: names {len(entries)} implementations; name one")
-    drawn = gathering.drawn(seed, count, with_corpus=True)
+    drawn = gathering.drawn(seed, cells.SMOKE if count is None else count, with_corpus=True)
     index = writing.write(vectors, drawn, entries[0].statement)
     left = f"; {index.skipped} left out, which {promises} cannot be asked, or which are larger than 4 MiB"
     click.echo(f"{vectors.resolve()}: {len(index.cases)} cases{left if index.skipped else ''}")

@@ -30,7 +30,7 @@ from conformance.studies import recall
 from conformance.studies.recall import Instead
 from conformance.studies.upstream import telling
 from conformance.studies.upstream.shown import failures
-from conformance.studies.upstream.telling import Told, Wrong
+from conformance.studies.upstream.telling import BugReport, Wrong
 
 OUT = Path("reports/prove-upstream")
 SECONDS = 600.0
@@ -93,7 +93,7 @@ def _named(entry: Entry, identity: str) -> bool:
     return any(fnmatch.fnmatchcase(identity.partition("@")[0], pattern) for pattern in entry.patterns)
 
 
-def tell(entry: Entry, given: list[RecordedAnswer], who: Participants, *, every: bool) -> Iterator[Told | str]:
+def tell(entry: Entry, given: list[RecordedAnswer], who: Participants, *, every: bool) -> Iterator[BugReport | str]:
     """Yield an entry, told of the first implementation that shows it or of every one, or why it is not."""
     case = next(one.case for one in corpus.read() if one.name == entry.case)
     shows = [(a, w) for a in given if _named(entry, a.record.id) and (w := entry.wrong(case, a))]
@@ -107,7 +107,7 @@ def tell(entry: Entry, given: list[RecordedAnswer], who: Participants, *, every:
             yield f"{answer.record.id}: {error}"
 
 
-def _line(entry: Entry, told: Told | str) -> str:
+def _line(entry: Entry, told: BugReport | str) -> str:
     if isinstance(told, str):
         return f"| {entry.name} | `{entry.case}` | | {told} |"
     lines = len(told.script.splitlines())
@@ -132,7 +132,7 @@ def main() -> None:
     else:
         given = answers(wanted, who)
 
-    def told(entry: Entry) -> list[Told | str]:
+    def told(entry: Entry) -> list[BugReport | str]:
         return list(tell(entry, given[entry.case], who, every=options.all))
 
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -141,11 +141,11 @@ def main() -> None:
     _write(options.out, pairs)
 
 
-def _write(out: Path, pairs: list[tuple[Entry, Told | str]]) -> None:
+def _write(out: Path, pairs: list[tuple[Entry, BugReport | str]]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    told = [one for _, one in pairs if isinstance(one, Told)]
+    told = [one for _, one in pairs if isinstance(one, BugReport)]
     for number, (entry, one) in enumerate(pairs):
-        if isinstance(one, Told):
+        if isinstance(one, BugReport):
             name = f"{number:03d}-{entry.name.replace(' ', '-')}-{one.implementation.partition('@')[0]}"
             (out / f"{name}.md").write_text(one.issue)
             (out / f"{name}.py").write_text(one.script)

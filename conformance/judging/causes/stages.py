@@ -46,10 +46,11 @@ class Stages:
 
     def put(self, name: str, value: Any) -> Any:
         """Set a stage's value, or what stands for it in the channels that are wrong."""
-        other: Any = self.at[name](value, self.now) if name in self.at else value
-        found: Any = np.where(self.step.channels, other, value) if name in self.at else value
-        setattr(self.now, name, found)
-        return found
+        if name in self.at:
+            other: Array = self.at[name](value, self.now)
+            value = np.where(self.step.channels, other, np.asarray(value))
+        setattr(self.now, name, value)
+        return value
 
     def _begin(self) -> None:
         step, now = self.step, self.now

@@ -29,7 +29,7 @@ Kind = Literal["value", "shape", "dtype", "refused", "crashed", "answered"]
 
 
 @dataclass(frozen=True)
-class About:
+class SuspectAnswer:
     """Whose failure it is, of which case, and what was promised, or expected, of it."""
 
     record: ImplementationRecord
@@ -49,7 +49,7 @@ class Shown:
     from_itself: the right value follows from what the implementation returned itself, not from the case alone.
     """
 
-    about: About
+    about: SuspectAnswer
     kind: Kind
     step: int
     output: str
@@ -111,7 +111,7 @@ def _one(promise: Promise, answer: RecordedAnswer, result: Result, statement: St
     refused = answer.reply.refused - {t} if answer.reply else frozenset[int]()
     with np.errstate(all="ignore"):
         expected = expectation.trajectory(promise, refused)[t]
-    about = About(answer.record, statement, promise)
+    about = SuspectAnswer(answer.record, statement, promise)
     if isinstance(outcome, Outputs) and (isinstance(expected, Refusal) or result.output == "outcome"):
         array = outcome.tensors.get("y")
         told = "" if array is None else f"{array.dtype} of shape {array.shape}"
@@ -142,7 +142,7 @@ def _raised(outcome: Outcome | None) -> str:
     return f"{error}: {lines[0] if lines else ''}" if error else message
 
 
-def _array(about: About, t: int, result: Result, got: Array, wanted: Expected) -> Shown:
+def _array(about: SuspectAnswer, t: int, result: Result, got: Array, wanted: Expected) -> Shown:
     array, output = widened(wanted.value, np.float64), result.output
     unlike, wide = wanted.unlike(got), widened(got, np.float64)
     if unlike == "shape" or (unlike and np.allclose(wide, array, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)):

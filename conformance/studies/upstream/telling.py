@@ -33,7 +33,7 @@ _WRITTEN = ("stored", "int32", "uint8", "bool")
 """What inputs may be handed over as in a script."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class BugReport(msgspec.Struct, frozen=True):
     """A failure, told.
 
     title: what is wrong, in a line. script, issue: what is to be sent.
@@ -60,7 +60,7 @@ class Wrong:
     known: Sequence[Divergence] = field(default_factory=list[Divergence])
 
 
-def tell(part: Recording, who: Participants, instead: Instead | None, seconds: float) -> Told:
+def tell(part: Recording, who: Participants, instead: Instead | None, seconds: float) -> BugReport:
     """Return the failure of the first implementation that fails the case, told.
 
     instead: what was expected where the implementation promises otherwise. seconds: for the search for a shorter case.
@@ -79,7 +79,7 @@ def tell(part: Recording, who: Participants, instead: Instead | None, seconds: f
     return told(part.case, wrong, others, who, seconds)
 
 
-def told(case: Case, wrong: Wrong, others: Sequence[RecordedAnswer], who: Participants, seconds: float) -> Told:
+def told(case: Case, wrong: Wrong, others: Sequence[RecordedAnswer], who: Participants, seconds: float) -> BugReport:
     """Return a wrong answer, told; others: further answers, of which those that are right are named."""
     if case.actions.input not in _WRITTEN:
         raise Untold(f"no script is written for an input of {case.actions.input}")
@@ -97,7 +97,7 @@ def told(case: Case, wrong: Wrong, others: Sequence[RecordedAnswer], who: Partic
     agree = [name for name in _agreeing(one, others) if name != entry.id]
     text = issue.text(one, script, ran, agree, wrong.known, wrong.name)
     showed = ran is not None and running.shows(one, ran)
-    return Told(entry.id, case_id(one.case), issue.title(one), script, text, ran, showed)
+    return BugReport(entry.id, case_id(one.case), issue.title(one), script, text, ran, showed)
 
 
 def _ran(script: str, host: Environment, seconds: float) -> Ran | None:

@@ -27,7 +27,7 @@ from conformance.studies.upstream.draft import Draft
 from conformance.studies.upstream.program import Program
 from conformance.studies.upstream.running import Ran
 from conformance.studies.upstream.shorter import seeded
-from conformance.studies.upstream.shown import About, Shown
+from conformance.studies.upstream.shown import Shown, SuspectAnswer
 
 CASES = {named.name: named.case for named in corpus.read()}
 SCENARIOS = corpus.FOLDER
@@ -107,7 +107,7 @@ def _shown(case, output):
     array = np.asarray(expected[output].value, np.float64)
     index = (0,) * array.ndim
     record = ImplementationRecord(entry.id, "numpy", "cpu", available=True)
-    about = About(record, entry.statement, promise)
+    about = SuspectAnswer(record, entry.statement, promise)
     value = float(array[index])
     return Shown(about, "value", len(case.steps) - 1, output, index, value + 1, value, 1e-6, array)
 
