@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from conformance.gate.divergences import Divergence
 from conformance.gate.outputs.checks import OUTCOMES, OUTPUTS
 from conformance.model.results import ImplementationRecord, Run
 from conformance.report.groups import Group
@@ -23,13 +24,24 @@ SIGNS: dict[str, str] = {
     "not judged": "–",
 }
 
+_WORDS = {
+    "Refused": ("refusal", "refusals"),
+    "Crashed": ("crash", "crashes"),
+    "TimedOut": ("timeout", "timeouts"),
+    "Outputs": ("answer to what makes no sense", "answers to what makes no sense"),
+    "": ("failure", "failures"),
+}
+"""How a step ended that gave no arrays to judge, of one and of many."""
 _ORDER: dict[State, int] = {"departs": 0, "explained": 1}
 
 
 class CheckSummary(msgspec.Struct):
     """One check of one implementation.
 
-    anchor: that of its first group of failures.
+    worst: the largest ρ of its arrays; -1 where none has one.
+    outcomes: how many failures are no arrays: refusals, crashes and the like.
+    anchor: that of the group of failures with the worst of all, to which the cell leads.
+    opens: the size of that worst.
     seen: whether each output was judged.
     """
 
@@ -37,8 +49,10 @@ class CheckSummary(msgspec.Struct):
     failed: int = 0
     unexplained: int = 0
     worst: float = -1.0
-    refusals: int = 0
+    outcomes: int = 0
+    kinds: set[str] = set()
     anchor: str = ""
+    opens: float = -1.0
     seen: dict[str, bool] = {}
 
     @property
@@ -56,10 +70,28 @@ class CheckSummary(msgspec.Struct):
             self.seen[kind.column] = judged or self.seen.get(kind.column, False)
         if kind.verdict in ("PASS", "FAIL", "ERROR"):
             self.judged += n
-            self.worst = max(self.worst, count.worst)
+            self.worst = self.worst if kind.column == "outcome" else max(self.worst, count.worst)
         if kind.verdict in ("FAIL", "ERROR"):
             self.failed += n
             self.unexplained += n if kind.standing != "explained" else 0
+            if kind.column == "outcome":
+                self.outcomes += n
+                self.kinds |= _kinds(count)
+
+    @property
+    def said(self) -> str:
+        """What failed where no array has a ρ: `5 refusals`.
+
+        >>> CheckSummary(outcomes=1, kinds={"Crashed"}).said, CheckSummary(outcomes=5, kinds={"Refused"}).said
+        ('1 crash', '5 refusals')
+        """
+        one, many = _WORDS[next(iter(self.kinds))] if len(self.kinds) == 1 else _WORDS[""]
+        return f"{self.outcomes} {one if self.outcomes == 1 else many}"
+
+
+def _kinds(count: Count) -> set[str]:
+    """Return how failures without arrays ended; where not all of them are kept, nothing that would hold for all."""
+    return {row.result.outcome for row in count.rows} if len(count.rows) == count.number else {""}
 
 
 class OverviewRow(msgspec.Struct):
@@ -93,9 +125,42 @@ def lines(run: Run, rows: Iterable[summary.Row], counts: Iterable[Count], groups
     for group in groups:
         line = found.get(group.kind.implementation)
         cell = line.cells.get(group.kind.check) if line and group.kind.standing else None
-        if cell and not cell.anchor:
-            cell.anchor = group.anchor
+        if cell and (not cell.anchor or group.worst.result.size > cell.opens):
+            cell.anchor, cell.opens = group.anchor, group.worst.result.size
     return sorted(found.values(), key=lambda line: _ORDER.get(line.state, len(_ORDER)))
+
+
+class Departure(msgspec.Struct):
+    """One known divergence as the run shows it.
+
+    number: of failures that it explains, alone or with others; worst: their largest ρ, -1 where all are without arrays.
+    anchor: where the worst is listed.
+    """
+
+    divergence: Divergence
+    number: int = 0
+    implementations: list[str] = []
+    worst: float = -1.0
+    anchor: str = ""
+
+
+def departures(groups: Iterable[Group], known: Iterable[Divergence]) -> list[Departure]:
+    """Return the known divergences that the run shows, the worst first."""
+    found = {divergence.id: Departure(divergence) for divergence in known}
+    for group in groups:
+        if group.kind.standing == "explained":
+            for name in group.kind.divergences.split(", "):
+                _add(found[name], group)
+    return sorted((one for one in found.values() if one.number), key=lambda one: (-one.worst, -one.number))
+
+
+def _add(departure: Departure, group: Group) -> None:
+    size = -1.0 if group.kind.column == "outcome" else group.worst.result.size
+    departure.number += group.number
+    if group.kind.implementation not in departure.implementations:
+        departure.implementations = [*departure.implementations, group.kind.implementation]
+    if not departure.anchor or size > departure.worst:
+        departure.worst, departure.anchor = size, group.anchor
 
 
 class Headline(msgspec.Struct):
@@ -121,3 +186,13 @@ def headline(found: list[OverviewRow], counts: Iterable[Count]) -> Headline:
     explained = [c for c in failing if c.kind.standing == "explained"]
     names = {name for c in explained for name in c.kind.divergences.split(", ")}
     return Headline(states, sum(c.number for c in failing), sum(c.number for c in explained), len(names))
+
+
+def packages(record: ImplementationRecord) -> str:
+    """Return the versions of what an implementation is made of, without those of Python and NumPy that all have.
+
+    >>> packages(ImplementationRecord("a@cpu", "a", "cpu", True, versions={"python": "3.11.7", "a": "1.0"}))
+    'a 1.0'
+    """
+    own = {name: version for name, version in record.versions.items() if name not in ("python", "numpy")}
+    return ", ".join(f"{name} {version}" for name, version in own.items())

@@ -38,6 +38,8 @@ def view(material: Material) -> dict[str, Any]:
         "divergences": {d.id: d for d in material.known},
         "headline": overview.headline(lines, kinds),
         "lines": lines,
+        "departures": overview.departures(found, material.known),
+        "packages": overview.packages,
         "signs": overview.SIGNS,
         "checks": [c for c in overview.CHECKS if any(c in line.cells for line in lines)],
         "groups": found,

@@ -82,6 +82,20 @@ def test_a_deep_link_opens_a_case_again(visit):
     expect(other.locator("#case rect.worst")).to_have_count(5)
 
 
+def test_a_cell_opens_the_number_that_it_shows(visit):
+    """Each cell with a ρ leads to the group whose worst it is; one of refusals and the like says how many they are."""
+    page = visit()
+    cells = page.locator("table.gate td a").evaluate_all("all => all.map(a => [a.textContent.trim(), a.hash.slice(1)])")
+    assert len(cells) > 5
+    for said, anchor in cells:
+        shown = said.split(" ", 1)[1]
+        summary = page.evaluate(
+            "anchor => document.getElementById(anchor).querySelector('summary').textContent", anchor
+        )
+        number = shown.split()[0] if shown[0].isdigit() and " " in shown else ""
+        assert f"{number} failure" in summary if number else f"worst ρ = {shown}" in summary, (said, summary)
+
+
 def test_three_clicks_from_a_red_cell_to_its_reason(visit):
     """Cell, case: two clicks from the table to expected, got, allowed error, the arrays and the command."""
     page = visit()
