@@ -16,6 +16,7 @@ from reference import (
     Spec,
     State,
     Tangent,
+    batch_weights,
     infer,
     infer_gradients,
     infer_second_order,
@@ -374,3 +375,18 @@ def test_renorm_state_moves_apart_from_the_moving_statistics(scenario_named: Any
         assert np.array_equal(new.renorm.moving_stddev, begun.renorm.moving_stddev) == (same == "moving")
         assert np.array_equal(new.renorm.mean, begun.renorm.mean) == (same == "renorm")
         assert np.array_equal(new.renorm.stddev, begun.renorm.stddev) == (same == "renorm")
+
+
+@few
+@given(seeds, st.sampled_from([0.0, 0.25, 0.9]))
+def test_the_new_state_changes_with_the_batch_as_its_weights_say(seed: int, momentum: float) -> None:
+    """A batch shifted, and one stretched, move the new statistics by the weights; stopped ones have none."""
+    (x,), spec = arrays(seed, (5, 3)), Spec(momentum=momentum)
+    for kind in ("biased", "unbiased"):
+        semantics = Semantics(stored_variance=kind)
+        of_mean, of_variance = batch_weights(x, state(3), spec, semantics)
+        new, shifted, stretched = (train(of, Parameters(), state(3), spec, semantics).state for of in (x, x + 1, 2 * x))
+        assert np.abs(shifted.mean - new.mean - of_mean).max() < 1e-12
+        assert np.abs(stretched.variance - new.variance - of_variance * 3 * x.var(0)).max() < 1e-11
+        stopped = batch_weights(x, state(3), spec, Semantics(stored_variance=kind, new_state="stopped"))
+        assert stopped == (0, 0)

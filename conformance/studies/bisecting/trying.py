@@ -30,7 +30,7 @@ _TRIES = 5
 _MISSING = re.compile(r"No module named '(\w+)")
 _BY_OTHERS = re.compile(r"No module named|module '(numpy|jax|scipy)|cannot import")
 _NOT_THERE = re.compile(
-    r"unexpected keyword|[Uu]nrecognized keyword|[Uu]nknown (keyword )?argument|Keyword argument not understood"
+    r"unexpected keyword|(?i:unrecognized keyword|unknown (keyword )?argument)|Keyword argument not understood"
     r"|has no attribute|No module named|cannot import|No such layer|keyword arguments? .*(not|un)"
 )
 """How a release says that it has not yet, or no longer, what an adapter calls."""

@@ -43,14 +43,16 @@ class Synthetic(_MODULE.Subject):
             mask = None if step.mask is None else step.mask.shape
             self.check(spec, step, state, semantics, mask, shapes)
             state = state or self.start(case, kept, semantics, dtype)
-            x = np.ascontiguousarray(step.x).astype(dtype)
+            x = np.ascontiguousarray(step.x.imag if case.complex else step.x).astype(dtype)
             out, state = self.step(x, step, Parameters(case.gamma, case.beta), state, spec, semantics)
             out.update(moving_mean=state.mean, moving_variance=state.variance)
             if spec.renorm:
                 renorm = state.renorm or started(state, spec, semantics)
                 out.update(moving_stddev=renorm.moving_stddev, renorm_mean=renorm.mean, renorm_stddev=renorm.stddev)
             out["y"] = np.asarray(out["y"], stored(given, semantics).output)
-            yield {name: np.asarray(array, array.dtype if name == "y" else dtype) for name, array in out.items()}
+            out = {name: np.asarray(array, array.dtype if name == "y" else dtype) for name, array in out.items()}
+            turned = {"y", "mean", "moving_mean"} & set(out if case.complex else ())
+            yield dict(out, **{name: out[name] * np.complex64(1j) for name in turned})
 
     def check(self, spec, step, state, semantics, mask, shapes):
         """Raise what the semantics refuse."""
