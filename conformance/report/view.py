@@ -61,15 +61,17 @@ def view(material: Material) -> dict[str, Any]:
         "asked": coverage.asked(run),
         "history": _history(material.runs),
         "command": partial(_command, run, folder),
-        "commands": {
-            "gate": commands.line("gate", commands.file(folder)),
-            "audit": commands.line("audit", "--out", commands.file(folder / "audit.json")),
-        },
+        "commands": _commands(folder),
         "facts": partial(_facts, run, material.known),
         "packed": data.packed(
             run, folder, kinds, data.Extra(found, samples, _steps(run, folder), _reasons(material.known))
         ),
     }
+
+
+def _commands(folder: Path) -> dict[str, str]:
+    audit = commands.line("audit", "--out", commands.file(folder / "audit.json"))
+    return {"gate": commands.line("gate", commands.file(folder)), "audit": audit}
 
 
 def _counts(material: Material) -> list[Count]:
