@@ -35,7 +35,7 @@ class Both(object):
     def run(self, case):
         """Yield what the device computes."""
         if self.device == "cuda":
-            case.native["epsilon"] = max(case.native["epsilon"], FLOOR)
+            case.native["epsilon"] = max(FLOOR, case.native["epsilon"])
         return self.inner.run(case)
 
 
