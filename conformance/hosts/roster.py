@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 import functools
 import sys
+import threading
 from pathlib import Path
 
 from conformance.hosts import venvs
@@ -43,12 +44,16 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "tf-1.15": (("tf1.py",), _TF1),
     "tf-1.7": (("tf1.py:Version17",), _TF1),
 }
+_READING = (
+    threading.Lock()
+)  # an adapter finds its neighbours by names that another thread that reads it would take away
 _CPU_ONLY = ("numpy", "keras-numpy", "tf-1.15", "tf-1.7")
 
 
 def built_in(device: str = "cpu") -> list[RosterEntry]:
     """Return the implementations that come with the suite and may run on a device."""
-    return list(_built_in(device))
+    with _READING:
+        return list(_built_in(device))
 
 
 @functools.cache

@@ -10,7 +10,10 @@ calibration = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(calibration)
 
 FLOOR = 1e-4
-_PLAIN = calibration.TwoPass.statement
+_FLOATS = dict(
+    calibration.TwoPass.statement["supports"], input=["stored"]
+)  # a fast variance squares i x to less than 0
+_PLAIN = dict(calibration.TwoPass.statement, supports=_FLOATS)
 _ELSEWHERE = {
     "when": {"device": ["cuda"]},
     "semantics": {"epsilon_floor": FLOOR},
