@@ -28,7 +28,8 @@ def literal(array: Array) -> str:
     kind = f'"{array.dtype}"'
     if not array.size:
         return f"np.zeros({array.shape}, {kind})"
-    if array.size > 1 and (array == array.reshape(-1)[0]).all():
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.size > 1 and flat.tobytes() == flat[:1].tobytes() * flat.size:  # 0 and -0 are equal, and two numbers
         return f"np.full({array.shape}, {number(array.reshape(-1)[0])}, {kind})"
     return f"np.array({_nested(array)}, {kind})"
 
@@ -48,7 +49,7 @@ def number(value: Any) -> str:
     if np.asarray(value).dtype == bool:
         return str(bool(value))
     if not np.isfinite(value):
-        return ("-" if value < 0 else "") + ("np.nan" if np.isnan(value) else "np.inf")
+        return ("-" if np.signbit(value) else "") + ("np.nan" if np.isnan(value) else "np.inf")
     text = str(np.asarray(value)[()])
     text = text.removesuffix(".0")
     return "-0.0" if text == "-0" else text

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -70,7 +70,9 @@ def told(monkeypatch):
     return tell
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
+@example(np.array([0.0, -0.0]))
+@example(np.array([-np.nan, np.nan]))
 @given(arrays.arrays(st.sampled_from([np.float32, np.float64, np.int32]), arrays.array_shapes(max_side=4)))
 def test_a_literal_is_the_array_bit_for_bit(array):
     """What is written of an array evaluates to the same bits, infinities and signed zeros included."""
