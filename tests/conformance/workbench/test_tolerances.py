@@ -51,6 +51,17 @@ def test_the_pair_raises_no_alarm_and_misses_what_it_says(first, second, setting
         assert caught, one
 
 
+def test_the_pair_is_at_least_what_both_are_allowed_in_every_element():
+    """Two right answers may be as far apart as the sum of their bounds, wherever, and the pair takes them still."""
+    both, setting = sides("numpy.two_pass", "numpy.fast"), Setting((16, 3), mean=10.0)
+    for one in tolerances(setting, both, range(2)):
+        for seed in range(2):
+            first, second = (side.expected(case(setting, seed))[one.output] for side in both)
+            bounds = np.asarray(first.bound + second.bound, np.float64)
+            least = np.maximum(np.abs(np.asarray(second.value, np.float64)) - second.bound, 0.0)
+            assert (bounds <= (one.atol + one.rtol * least) * (1 + 1e-12)).all(), one
+
+
 def test_no_pair_is_right_where_the_two_mean_different_things():
     """A moving variance by n - 1 and one by n are apart by more than roundings, which the answer says."""
     biased, other = sides("numpy.two_pass", "numpy.fast")
