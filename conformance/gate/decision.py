@@ -97,8 +97,13 @@ class GateDecision(msgspec.Struct, frozen=True):
 
     def group(self, finding: Finding) -> FailureGroup | None:
         """Return the failures with one cause that a finding is about; None where they were not looked at."""
-        mine = (g for g in self.groups if g.implementation == finding.implementation and finding.output in g.outputs)
-        return next(mine, None)
+        mine = [g for g in self.groups if g.implementation == finding.implementation and finding.output in g.outputs]
+        return mine[0] if mine and finding.failures else None
+
+    def causes(self, finding: Finding) -> list[str]:
+        """Return why and where what a finding is about fails, a line each; nothing where it was not looked at."""
+        group = self.group(finding)
+        return group.lines if group else []
 
     @property
     def status(self) -> int:

@@ -26,7 +26,7 @@ DIVERGENCES = "divergences"  # whether what is known of an implementation is up 
 class Check(msgspec.Struct, frozen=True):
     """One check and its state.
 
-    says: a line for each finding or divergence.
+    says: a line for each finding or divergence, and after a finding those on its cause.
     commands: those that replay its failures.
     """
 
@@ -107,9 +107,10 @@ def _red(decision: GateDecision, run: Run, folder: Path) -> Iterator[Check]:
         if not finding.status:
             continue
         state: State = "error" if finding.kind in ("fault", "incomplete") else "failed"
+        says = tuple(map(one_line, [finding.says, *decision.causes(finding)]))
         for name, failures in _groups(finding).items():
             commands = tuple(command(run, failure, folder) for failure in failures[:SHOWN])
-            yield Check(finding.implementation or RUN, name, state, (one_line(finding.says),), commands)
+            yield Check(finding.implementation or RUN, name, state, says, commands)
 
 
 def _groups(finding: Finding) -> dict[str, list[Result]]:

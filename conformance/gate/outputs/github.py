@@ -30,7 +30,8 @@ def as_summary(decision: GateDecision, run: Run, folder: Path) -> str:
     found = sorted(decision.findings, key=lambda finding: not finding.status)
     head = f"## bnconf gate: {_text(decision.verdict)}\n\n"
     room = LIMIT - _ROOM - len(head.encode())
-    kept, left = _fitting((_section(finding, run, folder) for finding in found), room)
+    sections = (_section(finding, decision.causes(finding), run, folder) for finding in found)
+    kept, left = _fitting(sections, room)
     rows, cut = _fitting(_rows(decision, run, folder), room - sum(len(part.encode()) for part in kept))
     more = [f"\n{len(found) - len(kept)} more findings are left out here.\n"] if left else []
     more += ["\nThe table of implementations is cut here.\n"] if cut else []
@@ -48,10 +49,11 @@ def _fitting(parts: Iterable[str], room: int) -> tuple[list[str], bool]:
     return kept, False
 
 
-def _section(finding: Finding, run: Run, folder: Path) -> str:
+def _section(finding: Finding, causes: list[str], run: Run, folder: Path) -> str:
     commands = [html.escape(command(run, failure, folder)) for failure in finding.failures[:SHOWN]]
     block = f"\n  <pre>{'&#10;'.join(commands)}</pre>\n" if commands else ""
-    return f"- **{finding.kind}** {_text(one_line(finding.says))}\n{block}"
+    why = "".join(f"  - {_text(one_line(line))}\n" for line in causes)
+    return f"- **{finding.kind}** {_text(one_line(finding.says))}\n{why}{block}"
 
 
 def _rows(decision: GateDecision, run: Run, folder: Path) -> Iterator[str]:
@@ -77,17 +79,19 @@ def as_annotations(decision: GateDecision) -> str:
     found: dict[Level, list[Finding]] = {"error": [], "warning": [], "notice": []}
     for finding in decision.findings:
         found[_level(finding)].append(finding)
-    return "".join(line + "\n" for level, findings in found.items() for line in _annotated(level, findings))
+    lines = (line for level, findings in found.items() for line in _annotated(level, findings, decision))
+    return "".join(line + "\n" for line in lines)
 
 
 def _level(finding: Finding) -> Level:
     return "error" if finding.status else "notice" if finding.kind == "version changed" else "warning"
 
 
-def _annotated(level: Level, findings: list[Finding]) -> Iterator[str]:
+def _annotated(level: Level, findings: list[Finding], decision: GateDecision) -> Iterator[str]:
     for finding in findings[:_ANNOTATIONS]:
         title = _property(one_line(f"bnconf gate: {finding.kind} {finding.implementation} {finding.output}".strip()))
-        yield f"::{level} title={title}::{_data(one_line(finding.says))}"
+        says = "; ".join(map(one_line, [finding.says, *decision.causes(finding)]))
+        yield f"::{level} title={title}::{_data(says)}"
     if len(findings) > _ANNOTATIONS:
         yield f"::{level} title=bnconf gate::and {len(findings) - _ANNOTATIONS} more"
 

@@ -34,7 +34,7 @@ _IDS = list(_RULES)
 
 def as_sarif(decision: GateDecision, run: Run, folder: Path) -> str:
     """Return the decision as a SARIF log; locations are files of the run's folder."""
-    found = [_result(finding, run, folder) for finding in decision.findings]
+    found = [_result(finding, decision.causes(finding), run, folder) for finding in decision.findings]
     rules = [{"id": name, "shortDescription": {"text": text}} for name, text in _RULES.items()]
     driver = {"name": "bnconf", "version": run.header.version, "rules": rules}
     invocation = {"executionSuccessful": decision.status not in (3, 5), "exitCode": decision.status}
@@ -53,9 +53,10 @@ def as_sarif(decision: GateDecision, run: Run, folder: Path) -> str:
     return msgspec.json.format(msgspec.json.encode(log)).decode() + "\n"
 
 
-def _result(finding: Finding, run: Run, folder: Path) -> dict[str, Any]:
+def _result(finding: Finding, causes: list[str], run: Run, folder: Path) -> dict[str, Any]:
     level = "error" if finding.status else "note" if finding.kind == "version changed" else "warning"
-    lines = [one_line(finding.says), *(command(run, failure, folder) for failure in finding.failures[:SHOWN])]
+    lines = [one_line(said) for said in (finding.says, *causes)]
+    lines += [command(run, failure, folder) for failure in finding.failures[:SHOWN]]
     file = run.cases[finding.failures[0].case].file if finding.failures else FILE
     about = (finding.kind, finding.implementation, finding.output, *finding.divergences)
     return {**_about(finding.kind, level, "\n".join(lines), file), "partialFingerprints": {"bnconf/v1": _hash(about)}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.resources
 import json
 import re
@@ -150,6 +151,37 @@ def test_sarif_keeps_the_standard_schema(decided):
         assert (result["level"] == "error") != known
     justified = [r["suppressions"][0]["justification"] for r in log["results"] if "suppressions" in r]
     assert set(justified) == {"It stores the biased variance (unreported)"}
+
+
+def _messages(decided):
+    """Return what each format says of y in training of a subject that adds epsilon outside the root."""
+    decision = decided[0]
+    name, group = "wrong.epsilon_outside@cpu", "y_train"
+    suites = junitparser.JUnitXml.fromstring(junit.as_junit(*decided).encode())
+    failure = next(case for suite in suites if suite.name == name for case in suite if case.name == group).result[0]
+    tests = json.loads(ctrf.as_ctrf(*decided))["results"]["tests"]
+    results = json.loads(sarif.as_sarif(*decided))["runs"][0]["results"]
+    page = github.as_summary(*decided).partition("wrong.epsilon&#95;outside&#64;cpu y")[2].partition("\n- **")[0]
+    lines = github.as_annotations(decision).splitlines()
+    return {
+        "junit": failure.message,
+        "junit's text": failure.text,
+        "ctrf": next(t["message"] for t in tests if (t["suite"], t["name"]) == ([name], group)),
+        "sarif": next(r["message"]["text"] for r in results if f"{name} y:" in r["message"]["text"]),
+        "summary": html.unescape(page),
+        "annotations": next(line for line in lines if f"::{name} y:" in line),
+    }
+
+
+def test_every_format_tells_the_cause(decided):
+    """Why a finding fails, and where, is said by every format; a warning of the same output has no such cause."""
+    decision, run, folder = decided
+    finding = next(f for f in decision.findings if (f.implementation, f.output) == ("wrong.epsilon_outside@cpu", "y"))
+    causes = decision.causes(finding)
+    assert len(causes) > 1
+    for name, message in ({"text": text.as_text(decision, run, folder)} | _messages(decided)).items():
+        assert all(line in message for line in causes), name
+    assert not decision.causes(msgspec.structs.replace(finding, kind="worse", failures=()))
 
 
 def test_fingerprints_stay_when_counts_change(many):
