@@ -21,21 +21,29 @@ LONG = (
     "test_run",
     "test_order",
     "test_identify",
-    "test_tf1",
     "test_pytest_plugin",
     "test_tutorial",
     "test_translate",
     "test_ci",
     "test_contributing",
-    "test_frameworks",
 )
 """The files that take longest. They begin first: at the end, one process waits for the other's last file."""
+LATE = (
+    "test_frameworks",
+    "test_tf1",
+    "test_tensorflow_features",
+    "test_third_order",
+    "test_figures",
+    "test_subjects",
+)
+"""Files that read the run of everything, which `.ci/run` makes meanwhile. They come last, the longest of them first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of these files first, whatever else there is in its order."""
-    turn = {f"{name}.py": number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: turn.get(item.path.name, len(turn)))
+    """Put the tests of the first files first and of the last ones last, whatever else there is in its order."""
+    order = (*LONG, "", *LATE)
+    turn = {f"{name}.py": number for number, name in enumerate(order)}
+    items.sort(key=lambda item: turn.get(item.path.name, len(LONG)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

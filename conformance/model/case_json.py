@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import types
 from collections.abc import Iterable
@@ -125,10 +126,15 @@ def _check(value: object, kind: Any, where: str) -> None:
         _check_fields(value, kind, where)
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _check_fields(value: object, kind: Any, where: str) -> None:
     if not isinstance(value, dict):
         raise NotACase(f"{where} must be an object, and is {_kind(value)}")
-    given, hints = cast("dict[str, Any]", value), get_type_hints(kind)
+    given, hints = cast("dict[str, Any]", value), _hints(kind)
     required = ("spec", "steps") if kind is Case else ("mode",) if "mode" in hints and "derivatives" in hints else ()
     _known(given, hints.keys() | (_FREE if kind is Case else set()), required, where)
     for name, inner in given.items():

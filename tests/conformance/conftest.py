@@ -29,6 +29,7 @@ from reference import Spec
 
 ADAPTERS = Path(__file__).with_name("adapters")
 EVERYTHING = "BNCONF_RUN_OF_EVERYTHING"  # the folder of a run of the whole roster, a case of every cell and the corpus
+PATIENCE = 540  # seconds for that run, which may still be going on: beyond 600 a test ends the process
 
 
 @pytest.fixture
@@ -65,9 +66,15 @@ def drawn_once() -> None:
 
 @pytest.fixture(scope="session")
 def everything_asked() -> tuple[results.Run, Path] | None:
-    """Return the run of everything that `.ci/run` has just made, and its folder: nobody is asked the same twice."""
+    """Return the run of everything that `.ci/run` makes, once it is done, and its folder: nobody is asked twice."""
     made = os.environ.get(EVERYTHING)
-    return (run_file.read(Path(made)), Path(made)) if made else None
+    if not made:
+        return None
+    until = time.monotonic() + PATIENCE
+    while not (Path(made) / "report.html").exists():
+        assert time.monotonic() < until, f"{made} has no report after {PATIENCE} s"
+        time.sleep(1)
+    return run_file.read(Path(made)), Path(made)
 
 
 @pytest.fixture(scope="session")

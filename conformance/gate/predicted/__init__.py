@@ -210,7 +210,7 @@ def _with_variance(state: Any, variance: Array) -> Any:
 def _times_zero(asked: WrongValue) -> Expected | None:
     """The right gradient of inference, plus 0 times one through the batch's variance: NaN where that is not finite.
 
-    It may be finite where only the batch's variance overflows, as no difference from the mean is multiplied then.
+    What is multiplied is x less the batch's mean, whose sum of n values is at most n times their root mean square.
     """
     promise, t = Promise.of(asked.exact_case, asked.statement), asked.t
     answers = expectation.trajectory(promise, asked.reply.refused)[t]
@@ -219,7 +219,8 @@ def _times_zero(asked: WrongValue) -> Expected | None:
     if right is None or not isinstance(outcome, Outputs):
         return None
     batch, most = asked.exact_case.whole(t), promise.bounds("infer", "dx", 1).units.largest
-    off = ~(np.isfinite(batch.variance) & (batch.variance + batch.mean**2 <= most))
+    squares, n = batch.variance + batch.mean**2, right.value.size / batch.mean.size
+    off = ~(np.isfinite(squares) & (np.sqrt(squares) <= most / n))
     missing = np.isnan(widened(outcome.tensors[asked.output], np.float64)) & np.broadcast_to(off, right.value.shape)
     return dataclasses.replace(right, value=np.where(missing, np.nan, right.value))
 

@@ -297,6 +297,16 @@ def test_only_what_nobody_wrote_has_no_formula():
         assert said == {(0, "mean"): "explained", (0, "moving_mean"): "unexplained"}
 
 
+def test_nan_is_explained_where_the_sum_of_a_batch_overflows_and_nowhere_else():
+    """With a tensor for the mode a NaN of inference's dx is known in the channel of 1e38, and in no other."""
+    (named,) = (one for one in corpus.read() if one.name == "inference-whose-batch-sum-overflows")
+    right = (np.array([0.5, 1.5]) / np.sqrt([4.0 + EPSILON, 1.0 + EPSILON]) * named.case.tensors["0.dy"]).astype("f4")
+    in_one = {channel: np.where(np.arange(2) == channel, np.float32("nan"), right) for channel in (0, 1)}
+    for wrong, said in ((in_one[0], "explained"), (in_one[1], "changed"), (1.01 * right, "changed")):
+        found = kinds("tf-cond-multiplies-nan-by-zero", "tf_keras.BatchNormalization+graph", named.case, {"dx": wrong})
+        assert found[0, "dx"] == said
+
+
 def test_wrong_without_a_reason_is_refused(manifest):
     """`wrong` explains any value, so an entry must say why there is no formula; that of another kind must not."""
     for predicts in ("{ wrong = true }", '{ wrong = true, no_formula = " " }', '{ accepts = true, no_formula = "x" }'):
