@@ -33,7 +33,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-correct prove-blocks prove-explain history mutants screenshots format hooks install \
+	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-correct prove-blocks prove-explain prove-versions history mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -130,6 +130,9 @@ prove-correct: $(DEV_READY) ## ask correct ways of computing: no alarm (SEED; CO
 prove-explain: $(DEV_READY) ## explain forty faults: stage, change, where over all results and in an array (SEED; NAMES of faults)
 	@echo "Explaining faults, asked sizes of up to 131,077 values"
 	@$(BIN)/python tests/mutants/faults/explaining.py --each 2 --larger $(if $(SEED),--seed $(SEED)) $(NAMES)
+
+prove-versions: $(RUN_READY) ## judge every family at its oldest version, two between and the newest, for conformance/versions.md (VERSIONS_ARGS such as keras; gigabytes)
+	@$(BIN)/python tests/benchmarks/prove_versions.py $(VERSIONS_ARGS)
 
 history: $(RUN_READY) ## ask releases of every family what the corpus asks, for conformance/history.md (HISTORY_ARGS such as keras; gigabytes)
 	@$(BIN)/python tests/benchmarks/history.py $(HISTORY_ARGS)

@@ -34,13 +34,15 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
 
 @click.command()
 @click.option("--device", type=click.Choice(roster.DEVICES), default="cpu", help="With cuda, a missing GPU counts.")
+@click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON", help="As for run: what it lacks is said.")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects with part, there, needed, found, command, …")
-def doctor(device: str, as_json: bool) -> None:
+def doctor(device: str, interpreters: tuple[str, ...], as_json: bool) -> None:
     """Say what is missing here, the one command that adds it, and what works without it.
 
-    Exits 0 when all is there, 3 when something is missing. `bnconf implementations` starts each one as well.
+    Exits 0 when all is there, 3 when something is missing, or older than what is proven to work
+    (conformance/versions.md). `bnconf implementations` starts each one as well.
     """
-    found = parts.examine(device)
+    found = parts.examine(device, dict(assignment(text) for text in interpreters))
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     else:

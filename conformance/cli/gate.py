@@ -34,6 +34,7 @@ _FORMATS: dict[str, Callable[[GateDecision, results.Run, Path], str]] = {
 @click.option("--write-baseline", type=_File, help="Write the run's own baseline there, and decide.")
 @click.option("--only", multiple=True, metavar="ID", help="Findings about these implementations only. Repeatable.")
 @click.option("--fail-fast", is_flag=True, help="Show the first finding that makes it red, and stop.")
+@click.option("--strict", is_flag=True, help="Exit 4 where what is known speaks of another version than the run's.")
 @click.option("--exit-zero", is_flag=True, help="Report, and exit 0 whatever is found.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON.")
 @click.option("--update", is_flag=True, help="Print proposed edits of the manifests as a patch, and change nothing.")
@@ -52,6 +53,7 @@ def gate(
     today: datetime | None,
     only: tuple[str, ...],
     fail_fast: bool,
+    strict: bool,
     exit_zero: bool,
     as_json: bool,
     update: bool,
@@ -61,12 +63,13 @@ def gate(
     """Decide whether a run may pass: what fails must be known, and behave as is known of it.
 
     Exits 0 when all conforms or is explained; 1 for what nothing explains; 2 for invalid input; 3 when the run is
-    incomplete; 4 when a known divergence has vanished or is due for review; 5 for a fault of bnconf.
+    incomplete; 4 when a known divergence has vanished or is due for review; 5 for a fault of bnconf. Where failures are
+    the same as those known of another version it is yellow: that is said once for each package, and exits 0.
     """
     run, folder = run_file.read(folder), folder if folder.is_dir() else folder.parent
     base = _baseline.read(baseline) if baseline else None
     known = divergences.read(manifests)
-    decision = decide(folder, run, known, base, today.date() if today else None, only)
+    decision = decide(folder, run, known, base, today.date() if today else None, only, strict=strict)
     if write_baseline:
         click.echo(f"baseline: {_baseline.write(run, write_baseline)}", err=True)
     _write(decision, run, folder, files)

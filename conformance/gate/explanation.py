@@ -10,6 +10,7 @@ import msgspec
 
 from conformance.gate import predicted
 from conformance.gate.divergences import Divergence
+from conformance.gate.other_versions import elsewhere
 from conformance.gate.predicted.asked import WrongValue
 from conformance.judging import mismatch
 from conformance.judging.exact_case import ExactCase
@@ -31,12 +32,14 @@ class Explanation(msgspec.Struct, frozen=True):
     kind: `explained`, it was predicted and passes as predicted; `changed`, it was predicted but behaves otherwise;
         `spread`, it behaves as predicted in a place where that was not predicted; `unexplained`, nothing predicts it.
     no_formula: it is explained only by a prediction without a formula, which any wrong value would have met.
+    elsewhere: it is explained only by what is known of another version.
     """
 
     result: Result
     kind: ExplanationKind
     divergences: tuple[str, ...] = ()
     no_formula: bool = False
+    elsewhere: bool = False
 
 
 def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation]:
@@ -48,16 +51,24 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
             failures[result.case, result.implementation].append(result)
     found: list[Explanation] = []
     exact_cases: dict[str, ExactCase] = {}
+    about = {name: _about(run, records[name], known) for _, name in failures if name in records}
     for (case, implementation), results in sorted(failures.items()):
         record = records.get(implementation)  # an interrupted run may have lost it
-        if not record or not any(divergence.concerns(record) for divergence in known):
+        if not record or not any(about[implementation]):
             found += [Explanation(result, "unexplained") for result in results]
             continue
         if case not in exact_cases:
             exact_cases = {case: ExactCase(read_case(folder / run.cases[case].file)[0])}
         reply = _reply(folder / answer_file(results[0].case, record.id))
-        found += FailedAnswer(record, exact_cases[case], reply).explained(results, known)
+        found += FailedAnswer(record, exact_cases[case], reply).explained(results, *about[implementation])
     return found
+
+
+def _about(
+    run: Run, record: ImplementationRecord, known: list[Divergence]
+) -> tuple[list[Divergence], list[Divergence]]:
+    """Return the divergences that are about an implementation at its versions, and at others."""
+    return [divergence for divergence in known if divergence.concerns(record)], elsewhere(run, known, record)
 
 
 class FailedAnswer:
@@ -67,15 +78,37 @@ class FailedAnswer:
         self.record, self.exact_case, self.reply = record, exact_case, reply
         self.statement = recorded(record)
 
-    def explained(self, failures: list[Result], known: list[Divergence]) -> list[Explanation]:
+    def explained(
+        self, failures: list[Result], known: list[Divergence], others: list[Divergence] | None = None
+    ) -> list[Explanation]:
         """Return the explanation of each failure in the answer.
 
         Divergences that predict a failure are tried together. Where none predicts it, each is tried alone, as
         though it held everywhere.
+
+        others: those that speak of another version; they are tried, beside the rest, on what is not explained without.
         """
         about = [divergence for divergence in known if divergence.concerns(self.record)]
         verdicts = self._verdicts(about)
-        return [self._explanation(result, about, verdicts) for result in failures]
+        found = [self._explanation(result, about, verdicts) for result in failures]
+        if not others or all(one.kind == "explained" for one in found):
+            return found
+        about = [*about, *others]
+        verdicts, names = self._verdicts(about), {divergence.id for divergence in others}
+        return [one if one.kind == "explained" else self._elsewhere(one, about, verdicts, names) for one in found]
+
+    def _elsewhere(
+        self, before: Explanation, about: list[Divergence], verdicts: dict[Any, str], names: set[str]
+    ) -> Explanation:
+        """Return the explanation of a failure given what is known of other versions, whose names these are.
+
+        What is predicted of this version, and is otherwise, stays so where any wrong value would fit the others.
+        """
+        again = self._explanation(before.result, about, verdicts)
+        holds = again.kind == "explained" and names.intersection(again.divergences)
+        if not holds or (before.kind == "changed" and again.no_formula):
+            return before
+        return msgspec.structs.replace(again, elsewhere=True)
 
     def _explanation(self, result: Result, about: list[Divergence], verdicts: dict[Any, str]) -> Explanation:
         covering = tuple(d.id for d in about if d.covers(self.exact_case.about(result.step), result.output))

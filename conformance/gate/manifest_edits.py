@@ -1,22 +1,25 @@
 """Proposed edits of the manifests of known divergences, as a patch. Nothing is written: a person decides.
 
 The entry of a divergence that vanished everywhere is removed. One that vanished in places, behaves otherwise, spread or
-is due for review gets a comment. A failure that nothing explains gets a stub, which becomes a valid entry once somebody
-says what it predicts, and why. Entries are edited as lines of text, so that everything else stays as it is written.
+is due for review gets a comment; one that happens at another version as well gets a wider range of versions. A failure
+that nothing explains gets a stub, which becomes a valid entry once somebody says what it predicts, and why. Entries are
+edited as lines of text, so that everything else stays as it is written.
 """
 
 from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from conformance.gate import divergences
-from conformance.gate.decision import Finding, GateDecision
+from conformance.gate import divergences, other_versions
+from conformance.gate.decision import GateDecision
 from conformance.gate.divergences import Divergence
+from conformance.gate.findings import Finding
 from conformance.gate.outputs.text import command, one_line
 from conformance.model.errors import InvalidInput
 from conformance.model.results import ImplementationRecord, Run
@@ -62,7 +65,7 @@ def _edited(path: Path, text: str, decision: GateDecision, run: Run) -> str:
     begins = [_begin(lines, start) for start in starts]
     blocks = [lines[begin:end] for begin, end in itertools.pairwise([*begins, len(lines)])]
     kept = [
-        _commented(block, divergence, decision)
+        _commented(_wider(block, divergence, decision, run), divergence, decision)
         for block, divergence in zip(blocks, known, strict=True)
         if not _vanished_everywhere(divergence, decision, run)
     ]
@@ -82,6 +85,16 @@ def _vanished_everywhere(divergence: Divergence, decision: GateDecision, run: Ru
     about = [finding for finding in decision.findings if divergence.id in finding.divergences]
     used = any(divergence.id in explanation.divergences for explanation in decision.explained)
     return not used and {f.implementation for f in about if f.kind == "vanished"} == asked != set()
+
+
+def _wider(block: list[str], divergence: Divergence, decision: GateDecision, run: Run) -> list[str]:
+    """Return an entry with the run's versions in its range, where it explains failures that it does not speak of."""
+    if not any(f.kind == "another version" and divergence.id in f.divergences for f in decision.findings):
+        return block
+    for package, before, now in other_versions.wider(divergence, run):
+        old = re.compile(rf'(^\s*versions.*?\b{re.escape(package)}"?\s*=\s*"){re.escape(before)}"')
+        block = [old.sub(rf'\g<1>{now}"', line) for line in block]
+    return block
 
 
 def _commented(block: list[str], divergence: Divergence, decision: GateDecision) -> list[str]:

@@ -16,6 +16,8 @@ from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.roster import EXTRAS, RosterEntry, environments
 from conformance.hosts.targets import elsewhere, is_target
 from conformance.model.results import ImplementationRecord
+from conformance.model.spelling import Misspelt
+from conformance.model.statement import Statement
 
 Said = Listing | WorkerDied | str
 """What a worker said of an implementation, or why it said nothing."""
@@ -63,9 +65,12 @@ def missing(hosted: Hosted, *, requested: bool) -> dict[str, str]:
 
 
 def record(entry: RosterEntry, said: Said, versions: dict[str, str]) -> ImplementationRecord:
-    """Return a run's record of an implementation."""
-    statement = entry.statement
+    """Return a run's record of an implementation, with what the version that is installed supports."""
     reason, about = (said.reason, said.about) if isinstance(said, Listing) else (str(said), {})
+    try:
+        statement = _narrowed(entry.statement, said, versions)
+    except Misspelt as error:
+        statement, reason = entry.statement, f"its worker says what is narrower, and means nothing: {error}"
     packages = ("python", "numpy", *statement.packages)
     return ImplementationRecord(
         entry.id,
@@ -83,6 +88,13 @@ def record(entry: RosterEntry, said: Said, versions: dict[str, str]) -> Implemen
         directory=str(Path.cwd()) if is_target(entry.named) else "",
         sources=sources.digest(entry.target),
     )
+
+
+def _narrowed(statement: Statement, said: Said, versions: dict[str, str]) -> Statement:
+    if not isinstance(said, Listing) or not said.narrower:
+        return statement
+    named = next((f"{name} {versions[name]}" for name in statement.packages if name in versions), "this version")
+    return statement.narrowed(said.narrower, named)
 
 
 def advice(reason: str, environment: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 
 import msgspec
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
 
-from conformance.hosts import roster, venvs
-from conformance.model.errors import Incomplete
+from conformance.hosts import builds, roster, venvs
+from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.version import NAME, extras
 
 _NOT_ROSTER = ("all", "dev")  # extras that bring no framework of their own
@@ -34,9 +36,13 @@ class Part(msgspec.Struct, frozen=True):
     without: str = ""
 
 
-def examine(device: str = "cpu") -> list[Part]:
-    """Return every part, those that are there and those that are not."""
-    return [_python(), *_extras(), *map(_environment, venvs.RECIPES.values()), *_gpu(needed=device == "cuda")]
+def examine(device: str = "cpu", interpreters: Mapping[str, str] | None = None) -> list[Part]:
+    """Return every part, those that are there and those that are not.
+
+    interpreters: the Python of an environment, by its name: what it has is held to what its implementations need.
+    """
+    others = [_hosted(name, python) for name, python in (interpreters or {}).items()]
+    return [_python(), *_extras(), *map(_environment, venvs.RECIPES.values()), *others, *_gpu(needed=device == "cuda")]
 
 
 def _python() -> Part:
@@ -44,18 +50,67 @@ def _python() -> Part:
 
 
 def _extras() -> Iterator[Part]:
-    for extra, names in extras().items():
-        if extra in _NOT_ROSTER:
-            continue
-        versions = {name: _version(name) for name in names}
-        missing = [name for name, version in versions.items() if not version]
-        hosts = [name for name, those in roster.EXTRAS.items() if extra in those.split(",")]
-        if missing:
-            command = f"pip install '{NAME}[{extra}]'"
-            yield Part(f"packages: {extra}", False, True, f"no {', '.join(missing)}", command, _without(*hosts))
-        else:
-            found = ", ".join(f"{name} {version}" for name, version in versions.items())
-            yield Part(f"packages: {extra}", True, True, found)
+    for extra, needed in extras().items():
+        if extra not in _NOT_ROSTER:
+            there = {one.name: _version(one.name) for one in needed}
+            hosts = [name for name, those in roster.EXTRAS.items() if extra in those.split(",")]
+            yield _packages(f"packages: {extra}", needed, there, f"pip install -U '{NAME}[{extra}]'", hosts)
+
+
+def _packages(part: str, needed: list[Requirement], there: Mapping[str, str], command: str, hosts: list[str]) -> Part:
+    """Return whether packages are there, and new enough.
+
+    needed: with the versions that are proven. there: the versions that are installed, empty for those that are not.
+    hosts: the environments whose implementations need them.
+    """
+    missing = [one.name for one in needed if not there[one.name]]
+    old = [one for one in needed if there[one.name] and not one.specifier.contains(there[one.name], prereleases=True)]
+    lacks = [f"no {', '.join(missing)}"] if missing else []
+    lacks += [f"{one.name} {there[one.name]} is older than what is proven, {one.specifier}" for one in old]
+    found = ", ".join(f"{one.name} {there[one.name]}" for one in needed)
+    if not lacks:
+        return Part(part, True, True, found)
+    command = command if old else command.replace(" -U", "")
+    without = "; ".join([*_lost(missing, hosts), *_unproven([one.name for one in old], hosts)])
+    return Part(part, False, True, "; ".join(lacks), command, without)
+
+
+def _lost(missing: list[str], hosts: list[str]) -> list[str]:
+    return [_without(_needing(missing, hosts))] if missing else []
+
+
+def _unproven(old: list[str], hosts: list[str]) -> list[str]:
+    lost = _needing(old, hosts)
+    names = ", ".join(sorted({identity.partition(".")[0] for identity in lost}))
+    return [f"{len(lost)} implementations ({names}) run, and may be asked less"] if lost else []
+
+
+def _needing(packages: list[str], hosts: list[str]) -> list[str]:
+    """Return the ids of those of some environments whose statements name one of these distributions."""
+    wanted = {canonicalize_name(name) for name in packages}
+    entries = [entry for entry in roster.built_in() if entry.environment in hosts]
+    return [entry.id for entry in entries if wanted & _distributions(entry)]
+
+
+def _distributions(entry: roster.RosterEntry) -> set[NormalizedName]:
+    brought = (builds.distribution(module).partition("[")[0] for module in entry.statement.packages)
+    return {canonicalize_name(name) for name in brought}
+
+
+def _hosted(name: str, python: str) -> Part:
+    """Return what another Python lacks of what the implementations of an environment need."""
+    entries = [entry for entry in roster.built_in() if entry.environment == name]
+    if not entries and name != "user":
+        known = sorted({entry.environment for entry in roster.built_in()})
+        raise InvalidInput(f"--env {name}: no such environment; use one of {[*known, 'user']}")
+    names = {"numpy"}.union(*map(_distributions, entries)) - {"jaxlib"}
+    floors = {canonicalize_name(one.name): one for of_extra in extras().values() for one in of_extra}
+    proven = floors if name in roster.EXTRAS else {}
+    needed = [proven.get(canonicalize_name(one), Requirement(one)) for one in sorted(names)]
+    found = venvs.installed(python)
+    there = {one.name: found.get(canonicalize_name(one.name), "") for one in needed}
+    wanted = " ".join(f"'{one.name}{one.specifier}'" for one in needed)
+    return _packages(f"--env {name}={python}", needed, there, f"{python} -m pip install -U {wanted}", [name])
 
 
 def _version(name: str) -> str:
@@ -74,7 +129,8 @@ def _environment(recipe: venvs.EnvironmentSpec) -> Part:
     except Incomplete:
         found = f"not created, and no Python {recipe.version}"
         command = f"pyenv install {recipe.version} && {command}"
-    return Part(part, False, True, found, command, _without(recipe.name))
+    lost = [entry.id for entry in roster.built_in() if entry.environment == recipe.name]
+    return Part(part, False, True, found, command, _without(lost))
 
 
 def _gpu(*, needed: bool) -> Iterator[Part]:
@@ -110,8 +166,6 @@ def _nvidia() -> str:
     return "; ".join(asked.stdout.strip().splitlines()) if asked.returncode == 0 else ""
 
 
-def _without(*hosts: str) -> str:
-    known = roster.built_in()
-    lost = [entry.id for entry in known if entry.environment in hosts]
+def _without(lost: list[str]) -> str:
     names = sorted({identity.partition(".")[0] for identity in lost})
-    return f"{len(lost)} of {len(known)} implementations cannot run ({', '.join(names)}); the others can"
+    return f"{len(lost)} of {len(roster.built_in())} implementations cannot run ({', '.join(names)}); the others can"

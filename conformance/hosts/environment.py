@@ -80,7 +80,11 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """One implementation as its worker announced it; about: what it runs on besides versions, such as the GPU."""
+    """One implementation as its worker announced it.
+
+    about: what it runs on besides versions, such as the GPU.
+    narrower: of `supports`, the facts of which the version that is installed allows fewer values, with those.
+    """
 
     id: str
     statement: dict[str, Any]
@@ -88,6 +92,7 @@ class Listing(msgspec.Struct, frozen=True):
     reason: str = ""
     about: dict[str, str] = {}
     absent: str = ""
+    narrower: dict[str, list[Any]] = {}
 
 
 class Hello(msgspec.Struct, frozen=True):

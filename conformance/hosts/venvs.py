@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+from packaging.utils import canonicalize_name
 
 from conformance.hosts import machine
 from conformance.model.errors import Incomplete, InvalidInput
@@ -107,6 +109,27 @@ def version(program: str) -> str:
     except OSError:
         return ""
     return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+_LISTING = """
+import json
+try:
+    from importlib.metadata import distributions
+    found = [(one.metadata["Name"], one.version) for one in distributions()]
+except ImportError:
+    import pkg_resources
+    found = [(one.project_name, one.version) for one in pkg_resources.working_set]
+print(json.dumps(dict((name, version) for name, version in found if name)))
+"""
+
+
+def installed(program: str) -> dict[str, str]:
+    """Return the version of each distribution that a Python has, by its normalized name; raise if it does not run."""
+    try:
+        asked = subprocess.run([program, "-c", _LISTING], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InvalidInput(f"{program}: does not run as a Python; give the path of an interpreter") from error
+    return {canonicalize_name(name): version for name, version in json.loads(asked.stdout).items()}
 
 
 def _run(what: str, command: list[str]) -> None:

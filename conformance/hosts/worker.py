@@ -85,15 +85,23 @@ def run(implementation, case):
 def _by_adapter(error, implementation):
     """Return whether one of the suite's adapters raised, before or after what it called, which refused nothing.
 
-    It did if its own code looked up something missing, or raised. What it called may have raised without a frame.
+    It did if its own code looked up something missing, or raised, or called with a word that what it calls does not
+    have. Else what it called may have raised without a frame.
     """
     ours, last = os.path.join(os.path.dirname(_HERE), "implementations"), error.__traceback__
-    while last.tb_next is not None:
+    while last.tb_next is not None and not (isinstance(error, ImportError) and _imports(last.tb_next)):
         last = last.tb_next
     file, done = last.tb_frame.f_code.co_filename, dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]]
     subject = getattr(implementation, "statement", {}).get("calibration")  # whose code is what is judged
-    looked_up = done.startswith(("LOAD_", "STORE_", "UNPACK_", "RAISE_", "BINARY_SUBSCR"))
+    looked_up = done.startswith(("LOAD_", "STORE_", "UNPACK_", "RAISE_", "BINARY_SUBSCR", "IMPORT_"))
+    looked_up = looked_up or (isinstance(error, TypeError) and "unexpected keyword argument" in str(error))
+    looked_up = looked_up or last.tb_next is not None
     return looked_up and os.path.dirname(os.path.abspath(file)) == ours and not subject
+
+
+def _imports(traceback):
+    """Return whether a frame is Python's own, that imports."""
+    return os.path.dirname(traceback.tb_frame.f_code.co_filename).endswith("importlib")
 
 
 def _as_array(name, array):
@@ -111,16 +119,18 @@ def instantiate(targets, device, only=()):
         for cls in load(target):
             asked.check_statement(cls.__name__, getattr(cls, "statement", None))
             identity, reason, about, absent = "%s@%s" % (cls.statement.get("id", cls.__name__), device), "", {}, ""
+            narrower = {}
             if only and identity not in only:
                 continue
             try:
                 ready[identity] = cls(device)
                 about = dict(machine(device), **getattr(ready[identity], "about", dict)())
+                narrower = getattr(ready[identity], "narrower", dict)()
             except Exception as error:
                 absent = (isinstance(error, ModuleNotFoundError) and error.name) or ""
                 reason = "%s: %s" % (type(error).__name__, str(error).splitlines()[0] if str(error) else "")
             listed = {"id": identity, "available": not reason, "reason": reason, "about": about, "absent": absent}
-            listing.append(dict(listed, statement=cls.statement))
+            listing.append(dict(listed, statement=cls.statement, narrower=narrower))
     return ready, listing
 
 

@@ -169,6 +169,14 @@ class _Evaluator(_Operator):
             raise ValueError("onnx's reference evaluator has no device %s" % device)
         self.evaluator = importlib.import_module("onnx.reference").ReferenceEvaluator
 
+    def narrower(self):
+        """Return what older versions do not have: bfloat16 as a dtype of NumPy."""
+        try:
+            self.typed(np.dtype(importlib.import_module("ml_dtypes").bfloat16))
+        except (ImportError, KeyError, ValueError):
+            return {"dtype": ["float32", "float16"]}
+        return {}
+
     def evaluate(self, model, x):
         """Return the model's outputs."""
         return self.evaluator(model).run(None, {"x": x})

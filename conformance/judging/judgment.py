@@ -19,7 +19,7 @@ from conformance.judging.promise import Promise
 from conformance.model import outputs
 from conformance.model.case import initial_state, without
 from conformance.model.outcome import Crashed, Outcome, Outputs, Refused, Reply, TimedOut
-from conformance.model.results import Deviation, Result, Rho
+from conformance.model.results import CANNOT, Deviation, Result, Rho
 from conformance.model.spelling import nearest
 from conformance.model.statement import Statement
 from reference import Refusal, Renorm, State
@@ -95,6 +95,8 @@ class _Judge:
                 return self._result(t, "FAIL", reason, outcome="Crashed")
             case TimedOut(seconds):
                 return self._result(t, "FAIL", f"no answer within {seconds:g} s", outcome="TimedOut")
+            case Refused(error, message, by_adapter=True) if _absent(error, message):
+                return self._result(t, "UNSUPPORTED", f"{CANNOT}{error}: {message}")
             case Refused(error, message, by_adapter=True):
                 return self._result(t, "ERROR", f"the adapter failed, not what it calls: {error}: {message}")
             case Refused(error, message):
@@ -229,6 +231,12 @@ class _Judge:
         return Result(
             self.case_id, self.reply.implementation, verdict, step=t, mode=mode, output=output, reason=reason, **fields
         )
+
+
+def _absent(error: str, message: str) -> bool:
+    """Return whether an adapter's error says that what it calls is not there, as in another version."""
+    missing = error in ("AttributeError", "ImportError", "ModuleNotFoundError")
+    return missing or "unexpected keyword argument" in message
 
 
 def rho_of(got: Array, expected: Expected) -> Array:

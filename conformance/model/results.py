@@ -19,6 +19,9 @@ SCHEMA = 1
 NOTHING = "nothing was compared"
 """Why a run without a PASS or a FAIL is incomplete. The facts that exclude its cases follow."""
 
+CANNOT = "cannot run here: "
+"""How the reason begins where an adapter calls what the version that is installed does not have."""
+
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNSUPPORTED", "ERROR"]
 Rho = float | Literal["inf"] | None
 

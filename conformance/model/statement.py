@@ -7,6 +7,7 @@ of several, the last one wins.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -138,6 +139,17 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 if (value := here.said(fact)) not in allowed:
                     return f"{fact} is {value}{of}; supported: {', '.join(map(str, allowed))}"
         return ""
+
+    def narrowed(self, narrower: Mapping[str, Sequence[Any]], version: str) -> Statement:
+        """Return what is promised where the installed version allows fewer values of some facts.
+
+        narrower: by fact, those that it allows. version: what it is called where a column of the matrix goes with them.
+        """
+        known = _ORDINARY | self.supports
+        fewer = {fact: [v for v in known.get(fact, allowed) if v in allowed] for fact, allowed in narrower.items()}
+        made = msgspec.structs.replace(self, supports={**self.supports, **fewer})
+        lost = [column for column in COLUMNS if self.offers(column) and not made.offers(column)]
+        return msgspec.structs.replace(made, lacks={**self.lacks, **dict.fromkeys(lost, f"{version} does not have it")})
 
     def takes(self, fact: str, value: Any) -> bool:
         """Return whether a case may have this value of a fact, whatever its other facts."""

@@ -9,10 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 NAME = "batchnorm-conformance"
 _PROJECT = Path(__file__).parents[2] / "pyproject.toml"
-_NEEDED = re.compile(r"[\w.-]+")
-_OF_AN_EXTRA = re.compile(r"""([\w.-]+).*extra\s*==\s*['"](\w+)['"]""")
+_OF_AN_EXTRA = re.compile(r"""extra\s*==\s*['"](\w+)['"]""")
 
 
 def version() -> str:
@@ -23,16 +24,16 @@ def version() -> str:
         return _source()["version"]
 
 
-def extras() -> dict[str, list[str]]:
-    """Return the names of the distributions that each extra brings."""
-    found = defaultdict[str, list[str]](list)
+def extras() -> dict[str, list[Requirement]]:
+    """Return what each extra brings, each distribution with the versions that are proven."""
+    found = defaultdict[str, list[Requirement]](list)
     try:
         for text in metadata.requires(NAME) or []:
-            if of_extra := _OF_AN_EXTRA.match(text):
-                found[of_extra[2]].append(of_extra[1])
+            if of_extra := _OF_AN_EXTRA.search(text):
+                found[of_extra[1]].append(Requirement(text))
     except metadata.PackageNotFoundError:
         for extra, texts in _source()["optional-dependencies"].items():
-            found[extra] += [name[0] for text in texts if (name := _NEEDED.match(text))]
+            found[extra] += map(Requirement, texts)
     return dict(found)
 
 

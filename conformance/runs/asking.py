@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import msgspec
+
 from conformance.hosts import availability, going_on
 from conformance.hosts import environment as env
 from conformance.hosts.in_process import LocalWorker
@@ -16,7 +18,7 @@ from conformance.model.case import Case
 from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord
-from conformance.model.statement import Statement
+from conformance.model.statement import Statement, recorded
 
 Ask = Callable[[Case], Reply]
 
@@ -34,7 +36,8 @@ def each(who: Participants) -> Generator[tuple[RosterEntry, ImplementationRecord
                 for entry, record in zip(entries, records, strict=True):
                     if worker is None or not record.available:
                         raise Incomplete(f"{entry.id} is not available: {record.reason}")
-                    yield entry, record, functools.partial(_ask, worker, entry.id, entry.statement)
+                    here = msgspec.structs.replace(entry, statement=recorded(record))
+                    yield here, record, functools.partial(_ask, worker, entry.id, here.statement)
 
 
 def _ask(worker: env.Worker | LocalWorker, identity: str, statement: Statement, case: Case) -> Reply:

@@ -252,9 +252,20 @@ class Campaign:
 
     def _close(self) -> results.EndRecord:
         found = self.ledger.results()
+        for identity, reason, number in _not_callable(found):
+            self._incomplete(f"{identity}: {number} cases were not answered: {reason}", identity)
         if self._stop.is_set() and not self.options.fail_fast:
             self._incomplete("the run was interrupted")
         if not any(result.verdict in ("PASS", "FAIL") for result in found) and not self.ledger.reasons:
             self._incomplete(results.NOTHING + results.why_nothing(found))
             return self.ledger.close(self._ids(), nothing=True)
         return self.ledger.close(self._ids())
+
+
+def _not_callable(found: list[Result]) -> list[tuple[str, str, int]]:
+    """Return who was asked what the installed version cannot be called with: why, and in how many cases."""
+    cases: dict[tuple[str, str], set[str]] = {}
+    for result in found:
+        if result.verdict == "UNSUPPORTED" and result.reason.startswith(results.CANNOT):
+            cases.setdefault((result.implementation, result.reason), set()).add(result.case)
+    return [(identity, reason, len(ids)) for (identity, reason), ids in sorted(cases.items())]

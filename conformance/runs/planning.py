@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from conformance.cases import corpus
 from conformance.cases.recipe import Signature
 from conformance.hosts import availability, going_on
@@ -12,8 +14,9 @@ from conformance.hosts.environment import Worker
 from conformance.hosts.in_process import LocalWorker
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
-from conformance.model import excluded
+from conformance.model import excluded, results
 from conformance.model.results import Result
+from conformance.model.statement import recorded
 from conformance.runs.dealing import Deal
 from conformance.runs.gathering import Gathered
 from conformance.runs.ledger import Ledger
@@ -47,8 +50,12 @@ class Planning:
         self._out, self._earlier, self._unchanged = out, earlier, set[str]()
 
     def planned(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> list[going_on.AskedCase]:
-        """Return what the implementations of an environment are asked, those that its worker can host."""
-        entries, items = self._available(turns.entries, worker), gathered.items
+        """Return what the implementations of an environment are asked, those that its worker can host.
+
+        The environment's are then those that support what the installed versions do.
+        """
+        turns.entries, entries = self._told(turns.entries, worker)
+        items = gathered.items
         pool = {entry.id: self._deal.pooled(entry.id, entry.statement, gathered.signatures) for entry in entries}
         asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
         self.progress.started(turns.name, sum(len(ids) for ids in asked.values()))
@@ -56,28 +63,37 @@ class Planning:
         self._tell_taken(turns.name, entries)
         return [going_on.AskedCase(i, items[i].case, ids) for i, ids in asked.items() if ids]
 
-    def _available(self, entries: list[RosterEntry], worker: Worker | LocalWorker) -> list[RosterEntry]:
-        """Record the implementations that the worker can host, and return them."""
+    def _told(
+        self, entries: list[RosterEntry], worker: Worker | LocalWorker
+    ) -> tuple[list[RosterEntry], list[RosterEntry]]:
+        """Record the implementations; return all with what is supported here, and those that the worker can host."""
         announced = {listing.id: listing for listing in worker.hello.implementations}
+        here: list[RosterEntry] = []
+        ready: set[str] = set()
         for entry in entries:
             listing = announced.get(entry.id, "its worker does not know it")
-            self.listed(entry, listing, worker.hello.versions)
-        return [entry for entry in entries if (a := announced.get(entry.id)) and a.available]
+            record = self.listed(entry, listing, worker.hello.versions)
+            here.append(msgspec.structs.replace(entry, statement=recorded(record)))
+            ready |= {entry.id} if record.available else set[str]()
+        return here, [entry for entry in here if entry.id in ready]
 
-    def listed(self, entry: RosterEntry, said: availability.Said, versions: dict[str, str]) -> None:
+    def listed(
+        self, entry: RosterEntry, said: availability.Said, versions: dict[str, str]
+    ) -> results.ImplementationRecord:
         """Record whether an implementation is available, and say so if it is not."""
         record = availability.record(entry, said, versions)
         self.ledger.write(record)
         if record.available:
             if self._earlier and self._earlier.unchanged(record):
                 self._unchanged.add(record.id)
-            return
+            return record
         named = self.who.requested or entry.environment in self.who.interpreters
         message = f"{record.id} is not available: {record.reason}"
         if availability.is_absent(entry, said) and not named:
             self.progress.note(message)
         else:
             self._incomplete(message, record.id)
+        return record
 
     def _tell_unasked(self, entries: list[RosterEntry], asked: set[str]) -> None:
         """Report each implementation that is asked no case, and which facts exclude it."""

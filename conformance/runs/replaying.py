@@ -15,9 +15,10 @@ from conformance.hosts.participants import Participants
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
 from conformance.model.case import Case, case_id
+from conformance.model.facts import Facts
 from conformance.model.outcome import Reply
 from conformance.model.results import ImplementationRecord, Result
-from conformance.model.statement import recorded
+from conformance.model.statement import Statement, recorded
 from conformance.runs import fitting
 from conformance.runs.recording import RecordedAnswer, Recording
 
@@ -62,7 +63,9 @@ def ask(
                 for one, ids in zip(found, asked, strict=True):
                     one.missing.update({n: f"{n} is not available: {why}" for n, why in gone.items() if n in ids})
                 ready = {record.id: record for record in records if record.available}
-                asking, promised = _questions(cases, asked, list(ready)), {e.id: e.statement for e in hosted}
+                promised = {identity: recorded(record) for identity, record in ready.items()}
+                _narrow(asked, found, promised, [one.facts for one in exact_cases])
+                asking = _questions(cases, asked, list(ready))
                 for reply in going_on.ask(worker, asking, promised) if worker else ():
                     answer = _answer(exact_cases[reply.request], ready, reply)
                     found[reply.request].answers.append(answer if keep else structs.replace(answer, reply=None))
@@ -75,6 +78,16 @@ def _skip(cases: list[Case], asked: list[set[str]], found: list[ReplayedCase], r
         if needed := room.lacking(case.nbytes):
             one.missing.update(dict.fromkeys(ids, f"case {case_id(case)}: {room.refusal(needed)}"))
             ids.clear()
+
+
+def _narrow(
+    asked: list[set[str]], found: list[ReplayedCase], promised: dict[str, Statement], facts: list[list[Facts]]
+) -> None:
+    """Do not ask what the installed versions do not support, and say so."""
+    for ids, one, steps in zip(asked, found, facts, strict=True):
+        why = {identity: promised[identity].unsupported(*steps) for identity in ids & promised.keys()}
+        one.unsupported.update((identity, reason) for identity, reason in why.items() if reason)
+        ids.difference_update(one.unsupported)
 
 
 def _unasked(why: dict[str, str]) -> ReplayedCase:
@@ -107,7 +120,7 @@ def word(now: tuple[Result, ...], before: tuple[Result, ...] | None) -> Word:
     fails in others, or had not failed.
     """
     fails, failed_before = _places(now), None if before is None else _places(before)
-    if not fails and (not now or any(result.verdict == "INCONCLUSIVE" for result in now)):
+    if not fails and (not now or any(result.verdict in ("INCONCLUSIVE", "UNSUPPORTED") for result in now)):
         return "INCONCLUSIVE"
     if failed_before is None:
         return "FAILS" if fails else "CONFORMS"

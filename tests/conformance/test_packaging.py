@@ -76,7 +76,9 @@ def test_a_source_tree_knows_its_version_and_its_extras(monkeypatch):
     assert own_version() == VERSION
     frameworks = set(installed) - {"all", "dev"}
     assert frameworks == {"tensorflow", "torch", "jax", "onnx"}
-    assert all(sorted(extras()[extra]) == sorted(installed[extra]) for extra in frameworks)
+    for extra in frameworks:
+        found, there = ({one.name: one.specifier for one in of[extra]} for of in (extras(), installed))
+        assert found == there
 
 
 def test_the_one_file_holds_all_that_is_needed():

@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from conformance.gate.decision import Finding, GateDecision
+from conformance.gate.decision import GateDecision
+from conformance.gate.findings import Finding
 from conformance.gate.outputs.text import SHOWN, command, one_line
 from conformance.model.outputs import Kind, of_kind
 from conformance.model.results import Result, Run

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from conformance.gate.decision import Finding, GateDecision
+from conformance.gate.decision import GateDecision
+from conformance.gate.findings import Finding
 from conformance.gate.outputs.checks import table
 from conformance.gate.outputs.text import SHOWN, command, one_line
 from conformance.model.results import Run

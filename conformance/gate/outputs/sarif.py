@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from conformance.gate.decision import Finding, GateDecision
+from conformance.gate.decision import GateDecision
+from conformance.gate.findings import Finding
 from conformance.gate.outputs.text import SHOWN, command, one_line
 from conformance.model.results import Run
 from conformance.runs.run_file import FILE

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from conformance.gate.decision import Finding, GateDecision
+from conformance.gate.decision import GateDecision
+from conformance.gate.findings import Finding
 from conformance.model.results import Result, Run
 from conformance.runs import commands
 
@@ -24,7 +25,7 @@ def as_text(decision: GateDecision, run: Run, folder: Path, *, first: bool = Fal
     shown = red[:1] if first else decision.findings
     told = set[int]()
     lines = [line for finding in shown for line in _lines(decision, finding, told, run, folder)]
-    found = Counter(explanation.divergences for explanation in decision.explained)  # each failure once
+    found = Counter(e.divergences for e in decision.explained if not e.elsewhere)  # each failure once
     explained = [f"explained: {one_line(' and '.join(ids))} ({n} failures)" for ids, n in sorted(found.items())]
     return "\n".join([*lines, *explained, decision.verdict])
 

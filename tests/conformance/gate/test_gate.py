@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from conformance.cases.cells import DEFAULT
 from conformance.cli.main import main
-from conformance.gate import divergences
+from conformance.gate import completeness, divergences
 from conformance.gate.decision import decide
 from conformance.gate.explanation import FailedAnswer, explain
 from conformance.judging.exact_case import ExactCase
@@ -369,3 +370,21 @@ def test_a_wrong_value_may_be_of_another_shape_but_not_missing(run, adapter, man
     (failure,) = (r for r in judged if (r.step, r.output) == (0, "mean"))
     (explained,) = answered.explained([failure], divergences.read(manifest(predicts=WRONG)))
     assert explained.kind == kind
+
+
+def test_cells_are_mandatory_for_frameworks_that_are_there(run, tmp_path):
+    """A cell that only somebody who is not here supports is named in one line; without him it is missing."""
+    found = run("numpy.two_pass", "numpy.fast", cases=8)
+    here, gone = found.implementations
+    here = msgspec.structs.replace(here, statement=here.statement | {"supports": {"rank": [6]}})
+    gone = msgspec.structs.replace(gone, available=False)
+    header = msgspec.structs.replace(found.header, cases=DEFAULT, selected=False)
+    without = msgspec.structs.replace(found, header=header, implementations=[here], results=[])
+    asked = {f"mandatory cell not reached: {case.cell}" for case in found.cases.values()}
+    assert asked <= {one.says for one in completeness.incomplete(tmp_path / "run", without, without)}
+    both = msgspec.structs.replace(without, implementations=[here, gone])
+    said = list(completeness.incomplete(tmp_path / "run", both, both))
+    (line,) = (one for one in said if one.kind == "not here")
+    assert line.says.startswith(f"{len(asked)} cells are reached only by what is not here, numpy: ")
+    assert not asked & {one.says for one in said}
+    assert line.status == 0

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from conformance.cli.main import main
 from conformance.gate import divergences
-from conformance.gate.decision import Finding, GateDecision, decide
+from conformance.gate.decision import GateDecision, decide
+from conformance.gate.findings import Finding
 from conformance.gate.outputs import checks, ctrf, github, junit, sarif, text
 from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Result, Run, RunRecord
 

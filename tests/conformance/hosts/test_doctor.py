@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib import metadata
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from conformance.cli.main import main
 from conformance.hosts import doctor, venvs
+from conformance.model.version import extras
 
 
 @pytest.fixture
@@ -99,3 +101,60 @@ def test_a_gpu_without_builds_that_use_it(gpu):
     assert found["CUDA build: jax"].command == "pip install 'jax[cuda12]==0.10.2'"
     gpu.update({"torch": "2.13.0+cu126", "jax-cuda12-plugin": "0.10.2"})
     assert all(part.there for name, part in parts("cuda").items() if name.startswith("CUDA"))
+
+
+def test_a_package_that_is_missing_takes_its_own_along(bare):
+    """Without haiku, haiku's implementations cannot run, and the others of the extra can."""
+    bare.update({"jax": "0.10.2", "flax": "0.12.8", "equinox": "0.13.8"})
+    part = parts()["packages: jax"]
+    assert part.found == "no dm-haiku"
+    assert part.without.startswith("2 of ")
+    assert "implementations cannot run (haiku); the others can" in part.without
+
+
+def test_an_older_version_than_is_proven_is_said(bare):
+    """It is named with the versions that are proven, who runs on it, and the command that installs another."""
+    bare.update({"onnx": "1.23", "onnxruntime": "1.2"})
+    part = parts()["packages: onnx"]
+    claimed = next(one.specifier for one in extras()["onnx"] if one.name == "onnxruntime")
+    assert part.found == f"onnxruntime 1.2 is older than what is proven, {claimed}"
+    assert "implementations (onnxruntime) run, and may be asked less" in part.without
+    assert part.command == "pip install -U 'batchnorm-conformance[onnx]'"
+
+
+def another(tmp_path, **versions):
+    """Return a Python that says that it has these packages."""
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(versions)}'\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_another_python_is_held_to_what_its_environment_needs(bare, tmp_path):
+    """--env says of a Python what it lacks for the implementations of that environment, and how to add it there."""
+    python = another(tmp_path, numpy="2.0", jax="0.10.2", dm_haiku="0.0.17", flax="0.12.8")
+    asked = CliRunner().invoke(main, ["doctor", "--env", f"jax={python}"])
+    assert asked.exit_code == 3
+    assert f"MISSING  --env jax={python}: no equinox" in asked.output
+    assert f"add it: {python} -m pip install 'dm-haiku>=" in asked.output
+    assert "4 of " in asked.output
+    assert "implementations cannot run (equinox); the others can" in asked.output
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("jacks=/usr/bin/python3", "--env jacks: no such environment; use one of "),
+        ("jax=/no/such/python", "/no/such/python: does not run as a Python; give the path of an interpreter"),
+    ],
+)
+def test_an_environment_that_there_is_not_is_bad_input(given, says):
+    """An unknown name, and what is no Python, exit 2 with what would be right."""
+    asked = CliRunner().invoke(main, ["doctor", "--env", given])
+    assert asked.exit_code == 2
+    assert says in asked.output
+
+
+def test_an_old_python_lists_what_it_has():
+    """What lists the packages of an environment is read by any Python, this one too."""
+    assert venvs.installed(sys.executable)["numpy"] == metadata.version("numpy")

@@ -1,0 +1,98 @@
+"""Divergences that speak of another version than a run has: whether they hold here too, and how they would say so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from conformance.gate.divergences import Divergence, known
+from conformance.model.results import ImplementationRecord, Run
+
+_RANGE = re.compile(r">=\s*([\d.]+)\s*,\s*<\s*([\d.]+)")
+
+
+class OtherVersion(NamedTuple):
+    """A package of which a divergence names other versions than an implementation runs on."""
+
+    package: str
+    wanted: str
+    found: str
+
+
+def other_versions(divergence: Divergence, record: ImplementationRecord) -> list[OtherVersion]:
+    """Return the packages whose versions keep a divergence from speaking of an implementation that it names."""
+    if not divergence.names(record) or not all(known(record, package) for package in divergence.versions):
+        return []
+    return [
+        OtherVersion(package, wanted, record.versions[package])
+        for package, wanted in divergence.versions.items()
+        if not SpecifierSet(wanted).contains(record.versions[package], prereleases=True)
+    ]
+
+
+def verdicts(run: Run, divergence: Divergence, record: ImplementationRecord) -> set[str]:
+    """Return the verdicts on the answer of an implementation to the witness; empty if it was not asked."""
+    cases = {case.case for case in run.cases.values() if case.name == divergence.witness}
+    return {r.verdict for r in run.results if r.case in cases and r.implementation == record.id}
+
+
+def passed(found: set[str]) -> bool:
+    """Return whether an answer with these verdicts conforms."""
+    return "PASS" in found and not found & {"FAIL", "ERROR"}
+
+
+def elsewhere(run: Run, divergences: Iterable[Divergence], record: ImplementationRecord) -> list[Divergence]:
+    """Return the divergences of other versions that may hold at this one.
+
+    One whose witness passes does not; one that any wrong value would fit, or a crash, does if its witness fails.
+    """
+    found: list[Divergence] = []
+    for divergence in divergences:
+        if other_versions(divergence, record):
+            said = verdicts(run, divergence, record)
+            loose = divergence.predicts.wrong or divergence.predicts.crashes
+            if "FAIL" in said or not (said & {"PASS", "ERROR"} or loose):
+                found.append(divergence)
+    return found
+
+
+def widened(wanted: str, version: str) -> str:
+    """Return a range of versions that this one is in too, as exact as it was; empty where it is no plain range.
+
+    >>> widened(">=2.13,<2.14", "2.14.1+cpu"), widened(">=0.12.8,<0.13", "0.12.1"), widened("==1", "2")
+    ('>=2.13,<2.15', '>=0.12.1,<0.13', '')
+    """
+    found, there = _RANGE.fullmatch(wanted.strip()), Version(version).release
+    if not found:
+        return ""
+    low, high = (Version(end).release for end in found.groups())
+    if there < low:
+        return f">={_dotted(there[: len(low)])},<{found[2]}"
+    if there >= high:
+        end = (*there, 0, 0)[: len(high)]
+        return f">={found[1]},<{_dotted((*end[:-1], end[-1] + 1))}"
+    return wanted
+
+
+def _dotted(release: tuple[int, ...]) -> str:
+    return ".".join(map(str, release))
+
+
+def wider(divergence: Divergence, run: Run) -> Iterator[tuple[str, str, str]]:
+    """Yield each package with what a divergence says of its versions, and what would be true of the run's too.
+
+    Nothing where an implementation of other versions, that it names, passes its witness: then it does not hold there.
+    """
+    records = [record for record in run.implementations if record.available and other_versions(divergence, record)]
+    if any(passed(verdicts(run, divergence, record)) for record in records):
+        return
+    said = dict(divergence.versions)
+    for other in (other for record in records for other in other_versions(divergence, record)):
+        said[other.package] = widened(said[other.package], other.found) or said[other.package]
+    for package, before in divergence.versions.items():
+        if said[package] != before:
+            yield package, before, said[package]
