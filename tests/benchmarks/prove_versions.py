@@ -1,7 +1,7 @@
 """Judge each family at the oldest version that is claimed, at newer ones and at the newest: `make prove-versions`.
 
 Each version gets an environment of its own, with companions of its day, and a run of the smoke profile, which is gated.
-What was judged is kept in reports/versions, and is asked again only where its file is gone. The table is
+What was judged is kept in reports/versions, and a version is judged again only where its file is gone. The table is
 conformance/versions.md. Exits 1 where a gate is neither green nor yellow.
 """
 
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from conformance.hosts import builds, releases, roster, venvs
 from conformance.hosts.releases import PackageIndex, Release
@@ -129,16 +130,16 @@ def judged(family: Family, release: Release, where: PackageIndex) -> JudgedVersi
         except builds.Unbuildable as error:
             print(f"    not built: {error}", flush=True)
             continue
-        found = asked(family, built.python)
+        found = asked(family, built.python, str(release.version))
         best = found if found.there > best.there or not best.missing else best
         if best.there and all(why.startswith(_LOOKED_FOR) for why in best.missing.values()):
             break
     return msgspec.structs.replace(best, date=str(release.date or ""))
 
 
-def asked(family: Family, python: str) -> JudgedVersion:
-    """Judge the version of a family that a Python has."""
-    hosts, out = dict.fromkeys(entry.environment for entry in family.entries), KEPT / family.module
+def asked(family: Family, python: str, name: str = "given") -> JudgedVersion:
+    """Judge the version of a family that a Python has; name: what its run is kept by."""
+    hosts, out = dict.fromkeys(entry.environment for entry in family.entries), KEPT / f"{family.module}-{name}"
     named = [word for pattern in family.patterns for word in ("-i", pattern)]
     hosted = [word for host in hosts for word in ("--env", f"{host}={python}")]
     bnconf("run", *named, *hosted, "--profile", "smoke", "--out", str(out))
@@ -197,26 +198,29 @@ def _told(one: JudgedVersion) -> Iterator[str]:
     yield from one.says[:-1]
 
 
-def _kept(family: Family) -> Path:
-    return KEPT / f"{family.module}.json"
+def _kept(family: Family, version: str) -> Path:
+    return KEPT / f"{family.module}-{version}.json"
 
 
 def _read(family: Family) -> list[JudgedVersion]:
-    file = _kept(family)
-    return msgspec.json.decode(file.read_bytes(), type=list[JudgedVersion]) if file.exists() else []
+    """Return what is kept of a family, the oldest version first."""
+    found = [
+        msgspec.json.decode(file.read_bytes(), type=JudgedVersion) for file in KEPT.glob(f"{family.module}-*.json")
+    ]
+    return sorted(found, key=lambda one: Version(one.version))
 
 
 def _judge(family: Family, pythons: list[str]) -> None:
-    """Judge a family's versions, and keep what became of them."""
+    """Judge the versions of a family that are not kept, the ends before what is between, and keep what is said."""
     where = releases.index()
     wanted = chosen(releases.of(family.package, where), family.claimed) if not pythons else []
-    asking = [functools.partial(judged, family, release, where) for release in wanted]
+    missing = [one for one in (*wanted[:1], *wanted[:0:-1]) if not _kept(family, str(one.version)).exists()]
+    asking = [functools.partial(judged, family, release, where) for release in missing]
     asking += [functools.partial(asked, family, python) for python in pythons]
-    found: list[JudgedVersion] = []
     for ask in asking:
-        found.append(ask())
-        print(f"{family.module} {found[-1].version}:", *found[-1].says, sep="\n    ", flush=True)
-        _kept(family).write_bytes(msgspec.json.encode(found))
+        found = ask()
+        print(f"{family.module} {found.version}:", *found.says, sep="\n    ", flush=True)
+        _kept(family, found.version).write_bytes(msgspec.json.encode(found))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -229,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
     KEPT.mkdir(parents=True, exist_ok=True)
     for family in FAMILIES:
         wanted = family.module in (given.families or [family.module])
-        if wanted and not given.page_only and not _kept(family).exists():
+        if wanted and not given.page_only:
             _judge(family, given.python)
     found = {family.module: kept for family in FAMILIES if (kept := _read(family))}
     PAGE.write_text(page(found))
