@@ -31,7 +31,7 @@ from conformance.runs import run_file
 KEPT = Path("reports/versions")
 PAGE = Path("conformance/versions.md")
 _BETWEEN = 2
-_TRIES = 2
+_TRIES = 3
 """How many environments are made of a version until everybody can run that it has in one of them."""
 _LOOKED_FOR = "RuntimeError: "
 """How the reason begins where an adapter looked for what an older version does not have."""
@@ -126,7 +126,7 @@ def judged(family: Family, release: Release, where: PackageIndex) -> JudgedVersi
     for setup in itertools.islice(of_its_day, _TRIES):
         print(f"{family.module} {release.version}: Python {setup.minor}, all of {setup.day or 'today'}", flush=True)
         try:
-            built = builds.build(family.package, release, builds.also(setup, ("ml_dtypes",)), where)
+            built = builds.build(family.package, release, _beside_bnconf(setup), where)
         except builds.Unbuildable as error:
             print(f"    not built: {error}", flush=True)
             continue
@@ -135,6 +135,12 @@ def judged(family: Family, release: Release, where: PackageIndex) -> JudgedVersi
         if best.there and all(why.startswith(_LOOKED_FOR) for why in best.missing.values()):
             break
     return msgspec.structs.replace(best, date=str(release.date or ""))
+
+
+def _beside_bnconf(setup: builds.Setup) -> builds.Setup:
+    """Return a setup with what bnconf itself needs of NumPy, since an extra is installed beside it."""
+    needed = ["numpy>=2" if one == "numpy" else one for one in setup.requirements]
+    return builds.also(msgspec.structs.replace(setup, requirements=tuple(needed)), ("ml_dtypes",))
 
 
 def asked(family: Family, python: str, name: str = "given") -> JudgedVersion:
