@@ -6,6 +6,7 @@ https://keras.io/api/layers/normalization_layers/batch_normalization/
 
 import functools
 import importlib
+import inspect
 import os
 
 import numpy as np
@@ -171,6 +172,10 @@ class _Keras(object):
 class _Layer(_Keras):
     """`keras.layers.BatchNormalization`."""
 
+    def narrower(self):
+        """Return what older versions do not have: renorm, and a scope that computes twice."""
+        return older(self.keras, self.statement["supports"])
+
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
         make = functools.partial(self.keras.layers.BatchNormalization, **arguments(case))
@@ -229,6 +234,16 @@ def functional(keras, layer, steps):
     xs, masks = [symbol(step.x) for step in steps], [symbol(step.mask) for step in steps]
     ys = [layer(x, training=step.flag, mask=mask) for x, step, mask in zip(xs, steps, masks)]
     return keras.Model(xs + [mask for mask in masks if mask is not None], ys)
+
+
+def older(keras, supports):
+    """Return of what a layer supports the facts of which this version has fewer values, with those."""
+    found, words = {}, inspect.signature(keras.layers.BatchNormalization.__init__).parameters
+    if "renorm" not in words:
+        found["renorm"] = [False]
+    if not hasattr(keras, "RematScope"):
+        found["backward"] = [how for how in supports["backward"] if how != "recomputed"]
+    return found
 
 
 def arguments(case):

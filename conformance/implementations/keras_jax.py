@@ -162,6 +162,10 @@ class Layer(_Jitted):
 
     statement = eager.layer("jax", id="keras.BatchNormalization+jax+jit", **_JITTED)
 
+    def narrower(self):
+        """Return what older versions do not have."""
+        return eager.older(self.keras, self.statement["supports"])
+
     def run(self, case):
         """Return the outputs of each step."""
         return self.together(case) if case.together else _Jitted.run(self, case)

@@ -59,7 +59,9 @@ class Compile(common.Functional):
     def prepared(self, function):
         """Return the compiled function, which may never fall back to eager execution."""
         config = importlib.import_module("torch._dynamo").config
-        config.recompile_limit = config.accumulated_recompile_limit = 1000
+        limits = [name for name in ("recompile_limit", "cache_size_limit") if hasattr(config, name)][:1]
+        for name in limits + ["accumulated_" + limit for limit in limits]:
+            setattr(config, name, 1000)  # by the name that this version has for it
         return self.torch.compile(function, fullgraph=True, dynamic=False)
 
 

@@ -25,15 +25,17 @@ def version() -> str:
 
 
 def extras() -> dict[str, list[Requirement]]:
-    """Return what each extra brings, each distribution with the versions that are proven."""
+    """Return what each extra brings, each distribution with the versions that are proven.
+
+    A source tree says so itself, even where it is installed: the installed distribution may be older.
+    """
+    if _PROJECT.exists():
+        told: dict[str, list[str]] = _source()["optional-dependencies"]
+        return {extra: [Requirement(text) for text in texts] for extra, texts in told.items()}
     found = defaultdict[str, list[Requirement]](list)
-    try:
-        for text in metadata.requires(NAME) or []:
-            if of_extra := _OF_AN_EXTRA.search(text):
-                found[of_extra[1]].append(Requirement(text))
-    except metadata.PackageNotFoundError:
-        for extra, texts in _source()["optional-dependencies"].items():
-            found[extra] += map(Requirement, texts)
+    for text in metadata.requires(NAME) or []:
+        if of_extra := _OF_AN_EXTRA.search(text):
+            found[of_extra[1]].append(Requirement(text))
     return dict(found)
 
 

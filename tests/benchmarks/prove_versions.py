@@ -138,9 +138,14 @@ def judged(family: Family, release: Release, where: PackageIndex) -> JudgedVersi
 
 
 def _beside_bnconf(setup: builds.Setup) -> builds.Setup:
-    """Return a setup with what bnconf itself needs of NumPy, since an extra is installed beside it."""
-    needed = ["numpy>=2" if one == "numpy" else one for one in setup.requirements]
-    return builds.also(msgspec.structs.replace(setup, requirements=tuple(needed)), ("ml_dtypes",))
+    """Return a setup whose companions are claimed too, with the NumPy that bnconf needs: as an extra brings them."""
+    claims = {canonicalize_name(one.name): one.specifier for of_extra in extras().values() for one in of_extra}
+    claims[canonicalize_name("numpy")] = SpecifierSet(">=2")
+    wanted = tuple(
+        one if "==" in one else f"{one}{claims.get(canonicalize_name(one.partition('[')[0]), '')}"
+        for one in setup.requirements
+    )
+    return builds.also(msgspec.structs.replace(setup, requirements=wanted), ("ml_dtypes",))
 
 
 def asked(family: Family, python: str, name: str = "given") -> JudgedVersion:

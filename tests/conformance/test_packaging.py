@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from conformance.model import version
 from conformance.model.version import extras
 from conformance.model.version import version as own_version
 
@@ -66,7 +67,6 @@ def test_wheel_has_the_command_and_the_licence(wheel: zipfile.ZipFile):
 
 def test_a_source_tree_knows_its_version_and_its_extras(monkeypatch):
     """On PYTHONPATH, without an installed distribution, it is what pyproject.toml says, and so are extras."""
-    installed = extras()
 
     def missing(name):
         raise metadata.PackageNotFoundError(name)
@@ -74,11 +74,19 @@ def test_a_source_tree_knows_its_version_and_its_extras(monkeypatch):
     monkeypatch.setattr(metadata, "version", missing)
     monkeypatch.setattr(metadata, "requires", missing)
     assert own_version() == VERSION
-    frameworks = set(installed) - {"all", "dev"}
-    assert frameworks == {"tensorflow", "torch", "jax", "onnx"}
-    for extra in frameworks:
-        found, there = ({one.name: one.specifier for one in of[extra]} for of in (extras(), installed))
-        assert found == there
+    told = PROJECT["optional-dependencies"]
+    assert set(extras()) - {"all", "dev"} == {"tensorflow", "torch", "jax", "onnx"}
+    assert {extra: [str(one) for one in there] for extra, there in extras().items()} == {
+        extra: [str(Requirement(text)) for text in texts] for extra, texts in told.items()
+    }
+
+
+def test_an_installed_distribution_knows_its_extras(monkeypatch):
+    """Without a source tree, extras are what the distribution says that it needs for them."""
+    source = extras()
+    monkeypatch.setattr(version, "_PROJECT", ROOT / "no such file")
+    for extra in set(source) - {"all"}:
+        assert {one.name for one in extras()[extra]} == {one.name for one in source[extra]}
 
 
 def test_the_one_file_holds_all_that_is_needed():
