@@ -10,7 +10,7 @@ import msgspec
 
 from conformance.gate import predicted
 from conformance.gate.divergences import Divergence
-from conformance.gate.other_versions import elsewhere
+from conformance.gate.other_versions import Witnesses, elsewhere
 from conformance.gate.predicted.asked import WrongValue
 from conformance.judging import mismatch
 from conformance.judging.exact_case import ExactCase
@@ -51,7 +51,8 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
             failures[result.case, result.implementation].append(result)
     found: list[Explanation] = []
     exact_cases: dict[str, ExactCase] = {}
-    about = {name: _about(run, records[name], known) for _, name in failures if name in records}
+    witnesses = Witnesses(run)
+    about = {name: _about(witnesses, records[name], known) for name in {n for _, n in failures if n in records}}
     for (case, implementation), results in sorted(failures.items()):
         record = records.get(implementation)  # an interrupted run may have lost it
         if not record or not any(about[implementation]):
@@ -65,10 +66,10 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
 
 
 def _about(
-    run: Run, record: ImplementationRecord, known: list[Divergence]
+    witnesses: Witnesses, record: ImplementationRecord, known: list[Divergence]
 ) -> tuple[list[Divergence], list[Divergence]]:
     """Return the divergences that are about an implementation at its versions, and at others."""
-    return [divergence for divergence in known if divergence.concerns(record)], elsewhere(run, known, record)
+    return [divergence for divergence in known if divergence.concerns(record)], elsewhere(witnesses, known, record)
 
 
 class FailedAnswer:

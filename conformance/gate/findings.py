@@ -119,10 +119,10 @@ def _of_package(
 
 def vanished(run: Run, known: list[Divergence]) -> Iterator[Finding]:
     """Yield the divergences whose witness was asked of an implementation that they are about, and passed."""
+    witnesses = other_versions.Witnesses(run)
     for divergence in known:
         for record in run.implementations:
-            concerns = record.available and divergence.concerns(record)
-            if concerns and other_versions.passed(other_versions.verdicts(run, divergence, record)):
+            if record.available and divergence.concerns(record) and witnesses.passed(divergence, record):
                 says = f"{divergence.id}: {record.id} now passes its witness {divergence.witness}; remove or narrow it"
                 yield Finding("vanished", says, record.id, divergences=(divergence.id,))
 

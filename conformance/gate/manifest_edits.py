@@ -115,7 +115,7 @@ def _stub(findings: list[Finding], record: ImplementationRecord, run: Run, folde
     ids = (f"{record.id}{suffix}" for suffix in _suffixes())
     name = next(identity for identity in ids if identity not in names)
     names.add(name)
-    packages = [p for p in record.statement.get("packages", ()) if divergences.known(record, p)]
+    packages = [p for p in record.statement.get("packages", ()) if divergences.is_told(record, p)]
     versions = ", ".join(f"{_toml(package)} = {_toml(f'=={record.versions[package]}')}" for package in packages)
     lines = [line for f in findings for line in (one_line(f.says), command(run, f.failures[0], folder))]
     return _STUB.format(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from conformance.gate.divergences import Divergence, known
+from conformance.gate.divergences import Divergence, is_told
 from conformance.model.results import ImplementationRecord, Run
 
 _RANGE = re.compile(r">=\s*([\d.]+)\s*,\s*<\s*([\d.]+)")
@@ -25,7 +26,7 @@ class OtherVersion(NamedTuple):
 
 def other_versions(divergence: Divergence, record: ImplementationRecord) -> list[OtherVersion]:
     """Return the packages whose versions keep a divergence from speaking of an implementation that it names."""
-    if not divergence.names(record) or not all(known(record, package) for package in divergence.versions):
+    if not divergence.names(record) or not all(is_told(record, package) for package in divergence.versions):
         return []
     return [
         OtherVersion(package, wanted, record.versions[package])
@@ -34,26 +35,35 @@ def other_versions(divergence: Divergence, record: ImplementationRecord) -> list
     ]
 
 
-def verdicts(run: Run, divergence: Divergence, record: ImplementationRecord) -> set[str]:
-    """Return the verdicts on the answer of an implementation to the witness; empty if it was not asked."""
-    cases = {case.case for case in run.cases.values() if case.name == divergence.witness}
-    return {r.verdict for r in run.results if r.case in cases and r.implementation == record.id}
+class Witnesses:
+    """What became of the named cases of a run."""
+
+    def __init__(self, run: Run) -> None:
+        names = {case.case: case.name for case in run.cases.values() if case.name}
+        self._verdicts = defaultdict[tuple[str, str], set[str]](set)
+        for result in run.results:
+            if result.case in names:
+                self._verdicts[names[result.case], result.implementation].add(result.verdict)
+
+    def verdicts(self, divergence: Divergence, record: ImplementationRecord) -> set[str]:
+        """Return the verdicts on the answer of an implementation to the witness; empty if it was not asked."""
+        return self._verdicts.get((divergence.witness, record.id), set())
+
+    def passed(self, divergence: Divergence, record: ImplementationRecord) -> bool:
+        """Return whether an implementation was asked the witness, and conforms."""
+        found = self.verdicts(divergence, record)
+        return "PASS" in found and not found & {"FAIL", "ERROR"}
 
 
-def passed(found: set[str]) -> bool:
-    """Return whether an answer with these verdicts conforms."""
-    return "PASS" in found and not found & {"FAIL", "ERROR"}
-
-
-def elsewhere(run: Run, divergences: Iterable[Divergence], record: ImplementationRecord) -> list[Divergence]:
+def elsewhere(witnesses: Witnesses, known: Iterable[Divergence], record: ImplementationRecord) -> list[Divergence]:
     """Return the divergences of other versions that may hold at this one.
 
     One whose witness passes does not; one that any wrong value would fit, or a crash, does if its witness fails.
     """
     found: list[Divergence] = []
-    for divergence in divergences:
+    for divergence in known:
         if other_versions(divergence, record):
-            said = verdicts(run, divergence, record)
+            said = witnesses.verdicts(divergence, record)
             loose = divergence.predicts.wrong or divergence.predicts.crashes
             if "FAIL" in said or not (said & {"PASS", "ERROR"} or loose):
                 found.append(divergence)
@@ -88,7 +98,8 @@ def wider(divergence: Divergence, run: Run) -> Iterator[tuple[str, str, str]]:
     Nothing where an implementation of other versions, that it names, passes its witness: then it does not hold there.
     """
     records = [record for record in run.implementations if record.available and other_versions(divergence, record)]
-    if any(passed(verdicts(run, divergence, record)) for record in records):
+    witnesses = Witnesses(run)
+    if any(witnesses.passed(divergence, record) for record in records):
         return
     said = dict(divergence.versions)
     for other in (other for record in records for other in other_versions(divergence, record)):

@@ -33,6 +33,8 @@ PAGE = Path("conformance/versions.md")
 _BETWEEN = 2
 _TRIES = 3
 """How many environments are made of a version until everybody can run that it has in one of them."""
+_PATIENT = "900"
+"""Seconds for a case: a machine that does something else beside it is no reason for a failure."""
 _LOOKED_FOR = "RuntimeError: "
 """How the reason begins where an adapter looked for what an older version does not have."""
 _HEAD = """# The versions that are judged
@@ -153,7 +155,7 @@ def asked(family: Family, python: str, name: str = "given") -> JudgedVersion:
     hosts, out = dict.fromkeys(entry.environment for entry in family.entries), KEPT / f"{family.module}-{name}"
     named = [word for pattern in family.patterns for word in ("-i", pattern)]
     hosted = [word for host in hosts for word in ("--env", f"{host}={python}")]
-    bnconf("run", *named, *hosted, "--profile", "smoke", "--out", str(out))
+    bnconf("run", *named, *hosted, "--profile", "smoke", "--timeout", _PATIENT, "--out", str(out))
     records = run_file.read(out).implementations
     there = [record for record in records if record.available]
     only = [word for record in there for word in ("--only", record.id)]

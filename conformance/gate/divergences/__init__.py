@@ -98,7 +98,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     def concerns(self, record: ImplementationRecord) -> bool:
         """Return whether the divergence is about this implementation at these versions."""
         return self.names(record) and all(
-            known(record, package) and SpecifierSet(wanted).contains(record.versions[package], prereleases=True)
+            is_told(record, package) and SpecifierSet(wanted).contains(record.versions[package], prereleases=True)
             for package, wanted in self.versions.items()
         )
 
@@ -108,7 +108,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
     def untold(self, record: ImplementationRecord) -> list[str]:
         """Return the packages whose versions matter but are not reported: the divergence then explains nothing."""
-        return [package for package in self.versions if self.names(record) and not known(record, package)]
+        return [package for package in self.versions if self.names(record) and not is_told(record, package)]
 
     def covers(self, facts: Facts | None, output: str) -> bool:
         """Return whether something is predicted of an output where these facts hold.
@@ -136,7 +136,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         return msgspec.structs.replace(statement, rules=[*statement.rules, *self.predicts.rules(when, self.reason)])
 
 
-def known(record: ImplementationRecord, package: str) -> bool:
+def is_told(record: ImplementationRecord, package: str) -> bool:
     """Return whether an implementation reports the version of a package, in the form of PEP 440."""
     try:
         Version(record.versions.get(package, ""))

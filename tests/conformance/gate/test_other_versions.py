@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from conformance.cli.main import main
 from conformance.gate import divergences
-from conformance.gate.other_versions import elsewhere, widened, wider
+from conformance.gate.other_versions import Witnesses, elsewhere, widened, wider
 
 BIASED = "wrong:BiasedForUnbiased"
 OLD = '{ numpy = ">=1.20,<2.0" }'
@@ -99,8 +99,8 @@ def test_a_divergence_whose_witness_passes_does_not_hold_elsewhere(run, adapter,
     found = run("numpy.two_pass", adapter(BIASED), corpus=True)
     known = divergences.read(manifest(versions=OLD, implementations='["numpy.*", "wrong.*"]'))
     right, wrong = found.implementations
-    assert elsewhere(found, known, right) == []
-    assert elsewhere(found, known, wrong) == known
+    assert elsewhere(Witnesses(found), known, right) == []
+    assert elsewhere(Witnesses(found), known, wrong) == known
     assert list(wider(known[0], found)) == []
     alone = msgspec.structs.replace(found, implementations=[wrong])
     ((package, before, _),) = wider(known[0], alone)
