@@ -191,8 +191,8 @@ def _of_family(family: str, versions: list[JudgedVersion]) -> Iterator[str]:
     yield from ("", f"## {family}", "", "| version | beside it | there | gate |", "|---|---|---|---|")
     for one in versions:
         beside = ", ".join(f"{name} {version}" for name, version in one.beside.items() if name != "jaxlib")
-        counted = one.says[-1].partition("; ")[2].split(", ", 1)
-        said = f"**{one.colour}**: {', '.join(counted)}" if counted[0] else one.says[-1]
+        counted = one.says[-1].partition("; ")[2]
+        said = f"**{one.colour}**: {counted}" if counted else one.says[-1]
         yield f"| {one.version} {one.date} | {beside} | {one.there} of {one.wanted} | {said} |"
     yield ""
     for one in versions:
