@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from conformance.judging.large.streamed import Streamed
@@ -141,3 +142,8 @@ def digits(value: float) -> float:
     (0.00123, 1e+308)
     """
     return float(f"{value:.3g}") if value < _MOST else _MOST
+
+
+def figure(value: float | None) -> float | msgspec.UnsetType:
+    """Return a figure with three digits; nothing where there is none, or it is 0."""
+    return digits(value) if value else msgspec.UNSET

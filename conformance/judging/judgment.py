@@ -13,7 +13,7 @@ from conformance.judging import expectation, not_finite, observed, unbounded
 from conformance.judging.bounds import bounds
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import Expected, ExpectedOutputs
-from conformance.judging.expected import digits
+from conformance.judging.expected import digits, figure
 from conformance.judging.large.streamed import find_largest
 from conformance.judging.promise import Promise
 from conformance.model import outputs
@@ -95,7 +95,7 @@ class _Judge:
                 return self._result(t, "FAIL", reason, outcome="Crashed")
             case TimedOut(seconds):
                 return self._result(t, "FAIL", f"no answer within {seconds:g} s", outcome="TimedOut")
-            case Refused(error, message, by_adapter=True) if _absent(error, message):
+            case Refused(error, message, by_adapter=True) as refused if refused.not_there:
                 return self._result(t, "UNSUPPORTED", f"{CANNOT}{error}: {message}")
             case Refused(error, message, by_adapter=True):
                 return self._result(t, "ERROR", f"the adapter failed, not what it calls: {error}: {message}")
@@ -211,8 +211,8 @@ class _Judge:
             elements=int(got.size),
             vacuous=wanted.vacuous,
             not_finite=wanted.strange(got),
-            depth=_figure(wanted.depth(got)),
-            resolution=_figure(wanted.resolution),
+            depth=figure(wanted.depth(got)),
+            resolution=figure(wanted.resolution),
             **self._class(t, output, got),
         )
 
@@ -231,12 +231,6 @@ class _Judge:
         return Result(
             self.case_id, self.reply.implementation, verdict, step=t, mode=mode, output=output, reason=reason, **fields
         )
-
-
-def _absent(error: str, message: str) -> bool:
-    """Return whether an adapter's error says that what it calls is not there, as in another version."""
-    missing = error in ("AttributeError", "ImportError", "ModuleNotFoundError")
-    return missing or "unexpected keyword argument" in message
 
 
 def rho_of(got: Array, expected: Expected) -> Array:
@@ -267,10 +261,6 @@ def _compare(check: str, got: Array, expected: Expected, ratio: Array) -> tuple[
 def _promise(expected: Expected, worst: Deviation) -> str:
     kind = expected.kind(tuple(worst.index))
     return f"it must {not_finite.WORDS[kind]}" if kind else ""
-
-
-def _figure(value: float | None) -> float | msgspec.UnsetType:
-    return digits(value) if value else msgspec.UNSET
 
 
 def _with_ulps(worst: Deviation, got: Array, wanted: Expected) -> Deviation:

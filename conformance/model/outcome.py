@@ -28,6 +28,12 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", omit_defaults=True):
     message: str
     by_adapter: bool = False
 
+    @property
+    def not_there(self) -> bool:
+        """Whether an adapter says that what it calls is not there, as in another version."""
+        missing = self.error in ("AttributeError", "ImportError", "ModuleNotFoundError")
+        return self.by_adapter and (missing or "unexpected keyword argument" in self.message)
+
 
 class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
     """The process died, ran out of memory or wrote garbage: all later steps are lost. Or it wrote to its inputs."""

@@ -140,7 +140,7 @@ def test_what_an_adapter_cannot_call_is_no_failure(asked, small_case, way, verdi
 
 def test_a_run_that_could_not_call_something_is_incomplete(run, adapter, monkeypatch):
     """It is said who was not answered by, in how many cases and why, and the run is not complete."""
-    monkeypatch.setattr("conformance.judging.judgment._absent", lambda *_: True)
+    monkeypatch.setattr(Refused, "not_there", True)
     monkeypatch.setattr(worker, "_by_adapter", lambda *_: True)
     found = run(adapter("refusing:Undocumented"), cases=8, in_process=True, afresh=True)
     assert not found.complete
