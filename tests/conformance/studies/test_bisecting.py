@@ -194,6 +194,7 @@ def bisect(*arguments):
     return CliRunner().invoke(main, words)
 
 
+@pytest.mark.proof
 def test_a_release_that_broke_something_is_found_on_an_index(index):
     """Environments are made and asked; one that cannot be built is passed over, and so is one that lacks the call."""
     done = bisect()

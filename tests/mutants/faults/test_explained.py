@@ -30,6 +30,7 @@ def test_the_list_is_of_different_stages_places_and_facts():
     assert 25 <= sum(bool(one.says) for one in EXPLAINED) <= 35
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("part", ["stage", "says", "where"])
 def test_at_least_thirty_six_are_explained_rightly(verdicts, part):
     """The stage; the change, or none where it is none; the sentence on where, with the shape in the array."""
