@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ _COMPILED = "grpcio h5py jax jaxlib llvmlite ml-dtypes numpy onnx onnxruntime op
 """What takes minutes to build, or is built again and again until versions fit: only its wheels are taken."""
 _KNOWN = {"haiku": "dm-haiku", "sonnet": "dm-sonnet", "jax": "jax[cpu]", "tf_keras": "tf-keras"}
 _MARK = "bnconf.json"
+_MARKS = re.compile(r"^(ERROR|error|cause): ")
 _PIP = (sys.executable, "-m", "pip")
 
 
@@ -187,8 +189,10 @@ def _last(said: str) -> str:
 
     >>> _last("Resolving\nERROR: No matching distribution found for jax==9\n")
     'No matching distribution found for jax==9'
+    >>> _last("error: No solution found when resolving dependencies\n  cause: Because of jax\nhint: `jax` was filtered")
+    'Because of jax'
     """
-    lines = [line.strip(" ×╰─▶│").removeprefix("ERROR: ") for line in said.splitlines() if line.strip()]
+    lines = [_MARKS.sub("", line.strip(" ×╰─▶│")) for line in said.splitlines() if line.strip()]
     at = next((n for n, line in enumerate(lines) if line.startswith("No solution found")), len(lines) - 2)
     why = itertools.takewhile(lambda line: not line.startswith("hint:"), lines[max(at + 1, 0) :])
     return " ".join(why)[:300]
