@@ -32,7 +32,7 @@ KEPT = Path("reports/versions")
 PAGE = Path("conformance/versions.md")
 _BETWEEN = 2
 _TRIES = 3
-"""How many environments are made of a version until everybody can run that it has in one of them."""
+"""How many environments of its day, and of a year later, are made until everybody can run; then one of today."""
 _PATIENT = "900"
 """Seconds for a case: a machine that does something else beside it is no reason for a failure."""
 _LOOKED_FOR = "RuntimeError: "
@@ -125,7 +125,8 @@ def judged(family: Family, release: Release, where: PackageIndex) -> JudgedVersi
     said = ["red (3): no environment can be made of it"]
     best = JudgedVersion(str(release.version), "", {}, 0, len(family.entries), {}, {}, said)
     of_its_day = (setup for setup in builds.setups(family.package, release, modules) if not setup.held)
-    for setup in itertools.islice(of_its_day, _TRIES):
+    ways = list(itertools.islice(of_its_day, _TRIES))
+    for setup in [*ways, *(msgspec.structs.replace(way, day=None) for way in ways[:1])]:
         print(f"{family.module} {release.version}: Python {setup.minor}, all of {setup.day or 'today'}", flush=True)
         try:
             built = builds.build(family.package, release, _beside_bnconf(setup), where)
@@ -136,7 +137,7 @@ def judged(family: Family, release: Release, where: PackageIndex) -> JudgedVersi
         best = found if found.there > best.there or not best.missing else best
         if best.there and all(why.startswith(_LOOKED_FOR) for why in best.missing.values()):
             break
-    return msgspec.structs.replace(best, date=str(release.date or ""))
+    return msgspec.structs.replace(best, version=str(release.version), date=str(release.date or ""))
 
 
 def _beside_bnconf(setup: builds.Setup) -> builds.Setup:
@@ -184,6 +185,8 @@ def _less(records: list[ImplementationRecord]) -> Iterator[tuple[str, list[str]]
 def page(found: dict[str, list[JudgedVersion]]) -> str:
     """Return the table of all families as Markdown."""
     head = _HEAD.format(versions=sum(map(len, found.values())), families=len(found))
+    if missing := [family.module for family in FAMILIES if family.module not in found]:
+        head += f"\nNot judged yet: {', '.join(missing)}.\n"
     return head + "".join(f"{line}\n" for family, versions in found.items() for line in _of_family(family, versions))
 
 

@@ -48,6 +48,7 @@ def test_a_version_is_a_row_with_what_is_said_of_it(prove, tmp_path, capsys):
     assert prove.main(["--page-only"]) == 0
     text = (tmp_path / "versions.md").read_text()
     assert f"| 3.6 2024-10-03 | numpy 2.0 | 1 of 3 | **yellow**: {YELLOW.partition('; ')[2]} |\n" in text
+    assert "\nNot judged yet: onnx, onnxruntime, equinox, haiku, flax, jax, sonnet, " in text
     assert "- 3.6: `keras.a@cpu` and 1 more cannot run: RuntimeError: no\n" in text
     assert "- 3.6: 1 implementations are asked less of renorm\n- 3.6: ANOTHER VERSION keras 3.6: the same\n" in text
     assert capsys.readouterr().out.endswith("1 versions, 0 red\n")
