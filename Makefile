@@ -3,6 +3,7 @@
 #   make report                     everything, about 3.6 GB of frameworks the first time
 #   make report EXTRAS=torch        one framework: tensorflow, torch, jax, onnx, or several: torch,jax
 #   make report SEED=7 PROFILE=smoke   other cases, fewer cases
+#   make report AUDIT=no           without proof of what each means; fewer cases do without it too
 #   make report PYTHON=/path/to/python3.11
 
 EXTRAS ?= all
@@ -10,6 +11,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := reports/latest
+AUDIT := $(if $(PROFILE)$(CASES),no,yes)
 WORKER_SIDE := $(addprefix conformance/hosts/,worker.py asked.py seen.py versions.py wire.py) conformance/implementations
 COMMA := ,
 
@@ -39,13 +41,15 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-report: $(RUN_READY) ## judge every implementation, write the HTML report, print its path (EXTRAS, SEED, PROFILE, CASES)
+report: $(RUN_READY) ## judge every implementation, write the HTML report, print its path (EXTRAS, SEED, PROFILE, CASES, AUDIT)
 	@echo "Running the implementations; results go to $(OUT)/"
 	@status=0; \
 	$(BIN)/bnconf run --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(PROFILE),--profile $(PROFILE)) \
 		$(if $(CASES),--cases $(CASES)) || status=$$?; \
 	case $$status in 0) ;; 3) echo "The run is incomplete (exit status 3); the report says what is missing." ;; \
 		*) exit $$status ;; esac; \
+	$(if $(filter-out no,$(AUDIT)),echo "Auditing what each means; the report shows it"; \
+	$(BIN)/bnconf audit --out $(OUT)/audit.json >$(OUT)/audit.txt || echo "The audit says more: $(OUT)/audit.txt (exit status $$?)";) \
 	echo "Writing the report"; \
 	$(BIN)/bnconf report $(OUT) --index || exit $$?; \
 	exit $$status

@@ -17,7 +17,9 @@ _File = click.Path(path_type=Path, dir_okay=False)
 @click.command()
 @click.argument("folder", type=_Path, default=Path("reports/latest"))
 @click.option("--out", type=_File, help="The HTML file. Default: report.html in the run's folder.")
-@click.option("--against", type=_Path, metavar="RUN", help="Another run: what is new, fixed, regressed, vanished.")
+@click.option(
+    "--against", type=_Path, metavar="RUN", help="Another run: what regressed or is fixed, of what both asked."
+)
 @what_the_gate_reads
 @click.option("--csp", "separate", is_flag=True, help="Write style and script as files beside it: for a strict policy.")
 @click.option("--index", is_flag=True, help="Write index.html over all runs into the folder that holds the run's.")

@@ -17,7 +17,7 @@ from conformance.hosts import roster
 from conformance.hosts.environment import Limits
 from conformance.hosts.participants import Participants
 from conformance.model.errors import InvalidInput
-from conformance.studies.translation import natives, showing, translating
+from conformance.studies.translation import layers, natives, showing, translating
 from conformance.studies.translation.translating import Half, Job, Translation
 
 _File = click.Path(path_type=Path, dir_okay=False)
@@ -80,7 +80,7 @@ def _halves(
     source: str, target: str, arguments: tuple[str, ...], rank: int | None, where: tuple[str, str]
 ) -> tuple[Half, Half]:
     first = natives.chosen("--from", source, rank, *where)
-    layer = natives.of(first.id)
+    layer = layers.of(first.id)
     other = natives.variant(layer, first, natives.values(layer, source, arguments), *where)
     entries = other or first, natives.chosen("--to", target, rank, *where)
     a, b = (translating.half(entry) for entry in entries)

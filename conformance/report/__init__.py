@@ -21,7 +21,18 @@ from conformance.report.material import gather as gather
 from conformance.report.view import view
 from conformance.runs import summary
 
-SCRIPTS = ("data.js", "query.js", "state.js", "filters.js", "results.js", "heat.js", "case.js", "page.js")
+SCRIPTS = (
+    "data.js",
+    "query.js",
+    "state.js",
+    "filters.js",
+    "results.js",
+    "heat.js",
+    "case.js",
+    "share.js",
+    "compare.js",
+    "page.js",
+)
 LARGE = 10_000_000
 """From how many bytes on a report is too large to be mailed."""
 

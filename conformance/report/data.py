@@ -14,7 +14,9 @@ from conformance.model.results import CaseRecord, ImplementationRecord, Result, 
 from conformance.report.drill import Sample
 from conformance.report.entries import ReportedResult
 from conformance.report.groups import Group
+from conformance.report.overview import packages
 from conformance.report.pack import pack
+from conformance.report.porting import translatable
 from conformance.report.tally import Count, ResultGroup
 from conformance.runs import commands, summary
 from reference.spec import Array
@@ -29,12 +31,16 @@ _HERE = "cases/0123456789abcdef.safetensors"  # as long as any, and as little to
 
 
 class Extra(NamedTuple):
-    """What is shown beside results; steps: those of each case, in words; reasons: those of known divergences, by id."""
+    """What is shown beside results.
+
+    steps: those of each case, in words; reasons: those of known divergences, by id; porting: what is compared.
+    """
 
     groups: list[Group]
     samples: list[Sample]
     steps: dict[str, list[str]]
     reasons: dict[str, str]
+    porting: dict[str, Any]
 
 
 def packed(run: Run, folder: Path, counts: list[Count], extra: Extra) -> str:
@@ -47,6 +53,7 @@ def packed(run: Run, folder: Path, counts: list[Count], extra: Extra) -> str:
         "kind.worst": _single([c.worst for c in counts]),
         **_rows(rows),
         "grid": grid(run),
+        "passed": passed(run),
         "values": np.concatenate(arrays) if arrays else np.zeros(0, np.float32),
     }
     return pack(columns, _rest(run, folder, extra))
@@ -92,12 +99,20 @@ def number(result: Result) -> float:
 def _rest(run: Run, folder: Path, extra: Extra) -> dict[str, Any]:
     return {
         "implementations": [
-            {"id": r.id, "framework": r.framework, "replay": _replay(r, folder)} for r in run.implementations
+            {
+                "id": r.id,
+                "framework": r.framework,
+                "replay": _replay(r, folder),
+                "translate": translatable(r),
+                "versions": packages(r),
+            }
+            for r in run.implementations
         ],
         "cases": [[*_case(case), extra.steps.get(case.case, [])] for case in run.cases.values()],
         "samples": [sample.described() for sample in extra.samples],
         "groups": [group.described() for group in extra.groups],
         "reasons": extra.reasons,
+        "porting": extra.porting,
     }
 
 
@@ -136,6 +151,19 @@ def grid(run: Run) -> Array:
         if result.case in cases and result.implementation in ids:
             place = cases[result.case], ids[result.implementation]
             found[place] = max(found[place], code(result))
+    return found.ravel()
+
+
+def passed(run: Run) -> Array:
+    """Return how many results of each implementation pass in each case, cases × implementations; at most 255."""
+    cases, ids = (
+        {name: n for n, name in enumerate(names)} for names in (run.cases, [r.id for r in run.implementations])
+    )
+    found = np.zeros((len(cases), len(ids)), np.uint8)
+    for result in run.results:
+        if result.verdict == "PASS" and result.case in cases and result.implementation in ids:
+            place = cases[result.case], ids[result.implementation]
+            found[place] = min(int(found[place]) + 1, 255)
     return found.ravel()
 
 

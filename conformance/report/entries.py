@@ -12,16 +12,16 @@ from conformance.gate.outputs.checks import group
 from conformance.model.results import Result, Run
 from conformance.runs import summary
 
-Change = Literal["", "new", "regressed", "still failing", "fixed", "vanished"]
+Change = Literal["", "regressed", "still failing", "fixed"]
 Identity = tuple[str, str, int, str]
 """What identifies a failure from run to run: case, implementation, step, output."""
+Pair = tuple[str, str]
+"""A case, and an implementation that was asked it."""
 
 CHANGES: dict[str, str] = {
-    "new": "fails, and was not asked in the other run",
     "regressed": "fails, and did not in the other run",
     "still failing": "fails, as in the other run",
     "fixed": "failed in the other run, and does no longer",
-    "vanished": "failed in the other run, and is not asked here",
 }
 STANDINGS: dict[str, str] = {
     "unexplained": "nothing is known of it",
@@ -56,7 +56,7 @@ class ReportedResult(msgspec.Struct, frozen=True):
     @property
     def fails(self) -> bool:
         """Whether it counts against the implementation in this run."""
-        return self.result.failed and self.change not in ("fixed", "vanished")
+        return self.result.failed and self.change != "fixed"
 
 
 def identity(result: Result) -> Identity:
@@ -69,44 +69,54 @@ def identity(result: Result) -> Identity:
 
 
 def entries(run: Run, explanations: Iterable[Explanation], other: Run | None = None) -> list[ReportedResult]:
-    """Return every result of a run, and the failures of the other run that were not asked again."""
+    """Return every result of a run, and the failures of the other run that are gone."""
     said = {identity(e.result): e for e in explanations}
-    changes = _Changes(run, other) if other else None
+    known = _Changes(run, other) if other else None
     found: list[ReportedResult] = []
     for result in run.results:
         e = said.get(identity(result)) if result.failed else None
         standing = e.kind if e else "unexplained" if result.failed else ""
-        found.append(
-            ReportedResult(result, standing, e.divergences if e else (), changes.of(result) if changes else "")
-        )
-    return found + [ReportedResult(result, change=change) for result, change in (changes.gone() if changes else ())]
+        found.append(ReportedResult(result, standing, e.divergences if e else (), known.of(result) if known else ""))
+    return found + [ReportedResult(result, change=change) for result, change in (known.gone() if known else ())]
+
+
+def changes(run: Run, other: Run) -> dict[Change, int]:
+    """Return how many results are in each state of `CHANGES`, over what both runs asked."""
+    known = _Changes(run, other)
+    found: dict[Change, int] = {"regressed": 0, "still failing": 0, "fixed": 0}
+    states: list[Change] = [known.of(result) for result in run.results]
+    states.extend(change for _, change in known.gone())
+    for change in states:
+        if change:
+            found[change] += 1
+    return found
 
 
 class _Changes:
-    """Failures by identity, here and in another run."""
+    """Failures by identity, here and in another run, of what both asked."""
 
     def __init__(self, run: Run, other: Run) -> None:
-        self.other = other
-        self.before = {identity(r) for r in other.results if r.failed}
-        self.asked_before, self.asked = _asked(other), _asked(run)
+        self.common = asked(run) & asked(other)
+        self.gone_from = [r for r in other.results if r.failed and (r.case, r.implementation) in self.common]
+        self.before = {identity(r) for r in self.gone_from}
         self.here = {identity(r) for r in run.results}
 
     def of(self, result: Result) -> Change:
         """Return how a result has changed since the other run."""
+        if (result.case, result.implementation) not in self.common:
+            return ""
         known = identity(result) in self.before
         if not result.failed:
             return "fixed" if known else ""
-        if known:
-            return "still failing"
-        return "regressed" if (result.case, result.implementation) in self.asked_before else "new"
+        return "still failing" if known else "regressed"
 
     def gone(self) -> Iterator[tuple[Result, Change]]:
-        """Yield the other run's failures that are none here: `fixed`, or `vanished` where they were not asked again."""
-        for result in self.other.results:
-            if result.failed and identity(result) not in self.here:
-                asked = (result.case, result.implementation) in self.asked
-                yield result, "fixed" if asked else "vanished"
+        """Yield the other run's failures that have no result here, though their case was asked again."""
+        for result in self.gone_from:
+            if identity(result) not in self.here:
+                yield result, "fixed"
 
 
-def _asked(run: Run) -> set[tuple[str, str]]:
+def asked(run: Run) -> set[Pair]:
+    """Return what was asked: pairs of a case and an implementation."""
     return {(r.case, r.implementation) for r in run.results if r.verdict != "UNSUPPORTED"}

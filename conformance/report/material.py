@@ -14,6 +14,7 @@ from conformance.gate.explanation import Explanation, ExplanationKind
 from conformance.model.errors import InvalidInput
 from conformance.model.results import Run
 from conformance.report import history, promises, score
+from conformance.report.since import SinceBaseline, SinceRun, beside, explained_there, since_baseline, since_run
 from conformance.runs import run_file
 
 _KINDS: dict[str, ExplanationKind] = {
@@ -31,7 +32,8 @@ class Material(msgspec.Struct):
     known: the known divergences.
     decision: what the gate decided; undecided: why it could not decide.
     baseline: the name of the baseline's file.
-    other, against: the run that this one is compared with, and its name.
+    accepted: what has changed since the baseline.
+    other, against: the run that this one is compared with, and its name; since: what has changed since then.
     runs: summaries of all runs that are kept.
     scores: what the suite noticed of injected faults.
     audited: what an audit of this run left.
@@ -45,6 +47,8 @@ class Material(msgspec.Struct):
     baseline: str = ""
     other: Run | None = None
     against: str = ""
+    since: SinceRun | None = None
+    accepted: SinceBaseline | None = None
     runs: list[history.Summary] = []
     scores: list[score.Score] = []
     audited: promises.Audited = msgspec.field(default_factory=promises.Audited)
@@ -71,16 +75,21 @@ def gather(
     base: Path | None = None,
     today: date | None = None,
 ) -> Material:
-    """Return the material for a report of the run in a folder; the run's summary is written into the folder."""
+    """Return the material for a report of the run in a folder; the run's summary is written into the folder.
+
+    base: the baseline; without one, that of the run's device beside the folder, `baseline/cpu.jsonl`, if it is there.
+    """
     run, folder = run_file.read(path), path if path.is_dir() else path.parent
+    base = base or beside(folder, run)
     found = Material(run, folder, divergences.read(manifests), baseline=base.name if base else "")
-    if against:
-        found.other, found.against = run_file.read(against), against.resolve().name
     lines = baseline.read(base) if base else None
+    found.accepted = since_baseline(run, lines) if lines else None
     try:
         found.decision = decide(folder, run, found.known, lines, today)
     except InvalidInput as error:  # answers may be gone from a folder that was copied; the judgments are still there
         found.undecided = str(error)
+    if against:
+        _compare(found, against)
     verdict, status = (found.decision.verdict, found.decision.status) if found.decision else ("", None)
     summary = history.of(run, verdict, status)
     _keep(summary, folder)
@@ -88,6 +97,13 @@ def gather(
     found.runs = history.runs(reports) or [summary]
     found.scores, found.audited = score.read(reports), promises.audit(folder)
     return found
+
+
+def _compare(found: Material, against: Path) -> None:
+    other, folder = run_file.read(against), against if against.is_dir() else against.parent
+    before = explained_there(folder, found.run, other, found.known)
+    found.other, found.against = other, against.resolve().name
+    found.since = since_run(found.run, other, found.explanations, before)
 
 
 def _keep(summary: history.Summary, folder: Path) -> None:

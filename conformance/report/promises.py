@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from conformance.model.results import ImplementationRecord, Run
-from conformance.model.statement import recorded
+from conformance.model.results import Run
+from conformance.model.statement import Statement, recorded
 from conformance.runs import summary
 from conformance.studies.audit import dimensions, written
 from conformance.studies.audit.cells import FieldFinding
@@ -38,6 +38,7 @@ class FieldPromise(msgspec.Struct):
     elsewhere: other values, and where they hold.
     cites: where that is documented.
     inapplicable: why the field means nothing; empty if it means something.
+    key: what is compared with another's, where that is not the value as it stands.
     """
 
     value: str
@@ -46,6 +47,7 @@ class FieldPromise(msgspec.Struct):
     cites: list[str]
     proofs: list[FieldFinding] = []
     inapplicable: str = ""
+    key: str = ""
 
     @property
     def status(self) -> str:
@@ -66,7 +68,8 @@ def matrix(run: Run, audited: Audited) -> list[PromiseRow]:
     rows, beyond = list[PromiseRow](), columns(audited)[len(FIELDS) :]
     for record in run.implementations:
         if record.statement:
-            promised = {field: _promise(record, field) for field in FIELDS}
+            stated = recorded(record)
+            promised = {field: _promise(stated, record.device, field) for field in FIELDS}
             promised |= {name: _done(audited.proofs.get((record.id, name), [])) for name in beyond}
             for field, promise in promised.items():
                 promise.proofs = audited.proofs.get((record.id, field), [])
@@ -75,20 +78,20 @@ def matrix(run: Run, audited: Audited) -> list[PromiseRow]:
     return rows
 
 
-def _promise(record: ImplementationRecord, field: str) -> FieldPromise:
-    statement, default = recorded(record), getattr(_DEFAULT, field)
+def _promise(statement: Statement, device: str, field: str) -> FieldPromise:
+    default = getattr(_DEFAULT, field)
     value, elsewhere, cites = default, list[str](), list[str]()
     for rule in statement.rules:
         devices = rule.when.get("device")
-        if field not in rule.semantics or (devices and record.device not in devices):
+        if field not in rule.semantics or (devices and device not in devices):
             continue
         when = {fact: values for fact, values in rule.when.items() if fact != "device"}
         cites.append(rule.cite)
         if when:
-            elsewhere.append(f"{_text(rule.semantics[field])} where {_words(when)}")
+            elsewhere.append(f"{text(rule.semantics[field])} where {_words(when)}")
         else:
             value, elsewhere = rule.semantics[field], []
-    return FieldPromise(_text(value), value != default, elsewhere, cites)
+    return FieldPromise(text(value), value != default, elsewhere, cites)
 
 
 def columns(audited: Audited) -> list[str]:
@@ -102,7 +105,12 @@ def _done(proofs: list[FieldFinding]) -> FieldPromise:
     return FieldPromise(" / ".join(found), any(one != dimensions.AS_DEFINED for one in found), [], [])
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """Return a value of a field in words.
+
+    >>> text("first_batch"), text(1e-05)
+    ('first batch', '1e-05')
+    """
     return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
@@ -124,9 +132,9 @@ def audit(folder: Path) -> Audited:
 
 def said(proof: FieldFinding) -> str:
     """Return a proof, in words."""
-    words = [f"{_text(proof.value)}: {proof.status}", proof.why, proof.divergence and f"divergence {proof.divergence}"]
+    words = [f"{text(proof.value)}: {proof.status}", proof.why, proof.divergence and f"divergence {proof.divergence}"]
     if proof.witness:
-        w, rest = proof.witness, ", ".join(f"{_text(v)} {summary.show(r)}" for v, r in proof.alternatives.items())
+        w, rest = proof.witness, ", ".join(f"{text(v)} {summary.show(r)}" for v, r in proof.alternatives.items())
         asked = ", ".join(filter(None, (w.probe, w.place, w.dtype)))
         words.append(f"case {w.case} ({asked}), ρ {summary.show(proof.rho)}" + (f" against {rest}" if rest else ""))
     return "; ".join(filter(None, words))

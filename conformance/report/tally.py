@@ -45,7 +45,7 @@ class Count(NamedTuple):
 def kind(entry: ReportedResult, dtype: str) -> ResultGroup:
     """Return the group that a result belongs to."""
     r = entry.result
-    gone = entry.change in ("fixed", "vanished") and r.failed
+    gone = entry.change == "fixed" and r.failed
     divergences = ", ".join(entry.divergences)
     verdict = NOT_ASKED if gone else r.verdict
     return ResultGroup(

@@ -14,13 +14,14 @@ from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.reference_rules import RULES
 from conformance.model.results import Run
-from conformance.report import coverage, data, drill, groups, history, overview, plots, promises, resolution
+from conformance.report import coverage, data, drill, groups, history, overview, plots, porting, promises, resolution
 from conformance.report.entries import CHANGES, STANDINGS, ReportedResult, entries
 from conformance.report.material import Material
 from conformance.report.svg import SHAPES, sparkline
 from conformance.report.tally import Count, tally
 from conformance.runs import commands, counts, summary
 from conformance.studies import resolving
+from conformance.studies.translation import effects
 
 
 def view(material: Material) -> dict[str, Any]:
@@ -31,6 +32,10 @@ def view(material: Material) -> dict[str, Any]:
     rows = summary.rows(run)
     lines = overview.lines(run, rows, kinds, found)
     samples = drill.samples(run, folder, kinds)
+    promised, columns = porting.rows(run, material.audited), [*porting.NATIVE, *promises.columns(material.audited)]
+    extra = data.Extra(
+        found, samples, _steps(run, folder), _reasons(material.known), porting.for_script(promised, columns)
+    )
     return {
         "material": material,
         "run": run,
@@ -44,7 +49,6 @@ def view(material: Material) -> dict[str, Any]:
         "checks": [c for c in overview.CHECKS if any(c in line.cells for line in lines)],
         "groups": found,
         "shown": groups.SHOWN,
-        "changes": _changes(kinds) if material.other else {},
         "change_words": CHANGES,
         "standing_words": STANDINGS,
         "judged": counts.of(run.results).judged,
@@ -53,9 +57,10 @@ def view(material: Material) -> dict[str, Any]:
         "columns": [c for c in summary.COLUMNS if any(c in row.outputs for row in rows)],
         "plots": _plots(material),
         "shapes": SHAPES,
-        "fields": promises.columns(material.audited),
+        "field_groups": porting.groups(columns),
+        "compared_sizes": effects.VALUES,
         "rules": RULES,
-        "promises": promises.matrix(run, material.audited),
+        "promises": promised,
         "said": promises.said,
         "cells": coverage.cells(run),
         "asked": coverage.asked(run),
@@ -63,9 +68,7 @@ def view(material: Material) -> dict[str, Any]:
         "command": partial(_command, run, folder),
         "commands": _commands(folder),
         "facts": partial(_facts, run, material.known),
-        "packed": data.packed(
-            run, folder, kinds, data.Extra(found, samples, _steps(run, folder), _reasons(material.known))
-        ),
+        "packed": data.packed(run, folder, kinds, extra),
     }
 
 
@@ -79,14 +82,6 @@ def _counts(material: Material) -> list[Count]:
     dtypes = {case: record.dtype for case, record in cases.items()}
     found = entries(material.run, material.explanations, material.other)
     return tally(found, lambda r: dtypes.get(r.case) or r.dtype or "unknown")
-
-
-def _changes(kinds: list[Count]) -> dict[str, int]:
-    found = dict.fromkeys(CHANGES, 0)
-    for count in kinds:
-        if count.kind.change:
-            found[count.kind.change] += count.number
-    return found
 
 
 def _vacuous(run: Run) -> float:

@@ -2,7 +2,13 @@
 
 const MAPS = { x: 'input x', expected: 'expected', got: 'got', error: 'error', bound: 'allowed error', 'ρ': 'ρ = error / allowed' };
 
+// The id of a case that is named by its id or, of the corpus, by its name.
+function idOf(name) {
+  return run.byCase.has(name) ? name : run.cases.find(one => one.name && one.name === name)?.id ?? name;
+}
+
 function showCase() {
+  state.case = idOf(state.case);
   const about = run.byCase.get(state.case), body = document.getElementById('case-body');
   const list = filtered(), at = state.at;
   const mine = everyRow(one => one.case === state.case);
@@ -14,7 +20,7 @@ function showCase() {
     body.replaceChildren(el('p', {}, `No case ${state.case} is in this run.`));
     return;
   }
-  body.replaceChildren(...[steps(list, one), asked(about), one && judged(one), about && replay(about, one ?? at),
+  body.replaceChildren(...[steps(list, one), asked(about), one && judged(one), about && replay(about, one ?? at), one && shared(about, one),
     timeline(about, mine, one ?? at), one && maps(one), about && others(about)].filter(Boolean));
 }
 
@@ -62,26 +68,27 @@ function judged(one) {
 function replay(about, one) {
   const id = one.kind?.implementation ?? one.implementation ?? '';
   const [before, after] = (run.byId.get(id) ?? run.implementations[0]).replay;
-  const code = el('code', {}, `${before}${about.file}${after}`);
-  const said = el('output', {});
-  const copy = el('button', { type: 'button', onclick: async () => {
-    try { await navigator.clipboard.writeText(code.textContent); said.textContent = ' copied'; } catch {
-      getSelection().selectAllChildren(code); // a frame may forbid the clipboard
-      said.textContent = ' selected: copy it with the keyboard';
-    }
-  } }, 'Copy');
-  return el('p', { class: 'command' }, 'Ask again, from where this page was written: ', code, ' ', copy, said);
+  return command('Ask again, from where this page was written: ', `${before}${about.file}${after}`);
 }
 
 function timeline(about, mine, at) {
-  const id = at.kind?.implementation ?? at.implementation;
+  const id = at.kind?.implementation ?? at.implementation, theirs = mine.filter(one => one.kind.implementation === id);
   const items = (about?.steps ?? []).map((said, t) => {
-    const here = mine.filter(one => one.step === t && one.kind.implementation === id);
+    const here = theirs.filter(one => one.step === t);
     const links = here.map(one => el('a', { href: caseAddress(one), class: look(one.kind), 'aria-current': one.index === at.index ? 'true' : null },
       `${sign(one.kind)} ${one.kind.output} ${shown(one.rho)}`));
     return el('li', {}, el('strong', {}, `step ${t}`), ` ${said}`, el('br'), links.flatMap(link => [link, ' ']));
   });
-  return items.length ? el('div', {}, el('h3', {}, 'Steps'), el('ol', { class: 'timeline', start: 0 }, items)) : null;
+  return items.length ? el('div', {}, el('h3', {}, 'Steps'), el('p', {}, passing(about, id, theirs)), el('ol', { class: 'timeline', start: 0 }, items)) : null;
+}
+
+// How many outputs pass of all that the case asked of one; this file lists those that fail, and the worst of the others.
+function passing(about, id, theirs) {
+  const here = run.byId.get(id);
+  if (!here) return '';
+  const number = run.columns.passed.data[about.index * run.implementations.length + here.index];
+  const failing = theirs.filter(one => one.kind.verdict === 'FAIL' || one.kind.verdict === 'ERROR').length;
+  return `Of ${id} in all steps: ${count(number, 'result passes', 'results pass')}, ${failing ? count(failing, 'fails', 'fail') : 'none fails'}; listed are all that fail, and the worst of those that pass.`;
 }
 
 function maps(one) {
@@ -93,24 +100,29 @@ function maps(one) {
   const [rows, columns] = sample.size, [row, column] = sample.start, any = Object.values(sample.arrays)[1];
   const said = `Rows ${row} to ${row + any.rows - 1} of ${rows}, channels ${column} to ${column + any.columns - 1} of ${columns}, around the worst element, which is marked; ${sample.dtype}, ${sample.check} check.`;
   return el('div', {}, el('h3', {}, 'Around the worst element'), el('p', {}, said),
-    el('div', { class: 'maps' }, Object.entries(sample.arrays).map(([name, array]) => heatMap(name, array, sample.worst))));
+    colours(), el('div', { class: 'maps' }, Object.entries(sample.arrays).map(([name, array]) => heatMap(name, array, sample.worst))));
 }
 
 function others(about) {
-  const grid = run.columns.grid.data, width = run.implementations.length;
+  const grid = run.columns.grid.data, width = run.implementations.length, standings = new Map();
+  for (const one of everyRow(row => row.kind.standing)) {
+    const id = one.kind.implementation, before = standings.get(id);
+    standings.set(id, before && before !== 'explained' ? before : one.kind.standing);
+  }
   const fared = run.implementations.map((one, n) => [grid[about.index * width + n], one.id]).filter(([code]) => code > 0);
   fared.sort(([a], [b]) => b - a);
   const line = ([code, id]) => el('tr', {},
     el('th', { scope: 'row' }, el('a', { href: address({ ...state, case: about.id, at: { implementation: id } }) }, id)),
-    el('td', { class: `text ${code > ONE ? 'bad' : code > 2 ? 'good' : 'soft'}` }, coded(code)));
+    el('td', { class: `text ${code > ONE ? standings.get(id) === 'explained' ? 'warn' : 'bad' : code > 2 ? 'good' : 'soft'}` }, coded(code, standings.get(id))));
   return el('details', { open: true }, el('summary', {}, `How all ${fared.length} implementations fared in this case`),
     el('div', { class: 'scroll tall', tabindex: 0, role: 'region', 'aria-label': 'All implementations in this case' },
       el('table', {}, el('thead', {}, el('tr', {}, el('th', { scope: 'col', class: 'text' }, 'implementation'),
         el('th', { scope: 'col', class: 'text' }, 'worst ρ'))), el('tbody', {}, fared.map(line)))));
 }
 
-function coded(code) {
+function coded(code, standing) {
+  const bad = standing === 'explained' ? '▲' : '✗';
   if (code < 4) return ['', '– unsupported', '– inconclusive', '✓ conforms'][code];
-  if (code === 255) return '✗ fails';
-  return `${code > ONE ? '✗' : '✓'} ρ ≈ ${shown(Number((10 ** ((code - ONE) / PER_DECADE)).toPrecision(2)))}`;
+  if (code === 255) return `${bad} fails`;
+  return `${code > ONE ? bad : '✓'} ρ ≈ ${shown(Number((10 ** ((code - ONE) / PER_DECADE)).toPrecision(2)))}`;
 }

@@ -23,7 +23,7 @@ function unpack(buffer) {
   const cases = header.cases.map((fields, index) => Object.assign({ index },
     Object.fromEntries(CASE.map((name, n) => [name, fields[n]]))));
   run = { columns, cases, implementations: header.implementations, samples: header.samples,
-    reasons: header.reasons };
+    reasons: header.reasons, porting: header.porting };
   for (const one of cases) if (one.kappa === 'inf') one.kappa = Infinity;
   run.byCase = new Map(cases.map(c => [c.id, c]));
   run.byId = new Map(run.implementations.map((one, index) => [one.id, { ...one, index }]));
@@ -47,8 +47,12 @@ function kinds() {
     }
     kind.framework = run.byId.get(kind.implementation)?.framework ?? '';
     kind.divergence = kind.divergences;
+    kind.rows = [0, 0];
     found.push(kind);
   }
+  const of = run.columns['row.kind'].data; // in order, so that the rows of a kind are neighbours
+  for (let i = of.length - 1; i >= 0; i--) found[of[i]].rows[0] = i;
+  for (let i = 0; i < of.length; i++) found[of[i]].rows[1] = i + 1;
   return found;
 }
 
@@ -97,6 +101,24 @@ function shown(x) {
 
 function exact(x) {
   return Number.isNaN(x) ? 'NaN' : Number.isFinite(x) ? String(Number(x.toPrecision(9))) : shown(x);
+}
+
+function count(number, one, many) {
+  return `${number.toLocaleString('en')} ${number === 1 ? one : many}`;
+}
+
+// A command that can be copied; where a frame forbids the clipboard, it is selected.
+function command(said, text) {
+  const code = el('code', {}, text), heard = el('output', {});
+  const copy = el('button', { type: 'button', onclick: () => copied(text, heard, code) }, 'Copy');
+  return el('p', { class: 'command' }, said, code, ' ', copy, heard);
+}
+
+async function copied(text, heard, shownIn) {
+  try { await navigator.clipboard.writeText(text); heard.textContent = ' copied'; } catch {
+    getSelection().selectAllChildren(shownIn);
+    heard.textContent = ' selected: copy it with the keyboard';
+  }
 }
 
 const SIGNS = { PASS: '✓', FAIL: '✗', ERROR: '✗', INCONCLUSIVE: '–', UNSUPPORTED: '–', 'not asked': '–' };

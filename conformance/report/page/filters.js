@@ -10,16 +10,44 @@ function holds(kind, field, one) {
   return field === 'divergence' ? kind.divergence.split(', ').includes(one) : kind[field] === one;
 }
 
+// How many results of a kind the query leaves: of a kind that is not kept whole perhaps only at least so many.
+let answered = { q: null, numbers: new Map() };
+
+function numberOf(kind) {
+  if (answered.q !== state.q) answered = { q: state.q, wanted: query(state.q), numbers: new Map() };
+  if (!answered.numbers.has(kind)) answered.numbers.set(kind, answering(kind, answered.wanted));
+  return answered.numbers.get(kind);
+}
+
+function answering(kind, wanted) {
+  const known = wanted.ofKind(kind), [from, to] = kind.rows;
+  if (known !== undefined) return { number: known ? kind.number : 0, least: false };
+  let number = 0;
+  for (let i = from; i < to; i++) number += wanted.holds(row(i));
+  return { number, least: to - from < kind.number };
+}
+
+function total(kinds) {
+  const found = kinds.map(numberOf);
+  return { number: found.reduce((sum, one) => sum + one.number, 0), least: found.some(one => one.least) };
+}
+
+function said({ number, least }) {
+  return `${least ? '≥ ' : ''}${number.toLocaleString('en')}`;
+}
+
 function counted(field, kinds, filters) {
-  const counts = new Map();
+  const members = new Map();
   for (const kind of kinds) {
-    const inside = passes(kind, filters, field) ? kind.number : 0;
+    const inside = passes(kind, filters, field);
     for (const one of field === 'divergence' ? kind.divergence.split(', ') : [kind[field]]) {
-      if (one) counts.set(one, (counts.get(one) ?? 0) + inside);
+      if (one && !members.has(one)) members.set(one, []);
+      if (one && inside) members.get(one).push(kind);
     }
   }
-  for (const one of filters[field] ?? []) if (!counts.has(one)) counts.set(one, 0);
-  return [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+  for (const one of filters[field] ?? []) if (!members.has(one)) members.set(one, []);
+  const counts = [...members].map(([one, of]) => [one, total(of)]);
+  return counts.sort((a, b) => b[1].number - a[1].number || (a[0] < b[0] ? -1 : 1));
 }
 
 function relevant(page) {
@@ -45,54 +73,47 @@ function facet(field, kinds, open) {
   if (counts.length < 2 && !chosen.length) return null;
   const buttons = counts.map(([one, number]) => el('button', {
     type: 'button', class: 'facet', 'aria-pressed': String(chosen.includes(one)), 'data-field': field,
-    'data-value': `${field}=${one}`, disabled: number === 0 && !chosen.includes(one),
+    'data-value': `${field}=${one}`, disabled: number.number === 0 && !number.least && !chosen.includes(one),
     onclick: () => go({ filters: toggled(field, one) }),
-  }, one, ' ', el('b', {}, number.toLocaleString('en'))));
+  }, one, ' ', el('b', {}, said(number))));
   if (counts.length <= LIST) {
     return el('div', { class: 'facets', role: 'group', 'aria-label': field }, el('span', { class: 'field' }, field), buttons);
   }
-  const said = chosen.length ? `: ${chosen.join(', ')}` : ` (${counts.filter(([, n]) => n).length})`;
+  const which = chosen.length ? `: ${chosen.join(', ')}` : ` (${counts.filter(([, n]) => n.number).length})`;
   return el('details', { class: 'facets', 'data-field': field, open: open.has(field) },
-    el('summary', {}, el('span', { class: 'field' }, field), said), el('div', { class: 'many' }, buttons));
+    el('summary', {}, el('span', { class: 'field' }, field), which), el('div', { class: 'many' }, buttons));
 }
 
 // --- the failures page: groups that the server wrote, hidden where they do not match ------------------------------
 
 function showFailures() {
-  const groups = document.querySelectorAll('#failures .group');
-  const wanted = query(state.q);
-  let visible = 0, number = 0;
+  const groups = [...document.querySelectorAll('#failures .group')], wanted = query(state.q);
+  let visible = 0;
   for (const group of groups) {
-    group.kind = run.groups.get(group.id);
-    group.hidden = !(FIELDS.every(field => grouped(group.kind, field)) && answers(group, wanted));
+    const left = total((group.kinds ??= kindsOf(run.groups.get(group.id))).filter(kind => passes(kind, state.filters)));
+    const whole = group.kinds.reduce((sum, kind) => sum + kind.number, 0), partly = left.number < whole;
+    group.hidden = !left.number;
     visible += !group.hidden;
+    group.querySelector('.partly').textContent = partly ? ` (${said(left)} of them here)` : '';
+    for (const known of group.querySelectorAll('[data-known] span')) known.textContent = `: ${run.reasons[known.parentNode.dataset.known] ?? ''}`;
+    for (const link of group.querySelectorAll('a[data-case]')) link.closest('tr').hidden = partly && !shownHere(group, link, wanted);
   }
-  for (const kind of relevant('failures')) if (passes(kind, state.filters)) number += kind.number;
-  const said = document.getElementById('failures-said');
-  if (said) said.textContent = `${visible} of ${groups.length} groups; ${number.toLocaleString('en')} failures in the filter.`;
+  const all = total(relevant('failures').filter(kind => passes(kind, state.filters))), told = document.getElementById('failures-said');
+  if (told) told.textContent = `${visible} of ${count(groups.length, 'group', 'groups')}; ${said(all)} ${all.number === 1 ? 'failure' : 'failures'} in the filter.`;
 }
 
-function grouped(kind, field) {
-  const chosen = state.filters[field];
-  if (!chosen) return true;
-  const framework = run.byId.get(kind.implementation)?.framework;
-  const has = field === 'framework' ? [framework] : field === 'divergence' ? kind.divergence.split(', ') : [kind[field]].flat();
-  return chosen.some(one => has.includes(one));
+function kindsOf(group) {
+  return run.kinds.filter(kind => kind.implementation === group.implementation && kind.output === group.output &&
+    kind.standing === group.standing && kind.change === group.change && kind.divergence === group.divergence);
 }
 
-// A group answers a query when one of the results kept of it does.
-function answers(group, wanted) {
-  if (wanted.empty) return true;
-  group.members ??= members(group.kind);
-  return group.members.some(wanted.holds);
-}
-
-function members(kind) {
-  const found = [];
-  for (let i = 0; i < rows(); i++) {
-    const of = run.kinds[run.columns['row.kind'].data[i]];
-    if (of.implementation === kind.implementation && of.output === kind.output && of.standing === kind.standing &&
-        of.change === kind.change) found.push(row(i));
-  }
-  return found;
+// Whether a listed failure is one of those that filter and query leave.
+function shownHere(group, link, wanted) {
+  const { case: id, step } = link.dataset;
+  return group.kinds.filter(kind => passes(kind, state.filters)).some(kind => {
+    for (let i = kind.rows[0]; i < kind.rows[1]; i++) {
+      if (value('row.case', i) === id && String(value('row.step', i)) === step && wanted.holds(row(i))) return true;
+    }
+    return false;
+  });
 }

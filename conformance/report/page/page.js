@@ -3,7 +3,7 @@
 const THEMES = ['system', 'light', 'dark'];
 const pages = [...document.querySelectorAll('nav a')].map(link => link.hash.slice(1));
 const keys = {
-  '/': () => { if (document.getElementById('filters').hidden) go({ page: 'results' }); setTimeout(focusQuery); },
+  '/': () => { if (document.getElementById('filters').hidden) { aim = 'query'; go({ page: 'results' }); } else setTimeout(focusQuery); },
   '?': () => document.getElementById('help-dialog').showModal(),
   j: () => step(1),
   k: () => step(-1),
@@ -12,7 +12,10 @@ const keys = {
   t: () => theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme ?? 'system') + 1) % THEMES.length]),
 };
 
-function show(next) {
+let aim = ''; // where the focus goes on the next page, if not to its heading
+const scrolls = new Map(); // how far down each address was, to come back to
+
+function show(next, back = false) {
   const moved = next.page !== state.page || next.case !== state.case;
   state = next;
   for (const page of document.querySelectorAll('.page')) page.classList.toggle('here', page.id === state.page);
@@ -24,14 +27,27 @@ function show(next) {
   if (state.page === 'failures') showFailures();
   if (state.page === 'results') showResults();
   if (state.page === 'case') showCase();
+  if (state.page === 'compare') showCompare();
+  if (state.page === 'semantics') showColumns();
+  const heading = document.getElementById(`${state.page}-h`), started = document.documentElement.dataset.ready;
+  document.title = `${heading.textContent} – Batch normalization conformance`;
   const target = state.anchor ? document.getElementById(state.anchor) : null;
-  if (target) {
-    if (target.localName === 'details') target.open = true;
-    target.hidden = false;
-    target.scrollIntoView();
-  } else if (moved) {
-    scrollTo(0, 0);
+  if (target?.localName === 'details') target.open = true;
+  if (target) target.hidden = false;
+  if (back && scrolls.has(location.hash)) scrollTo(0, scrolls.get(location.hash));
+  else if (target) target.scrollIntoView();
+  else if (moved) scrollTo(0, 0);
+  if (moved && started) aimed(target?.querySelector('summary') ?? heading);
+}
+
+// The focus follows to what is new, for those who do not point.
+function aimed(at) {
+  if (aim === 'query') focusQuery();
+  else {
+    at.tabIndex = at.localName === 'h2' ? -1 : 0;
+    at.focus({ preventScroll: true });
   }
+  aim = '';
 }
 
 // A click on a link of ours changes the state; as plain links they work without the script.
@@ -42,7 +58,7 @@ function clicked(event) {
   const { set, case: id, step } = link.dataset;
   if (set !== undefined) {
     const page = link.getAttribute('href') === '#results' ? 'results' : 'failures';
-    go({ page, filters: parsed(`#${page}?${encoded(set)}`).filters, q: '' });
+    go({ page, filters: parsed(`#${page}?${encoded(set)}`).filters, q: link.closest('.group') ? state.q : '' });
     if (page === 'failures') setTimeout(openFirst);
   } else if (id !== undefined) {
     const kind = run.groups.get(link.closest('.group').id);
@@ -99,12 +115,26 @@ function theme(name) {
   remember('theme', name);
 }
 
-function differing(on) {
-  for (const head of document.querySelectorAll('.promises thead th[data-field]')) {
-    const n = head.cellIndex, cells = [...document.querySelectorAll('.promises tbody tr')].map(line => line.cells[n]);
-    const same = !cells.some(cell => cell.classList.contains('differs') || cell.querySelector('details'));
-    for (const cell of [head, ...cells]) cell.hidden = on && same;
+// The columns of semantics: a group of them, or all, and on demand those alone in which implementations differ.
+function showColumns() {
+  const group = state.own.columns ?? '0', alike = document.getElementById('differing').checked ? same() : new Set();
+  for (const button of document.querySelectorAll('#field-groups button')) button.setAttribute('aria-pressed', String(button.dataset.group === group));
+  const heads = [...document.querySelectorAll('.promises thead th[data-field]')];
+  const hidden = heads.map(head => alike.has(head.dataset.field) || (group !== 'all' && head.dataset.group !== group));
+  for (const line of document.querySelectorAll('.promises tr:not(:first-child), .promises tbody tr')) {
+    hidden.forEach((off, n) => { line.cells[n + 1].hidden = off; });
   }
+  for (const over of document.querySelectorAll('.promises thead th[scope=colgroup]')) {
+    const left = heads.filter((head, n) => head.dataset.group === over.dataset.group && !hidden[n]).length;
+    over.hidden = !left;
+    if (left) over.colSpan = left;
+  }
+}
+
+function same() {
+  const heads = [...document.querySelectorAll('.promises thead th[data-field]')], lines = [...document.querySelectorAll('.promises tbody tr')];
+  const alike = heads.filter(head => !lines.some(line => line.cells[head.cellIndex].matches('.differs, :has(details)')));
+  return new Set(alike.map(head => head.dataset.field));
 }
 
 function start() {
@@ -112,12 +142,18 @@ function start() {
   theme(remembered('theme') ?? 'system');
   document.addEventListener('click', clicked);
   document.addEventListener('keydown', pressed);
-  addEventListener('hashchange', () => show(parsed(location.hash)));
+  addEventListener('hashchange', () => { show(parsed(location.hash), !ours); ours = false; });
+  addEventListener('scroll', () => scrolls.set(location.hash, scrollY), { passive: true });
   document.getElementById('theme').addEventListener('click', keys.t);
   document.getElementById('help').addEventListener('click', keys['?']);
   document.getElementById('clear').addEventListener('click', keys.c);
   document.getElementById('more').addEventListener('click', () => { length += PAGE; fill(); });
-  document.getElementById('differing').addEventListener('change', event => differing(event.target.checked));
+  document.getElementById('differing').addEventListener('change', showColumns);
+  document.getElementById('compare-form').addEventListener('change', changedPair);
+  document.getElementById('compare-swap').addEventListener('click', swapped);
+  for (const button of document.querySelectorAll('#field-groups button')) {
+    button.addEventListener('click', () => go({ page: 'semantics', own: { columns: button.dataset.group } }, true));
+  }
   document.getElementById('search').addEventListener('submit', event => event.preventDefault());
   document.getElementById('query').addEventListener('input', event => go({ q: event.target.value }, true));
   document.getElementById('counters').open = innerWidth > 640; // on a telephone they would hide the list

@@ -19,19 +19,30 @@ const COMPARE = {
   '<': (a, b) => a < b, '<=': (a, b) => a <= b, '=': (a, b) => a === b, '>=': (a, b) => a >= b, '>': (a, b) => a > b,
 };
 
-// Return {holds, wrong}: a function of a result, and what was not understood, in words.
+const OF_CASE = ['case', 'cell']; // the fields that a result does not share with all that it is counted with
+
+// Return {holds, ofKind, wrong, empty}: a function of a result; one of a kind of results, true or false where that holds
+// for all of them and undefined where each has to be looked at; and what was not understood, in words.
 function query(text) {
   const terms = [], wrong = [];
   for (const word of text.match(/-?[a-z]+:"[^"]*"|-?"[^"]*"|\S+/gi) ?? []) {
     const denied = word.startsWith('-') && word.length > 1;
     try {
-      const holds = term(denied ? word.slice(1) : word);
-      terms.push(one => holds(one) !== denied);
+      const { holds, ofKind } = term(denied ? word.slice(1) : word);
+      terms.push(denied ? { holds: one => !holds(one), ofKind: kind => not(ofKind(kind)) } : { holds, ofKind });
     } catch (error) {
       wrong.push(error.message);
     }
   }
-  return { holds: one => terms.every(holds => holds(one)), wrong: wrong.join('; '), empty: terms.length === 0 };
+  const ofKind = kind => {
+    const all = terms.map(one => one.ofKind(kind));
+    return all.includes(false) ? false : all.includes(undefined) ? undefined : true;
+  };
+  return { holds: one => terms.every(given => given.holds(one)), ofKind, wrong: wrong.join('; '), empty: terms.length === 0 };
+}
+
+function not(known) {
+  return known === undefined ? undefined : !known;
 }
 
 function term(word) {
@@ -40,19 +51,21 @@ function term(word) {
   const field = word.match(/^([a-z]+):(.*)$/is);
   if (!field) {
     const wanted = bare(word);
-    return one => anything(one).includes(wanted);
+    return { holds: one => anything(one).includes(wanted), ofKind: kind => ofAll(kind).includes(wanted) || undefined };
   }
-  const read = WORDS[field[1].toLowerCase()];
+  const name = field[1].toLowerCase(), read = WORDS[name];
   if (!read) throw new Error(`no field is called ${field[1]}; there are ${Object.keys(WORDS).join(', ')}`);
   const wanted = bare(field[2]).split(',').filter(Boolean).map(pattern);
-  return one => wanted.some(matches => matches(read(one).toLowerCase()));
+  const holds = one => wanted.some(matches => matches(read(one).toLowerCase()));
+  return { holds, ofKind: kind => OF_CASE.includes(name) ? undefined : holds({ kind }) };
 }
 
 function comparison(name, how, text) {
   const read = NUMBERS[name.toLowerCase()], wanted = text === 'inf' ? Infinity : Number(text);
   if (!read) throw new Error(`no number is called ${name}; there are ${Object.keys(NUMBERS).join(', ')}`);
   if (text === '' || Number.isNaN(wanted)) throw new Error(`${name}${how}${text}: must end in a number`);
-  return one => COMPARE[how](read(one), wanted);
+  const above = read === NUMBERS.rho && how.startsWith('>');
+  return { holds: one => COMPARE[how](read(one), wanted), ofKind: kind => above && !COMPARE[how](kind.worst, wanted) ? false : undefined };
 }
 
 function pattern(text) {
@@ -68,7 +81,9 @@ function bare(word) {
 
 function anything(one) {
   const about = run.byCase.get(one.case);
-  const { implementation, output, check, dtype, verdict, standing, change, divergence } = one.kind;
-  return [implementation, output, check, dtype, verdict, standing, change, divergence, one.case, about?.name,
-    about?.cell, about?.summary, one.said, one.numerics].join(' ').toLowerCase();
+  return [ofAll(one.kind), one.case, about?.name, about?.cell, about?.summary, one.said, one.numerics].join(' ').toLowerCase();
+}
+
+function ofAll({ implementation, output, check, dtype, verdict, standing, change, divergence }) {
+  return [implementation, output, check, dtype, verdict, standing, change, divergence].join(' ').toLowerCase();
 }

@@ -39,11 +39,10 @@ function showResults() {
 }
 
 function fill() {
-  const all = run.kinds.filter(kind => passes(kind, state.filters)).reduce((sum, kind) => sum + kind.number, 0);
-  const number = visible.length.toLocaleString('en'), query = state.q ? ' that answer the query' : '';
-  document.getElementById('results-said').textContent = visible.length === all
-    ? `${number} results${query}.`
-    : `${all.toLocaleString('en')} results in the filter; ${number} of those kept in this file${query}, the worst of each kind.`;
+  const all = total(run.kinds.filter(kind => passes(kind, state.filters)));
+  const number = visible.length.toLocaleString('en'), found = `${said(all)} ${all.number === 1 ? 'result' : 'results'}${state.q ? ' that answer the query' : ''}`;
+  document.getElementById('results-said').textContent = visible.length === all.number && !all.least
+    ? `${found}.` : `${found}; the ${number} of them kept in this file are listed, the worst of each kind.`;
   document.getElementById('results-table').replaceChildren(head(), el('tbody', {}, visible.slice(0, length).map(line)));
   document.getElementById('more').hidden = visible.length <= length;
 }

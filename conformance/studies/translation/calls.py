@@ -12,7 +12,7 @@ from conformance.model.case_facts import channel
 from conformance.model.errors import InvalidInput
 from conformance.model.statement import Statement
 from conformance.studies.translation import natives
-from conformance.studies.translation.natives import Argument, Layer
+from conformance.studies.translation.layers import Argument, Layer
 from reference import Refusal, Spec
 from reference.conventions import kept_axis
 from reference.spec import Clipping, kept_axes

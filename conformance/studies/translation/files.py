@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformance.model.errors import InvalidInput
-from conformance.studies.translation.natives import Layer
+from conformance.studies.translation.layers import Layer
 from conformance.studies.translation.weights import Average, Weights, used
 from reference import Spec
 from reference.spec import Array, kept_axes

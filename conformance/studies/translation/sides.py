@@ -13,7 +13,7 @@ import numpy as np
 from conformance.hosts.roster import RosterEntry
 from conformance.model.case import Case, Derivative, Dtypes, Step
 from conformance.model.errors import InvalidInput
-from conformance.studies.translation.natives import Layer
+from conformance.studies.translation.layers import Layer
 from conformance.studies.translation.weights import Average, Weights, converted, filled
 from reference import Spec
 from reference.spec import Array, kept_axes, kept_shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -65,7 +66,7 @@ class Difference(msgspec.Struct, frozen=True):
 def differences(source: Side, target: Side, dropped: Dropped) -> list[Difference]:
     """Return every difference that has an effect, those beyond rounding first."""
     found = [
-        Difference(name, _SPEC_RULES.get(name, "BN-16"), was, now, list(_of_spec(source, {name: now})))
+        Difference(name, _SPEC_RULES.get(name, "BN-16"), was, now, list(of_spec(source, {name: now})))
         for name, (was, now) in dropped.items()
     ]
     names = [field.name for field in dataclasses.fields(Semantics)]
@@ -73,7 +74,7 @@ def differences(source: Side, target: Side, dropped: Dropped) -> list[Difference
     for name in names:
         values = {(getattr(a, name), getattr(b, name)) for a, b in pairs.values()}
         for was, now in sorted((pair for pair in values if pair[0] != pair[1]), key=str):
-            sizes = _largest(_of_semantics(source, target, name, now))
+            sizes = _largest(of_semantics(source, target, name, now))
             if sizes:
                 found.append(Difference(name, RULES.get(name, ""), was, now, sizes))
     return sorted(found, key=lambda one: not one.seen)
@@ -84,16 +85,18 @@ def _promised(source: Side, target: Side, scenario: Scenario) -> tuple[Semantics
     return a, b
 
 
-def _of_spec(source: Side, change: dict[str, Any]) -> list[Size]:
+def of_spec(source: Side, change: dict[str, Any], scenarios: Sequence[Scenario] = (*SCENARIOS, SETTLED)) -> list[Size]:
+    """Return the largest effect that a change of the spec has on each output."""
     found: list[Size] = []
-    for scenario in (*SCENARIOS, SETTLED):
+    for scenario in scenarios:
         case = source.case(scenario)
         other = msgspec.structs.replace(case, spec=dataclasses.replace(case.spec, **change))
         found += _compared(scenario, case, source.entry.statement, other, source.entry.statement)
     return _largest(found)
 
 
-def _of_semantics(source: Side, target: Side, name: str, value: Any) -> list[Size]:
+def of_semantics(source: Side, target: Side, name: str, value: Any) -> list[Size]:
+    """Return what a field of the source's semantics is worth in each step, were it the value given."""
     changed = msgspec.structs.replace(
         source.entry.statement, rules=[*source.entry.statement.rules, Rule("the target's", semantics={name: value})]
     )

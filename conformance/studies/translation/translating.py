@@ -12,9 +12,9 @@ from conformance.gate.divergences import Divergence
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
 from conformance.model.errors import Incomplete
-from conformance.studies.translation import calls, files, natives, sizes
+from conformance.studies.translation import calls, files, layers, sizes
+from conformance.studies.translation.layers import Layer
 from conformance.studies.translation.mapping import Mapped, mapping, transpose
-from conformance.studies.translation.natives import Layer
 from conformance.studies.translation.sides import CHANNELS, SCENARIOS, Scenario, Shape, Side, checked
 from conformance.studies.translation.sizes import Difference
 from conformance.studies.translation.verifying import Compared, Inquiry, compare
@@ -186,7 +186,7 @@ def _sized(side: Side, weights: Weights) -> Shape:
 
 def half(entry: RosterEntry) -> Half:
     """Return an implementation with how it is called."""
-    return Half(entry, natives.of(entry.id))
+    return Half(entry, layers.of(entry.id))
 
 
 def asked(job: Job, who: Participants, known: list[Divergence]) -> Translation:

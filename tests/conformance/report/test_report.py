@@ -17,10 +17,11 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cli.main import main
+from conformance.gate import baseline
 from conformance.model.errors import InvalidInput
 from conformance.model.results import Result
 from conformance.report import gather, render, write
-from conformance.report.entries import entries
+from conformance.report.entries import changes, entries
 from conformance.report.tally import tally
 
 
@@ -174,7 +175,7 @@ def test_what_a_divergence_predicts_is_explained(run, adapter, page, manifest):
     """An explained failure is counted as such, with the divergence's reason; the headline says so."""
     run(adapter("wrong:BiasedForUnbiased"), cases=12)
     html = page(manifests=manifest())
-    assert "1 depart from it only as 1 known divergences predict" in html
+    assert "1 departs from it only as 1 known divergence predicts" in html
     assert "It stores the biased variance" in html
     assert "nothing explains</strong>" not in html
 
@@ -244,43 +245,61 @@ def _result(verdict, case="a", step=0, output="y", implementation="i", **fields)
 @pytest.mark.parametrize(
     ("now", "before", "change"),
     [
-        ([_result("FAIL")], [_result("FAIL", case="b")], "new"),
+        ([_result("FAIL")], [_result("FAIL", case="b")], ""),
         ([_result("FAIL")], [_result("PASS")], "regressed"),
         ([_result("FAIL")], [_result("PASS", output="dx")], "regressed"),
         ([_result("FAIL")], [_result("FAIL")], "still failing"),
         ([_result("PASS")], [_result("FAIL")], "fixed"),
         ([_result("PASS")], [_result("FAIL", output="outcome")], "fixed"),
-        ([_result("PASS")], [_result("FAIL", case="b")], "vanished"),
-        ([_result("PASS")], [_result("FAIL", implementation="j")], "vanished"),
-        ([_result("FAIL")], [_result("UNSUPPORTED")], "new"),
+        ([_result("PASS")], [_result("FAIL", case="b")], ""),
+        ([_result("PASS")], [_result("FAIL", implementation="j")], ""),
+        ([_result("FAIL")], [_result("UNSUPPORTED")], ""),
     ],
 )
 def test_a_failure_is_known_from_run_to_run(now, before, change, run):
-    """By its case, implementation, step and output, each failure of two runs is in one state."""
+    """By its case, implementation, step and output, each failure is in one state, if both runs asked it."""
     plain = run("numpy.two_pass", cases=1)
     here, there = (msgspec.structs.replace(plain, results=r) for r in (now, before))
-    changes = {entry.change for entry in entries(here, [], there)} - {""}
-    assert change in changes
-    assert changes <= {change, "vanished"}
+    assert {entry.change for entry in entries(here, [], there)} - {""} == {change} - {""}
+    assert sum(changes(here, there).values()) == bool(change)
 
 
-def test_what_vanished_does_not_count_against_an_implementation(run):
-    """A failure of the other run is no failure of this one."""
+def test_what_is_fixed_does_not_count_against_an_implementation(run):
+    """A failure of the other run, gone with its output, is no failure of this one."""
     plain = run("numpy.two_pass", cases=1)
     here = msgspec.structs.replace(plain, results=[_result("PASS", rho=0.5)])
-    there = msgspec.structs.replace(plain, results=[_result("FAIL", case="b", rho=2.0)])
+    there = msgspec.structs.replace(plain, results=[_result("FAIL", output="dx", rho=2.0)])
     found = entries(here, [], there)
     assert [entry.fails for entry in found] == [False, False]
-    assert [count.kind.verdict for count in tally(found, lambda r: "")] == ["PASS", "not asked"]
+    assert [count.kind.verdict for count in tally(found, lambda r: "")] == ["not asked", "PASS"]
 
 
 def test_two_runs_are_compared(run, adapter, page, tmp_path):
-    """Against another run the headline counts what is new, fixed and regressed, and plots show both."""
+    """Against another run the page says what became of what both asked, by divergence, and that nothing vanished."""
     run(adapter("wrong:MomentumSwapped"), cases=6, out="before")
+    run(adapter("wrong:MomentumSwapped"), cases=6)
+    html = page(against=tmp_path / "before")
+    assert re.search(r"Against before</strong> of .*?>0 regressed</a>.*?>[1-9]\d* still failing</a>", html, re.DOTALL)
+    assert "100.0 % of this run and 100.0 % of the other." in html
+    assert "1 do not" not in html
     run("numpy.two_pass", cases=6)
     html = page(against=tmp_path / "before")
-    assert re.search(r"Against before of .*?\d+ vanished", html, re.DOTALL)
-    assert ">0 regressed</a>" in html
+    assert re.search(r">0 regressed</a>.*?>0 still failing</a>.*?>0 fixed</a>", html, re.DOTALL)
+    assert "0 cases of 0 implementations" in html
+    assert "of nothing else is anything said" in html
+
+
+def test_the_baseline_beside_a_run_is_compared_with_by_itself(run, adapter, page, tmp_path):
+    """`baseline/cpu.jsonl` beside the run's folder is taken without being named; what fails now is said first."""
+    found = run("numpy.two_pass", cases=6)
+    assert "Compared with no baseline" in page()
+    path = baseline.write(found, tmp_path / "baseline" / "cpu.jsonl")
+    assert "<strong>Since the baseline cpu.jsonl</strong>: no checks fail that did not" in page()
+    failing = json.loads(path.read_bytes().splitlines()[0]) | {"failed": 3, "versions": {"numpy": "0.9"}}
+    path.write_text(json.dumps(failing))
+    html = page()
+    assert re.search(r"no checks fail that did not,\s+1 fails no longer, 1 implementation of other versions", html)
+    assert "numpy 0.9" in html
 
 
 def test_a_run_without_its_answers_still_has_a_report(run, adapter, page, tmp_path, manifest):

@@ -19,7 +19,7 @@ from conformance.hosts import roster, worker
 from conformance.model.case import content
 from conformance.model.case_facts import step_facts
 from conformance.model.errors import InvalidInput
-from conformance.studies.translation import calls, files, natives, translating
+from conformance.studies.translation import calls, files, layers, natives, translating
 from conformance.studies.translation.sides import SCENARIOS, Shape, Side
 from conformance.studies.translation.translating import Job
 from conformance.studies.translation.weights import Weights, converted, settled, used
@@ -68,7 +68,7 @@ def signature(name):
     raise LookupError(name)
 
 
-SIGNED = [layer for layer in natives.read() if layer.signatures]
+SIGNED = [layer for layer in layers.read() if layer.signatures]
 ROOTS = {"flax.linen": "flax"}
 
 
@@ -96,7 +96,7 @@ def test_onnx_defaults_are_those_of_the_schema():
     """The operator's attributes have the defaults that are listed."""
     onnx = pytest.importorskip("onnx")
     attributes = onnx.defs.get_schema("BatchNormalization", 15).attributes
-    layer = natives.of("onnxruntime.BatchNormalization+opset15@cpu")
+    layer = layers.of("onnxruntime.BatchNormalization+opset15@cpu")
     for name, argument in layer.arguments.items():
         assert attributes[name].default_value.f == pytest.approx(argument.default)
     assert set(attributes) <= {*layer.arguments, *layer.other}
@@ -104,19 +104,19 @@ def test_onnx_defaults_are_those_of_the_schema():
 
 def test_every_implementation_of_the_roster_is_written_down():
     """Nothing but the subjects in NumPy is called as the reference is."""
-    fallback = natives.read()[-1]
-    unknown = [e.id for e in roster.built_in() if natives.of(e.id) is fallback]
+    fallback = layers.read()[-1]
+    unknown = [e.id for e in roster.built_in() if layers.of(e.id) is fallback]
     assert all(name.startswith("numpy.") for name in unknown)
 
 
 def test_short_names_and_chosen_variants_are_in_the_roster():
     """Each id that the data names can be selected."""
-    for layer in natives.read():
+    for layer in layers.read():
         chosen = [name for argument in layer.arguments.values() for name in argument.chooses.values()]
         assert all(roster.select((name,)) for name in [*layer.main, *chosen])
 
 
-FAMILIES = [next(e for e in roster.built_in() if natives.of(e.id) is layer) for layer in natives.read()]
+FAMILIES = [next(e for e in roster.built_in() if layers.of(e.id) is layer) for layer in layers.read()]
 
 
 @pytest.mark.parametrize("entry", roster.built_in(), ids=lambda entry: entry.id)
