@@ -31,6 +31,7 @@ SCRIPTS = (
     "case.js",
     "share.js",
     "compare.js",
+    "print.js",
     "page.js",
 )
 LARGE = 10_000_000

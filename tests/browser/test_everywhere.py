@@ -18,7 +18,18 @@ from conformance.runs import run_file
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
 OF_COLOURS = ["color-contrast", "link-in-text-block"]  # all that a theme changes
-PAGES = ("overview", "failures", "results", "semantics", "numerics", "coverage", "environment", "history", "score")
+PAGES = (
+    "overview",
+    "failures",
+    "results",
+    "semantics",
+    "compare",
+    "numerics",
+    "coverage",
+    "environment",
+    "history",
+    "score",
+)
 DARK = ("overview", "results", "numerics", "case")  # that have every colour there is
 
 
@@ -134,6 +145,37 @@ def test_print_shows_every_static_page(visit):
     assert page.locator("#failures summary").first.is_visible()
     assert not page.locator("nav").is_visible()
     assert not page.locator("#results").is_visible()
+
+
+def test_paper_shows_what_a_screen_opens(visit):
+    """Printed, details are open, commands legible, and all columns of semantics there, in tables that a page holds."""
+    page = visit("#semantics", viewport={"width": 1050, "height": 740})
+    shown = "(all => all.filter(one => one.checkVisibility()).length)"
+    assert page.locator("#failures pre").evaluate_all(shown) == 0
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#failures pre").evaluate_all(shown) == page.locator("#failures pre").count() > 0
+    heads = page.locator("#printed th[data-field]").evaluate_all("all => all.map(one => one.dataset.field)")
+    assert heads == page.locator(".promises:not(.copy) th[data-field]").evaluate_all(
+        "all => all.map(one => one.dataset.field)"
+    )
+    wide = "all => all.filter(one => one.getBoundingClientRect().width > innerWidth).map(one => one.className)"
+    assert page.locator("table").evaluate_all(wide) == []
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#failures details[open]").count() == 0
+
+
+def test_a_wide_table_has_a_shadow_where_it_goes_on(visit):
+    """What is cut at the right of a table is hinted at, and heads and the corner stay while it is scrolled."""
+    page = visit(viewport={"width": 500, "height": 600})
+    around = page.locator("#overview .scroll", has=page.locator(".gate"))
+    assert around.evaluate("one => one.scrollWidth > one.clientWidth")
+    assert "linear-gradient" in around.evaluate("one => getComputedStyle(one).backgroundImage")
+    around.evaluate("one => one.scrollTo(100, 0)")
+    corner = page.locator(".gate thead th").first
+    inside = "(one) => [one.getBoundingClientRect().left, one.closest('.scroll').getBoundingClientRect().left]"
+    left, edge = corner.evaluate(inside)
+    assert abs(left - edge) <= 2
 
 
 def test_nothing_moves_where_motion_is_unwanted(visit):

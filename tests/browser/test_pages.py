@@ -8,7 +8,18 @@ from urllib.parse import unquote
 import pytest
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
-PAGES = ("overview", "failures", "results", "semantics", "numerics", "coverage", "environment", "history", "score")
+PAGES = (
+    "overview",
+    "failures",
+    "results",
+    "semantics",
+    "compare",
+    "numerics",
+    "coverage",
+    "environment",
+    "history",
+    "score",
+)
 
 
 def text(page, selector):

@@ -95,11 +95,15 @@ function showFailures() {
     group.hidden = !left.number;
     visible += !group.hidden;
     group.querySelector('.partly').textContent = partly ? ` (${said(left)} of them here)` : '';
-    for (const known of group.querySelectorAll('[data-known] span')) known.textContent = `: ${run.reasons[known.parentNode.dataset.known] ?? ''}`;
     for (const link of group.querySelectorAll('a[data-case]')) link.closest('tr').hidden = partly && !shownHere(group, link, wanted);
   }
   const all = total(relevant('failures').filter(kind => passes(kind, state.filters))), told = document.getElementById('failures-said');
   if (told) told.textContent = `${visible} of ${count(groups.length, 'group', 'groups')}; ${said(all)} ${all.number === 1 ? 'failure' : 'failures'} in the filter.`;
+}
+
+// Why what is known fails, beside its name in each group: once in the data, and not as often in the page.
+function giveReasons() {
+  for (const one of document.querySelectorAll('#failures [data-known] span')) one.textContent = `: ${run.reasons[one.parentNode.dataset.known] ?? ''}`;
 }
 
 function kindsOf(group) {

@@ -144,6 +144,8 @@ function start() {
   document.addEventListener('keydown', pressed);
   addEventListener('hashchange', () => { show(parsed(location.hash), !ours); ours = false; });
   addEventListener('scroll', () => scrolls.set(location.hash, scrollY), { passive: true });
+  addEventListener('beforeprint', beforePrint);
+  addEventListener('afterprint', afterPrint);
   document.getElementById('theme').addEventListener('click', keys.t);
   document.getElementById('help').addEventListener('click', keys['?']);
   document.getElementById('clear').addEventListener('click', keys.c);
@@ -157,6 +159,7 @@ function start() {
   document.getElementById('search').addEventListener('submit', event => event.preventDefault());
   document.getElementById('query').addEventListener('input', event => go({ q: event.target.value }, true));
   document.getElementById('counters').open = innerWidth > 640; // on a telephone they would hide the list
+  giveReasons();
   show(parsed(location.hash));
   document.documentElement.dataset.ready = 'yes';
 }
