@@ -33,9 +33,8 @@ def view(material: Material) -> dict[str, Any]:
     lines = overview.lines(run, rows, kinds, found)
     samples = drill.samples(run, folder, kinds)
     promised, columns = porting.rows(run, material.audited), [*porting.NATIVE, *promises.columns(material.audited)]
-    extra = data.Extra(
-        found, samples, _steps(run, folder), _reasons(material.known), porting.for_script(promised, columns)
-    )
+    compared = porting.for_script(promised, columns)
+    extra = data.Extra(found, samples, _steps(run, folder), _reasons(material.known), compared)
     return {
         "material": material,
         "run": run,
