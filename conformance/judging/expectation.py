@@ -24,7 +24,7 @@ from conformance.model.case import OF_LAYER, initial_state, without
 from conformance.model.numerics import Numerics, finfo
 from reference import Refusal, State, validate
 from reference.precision import widened
-from reference.spec import Array
+from reference.spec import Array, kept_shape
 
 
 def trajectory(promise: Promise, refused: frozenset[int] = frozenset()) -> list[ExpectedOutputs | Refusal]:
@@ -86,6 +86,12 @@ def keeps(promise: Promise, t: int) -> bool:
     """Return whether the layer holds parameters or statistics that the batch of a step must fit in size."""
     used = ("gamma", "beta") if promise.mode(t) == "train" else ("gamma", "beta", "moving_mean", "moving_variance")
     return promise.at(t).semantics.average != "none" or any(name in promise.case.tensors for name in used)
+
+
+def resized(promise: Promise, t: int) -> bool:
+    """Return whether the batch of a step has other channels than the case's first one."""
+    first, now = (kept_shape(promise.spec, x.shape) for x in (promise.case.x(0), promise.case.x(t)))
+    return first != now
 
 
 def _validate(promise: Promise, t: int, kept: tuple[int, ...] | None) -> None:

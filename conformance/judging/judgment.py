@@ -66,6 +66,7 @@ class _Judge:
             documented = self.statement.refusal(facts)
             keeps = expectation.keeps(self.promise, t)
             unseen = bool(self.promise.lacked) and not self._answered(t)  # it has seen no size to hold to
+            built = unseen and expectation.resized(self.promise, t)  # for the first batch, and may hold to its size
             free = self.statement.answers(facts) or not keeps or unseen
             stated = documented.cite if documented and self.statement.answers(facts) else ""
             senseless = expected if isinstance(expected, Refusal) else stated
@@ -78,7 +79,7 @@ class _Judge:
                 yield self._step(t, outcome, str(expected))
             elif documented or not isinstance(outcome, Outputs):
                 promised = f"{' or '.join(documented.error)}, {documented.cite}" if documented else ""
-                errors = documented.error if documented else None if facts.odd else ()
+                errors = documented.error if documented else None if facts.odd or built else ()
                 yield self._step(t, outcome, promised, errors)
             else:
                 yield from self._arrays(t, expected, outcome)

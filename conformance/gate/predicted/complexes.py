@@ -14,6 +14,7 @@ from conformance.judging.judgment import state_before
 from conformance.judging.promise import Promise
 from conformance.model.outcome import Outputs
 from reference import Refusal
+from reference.averages import published
 from reference.spec import Array, broadcast, reduced_axes
 
 _U = 2.0**-22
@@ -69,4 +70,6 @@ def _by_its_state(asked: WrongValue) -> Expected | None:
     found, x = expectation.after(promise, asked.t, before).get(asked.output), asked.exact_case.case.x(asked.t)
     if found is None or asked.output != "y":
         return found
-    return _with_zeros(asked, found, x - broadcast(before.mean, asked.exact_case.case.spec, x.ndim))
+    used = published(before, promise.spec, promise.at(asked.t).semantics)  # haiku's is zero-debiased
+    deviation = x - broadcast(used.mean, promise.spec, x.ndim)
+    return _with_zeros(asked, found, np.where(np.abs(deviation) <= _U * np.abs(x), 0, deviation))

@@ -14,7 +14,7 @@ from conformance.gate.explanation import FailedAnswer
 from conformance.hosts.roster import select
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import judge
-from conformance.model.case import Case, Derivative, Step
+from conformance.model.case import Actions, Case, Derivative, Step
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.results import ImplementationRecord
 from reference import Spec
@@ -266,6 +266,17 @@ def test_a_variance_without_conjugation_is_explained_and_no_other():
     for value, kind in ((np.nan, "explained"), (0.5, "changed")):
         y = np.float32([[np.nan, value], [np.nan, value]])
         assert kinds(name, "haiku.BatchNorm", asked, {"y": y})[0, "y"] == kind
+
+
+@pytest.mark.parametrize(("row", "kind"), [(0, "explained"), (1, "changed")])
+def test_a_zero_of_complex_inference_is_where_x_is_the_mean_that_inference_uses(row, kind):
+    """haiku's is zero-debiased: 1 after one batch of mean 1, not the 0.5 that it keeps. The others are NaN."""
+    name = "haiku-squares-complex-numbers"
+    asked = msgspec.structs.replace(case("train", "infer", given=False), actions=Actions(input="complex64"))
+    state = {"moving_mean": ROWS.mean(0) / 2, "moving_variance": -ROWS.var(0) / 2}
+    y = np.full_like(ROWS, np.nan)
+    y[row, 0] = 0
+    assert kinds(name, "haiku.BatchNorm", asked, state, {"y": y})[1, "y"] == kind
 
 
 @pytest.mark.parametrize(("value", "kind"), [(0.0, "explained"), (0.25, "changed")])

@@ -206,6 +206,17 @@ def test_who_only_infers_may_refuse_a_batch_of_more_channels_than_its_statistics
         assert (found.step, found.output, found.verdict) == (1, "outcome", verdict)
 
 
+@pytest.mark.parametrize(("channels", "verdict"), [(0, "PASS"), (3, "PASS"), (2, "FAIL")])
+def test_who_only_infers_may_have_been_built_for_the_first_batch(channels, verdict):
+    """Its parameters are its own, of as many channels as the step that it lacks: another number may be refused."""
+    steps, batches = (Step("train"), Step("infer")), (np.ones((4, 2), np.float32), np.ones((4, channels), np.float32))
+    case = Case(Spec(axis=1), steps, tensors={f"{t}.x": x for t, x in enumerate(batches)})
+    only = stated(MINE | {"modes": ("infer",), "outputs": ("y",)}, "mine")
+    answers = (Outputs({}), Refused("ValueError", "of other channels"))
+    (found,) = judge("case", ExactCase(case), only, Reply(0, "mine@cpu", answers))
+    assert (found.step, found.verdict) == (1, verdict)
+
+
 def test_a_layer_of_no_channels_conforms_in_numpy():
     """Empty arrays have a shape and a dtype, and no value of theirs is divided by how many channels there are."""
     step = (Step("train", derivatives=(Derivative(),)), Step("infer", derivatives=(Derivative(),)))
