@@ -1,8 +1,9 @@
 """Whether `explain --upstream` tells everything that is known to go wrong: each script is run, and must show it.
 
 Of every known divergence, every entry of the recall list, and the findings that are none of either: the failure that is
-meant, of the first implementation that shows it (of every one with --all). Writes a table, and exits 1 where a script
-does not print what is wrong beside what is right.
+meant, of the first implementation that shows it (of every one with --all). What was told is kept in
+reports/prove-upstream, and told again only where its file is gone or --again names it. Writes a page, and exits 1
+where a script does not print what is wrong beside what is right.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import collections
 import fnmatch
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +26,7 @@ from conformance.hosts.participants import Participants
 from conformance.model.case import Case
 from conformance.model.case_facts import every_step
 from conformance.model.errors import InvalidInput
-from conformance.runs import recording, replaying
+from conformance.runs import replaying
 from conformance.runs.recording import RecordedAnswer
 from conformance.studies import recall
 from conformance.studies.recall import Instead
@@ -32,7 +34,8 @@ from conformance.studies.upstream import telling
 from conformance.studies.upstream.shown import failures
 from conformance.studies.upstream.telling import BugReport, Wrong
 
-OUT = Path("reports/prove-upstream")
+KEPT = Path("reports/prove-upstream")
+PAGE = Path("conformance/upstream.md")
 SECONDS = 600.0
 """For one script, on a machine that does other things too."""
 FINDINGS = (
@@ -93,69 +96,108 @@ def _named(entry: Entry, identity: str) -> bool:
     return any(fnmatch.fnmatchcase(identity.partition("@")[0], pattern) for pattern in entry.patterns)
 
 
-def tell(entry: Entry, given: list[RecordedAnswer], who: Participants, *, every: bool) -> Iterator[BugReport | str]:
+class Told(msgspec.Struct, frozen=True):
+    """What became of something known: the implementation that it is told of, and the script's title and length.
+
+    shows: whether the script printed wrong beside right; None where it is not told, for the reason `why`.
+    """
+
+    what: str
+    case: str
+    implementation: str = ""
+    title: str = ""
+    lines: int = 0
+    shows: bool | None = None
+    why: str = ""
+
+    @property
+    def row(self) -> str:
+        """The row of the page's table."""
+        state = self.why if self.shows is None else f"{self.lines} lines" if self.shows else "**does not show it**"
+        who = f"`{self.implementation}`" if self.implementation else ""
+        return f"| {self.what} | `{self.case}` | {who} | {_cell(self.title)} | {_cell(state)} |"
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"([|<>*_`])", r"\\\1", " ".join(text.split())) if text else ""
+
+
+def tell(entry: Entry, given: list[RecordedAnswer], who: Participants, *, every: bool) -> Iterator[Told]:
     """Yield an entry, told of the first implementation that shows it or of every one, or why it is not."""
     case = next(one.case for one in corpus.read() if one.name == entry.case)
-    shows = [(a, w) for a in given if _named(entry, a.record.id) and (w := entry.wrong(case, a))]
+    asked = [answer for answer in given if _named(entry, answer.record.id)]
+    shows = [(answer, wrong) for answer in asked if (wrong := entry.wrong(case, answer))]
     if not shows:
-        yield "nobody here shows it"
+        names = ", ".join(answer.record.id.partition("@")[0] for answer in asked)
+        why = f"not shown by what is installed: {names} answer as expected" if asked else "whom it is about is not here"
+        yield Told(entry.name, entry.case, why=why)
     for answer, wrong in shows if every else shows[:1]:
-        others = [other for other in given if other is not answer]
+        others, name = [other for other in given if other is not answer], answer.record.id.partition("@")[0]
         try:
-            yield telling.told(case, wrong, others, who, SECONDS)
+            report = telling.told(case, wrong, others, who, SECONDS)
         except InvalidInput as error:
-            yield f"{answer.record.id}: {error}"
+            yield Told(entry.name, entry.case, name, why=str(error))
+        else:
+            _keep(entry, report)
+            size, shown = len(report.script.splitlines()), None if report.ran is None else report.shows
+            why = "" if report.ran else "the script was not run: what it imports is not here"
+            yield Told(entry.name, entry.case, name, report.title, size, shown, why)
 
 
-def _line(entry: Entry, told: BugReport | str) -> str:
-    if isinstance(told, str):
-        return f"| {entry.name} | `{entry.case}` | | {told} |"
-    lines = len(told.script.splitlines())
-    state = "not run" if told.ran is None else "shows it" if told.shows else "DOES NOT SHOW IT"
-    return f"| {entry.name} | `{entry.case}` | `{told.implementation.partition('@')[0]}` | {state}, {lines} lines |"
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "-", name)
+
+
+def _keep(entry: Entry, report: BugReport) -> None:
+    file = KEPT / f"{_slug(entry.name)}-{report.implementation.partition('@')[0]}"
+    file.with_name(f"{file.name}.md").write_text(report.issue)
+    file.with_name(f"{file.name}.py").write_text(report.script)
 
 
 def main() -> None:
-    """Tell everything, and write the table."""
+    """Tell everything that is not told yet, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--answers", type=Path, help="a folder of recordings of the cases, rather than asking anew")
     parser.add_argument("--all", action="store_true", help="of every implementation that shows it")
+    parser.add_argument("--again", nargs="*", default=[], metavar="NAME", help="what to tell again")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("-i", dest="patterns", action="append", default=[])
     options = parser.parse_args()
-    wanted, who = list(entries()), Participants(roster.select(tuple(options.patterns)))
-    if options.answers:
-        given: dict[str, list[RecordedAnswer]] = collections.defaultdict(list)
-        for part in recording.read(options.answers):
-            given[part.name] += part.answers
-    else:
-        given = answers(wanted, who)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    known = {entry.name: KEPT / f"{_slug(entry.name)}.json" for entry in entries()}
+    wanted = [e for e in entries() if not known[e.name].exists() or e.name in options.again]
+    who = Participants(roster.select(()))
+    given = answers(wanted, who)
 
-    def told(entry: Entry) -> list[BugReport | str]:
-        return list(tell(entry, given[entry.case], who, every=options.all))
+    def told(entry: Entry) -> None:
+        found = list(tell(entry, given[entry.case], who, every=options.all))
+        known[entry.name].write_bytes(msgspec.json.encode(found))
+        print(*(one.row for one in found), sep="\n", flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        found = list(pool.map(told, wanted))
-    pairs = [(entry, one) for entry, of_entry in zip(wanted, found, strict=True) for one in of_entry]
-    _write(options.out, pairs)
+        list(pool.map(told, wanted))
+    _end([one for file in known.values() for one in msgspec.json.decode(file.read_bytes(), type=list[Told])])
 
 
-def _write(out: Path, pairs: list[tuple[Entry, BugReport | str]]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    told = [one for _, one in pairs if isinstance(one, BugReport)]
-    for number, (entry, one) in enumerate(pairs):
-        if isinstance(one, BugReport):
-            name = f"{number:03d}-{entry.name.replace(' ', '-')}-{one.implementation.partition('@')[0]}"
-            (out / f"{name}.md").write_text(one.issue)
-            (out / f"{name}.py").write_text(one.script)
-    good = sum(one.shows for one in told)
-    table = ["| what | case | implementation | script |", "|---|---|---|---|", *(_line(*pair) for pair in pairs)]
-    summary = f"{good} of {len(told)} scripts show it; {len(pairs) - len(told)} were not told."
-    (out / "table.md").write_text("\n".join([summary, "", *table]) + "\n")
-    (out / "told.json").write_bytes(msgspec.json.encode(told))
-    print(summary)
-    if good < len(told):
+_HEAD = """# What is known to go wrong, each as a script
+
+Made by `make prove-upstream`: every entry of the [recall list](studies/recall.toml), every
+[known divergence](gate/divergences/), and the lines of [the findings](findings.md) that are neither, told as
+`bnconf explain CASE -i ID --upstream` tells it, and run: a script of at most thirty lines that needs NumPy and the
+framework alone, and prints what is wrong beside what is right. Each is told of the first implementation that shows it,
+in the versions of `constraints.txt`, on a CPU. {shown} of {ran} scripts show it; {left} entries are not told.
+
+| what | case | implementation | the issue's title | script |
+|---|---|---|---|---|
+"""
+
+
+def _end(found: list[Told]) -> None:
+    """Write the page; exit 1 where a script does not show what it is to show."""
+    ran = [one for one in found if one.shows is not None]
+    good = sum(bool(one.shows) for one in ran)
+    head = _HEAD.format(shown=good, ran=len(ran), left=len(found) - len(ran))
+    PAGE.write_text(head + "".join(one.row + "\n" for one in found))
+    print(f"{PAGE}: {good} of {len(ran)} scripts show it; {len(found) - len(ran)} entries are not told")
+    if good < len(ran):
         raise SystemExit(1)
 
 

@@ -56,14 +56,23 @@ class Draft:
 
     @cached_property
     def steps(self) -> list[Any]:
-        """The steps that the script makes: up to the one that is shown, or all where gradients come after them."""
+        """The steps that the script makes: up to the one that is shown, or all where gradients come after them.
+
+        Those that were refused changed nothing, and would end the script.
+        """
         later = self.actions.backward in ("after_all", "together")
-        return self.view.steps if later else self.view.steps[: self.step + 1]
+        made = self.view.steps if later else self.view.steps[: self.step + 1]
+        return [step for step in made if step.index not in self.shown.refused]
 
     @property
     def target(self) -> Any:
         """The step that is shown."""
         return self.view.steps[self.step]
+
+    @property
+    def x(self) -> str:
+        """The first batch that the layer sees."""
+        return self.name("x", self.steps[0].index)
 
     def name(self, kind: str, t: int) -> str:
         """Return what an array of a step is called: numbered where there are several steps."""
@@ -134,12 +143,12 @@ class Draft:
         }[self.actions.scalars]
 
     def half(self, name: str) -> str:
-        """Return the dtype that an array's values have, where NumPy has it not, or not as they are written."""
+        """Return the dtype that an array is handed over in, where NumPy has it not, or not as it is written."""
         kind, dtypes = name.rstrip("0123456789"), self.shown.case.dtypes
         parameters, statistics = dtypes.parameters, dtypes.statistics
         of = {"gamma": parameters, "beta": parameters, "mean": statistics, "var": statistics, "mask": ""}
-        dtype = of.get(kind, dtypes.x)
-        return dtype if dtype in ("float16", "bfloat16") else ""
+        dtype = self.actions.input if kind == "x" and self.actions.input != "stored" else of.get(kind, dtypes.x)
+        return dtype if dtype in literals.NARROW else ""
 
     @cached_property
     def differentiated(self) -> bool:
@@ -161,6 +170,11 @@ class Draft:
         step = next((s for s in self.steps if self.derived(s)), None)
         there = {"dx": True, "dgamma": self.spec.scale, "dbeta": self.spec.center}
         return [name for name in there if step is not None and name in step.gradients and there[name]]
+
+    @property
+    def learned(self) -> list[str]:
+        """The gradients of the parameters that there are, by name."""
+        return [name for name, there in (("dgamma", self.spec.scale), ("dbeta", self.spec.center)) if there]
 
     @property
     def special(self) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from conformance.gate.divergences import Divergence
 from conformance.model.case_facts import every_step
+from conformance.studies.upstream import running
 from conformance.studies.upstream.running import Ran
 from conformance.studies.upstream.shown import Shown
 
@@ -36,7 +37,7 @@ def text(
     """
     parts = [f"# {title(shown)}", _what(shown, known), f"## To reproduce\n\n```python\n{script}```"]
     parts += [f"It prints:\n\n```\n{ran.output}\n```"] if ran else ["It was not run here."]
-    parts += [f"## Expected\n\n{_expected(shown, instead)}", f"## Got\n\n{_got(shown)}"]
+    parts += [f"## Expected\n\n{_expected(shown, instead)}", f"## Got\n\n{_got(shown, ran)}"]
     parts += [f"## Versions\n\n{_versions(shown, known)}"]
     parts += [f"## Who agrees\n\n{_agree(shown, agree)}"]
     parts += [f"## Known\n\n{_links(known)}"] if known else []
@@ -46,8 +47,9 @@ def text(
 def title(shown: Shown) -> str:
     """Return what is wrong, in a line."""
     name, mode = shown.record.id.partition("@")[0], _mode(shown)
+    numbers = f": {_short(shown.got)} instead of {_short(shown.right)}"
     return {
-        "value": f"{name}: wrong {shown.output} in {mode}: {_short(shown.got)} instead of {_short(shown.right)}",
+        "value": f"{name}: wrong {shown.output} in {mode}{' of complex numbers' if shown.complex else numbers}",
         "shape": f"{name}: {shown.output} of shape {shown.told} in {mode}",
         "dtype": f"{name}: {shown.output} of {shown.told} instead of {shown.dtype} in {mode}",
         "refused": f"{name}: {shown.told or 'an exception'} in {mode}",
@@ -87,12 +89,15 @@ def _expected(shown: Shown, instead: str) -> str:
         return f"`{shown.output}` with {shown.kind} {wanted}.{by}"
     bound = shown.allowed
     allowed = ", exactly" if bound == 0 else "" if bound is None else f"; rounding alone may be off by {bound:.2g}"
-    return f"`{shown.element}` = {shown.right}{allowed}.{by}"
+    times = "i · " if shown.turned else ""
+    return f"`{shown.element}` = {times}{shown.right}{allowed}.{by}"
 
 
-def _got(shown: Shown) -> str:
+def _got(shown: Shown, ran: Ran | None) -> str:
+    """Return what was got; of complex numbers what was printed, as both parts are seen there alone."""
     if shown.kind == "value":
-        return f"`{shown.element}` = {shown.got}"
+        printed = running.numbers(ran) if ran and shown.complex else None
+        return f"`{shown.element}` = {printed[0] if printed else shown.got}"
     words = {"shape": "shape ", "dtype": "dtype ", "answered": "an answer, "}
     return f"{words.get(shown.kind, '')}{shown.told}" or "nothing"
 

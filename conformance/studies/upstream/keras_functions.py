@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.studies.upstream import taped
-from conformance.studies.upstream.draft import Draft, Untold
+from conformance.studies.upstream import jax_derivatives, taped
+from conformance.studies.upstream.draft import Draft
+from conformance.studies.upstream.jax_derivatives import Pure
 from conformance.studies.upstream.keras_scripts import autograd, backend, imports
 from conformance.studies.upstream.literals import packed
 from conformance.studies.upstream.program import Program
@@ -25,7 +26,7 @@ def render(draft: Draft) -> Program:
         return program
     _steps(draft, program)
     array = draft.output if draft.output in ("dx", "dgamma", "dbeta") else None
-    program.got = f"keras.ops.convert_to_numpy({array or draft.name(draft.output, draft.step)})"
+    program.got = program.got or f"keras.ops.convert_to_numpy({array or draft.name(draft.output, draft.step)})"
     return program
 
 
@@ -61,9 +62,21 @@ def _steps(draft: Draft, program: Program) -> None:
         autograd(draft, program, call, _LEAVES)
     elif backend(draft) == "tensorflow":
         taped.calls(draft, program, call, _LEAVES)
-    elif draft.differentiated:
-        raise Untold(f"no script is written for gradients on {backend(draft)}")
     else:
         for step in draft.steps:
-            x = f"{_MADE}({draft.name('x', step.index)})"
-            program.lines.append(f"{draft.name('y', step.index)} = {call(x, step)}")
+            if draft.derived(step):
+                _pure(draft, program, step)
+                continue
+            x, y = draft.name("x", step.index), draft.name("y", step.index)
+            program.lines += [f"{x}_ = {_MADE}({x})", f"{y} = {call(f'{x}_', step)}"]
+
+
+def _pure(draft: Draft, program: Program, step: Any) -> None:
+    """Add the derivative of a call on JAX."""
+    given = {"dgamma": "gamma_", "dbeta": "beta_"}
+    at = {name: f"[{i}]" for i, name in enumerate(draft.learned)}
+    beta, gamma = (f"p{at[name]}" if name in at else "None" for name in ("dbeta", "dgamma"))
+    used = f"*keras.ops.moments(x, {_axes(draft)})" if step.training else "mean_, var_"
+    rest = f"{draft.view.axis[0]}, {beta}, {gamma}, {draft.epsilon}"
+    y = f"keras.ops.batch_normalization(x, {used}, {rest})"
+    jax_derivatives.take(draft, program, step, Pure(y, f"[{', '.join(given[name] for name in at)}]", at))

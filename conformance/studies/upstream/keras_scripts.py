@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from conformance.studies.upstream import taped
+from conformance.studies.upstream import jax_derivatives, taped
 from conformance.studies.upstream.draft import Draft, Untold
+from conformance.studies.upstream.jax_derivatives import Pure, array
 from conformance.studies.upstream.literals import packed, targets, wrapped
 from conformance.studies.upstream.program import Program
 
@@ -69,7 +70,7 @@ def _arguments(draft: Draft, *, legacy: bool) -> list[str]:
     words += draft.given(center="center", scale="scale", trainable="trainable")
     words += draft.special
     same = draft.dtype == draft.shown.case.dtypes.parameters
-    dtype = draft.dtype if same or legacy else f"mixed_{draft.dtype}"
+    dtype = "complex64" if draft.shown.complex else draft.dtype if same or legacy else f"mixed_{draft.dtype}"
     words += [] if dtype == "float32" else [f'dtype="{dtype}"']
     words += [f"{name}={value}" for name, value in (("fused", False), ("synchronized", True)) if name in _said(draft)]
     return words
@@ -210,8 +211,8 @@ def autograd(draft: Draft, program: Program, call: Call, leaves: dict[str, str])
 def _stateless(draft: Draft, program: Program) -> Program:
     """Return the layer's pure function, as JAX takes it."""
     module = "keras"
-    if draft.differentiated or draft.spec.renorm:
-        raise Untold("no script is written for gradients on JAX")
+    if draft.spec.renorm or (draft.differentiated and not draft.spec.trainable):
+        raise Untold("no script is written for renorm on JAX, nor for gradients of what is frozen")
     _layer(draft, program, module)
     program.lines.append(
         "trained, state = ([v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables))"
@@ -222,10 +223,23 @@ def _stateless(draft: Draft, program: Program) -> Program:
         outs, xs = call[0], call[2].removeprefix("model(").removesuffix(")")
         program.lines.append(f"({outs}), state = model.stateless_call(trained, state, {xs})")
     else:
-        for step in draft.steps:
-            mask = "".join(f", mask={m}" for m in _mask(draft, step))
-            made = f"layer.stateless_call(trained, state, {_x(draft, step)}, training={step.training}{mask})"
-            program.lines.append(f"{draft.name('y', step.index)}, state = {made}")
-    where = {"moving_mean": "state[0]", "moving_variance": "state[1]"}
-    program.got = f"np.asarray({where.get(draft.output, draft.name('y', draft.step))})"
+        _stateless_steps(draft, program)
+    where = {"moving_mean": "state[-2]", "moving_variance": "state[-1]"}
+    program.got = program.got or f"np.asarray({where.get(draft.output, draft.name('y', draft.step))})"
     return program
+
+
+def _stateless_steps(draft: Draft, program: Program) -> None:
+    """Add the calls of the pure function, and the derivative that is shown."""
+    at = {name: f"[{i}]" for i, name in enumerate(draft.learned)}
+
+    def call(p: str, x: str, step: Any) -> str:
+        mask = "".join(f", mask={m}" for m in _mask(draft, step))
+        return f"layer.stateless_call({p}, state, {x}, training={step.training}{mask})"
+
+    for step in draft.steps:
+        if draft.derived(step):
+            jax_derivatives.take(draft, program, step, Pure(f"{call('p', 'x', step)}[0]", "trained", at))
+        else:
+            made = call("trained", array(draft, _x(draft, step)), step)
+            program.lines += wrapped(f"{draft.name('y', step.index)}, state = {made}")

@@ -10,21 +10,24 @@ from reference.precision import widened
 from reference.spec import Array
 
 WIDTH = 116
-_HALF = ("float16", "bfloat16")
+NARROW = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+"""The dtypes that NumPy has not, or not as its numbers are written: these are written in float32."""
 
 
 def stored(array: Array) -> Array:
-    """Return an array in a dtype that NumPy has by itself; half precision is widened, which is exact."""
-    return widened(array, np.float32) if array.dtype.name in _HALF else array
+    """Return an array in a dtype that NumPy has by itself; half precision and less is widened, which is exact."""
+    return widened(array, np.float32) if array.dtype.name in NARROW else array
 
 
 def literal(array: Array) -> str:
-    """Return an expression that NumPy evaluates to this array, bit for bit.
+    """Return an expression that NumPy evaluates to this array, bit for bit; complex ones are i times what is real.
 
     >>> literal(np.array([[1, 2.5]], np.float32))
     'np.array([[1, 2.5]], "float32")'
     """
     array = stored(array)
+    if array.dtype.kind == "c":
+        return f"1j * {literal(array.imag)}"
     kind = f'"{array.dtype}"'
     if not array.size:
         return f"np.zeros({array.shape}, {kind})"

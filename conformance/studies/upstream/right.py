@@ -13,7 +13,6 @@ import numpy as np
 
 from conformance.studies.upstream import literals
 from conformance.studies.upstream.draft import Draft
-from conformance.studies.upstream.shown import Shown
 from reference.semantics import Semantics
 from reference.spec import floored_epsilon
 
@@ -24,28 +23,32 @@ _H = "1e-4"
 
 def lines(draft: Draft) -> list[str]:
     """Return lines that leave the right value in `right`: the array, or the one number where no formula gives it."""
-    shown = draft.shown
-    if shown.refusal:
+    if draft.shown.refusal:
         return []
     written = [] if _special(draft) else list(_written(draft))
-    if written and _holds(draft, written):
-        return written
+    return written if written and _holds(draft, written) else number(draft)
+
+
+def number(draft: Draft) -> list[str]:
+    """Return the right value as it stands, and where it is from."""
+    shown = draft.shown
     where = "that its answer follows from what it returned before" if shown.from_itself else "a certified reference"
-    return [f"# The right value is of {where} (bnconf), in more than float64.", *_literal(shown)]
+    return [f"# The right value is of {where} (bnconf), in more than float64.", *_literal(draft)]
 
 
 def indexed(draft: Draft, written: list[str]) -> str:
     """Return the expression of the one element that is shown."""
     index = draft.shown.index
-    whole = not written or not written[-1].startswith("right = np.float64(")
+    whole = not written or not written[-1].startswith(("right = np.float64(", "right = 1j * np.float64("))
     return f"right[{', '.join(map(str, index))}]" if index and whole else "right"
 
 
-def _literal(shown: Shown) -> list[str]:
+def _literal(draft: Draft) -> list[str]:
+    shown, times = draft.shown, "1j * " if draft.shown.turned else ""
     if shown.right is not None:
-        return [f"right = np.float64({literals.number(shown.right)})"]
+        return [f"right = {times}np.float64({literals.number(shown.right)})"]
     array = np.zeros(0) if shown.array is None else shown.array
-    return literals.wrapped(f"right = {literals.literal(array)}")
+    return literals.wrapped(f"right = {times}{literals.literal(array)}")
 
 
 def _special(draft: Draft) -> bool:
@@ -63,7 +66,7 @@ def _holds(draft: Draft, written: list[str]) -> bool:
             exec(source, named)  # noqa: S102 - lines of ours
     except (ValueError, TypeError, IndexError, ZeroDivisionError):
         return False
-    found, right = np.asarray(named["right"], float), shown.array
+    found, right = np.asarray(draft.view.turned(shown.output, named["right"]), float), shown.array
     if right is None or found.shape != right.shape:
         return False
     if shown.right is None or shown.got is None:
@@ -99,10 +102,9 @@ def _start(draft: Draft, last: int, output: str) -> Iterator[str]:
     if not (infers or output.startswith("moving_")):
         return
     shape, semantics = _kept(draft, 0), promise.at(0).semantics
-    if draft.has("mean", "var"):
-        yield f"M, V = {_like('mean', shape)}, {_like('var', shape)}"
-    else:
-        yield f"M, V = np.full({shape}, {semantics.initial_mean}), np.full({shape}, {semantics.initial_variance})"
+    own = {"mean": semantics.initial_mean, "var": semantics.initial_variance}
+    begins = [_like(name, shape) if draft.has(name) else f"np.full({shape}, {value})" for name, value in own.items()]
+    yield f"M, V = {', '.join(begins)}"
 
 
 def _like(name: str, shape: tuple[int, ...]) -> str:
@@ -140,7 +142,7 @@ def _moved_later(draft: Draft, t: int) -> bool:
 def _statistics(draft: Draft, step: Any, semantics: Semantics) -> Iterator[str]:
     axes, mask, x = step.reduced, draft.name("mask", step.index), draft.name("x", step.index)
     if step.mask is None or semantics.mask == "ignored":
-        yield _mean_and_variance(x, axes)
+        yield _mean_and_variance(draft, x, axes)
         return
     whole = "" if step.mask.ndim == step.x.ndim else "[..., None]"
     yield f"w = np.broadcast_to({mask}{whole}, {x}.shape).astype(float)"
@@ -148,8 +150,9 @@ def _statistics(draft: Draft, step: Any, semantics: Semantics) -> Iterator[str]:
     yield f"v = np.average(({x} - m) ** 2, {axes}, w, keepdims=True)"
 
 
-def _mean_and_variance(x: str, axes: tuple[int, ...]) -> str:
-    return f"m, v = {x}.mean({axes}, float, keepdims=True), {x}.var({axes}, float, keepdims=True)"
+def _mean_and_variance(draft: Draft, x: str, axes: tuple[int, ...]) -> str:
+    dtype = "complex" if draft.shown.complex else "float"
+    return f"m, v = {x}.mean({axes}, {dtype}, keepdims=True), {x}.var({axes}, {dtype}, keepdims=True)"
 
 
 def _moves(draft: Draft, t: int, semantics: Semantics) -> Iterator[str]:
@@ -207,7 +210,7 @@ def _tangent(draft: Draft, t: int, output: str) -> Iterator[str]:
     trains, axes, x = draft.shown.promise.mode(t) == "train", draft.view.steps[t].reduced, draft.name("x", t)
     yield f"def {of}({x}):"
     if trains:
-        yield f"    {_mean_and_variance(x, axes)}"
+        yield f"    {_mean_and_variance(draft, x, axes)}"
     inner = list(_output(draft, t, of, *(("m", "v") if trains else ("M", "V")), first=True))
     yield from (f"    {line}" for line in inner[:-1])
     yield f"    return {inner[-1].partition(' = ')[2]}"

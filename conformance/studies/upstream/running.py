@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import cmath
 import os
 import re
 import subprocess
@@ -67,15 +67,21 @@ def shows(shown: Shown, ran: Ran) -> bool:
     if shown.kind != "value":
         found = _WORDS.search(ran.printed)
         return found is not None and found[1] != found[2] and ("an error" in found[2]) == (shown.kind == "answered")
-    numbers = _NUMBERS.search(ran.printed)
-    return numbers is not None and _off(float(numbers[1]), float(numbers[2]), shown.allowed or 0.0)
+    found = numbers(ran)
+    return found is not None and _off(*found, shown.allowed or 0.0)
+
+
+def numbers(ran: Ran) -> tuple[complex, complex] | None:
+    """Return what a script printed to be got and right; None if it printed no numbers."""
+    found = _NUMBERS.search(ran.printed)
+    return (complex(found[1]), complex(found[2])) if found else None
 
 
 def _named(shown: Shown, ran: Ran) -> str:
     return ran.raised if shown.kind == "refused" else shown.told
 
 
-def _off(got: float, right: float, allowed: float) -> bool:
-    if math.isfinite(got) and math.isfinite(right):
+def _off(got: complex, right: complex, allowed: float) -> bool:
+    if cmath.isfinite(got) and cmath.isfinite(right):
         return abs(got - right) > allowed
-    return got != right and not (math.isnan(got) and math.isnan(right))
+    return got != right and not (cmath.isnan(got) and cmath.isnan(right))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -47,6 +48,7 @@ class Shown:
     dtype, shape: those promised of it; told: those that it has, or else what was raised.
     refusal: why a refusal is due; empty if none is.
     from_itself: the right value follows from what the implementation returned itself, not from the case alone.
+    refused: the steps that were refused, but for the one that is shown; they leave everything as it was.
     """
 
     about: SuspectAnswer
@@ -62,6 +64,7 @@ class Shown:
     told: str = ""
     refusal: str = ""
     from_itself: bool = False
+    refused: frozenset[int] = frozenset()
 
     @property
     def case(self) -> Case:
@@ -77,6 +80,16 @@ class Shown:
     def promise(self) -> Promise:
         """What is right."""
         return self.about.promise
+
+    @property
+    def complex(self) -> bool:
+        """Whether i x was handed over."""
+        return self.case.actions.input.startswith("complex")
+
+    @property
+    def turned(self) -> bool:
+        """Whether it is answered i times as large, since i x was handed over; variances are not."""
+        return self.complex and not self.output.endswith("variance")
 
     @property
     def element(self) -> str:
@@ -102,7 +115,8 @@ def shown(
     for result in found:
         one = _one(promise, answer, result, statement or recorded(answer.record))
         if one is not None:
-            return one
+            refused = answer.reply.refused if answer.reply else frozenset[int]()
+            return dataclasses.replace(one, refused=refused - {result.step})
     return None
 
 

@@ -13,6 +13,8 @@ from conformance.studies.upstream.program import Program
 def tensor(draft: Draft, name: str) -> str:
     """Return an expression for a tensor of an array, in its dtype."""
     half = draft.half(name)
+    if half.startswith("float8"):
+        return f'tf.cast({name}, "{half}")'
     return f"tf.constant({name}, tf.{half})" if half else f"tf.constant({name})"
 
 

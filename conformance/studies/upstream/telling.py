@@ -24,13 +24,9 @@ from conformance.runs.recording import RecordedAnswer, Recording
 from conformance.studies import recall
 from conformance.studies.recall import Instead, KnownReport
 from conformance.studies.upstream import issue, running
-from conformance.studies.upstream.draft import Untold
 from conformance.studies.upstream.running import Ran
 from conformance.studies.upstream.shorter import Telling
 from conformance.studies.upstream.shown import Shown, failures, shown
-
-_WRITTEN = ("stored", "int32", "uint8", "bool")
-"""What inputs may be handed over as in a script."""
 
 
 class BugReport(msgspec.Struct, frozen=True):
@@ -81,8 +77,6 @@ def tell(part: Recording, who: Participants, instead: Instead | None, seconds: f
 
 def told(case: Case, wrong: Wrong, others: Sequence[RecordedAnswer], who: Participants, seconds: float) -> BugReport:
     """Return a wrong answer, told; others: further answers, of which those that are right are named."""
-    if case.actions.input not in _WRITTEN:
-        raise Untold(f"no script is written for an input of {case.actions.input}")
     one = _shown(case, wrong.answer, wrong)
     if one is None:
         raise InvalidInput(f"{wrong.answer.record.id}: of what fails there is no value to show; see bnconf explain")

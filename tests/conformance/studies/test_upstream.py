@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 
 import ml_dtypes
 import msgspec
@@ -22,7 +24,7 @@ from conformance.judging.promise import Promise
 from conformance.model.results import ImplementationRecord
 from conformance.runs import recording, replaying
 from conformance.studies.recall import Instead
-from conformance.studies.upstream import literals, right, running, scripts, shown, telling
+from conformance.studies.upstream import issue, literals, right, running, scripts, shown, telling
 from conformance.studies.upstream.draft import Draft
 from conformance.studies.upstream.program import Program
 from conformance.studies.upstream.running import Ran
@@ -31,13 +33,34 @@ from conformance.studies.upstream.shown import Shown, SuspectAnswer
 
 CASES = {named.name: named.case for named in corpus.read()}
 SCENARIOS = corpus.FOLDER
+DERIVATIVES = [
+    ("jax", "jax.nn.standardize+jit", "second-derivative-along-a-shift", "dx_tangent"),
+    *(pytest.param(*one, marks=pytest.mark.proof) for one in (
+        ("flax", "flax.linen.BatchNorm+jit", "second-derivative-along-a-shift", "dgamma"),
+        ("flax", "flax.linen.BatchNorm", "forward-in-rank-4", "y_tangent"),
+        ("flax", "flax.nnx.BatchNorm", "second-derivative-along-a-shift", "dgamma"),
+        ("flax", "flax.nnx.BatchNorm+jit", "r16-third-directional-derivative", "dx_tangent2"),
+        ("haiku", "haiku.BatchNorm", "second-derivative-along-a-shift", "dx"),
+        ("haiku", "haiku.BatchNorm+jit", "r16-third-directional-derivative", "dx_tangent2"),
+        ("equinox", "equinox.BatchNorm+batch", "r17-forward-over-forward", "y_tangent2"),
+        ("equinox", "equinox.BatchNorm+batch+jit", "second-derivative-along-a-shift", "dgamma"),
+        ("jax", "jax.example_libraries.stax.BatchNorm", "second-derivative-along-a-shift", "dx"),
+        ("keras", "keras.BatchNormalization+jax+jit", "second-derivative-along-a-shift", "dx_tangent"),
+        ("keras", "keras.ops.batch_normalization+jax+jit", "second-derivative-along-a-shift", "dgamma"),
+    )),
+]  # fmt: skip
 ONE_EACH = [
     ("torch", "torch.nn.BatchNorm1d", "torch-half-not-contiguous"),
     ("tf_keras", "tf_keras.BatchNormalization+fused_false", "rebuilt-where-it-was-not-fused"),
     ("keras", "keras.BatchNormalization+numpy", "mask-of-one-channel"),
     ("flax", "flax.nnx.BatchNorm", "axis-before-the-first"),
     ("onnx", "onnx.reference.BatchNormalization+opset9", "r09-frozen-but-training"),
-]
+    *(pytest.param(*one, marks=pytest.mark.proof) for one in (
+        ("haiku", "haiku.BatchNorm", "i-times-x"),
+        ("keras", "keras.ops.batch_normalization+tensorflow", "i-times-x"),
+        ("keras", "keras.BatchNormalization+jax+jit", "eight-bits"),
+    )),
+]  # fmt: skip
 
 
 def explain(*arguments):
@@ -101,17 +124,17 @@ def test_long_lines_are_broken_after_commas():
     assert (named["x"] == array).all()
 
 
-def _shown(case, output):
+def _shown(case, output, identity="numpy.two_pass", step=-1):
     """Return a step's output as if it were off by one, of a subject that conforms."""
-    entry = select(("numpy.two_pass",))[0]
+    entry = select((identity,))[0]
     promise = Promise.of(ExactCase(case), entry.statement)
-    expected = shown.expectation.trajectory(promise)[-1]
+    expected = shown.expectation.trajectory(promise)[step]
     array = np.asarray(expected[output].value, np.float64)
     index = (0,) * array.ndim
     record = ImplementationRecord(entry.id, "numpy", "cpu", available=True)
     about = SuspectAnswer(record, entry.statement, promise)
-    value = float(array[index])
-    return Shown(about, "value", len(case.steps) - 1, output, index, value + 1, value, 1e-6, array)
+    value, t = float(array[index]), range(len(case.steps))[step]
+    return Shown(about, "value", t, output, index, value + 1, value, 1e-6, array)
 
 
 @pytest.mark.parametrize("output", ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance", "dx_tangent"])
@@ -132,6 +155,65 @@ def test_the_right_value_is_the_definition_written_out(name, output):
     assert 2 <= len(lines) <= 11
 
 
+@pytest.mark.parametrize("output", ["y", "moving_mean", "moving_variance"])
+def test_complex_numbers_are_written_as_they_are_handed_over(output):
+    """Of i x the lines give i times the value, or the variance as it is, and the script prints both parts."""
+    one = _shown(CASES["i-times-x"], output, step=0)
+    draft = Draft(one)
+    lines = right.lines(draft)
+    assert "definition" in lines[0]
+    named = {"np": np}
+    exec("\n".join([f"{name} = {draft.literal(name)}" for name in draft.arrays] + lines), named)
+    assert draft.literal("x").startswith("1j * np.array(")
+    times = 1 if output == "moving_variance" else 1j
+    np.testing.assert_allclose(named["right"], times * one.array, rtol=1e-6)
+    program = Program([], {"bnconf": '"-"'}, [], "right")
+    assert '", complex(got[' in scripts._said(draft, program, lines)[-1]
+
+
+def test_an_issue_about_complex_numbers_has_both_parts():
+    """What is right is i times a number, and what was got stands as it was printed: a part may be lost."""
+    one = _shown(CASES["i-times-x"], "y", step=0)
+    text = issue.text(one, "import numpy\n", Ran("y[0, 0]: got (nan+nanj) right 2j allowed error 0.1\n", "", 0), [], [])
+    for said in (
+        "wrong y in training of complex numbers",
+        "`y[0, 0]` = i · ",
+        "`y[0, 0]` = (nan+nanj)",
+        "input complex64",
+    ):
+        assert said in text
+
+
+@pytest.mark.parametrize(("package", "identity", "name", "output"), DERIVATIVES)
+def test_a_derivative_on_jax_is_what_the_definition_gives(package, identity, name, output):
+    """Of an implementation that conforms the script prints the right value twice: what it takes is what it says."""
+    pytest.importorskip(package)
+    script = scripts.script(_shown(CASES[name], output, identity, step=0))
+    got, value = running.numbers(running.run(script, sys.executable, {}, 120))
+    assert abs(got - value) <= 1e-5 * max(abs(value), 1)
+
+
+def test_a_step_that_was_refused_is_left_out():
+    """A refused call changed nothing and would end the script: the next is the first that it makes."""
+    case = CASES["half-with-numpy-scalars"]
+    one = dataclasses.replace(_shown(case, "y"), refused=frozenset({0}))
+    assert [step.index for step in Draft(one).steps] == [1]
+    assert len(Draft(_shown(case, "y")).steps) == 2
+
+
+def test_eight_bits_are_written_wider_and_handed_over_as_such():
+    """x is written in float32, and made an array of eight bits for the framework."""
+    draft = Draft(_shown(CASES["eight-bits"], "y"))
+    assert draft.literal("x0").endswith('"float32")')
+    assert (draft.half("x0"), draft.half("gamma")) == ("float8_e4m3fn", "")
+
+
+def test_a_tangent_that_is_too_long_is_a_number():
+    """Where differences make the script too long, the right value stands there: the question is the same."""
+    one = _shown(CASES["r16-third-directional-derivative"], "dx_tangent2", "haiku.BatchNorm+jit", step=0)
+    assert "certified reference" in scripts.script(one)
+
+
 def test_what_no_formula_gives_is_a_number():
     """Of renorm the right value stands there as a number, which says where it is from."""
     lines = right.lines(Draft(_shown(CASES["renorm-float64-floor"], "y")))
@@ -141,7 +223,7 @@ def test_what_no_formula_gives_is_a_number():
 
 def test_a_wrong_formula_is_not_shown(monkeypatch):
     """Where the lines would give another value than the reference, the number stands there instead."""
-    monkeypatch.setattr(right, "_mean_and_variance", lambda x, axes: f"m, v = {x}.max({axes}), {x}.var({axes})")
+    monkeypatch.setattr(right, "_mean_and_variance", lambda _, x, axes: f"m, v = {x}.max({axes}), {x}.var({axes})")
     one = _shown(CASES["r05-two-rows"], "y")
     assert "certified" in right.lines(Draft(one))[0]
 
@@ -189,6 +271,8 @@ def _off(answer):
         ("value", Ran("y[0]: got 1.05 right 1.0 allowed error 0.1\n", "", 0), False),
         ("value", Ran("y[0]: got nan right 1.0 allowed error 0.1\n", "", 0), True),
         ("value", Ran("y[0]: got nan right nan allowed error 0.1\n", "", 0), False),
+        ("value", Ran("y[0]: got (1+2j) right (1+2.05j) allowed error 0.1\n", "", 0), False),
+        ("value", Ran("y[0]: got (nan+nanj) right 2j allowed error 0.1\n", "", 0), True),
         ("value", Ran("y[0]: got 1.5 right 1.0 allowed error 0.1\n", "ValueError: no", 1), False),
         ("refused", Ran("y: right [1.0]\n", "Traceback\nValueError: no", 1), True),
         ("refused", Ran("y: right [1.0]\n", "Traceback\nNameError: x", 1), False),
