@@ -119,7 +119,9 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"([|<>*_`])", r"\\\1", " ".join(text.split())) if text else ""
+    """Return text as a cell: without paths of this machine, and with nothing that Markdown takes for markup."""
+    plain = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", "", " ".join(text.split()))
+    return re.sub(r"([|<>*_`])", r"\\\1", plain)
 
 
 def tell(entry: Entry, given: list[RecordedAnswer], who: Participants, *, every: bool) -> Iterator[Told]:

@@ -27,7 +27,7 @@ def literal(array: Array) -> str:
     """
     array = stored(array)
     if array.dtype.kind == "c":
-        return f"1j * {literal(array.imag)}"
+        return f"1j * {literal(np.imag(array))}"
     kind = f'"{array.dtype}"'
     if not array.size:
         return f"np.zeros({array.shape}, {kind})"
