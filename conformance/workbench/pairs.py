@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from conformance.judging.causes.mistaken import Mistaken
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import ExpectedOutputs, trajectory
+from conformance.judging.expected import Expected
 from conformance.judging.promise import Promise
 from conformance.model.case import Case
 from conformance.model.numerics import finfo
 from conformance.model.statement import Statement
-from conformance.workbench.causes import of_question
-from conformance.workbench.given import GivenStep
 from reference import Refusal
 from reference.spec import Array
 
 _RTOLS = (0.0, *(digit * 10.0**exponent for exponent in range(-8, 1) for digit in (1, 2, 5)))
 _LOOSE = 100.0
 """A pair that allows a typical element so many times its own bound is no test of it."""
-_ASKED = 4
-"""Draws that faults are put into: each costs as much as judging it, for every fault."""
-_ZERO = "it were 0 everywhere"
+ASKED = 4
+"""Draws that mistakes are made in: each costs as much as judging it, for some of them."""
+_ZERO = "it is 0 everywhere"
 
 
 class Tolerance(msgspec.Struct, frozen=True):
@@ -35,8 +35,8 @@ class Tolerance(msgspec.Struct, frozen=True):
     rtol, atol: the pair for `allclose(first, second, rtol, atol)`; None where none fits, or none is right.
     why: why no pair is right; empty where one is.
     slack: how many times what its bounds do the pair allows a typical element.
-    misses: faults that the pair lets pass although bounds see them, as completions of "as if".
-    unseen: faults that bounds do not see either.
+    misses: mistakes that the pair lets pass although bounds see them, in words.
+    unseen: mistakes that bounds do not see either.
     alarms: of fresh cases, how many the pair refused; None where none was asked.
     """
 
@@ -60,12 +60,12 @@ def expected(question: Case, statement: Statement) -> ExpectedOutputs | Refusal:
 
 
 class _Draw(NamedTuple):
-    """One output of one question: the second's right value and its bound, and what both may differ by."""
+    """One output of one question: the second's right value and its bound, what both may differ by, and mistakes."""
 
-    question: Case
     value: Array
     bound: Array
     allowed: Array
+    wrong: list[tuple[str, Array]]
 
 
 class PairFit:
@@ -75,8 +75,10 @@ class PairFit:
         self.name, self.draws = name, list[_Draw]()
         self.allowed, self.lost, self.apart = [0.0, 0.0], [0.0, 0.0], 0.0
 
-    def add(self, question: Case, expected: list[ExpectedOutputs], answers: list[Mapping[str, Array]]) -> None:
-        """Take what is expected of both, and what both answered."""
+    def add(
+        self, expected: list[ExpectedOutputs], answers: list[Mapping[str, Array]], mistakes: Iterable[Mistaken] = ()
+    ) -> None:
+        """Take what is expected of both, what both answered, and what mistakes of the second would give."""
         values = [np.asarray(those[self.name].value, np.float64) for those in expected]
         bounds = [np.asarray(those[self.name].bound, np.float64) for those in expected]
         for side, answer in enumerate(answers):
@@ -85,10 +87,11 @@ class PairFit:
             self.lost[side] = max(self.lost[side], float(error.max(initial=0.0)))
         allowed, apart = bounds[0] + bounds[1], np.abs(values[0] - values[1])
         self.apart = max(self.apart, float(np.where(apart > allowed, apart, 0.0).max(initial=0.0)))
-        self.draws.append(_Draw(question, values[1], bounds[1], allowed))
+        wrong = list(faults(mistakes, self.name, expected[1][self.name]))
+        self.draws.append(_Draw(values[1], bounds[1], allowed, wrong))
 
-    def tolerance(self, statement: Statement) -> Tolerance:
-        """Return the pair that fits all draws, and what may be said of it; statement: of the second."""
+    def tolerance(self) -> Tolerance:
+        """Return the pair that fits all draws, and what may be said of it."""
         first, second = (-1.0 if math.isinf(allowed) else allowed for allowed in self.allowed)
         said = Tolerance(self.name, (first, second), (self.lost[0], self.lost[1]))
         if self.apart:
@@ -96,7 +99,7 @@ class PairFit:
         if math.inf in self.allowed:
             return _without(said, "nothing is promised: no finite bound holds for what the two may differ by")
         rtol, atol = self._pair()
-        misses, unseen = self._missed(statement, rtol, atol)
+        misses, unseen = self._missed(rtol, atol)
         said = msgspec.structs.replace(
             said, rtol=rtol, atol=atol, slack=self._slack(rtol, atol), misses=misses, unseen=unseen
         )
@@ -121,11 +124,11 @@ class PairFit:
         ]
         return float(np.median([np.median(of) for of in times]))
 
-    def _missed(self, statement: Statement, rtol: float, atol: float) -> tuple[list[str], list[str]]:
-        """Return the faults that the pair lets pass in every draw: those that bounds see, and those that none sees."""
+    def _missed(self, rtol: float, atol: float) -> tuple[list[str], list[str]]:
+        """Return the mistakes that the pair lets pass in every draw: those that bounds see, and the rest."""
         caught, seen, found = set[str](), set[str](), dict[str, None]()
-        for draw in self.draws[:_ASKED]:
-            for said, wrong in faults(GivenStep(draw.question, statement, {}), self.name, draw.value):
+        for draw in self.draws[:ASKED]:
+            for said, wrong in draw.wrong:
                 found[said] = None
                 if not np.allclose(wrong, draw.value, rtol, atol):
                     caught.add(said)
@@ -161,17 +164,13 @@ def _rounded_up(value: float) -> float:
     return float(f"{math.ceil(value / unit) * unit:.1e}")
 
 
-def faults(given: GivenStep, name: str, value: Array) -> Iterator[tuple[str, Array]]:
-    """Yield what one output would be with each fault that moves it by a rounding or more, in words after "as if"."""
+def faults(mistakes: Iterable[Mistaken], name: str, right: Expected) -> Iterator[tuple[str, Array]]:
+    """Yield each mistake that moves an output by a rounding or more, in words, and what the output would be."""
+    value = np.asarray(right.value, np.float64)
     yield _ZERO, np.zeros_like(value)
-    yield "its last row had not been written", np.concatenate([value[:-1], np.zeros_like(value[-1:])])
-    for said, change in of_question(given):
-        try:
-            wrong = expected(change().case, change().statement)
-        except Exception:  # noqa: BLE001, S112 - what cannot be asked is no fault of this question
-            continue
-        if not isinstance(wrong, Refusal) and name in wrong and wrong[name].value.shape == value.shape:
-            other = np.asarray(wrong[name].value, np.float64)
-            least = float(finfo(wrong[name].dtype).eps) * np.abs(value)
-            if (np.abs(other - value) > least).any():
+    yield "its last row is not written", np.concatenate([value[:-1], np.zeros_like(value[-1:])])
+    for said, outputs in mistakes:
+        if name in outputs and outputs[name].size == value.size:
+            other = np.asarray(outputs[name], np.float64).reshape(value.shape)
+            if not (np.abs(other - value) <= float(finfo(right.dtype).eps) * np.abs(value)).all():
                 yield said, other

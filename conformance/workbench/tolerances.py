@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from conformance.judging.causes import mistaken
 from conformance.judging.expectation import ExpectedOutputs
 from conformance.model.case import Case, numpy_dtype
 from conformance.model.case_facts import every_step
@@ -21,7 +22,7 @@ from conformance.model.outcome import Outputs, Reply
 from conformance.model.outputs import NAMES
 from conformance.model.statement import Statement
 from conformance.workbench.given import asked
-from conformance.workbench.pairs import PairFit, Tolerance, expected
+from conformance.workbench.pairs import ASKED, PairFit, Tolerance, expected
 from conformance.workbench.words import Words
 from reference import Refusal
 from reference.spec import Array
@@ -108,9 +109,10 @@ def tolerances(
         question = case(setting, seed)
         right = [side.expected(question) for side in sides]
         answers = [side.answer(question) for side in sides]
+        mistakes = mistaken.answers(question, sides[1].statement) if seed in draws[:ASKED] else []
         for name in _common(right, answers, outputs):
-            fits.setdefault(name, PairFit(name)).add(question, right, answers)
-    return _alarms(setting, sides, [fit.tolerance(sides[1].statement) for fit in fits.values()], fresh)
+            fits.setdefault(name, PairFit(name)).add(right, answers, mistakes)
+    return _alarms(setting, sides, [fit.tolerance() for fit in fits.values()], fresh)
 
 
 def _common(expected: list[ExpectedOutputs], answers: list[Mapping[str, Array]], outputs: tuple[str, ...]) -> list[str]:

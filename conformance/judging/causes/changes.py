@@ -64,6 +64,15 @@ def of_what_was_asked(step: FailedStep) -> Iterator[Supposition]:
         yield asked(UPDATE, "the moving statistics are not moved", momentum=1.0)
 
 
+def of_the_mode(step: FailedStep) -> Supposition:
+    """Return the question that asks for inference where training is asked for, and the reverse."""
+    case, t, trains = step.exact_case.case, step.t, step.exact_case.case.steps[step.t].mode == "train"
+    changed = msgspec.structs.replace(case.steps[t], mode="infer" if trains else "train")
+    other = msgspec.structs.replace(case, steps=(*case.steps[:t], changed, *case.steps[t + 1 :]))
+    says = f"the step is answered as {'inference' if trains else 'training'}"
+    return Supposition(MEAN, says, lambda: (other, step.statement))
+
+
 def of_semantics(step: FailedStep) -> Iterator[Supposition]:
     """Yield every other promise of one field of `Semantics`."""
     for name, value in _promises(step.semantics):

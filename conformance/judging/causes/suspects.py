@@ -267,6 +267,22 @@ _GROUPS: tuple[tuple[tuple[Suspect, ...], frozenset[str]], ...] = (
     (UPDATES, frozenset({"y", "dx", "dgamma", *_BOTH})),
     (GRADIENTS, frozenset({"dx", "dgamma", "dbeta"})),
 )
+EXCHANGED = (
+    _suspect(
+        MEAN,
+        "inference takes the moving mean for the variance, and the reverse",
+        center=lambda v, now: v if now.training else now.old_variance,
+        spread=lambda v, now: v if now.training else now.old_mean,
+    ),
+    _suspect(
+        UPDATE,
+        "each moving statistic is moved from where the other one was",
+        moving_mean=lambda v, now: v + (1 - now.fraction) * (now.old_variance - now.old_mean),
+        moving_variance=lambda v, now: v + (1 - now.fraction) * (now.old_mean - now.old_variance),
+    ),
+)
+"""Mistakes that a caller makes, who hands the two moving statistics over in the wrong order."""
+EVERY = (*(suspect for group, _ in _GROUPS for suspect in group), *EXCHANGED)
 
 
 def plausible(step: FailedStep) -> Iterator[Suspect]:

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from conformance.cli.main import main
 from conformance.hosts import roster
 from conformance.hosts.participants import Participants
+from conformance.judging.causes import mistaken
 from conformance.model.errors import InvalidInput
 from conformance.runs import asking
-from conformance.workbench.given import GivenStep
 from conformance.workbench.pairs import faults
 from conformance.workbench.tolerances import PairMember, Setting, case, tolerances
 
@@ -43,8 +43,9 @@ def test_the_pair_raises_no_alarm_and_misses_what_it_says(first, second, setting
         caught = 0
         for seed in range(200, 202):
             question = case(setting, seed)
-            value = np.asarray(both[1].expected(question)[one.output].value, np.float64)
-            for said, wrong in faults(GivenStep(question, both[1].statement, {}), one.output, value):
+            mistakes, right = mistaken.answers(question, both[1].statement), both[1].expected(question)[one.output]
+            value = np.asarray(right.value, np.float64)
+            for said, wrong in faults(mistakes, one.output, right):
                 passes = np.allclose(wrong, value, one.rtol, one.atol)
                 assert passes or said not in one.misses, (one.output, said)
                 caught += not passes
