@@ -25,6 +25,7 @@ class Semantics:
     training_statistics (BN-15): normalize a training batch by its own statistics, or by the moving ones just updated.
     epsilon_placement, epsilon_floor (BN-4): sqrt(variance + epsilon), or sqrt(variance) + epsilon; epsilon is at
         least the floor.
+    epsilon_dtype (BN-4): epsilon is rounded to this dtype before it is used, whatever the input's.
     renorm (BN-16, BN-18, BN-19): which batch renormalization `Spec.renorm` means; the first is Keras 2 and 3's too.
     reversed_clipping (BN-17): with rmax < rmin, rmax wins or the layer refuses.
     virtual_batches (BN-20): row i of N rows is in group i mod N/size (strided), or i div size (contiguous), or all
@@ -60,6 +61,7 @@ class Semantics:
     updates: Literal["asked", "always"] = "asked"
     epsilon_placement: Literal["inside", "outside"] = "inside"
     epsilon_floor: float = 0.0
+    epsilon_dtype: Literal["float64", "float32"] = "float64"
     renorm: Literal["tf_1_15", "tf_1_7", "paper"] = "tf_1_15"
     reversed_clipping: Literal["rmax_wins", "refused"] = "rmax_wins"
     virtual_batches: Literal["strided", "contiguous", "ignored"] = "strided"

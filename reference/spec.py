@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from reference.semantics import Semantics as Semantics
@@ -152,9 +153,12 @@ def broadcast(values: Array, spec: Spec, rank: int) -> Array:
 
 
 def floored_epsilon(spec: Spec, semantics: Semantics) -> float:
-    """Return the epsilon that is used: the spec's, but at least the implementation's floor (BN-4).
+    """Return the epsilon that is used: the spec's, but at least the implementation's floor, and rounded (BN-4).
 
     >>> floored_epsilon(Spec(epsilon=1e-8), Semantics(epsilon_floor=1.001e-5))
     1.001e-05
+    >>> floored_epsilon(Spec(epsilon=1e-3), Semantics(epsilon_dtype="float32"))
+    0.0010000000474974513
     """
-    return max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)
+    floored = max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)
+    return float(np.float32(floored)) if semantics.epsilon_dtype == "float32" else floored

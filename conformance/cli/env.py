@@ -1,4 +1,4 @@
-"""`bnconf env`: environments that need another Python, made by one command."""
+"""`bnconf env`: environments of another Python or another library, made by one command."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from conformance.runs import commands
 
 @click.group()
 def env() -> None:
-    """Make, list and remove environments: those that need an older Python, and those of single releases."""
+    """Make, list and remove environments: of an older Python, of another library, of single releases."""
 
 
 @env.command()
-@click.argument("name", type=click.Choice(list(venvs.RECIPES)))
+@click.argument("name", type=click.Choice(list(venvs.MADE)))
 @click.option("--python", metavar="PATH", help="The interpreter to make it with. Default: found on PATH or in pyenv.")
 @click.option("--into", type=click.Path(path_type=Path, file_okay=False), help="Its folder. Default: in the cache.")
 def create(name: str, python: str | None, into: Path | None) -> None:
@@ -33,17 +33,18 @@ def create(name: str, python: str | None, into: Path | None) -> None:
     for record in _check(name, str(made)):
         if not record.available:
             raise Incomplete(f"{record.id} cannot run in {made.parent.parent}: {record.reason}")
-        click.echo(f"{record.id}: TensorFlow {record.versions['tensorflow']}, Python {record.versions['python']}")
+        click.echo(f"{record.id}: {', '.join(f'{name} {of}' for name, of in sorted(record.versions.items()))}")
     elsewhere = into is not None and str(made) != venvs.python(name)
     uses = commands.line("implementations", "--env", f"{name}={made}")
-    click.echo(f"Name it wherever it is to be used: {uses}" if elsewhere else "Every run finds it.")
+    asked = commands.line("run", "-i", f"{name}.*") if name in venvs.OTHERS else "every run"
+    click.echo(f"Name it wherever it is to be used: {uses}" if elsewhere else f"Found by: {asked}")
 
 
 @env.command("list")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects with name, created, python, needs.")
 def list_(as_json: bool) -> None:
     """List the environments, and which of them are there."""
-    found = [_state(recipe) for recipe in venvs.RECIPES.values()]
+    found = [_state(recipe) for recipe in venvs.MADE.values()]
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
@@ -69,5 +70,5 @@ def _check(name: str, python: str) -> Any:
     """Return what the environment's worker says of each implementation in it."""
     from conformance.hosts import availability, roster
 
-    entries = [entry for entry in roster.built_in() if entry.environment == name]
+    entries = [entry for entry in (*roster.built_in(), *roster.others()) if entry.environment == name]
     return availability.check(entries, {name: python})

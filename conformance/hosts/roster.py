@@ -44,6 +44,16 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "tf-1.15": (("tf1.py",), _TF1),
     "tf-1.7": (("tf1.py:Version17",), _TF1),
 }
+_OTHERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "tinygrad": (("tinygrad.py",), {}),
+    "mlx": (("mlx.py",), {}),
+    "paddle": (("paddle.py",), {}),
+    "openvino": (("openvino.py",), {}),
+    "numba": (("numba.py",), {}),
+    "torchvision": (("torchvision.py", "timm.py", "triton.py"), {"TRITON_INTERPRET": "1"}),
+    "mxnet": (("mxnet.py",), {}),
+}
+"""The second roster: other libraries, all on the CPU. A run asks them by name alone."""
 _READING = (
     threading.Lock()
 )  # an adapter finds its neighbours by names that another thread that reads it would take away
@@ -67,6 +77,15 @@ def _built_in(device: str) -> tuple[RosterEntry, ...]:
     )
 
 
+@functools.cache
+def others(device: str = "cpu") -> tuple[RosterEntry, ...]:
+    """Return the second roster, which runs on the CPU: what only a pattern asks for that names nothing of the first."""
+    with _READING:
+        hosts = _OTHERS if device == "cpu" else ()
+        files = [(name, ADAPTERS / "others" / file) for name in hosts for file in _OTHERS[name][0]]
+        return tuple(entry for name, file in files for entry in from_target(str(file), name))
+
+
 def from_target(target: str, environment: str = "user", device: str = "cpu") -> list[RosterEntry]:
     """Return the implementations of an adapter that imports no framework, PATH.py or PATH.py:Class."""
     path, _, name = target.partition(":")
@@ -84,8 +103,9 @@ def _entry(statement: Statement, target: str, environment: str, device: str) -> 
 def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.executable) -> list[RosterEntry]:
     """Return the implementations that the patterns name; without patterns, the whole roster.
 
-    A pattern is an id, with or without its device, and may contain * and ?. Or it names an implementation of a user's
-    own (see `targets`), which `python` hosts. A pattern without a device means `device`.
+    A pattern is an id, with or without its device, and may contain * and ?. One that names nothing there is looked up
+    among the `others`. Or it names an implementation of a user's own (see `targets`), which `python` hosts. A pattern
+    without a device means `device`.
     """
     known = _Roster(device, python)
     chosen: dict[str, RosterEntry] = {}
@@ -117,9 +137,13 @@ class _Roster:
         """Return what a pattern names; raise `InvalidInput` if that is nothing."""
         name, at, place = pattern.partition("@")
         devices = fnmatch.filter(DEVICES, place) if at else [self._device]
-        found = [e for d in devices for e in self.on(d) if fnmatch.fnmatchcase(e.statement.id, name)]
-        if not found:
-            raise InvalidInput(_unknown(pattern, [e.id for e in self.on(self._device)]))
+        for roster in (self.on, others):
+            found = [e for d in devices for e in roster(d) if fnmatch.fnmatchcase(e.statement.id, name)]
+            if found:
+                break
+        else:
+            known = [*self.on(self._device), *others(self._device)]
+            raise InvalidInput(_unknown(pattern, [e.id for e in known]))
         if len(found) == 1 and found[0].fault:
             raise InvalidInput(found[0].fault)
         return found
@@ -132,9 +156,9 @@ def _unknown(pattern: str, known: list[str]) -> str:
 
 def environments(entries: list[RosterEntry], interpreters: dict[str, str]) -> list[Environment]:
     """Return the environments that host these implementations; `interpreters` replaces their Python."""
-    unknown = set(interpreters) - {*_BUILT_IN, "user"}
+    unknown = set(interpreters) - {*_BUILT_IN, *_OTHERS, "user"}
     if unknown:
-        raise InvalidInput(f"--env {min(unknown)}: no such environment; use one of {[*_BUILT_IN, 'user']}")
+        raise InvalidInput(f"--env {min(unknown)}: no such environment; use one of {[*_BUILT_IN, *_OTHERS, 'user']}")
     names = dict.fromkeys(entry.host for entry in entries)
     return [_environment(name, [e for e in entries if e.host == name], interpreters) for name in names]
 
@@ -144,6 +168,6 @@ def _environment(host: str, hosted: list[RosterEntry], interpreters: dict[str, s
     targets, ids = tuple(dict.fromkeys(entry.target for entry in hosted)), tuple(entry.id for entry in hosted)
     if command := program(targets[0]):
         return Environment(host, program=command, device=device)
-    variables = _BUILT_IN[name][1] if name in _BUILT_IN else {}
-    python = venvs.python(name) if name in venvs.RECIPES else sys.executable
+    variables = (_BUILT_IN | _OTHERS).get(name, ((), {}))[1]
+    python = venvs.python(name) if name in venvs.MADE else sys.executable
     return Environment(host, targets, ids, interpreters.get(name, python), variables, device)

@@ -1,4 +1,4 @@
-"""Environments that `bnconf env create` makes: an older Python, with the packages of its time."""
+"""Environments that `bnconf env create` makes: an older Python with the packages of its time, or one other library."""
 
 from __future__ import annotations
 
@@ -21,18 +21,38 @@ PIP = "pip==21.3.1"  # the last that runs on Python 3.6; the one that comes with
 
 
 class EnvironmentSpec(msgspec.Struct, frozen=True):
-    """What an environment is made of: a Python version, and a file of exact requirements."""
+    """What an environment is made of: a Python version, and a file of exact requirements.
+
+    other: it hosts a library of the second roster.
+    megabytes: how much is downloaded the first time.
+    """
 
     name: str
     version: str
+    other: bool = False
+    megabytes: int = 500
 
     @property
     def requirements(self) -> Path:
         """The file with one exact version per line."""
-        return ADAPTERS / f"{self.name}.txt"
+        return ADAPTERS / ("others" if self.other else "") / f"{self.name}.txt"
 
 
 RECIPES = {recipe.name: recipe for recipe in (EnvironmentSpec("tf-1.15", "3.7"), EnvironmentSpec("tf-1.7", "3.6"))}
+OTHERS = {
+    name: EnvironmentSpec(name, version, True, megabytes)
+    for name, version, megabytes in (
+        ("tinygrad", "3.11", 20),
+        ("mlx", "3.11", 30),
+        ("paddle", "3.11", 250),
+        ("openvino", "3.11", 70),
+        ("numba", "3.11", 60),
+        ("torchvision", "3.11", 3000),
+        ("mxnet", "3.7", 60),
+    )
+}
+"""Those of the second roster (`roster.others`)."""
+MADE = RECIPES | OTHERS
 
 
 def folder(name: str) -> Path:
@@ -53,7 +73,7 @@ def python(name: str) -> str:
 
 def create(name: str, asked: str | None, into: Path | None, say: Callable[[str], None]) -> Path:
     """Make an environment, or complete an existing one; return its interpreter."""
-    recipe, place = RECIPES[name], into or folder(name)
+    recipe, place = MADE[name], into or folder(name)
     if place.exists() and any(place.iterdir()) and not (place / "pyvenv.cfg").exists():
         raise InvalidInput(f"--into {place}: holds something that is no environment; name a new or an empty folder")
     made = python_in(place)
@@ -61,8 +81,8 @@ def create(name: str, asked: str | None, into: Path | None, say: Callable[[str],
         found = interpreter(recipe, asked)
         say(f"Making {place} with {found}, Python {recipe.version}")
         _run("make the environment", [found, "-m", "venv", "--clear", str(place)])
-    say(f"Installing what {recipe.requirements.name} lists, about 500 MB the first time")
-    _run("install pip", [str(made), "-m", "pip", "install", PIP])
+    say(f"Installing what {recipe.requirements.name} lists, about {recipe.megabytes} MB the first time")
+    _run("install pip", [str(made), "-m", "pip", "install", PIP if recipe.version < "3.8" else "pip"])
     _run("install the packages", [str(made), "-m", "pip", "install", "-r", str(recipe.requirements)])
     return made
 

@@ -96,7 +96,8 @@ def _by_adapter(error, implementation):
     looked_up = done.startswith(("LOAD_", "STORE_", "UNPACK_", "RAISE_", "BINARY_SUBSCR", "IMPORT_"))
     looked_up = looked_up or (isinstance(error, TypeError) and "unexpected keyword argument" in str(error))
     looked_up = looked_up or last.tb_next is not None
-    return looked_up and os.path.dirname(os.path.abspath(file)) == ours and not subject
+    folder = os.path.dirname(os.path.abspath(file))
+    return looked_up and folder in (ours, os.path.join(ours, "others")) and not subject
 
 
 def _imports(traceback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _FIELDS = {
-    "BN-4": ("epsilon_placement", "epsilon_floor", "zero_epsilon"),
+    "BN-4": ("epsilon_placement", "epsilon_floor", "epsilon_dtype", "zero_epsilon"),
     "BN-9": ("average",),
     "BN-10": ("fraction_dtype", "fraction_rounded"),
     "BN-11": ("stored_variance",),

@@ -35,8 +35,9 @@ NAMED = (
     Named("statistics used are the batch's", "batch_norm", '    if semantics.training_statistics == "moving":', "    if False:", "training_statistics"),
     Named("statistics used are the old ones", "batch_norm", "        used = published(new, spec, semantics)", "        used = published(state, spec, semantics)", "training_statistics"),
     Named("epsilon always inside", "batch_norm", 'if semantics.epsilon_placement == "outside" else', "if False else", "epsilon_placement"),
-    Named("epsilon not floored", "spec", "    return max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)", "    return spec.epsilon", "epsilon_floor"),
-    Named("epsilon floored from above", "spec", "    return max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)", "    return min(spec.epsilon, semantics.epsilon_floor) or spec.epsilon", "epsilon_floor"),
+    Named("epsilon not floored", "spec", "    floored = max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)", "    floored = spec.epsilon", "epsilon_floor"),
+    Named("epsilon floored from above", "spec", "    floored = max(semantics.epsilon_floor or spec.epsilon, spec.epsilon)", "    floored = min(spec.epsilon, semantics.epsilon_floor) or spec.epsilon", "epsilon_floor"),
+    Named("epsilon never rounded", "spec", 'if semantics.epsilon_dtype == "float32" else floored', "if False else floored", "epsilon_dtype"),
     # What moves
     Named("momentum is the fraction updated", "averages", "    return rounded(1 - dtype(momentum), semantics)", "    return rounded(dtype(momentum), semantics)"),
     Named("old and new exchanged", "batch_norm", "State(kept * state.mean + fraction * mean,", "State(fraction * state.mean + kept * mean,"),

@@ -31,6 +31,7 @@ def forward(scenario: Any, data: Any) -> Any:
             return y * gamma.reshape(to_x) + beta.reshape(to_x), mean, variance
         weights = _weights(scenario, data)
         epsilon = max(spec.epsilon, semantics.epsilon_floor)
+        epsilon = float(np.float32(epsilon)) if semantics.epsilon_dtype == "float32" else epsilon
         means, variances, pieces = [], [], []
         for rows in _groups(scenario):
             w, part = jnp.tensordot(rows, weights, 1), jnp.tensordot(rows, x, 1)

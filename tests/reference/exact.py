@@ -36,6 +36,8 @@ class Layer:
         self.spec: Spec = scenario.spec
         self.semantics: Semantics = scenario.semantics
         self.epsilon = max(number(self.spec.epsilon), number(self.semantics.epsilon_floor))
+        if self.semantics.epsilon_dtype == "float32":
+            self.epsilon = number(float(np.float32(float(self.epsilon))))
         axes = self.spec.axis if isinstance(self.spec.axis, tuple) else (self.spec.axis,)
         rank = len(scenario.shape)
         self.kept = sorted(a % rank for a in axes)

@@ -93,6 +93,7 @@ SCENARIOS = [
     Scenario("axes-1-3", Spec(axis=(3, 1)), shape=(4, 3, 2, 2)),
     Scenario("all-axes", Spec(axis=(0, 1))),
     Scenario("epsilon-floor", Spec(epsilon=1e-8), Semantics(epsilon_floor=0.25)),
+    Scenario("epsilon-rounded", Spec(epsilon=0.1), Semantics(epsilon_dtype="float32")),
     Scenario("epsilon-outside", Spec(epsilon=0.125), Semantics(epsilon_placement="outside")),
     Scenario("no-scale", Spec(scale=False)),
     Scenario("no-center", Spec(center=False)),

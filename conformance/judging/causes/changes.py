@@ -138,7 +138,7 @@ def _promises(promised: Semantics) -> Iterator[tuple[str, Any]]:
 _STAGES = {
     **dict.fromkeys(("stored_variance", "average", "initial_mean", "initial_variance", "moving_spread"), UPDATE),
     **dict.fromkeys(("fraction_dtype", "fraction_rounded", "updates", "single_value", "empty_batch"), UPDATE),
-    **dict.fromkeys(("epsilon_placement", "epsilon_floor", "zero_epsilon"), INVERSE),
+    **dict.fromkeys(("epsilon_placement", "epsilon_floor", "epsilon_dtype", "zero_epsilon"), INVERSE),
     **dict.fromkeys(("mask", "mask_rank", "mask_offset", "all_masked"), "mask"),
     **dict.fromkeys(("renorm", "reversed_clipping"), "renorm"),
     **dict.fromkeys(("virtual_batches", "virtual_statistics", "indivisible_inference"), "virtual batches"),

@@ -405,14 +405,14 @@ def test_env_list_names_the_command(bnconf):
     _, text = told(bnconf("env", "list"))
     assert "bnconf env create tf-1.15" in text
     _, text = told(bnconf("env", "list", "--json"))
-    assert {state["name"]: state["created"] for state in json.loads(text)} == {"tf-1.15": False, "tf-1.7": False}
+    assert {state["name"]: state["created"] for state in json.loads(text)} == dict.fromkeys(venvs.MADE, False)
 
 
 def test_create_makes_once_and_completes_again(tmp_path, monkeypatch):
     """The first call makes the environment and installs; a second one installs what may be missing, and no more."""
     ran, place, said = [], tmp_path / "env", []
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    monkeypatch.setattr(venvs, "RECIPES", {"tf-1.15": venvs.EnvironmentSpec("tf-1.15", here)})
+    monkeypatch.setattr(venvs, "MADE", {"tf-1.15": venvs.EnvironmentSpec("tf-1.15", here)})
 
     def pretend(_what, command):
         ran.append(command[1:4])
@@ -431,7 +431,7 @@ def test_create_makes_once_and_completes_again(tmp_path, monkeypatch):
 
 def test_requirements_are_exact():
     """Every line of an environment's requirements is one name and one version."""
-    for recipe in venvs.RECIPES.values():
+    for recipe in venvs.MADE.values():
         lines = [line for line in recipe.requirements.read_text().splitlines() if not line.startswith("#")]
         assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line) for line in lines)
 
