@@ -24,7 +24,7 @@ from conformance.model.case import OF_LAYER, initial_state, without
 from conformance.model.numerics import Numerics, finfo
 from reference import Refusal, State, validate
 from reference.precision import widened
-from reference.spec import Array, kept_shape
+from reference.spec import Array, kept_axes
 
 
 def trajectory(promise: Promise, refused: frozenset[int] = frozenset()) -> list[ExpectedOutputs | Refusal]:
@@ -90,7 +90,8 @@ def keeps(promise: Promise, t: int) -> bool:
 
 def resized(promise: Promise, t: int) -> bool:
     """Return whether the batch of a step has other channels than the case's first one."""
-    first, now = (kept_shape(promise.spec, x.shape) for x in (promise.case.x(0), promise.case.x(t)))
+    shapes, spec = (promise.case.x(0).shape, promise.case.x(t).shape), promise.spec
+    first, now = ([s[a] for a in kept_axes(spec, len(s)) if a in range(len(s))] for s in shapes)
     return first != now
 
 

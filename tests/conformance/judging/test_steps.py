@@ -217,6 +217,15 @@ def test_who_only_infers_may_have_been_built_for_the_first_batch(channels, verdi
     assert (found.step, found.verdict) == (1, verdict)
 
 
+def test_who_only_infers_is_judged_where_no_axis_is_kept():
+    """An axis that the input has not is refused, whoever lacks the step before."""
+    steps, x = (Step("train"), Step("infer")), np.ones((4, 2), np.float32)
+    case = Case(Spec(axis=3), steps, tensors={"0.x": x, "1.x": x})
+    only = stated(MINE | {"modes": ("infer",), "outputs": ("y",)}, "mine")
+    (found,) = judge("case", ExactCase(case), only, Reply(0, "mine@cpu", (Outputs({}), Refused("ValueError", "axis"))))
+    assert (found.step, found.verdict) == (1, "PASS")
+
+
 def test_a_layer_of_no_channels_conforms_in_numpy():
     """Empty arrays have a shape and a dtype, and no value of theirs is divided by how many channels there are."""
     step = (Step("train", derivatives=(Derivative(),)), Step("infer", derivatives=(Derivative(),)))
