@@ -12,6 +12,7 @@ import argparse
 import collections
 import fnmatch
 import re
+import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -120,7 +121,8 @@ class Told(msgspec.Struct, frozen=True):
 
 def _cell(text: str) -> str:
     """Return text as a cell: without paths of this machine, and with nothing that Markdown takes for markup."""
-    plain = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", "", " ".join(text.split()))
+    plain = re.sub(r"\x1b\[[\d;]*m|(?<![\w.])/(?:[\w.+-]+/)+", "", " ".join(text.split()))
+    plain = textwrap.shorten(plain, 160, placeholder=" …")
     return re.sub(r"([|<>*_`])", r"\\\1", plain)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -152,7 +153,7 @@ def _outcome(reply: Reply | None, t: int) -> Outcome | None:
 def _raised(outcome: Outcome | None) -> str:
     """Return what was raised, in one line."""
     error, message = getattr(outcome, "error", ""), getattr(outcome, "message", "") or getattr(outcome, "reason", "")
-    lines = message.strip().splitlines()
+    lines = re.sub(r"\x1b\[[\d;]*m", "", message).strip().splitlines()
     return f"{error}: {lines[0] if lines else ''}" if error else message
 
 

@@ -21,6 +21,7 @@ from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.promise import Promise
+from conformance.model.outcome import Refused
 from conformance.model.results import ImplementationRecord
 from conformance.runs import recording, replaying
 from conformance.studies.recall import Instead
@@ -199,6 +200,12 @@ def test_a_step_that_was_refused_is_left_out():
     one = dataclasses.replace(_shown(case, "y"), refused=frozenset({0}))
     assert [step.index for step in Draft(one).steps] == [1]
     assert len(Draft(_shown(case, "y")).steps) == 2
+
+
+def test_what_was_raised_is_told_without_colors():
+    """A message that is colored for a terminal is plain text in a title."""
+    raised = Refused("IndexError", "\x1b[1mtuple index\x1b[0m out of range\nmore")
+    assert shown._raised(raised) == "IndexError: tuple index out of range"
 
 
 def test_eight_bits_are_written_wider_and_handed_over_as_such():
