@@ -132,9 +132,7 @@ def tell(entry: Entry, given: list[RecordedAnswer], who: Participants, *, every:
     asked = [answer for answer in given if _named(entry, answer.record.id)]
     shows = [(answer, wrong) for answer in asked if (wrong := entry.wrong(case, answer))]
     if not shows:
-        names = ", ".join(answer.record.id.partition("@")[0] for answer in asked)
-        why = f"not shown by what is installed: {names} answer as expected" if asked else "whom it is about is not here"
-        yield Told(entry.name, entry.case, why=why)
+        yield Told(entry.name, entry.case, why=_why_not(asked))
     for answer, wrong in shows if every else shows[:1]:
         others, name = [other for other in given if other is not answer], answer.record.id.partition("@")[0]
         try:
@@ -146,6 +144,16 @@ def tell(entry: Entry, given: list[RecordedAnswer], who: Participants, *, every:
             size, shown = len(report.script.splitlines()), None if report.ran is None else report.shows
             why = "" if report.ran else "the script was not run: what it imports is not here"
             yield Told(entry.name, entry.case, name, report.title, size, shown, why)
+
+
+def _why_not(asked: list[RecordedAnswer]) -> str:
+    """Return why nobody of those asked shows an entry."""
+    names = ", ".join(answer.record.id.partition("@")[0] for answer in asked[:3]) + ", …" * (len(asked) > 3)
+    if not asked:
+        return "whom it is about is not here"
+    if any(failures(answer) for answer in asked):
+        return f"of other ranks or dtypes than its case, which fails as another entry says: {names}"
+    return f"not shown by the installed versions: as expected from {names}"
 
 
 def _slug(name: str) -> str:
