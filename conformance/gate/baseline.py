@@ -26,11 +26,11 @@ _OUTCOMES = {
 }
 
 
-class BaselineRow(msgspec.Struct, frozen=True):
+class BaselineRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The worst ρ of one implementation, output and class, with how many arrays were judged and how many failed.
 
-    output: of steps without arrays, what became of them (`refused`, `cannot run here`, …): no class, and no ρ. `judged`
-        is then how many there were.
+    output: of steps without arrays, what became of them (`refused`, `cannot run here`, …): no class, and no ρ.
+    steps: how many of these there were.
     """
 
     implementation: str
@@ -40,6 +40,7 @@ class BaselineRow(msgspec.Struct, frozen=True):
     judged: int
     failed: int
     versions: dict[str, str]
+    steps: int = 0
 
 
 class Baseline(msgspec.Struct, frozen=True):
@@ -65,7 +66,7 @@ def of(run: Run) -> list[BaselineRow]:
     ]
     for (identity, said), members in outcomes.items():
         failed = sum(result.failed for result in members)
-        rows.append(BaselineRow(identity, said, "", None, len(members), failed, versions.get(identity, {})))
+        rows.append(BaselineRow(identity, said, "", None, 0, failed, versions.get(identity, {}), len(members)))
     return sorted(rows, key=lambda row: (row.implementation, row.output, row.numerics))
 
 
@@ -129,12 +130,12 @@ _SAID = {*_OUTCOMES.values(), CANNOT.rstrip(": ")}
 
 
 def _rows(lines: list[BaselineRow]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Return how many were judged and how many failed, by implementation and output."""
+    """Return how many arrays, or steps without any, there were and how many failed, by implementation and output."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for line in lines:
         of_one = found.setdefault(line.implementation, {})
-        judged, failed = of_one.get(line.output, (0, 0))
-        of_one[line.output] = judged + line.judged, failed + line.failed
+        number, failed = of_one.get(line.output, (0, 0))
+        of_one[line.output] = number + line.judged + line.steps, failed + line.failed
     return found
 
 

@@ -50,10 +50,11 @@ def _python() -> Part:
 
 
 def _extras() -> Iterator[Part]:
-    for extra, needed in extras().items():
+    for extra, those in sorted(extras().items()):
+        needed = sorted(those, key=lambda one: one.name)
         if extra not in _NOT_ROSTER:
             there = {one.name: _version(one.name) for one in needed}
-            hosts = [name for name, those in roster.EXTRAS.items() if extra in those.split(",")]
+            hosts = [name for name, brought in roster.EXTRAS.items() if extra in brought.split(",")]
             yield _packages(f"packages: {extra}", needed, there, f"pip install -U '{NAME}[{extra}]'", hosts)
 
 

@@ -94,7 +94,10 @@ FAILING = {  # what an adapter's step does, and whether it fails by that itself
 @pytest.mark.parametrize("place", ["of ours", "a user's", "a calibration subject"])
 @pytest.mark.parametrize("does", FAILING)
 def test_what_an_adapter_of_ours_fails_by_itself_is_no_refusal(small_case, does, place):
-    """An error of the suite's own adapter ends as ERROR; a user's class, and a subject, are what is judged."""
+    """An error of the suite's own adapter ends as ERROR, or as UNSUPPORTED where what it calls is not there.
+
+    A user's class, and a subject, are what is judged.
+    """
     path = (roster.ADAPTERS if place != "a user's" else PROGRAMS) / "made_up.py"
     called = "def called(*_):\n    raise IndexError('select(): index 0 out of range')\n"
     source = f"class Failing:\n    def run(self, case):\n        {does}\n        yield {{}}\n"
@@ -107,7 +110,8 @@ def test_what_an_adapter_of_ours_fails_by_itself_is_no_refusal(small_case, does,
     metadata, tensors = worker.decode(encode_case(case))
     reply = decode_reply(b"".join(worker.answer(failing, "i", 0, json.loads(metadata["case"]), tensors)))
     found = judge("", ExactCase(case), roster.select(("numpy.two_pass",))[0].statement, reply)
-    expected = "ERROR" if FAILING[does] and place == "of ours" else "FAIL"
+    by_itself = "UNSUPPORTED" if does == "case.nothing" else "ERROR"
+    expected = by_itself if FAILING[does] and place == "of ours" else "FAIL"
     assert [r.verdict for r in found] == [expected, "INCONCLUSIVE"]
 
 
