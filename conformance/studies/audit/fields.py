@@ -146,6 +146,7 @@ def _unoffered(statement: Statement, name: str) -> str:
         return statement.lacks.get(column, f"it takes no {column}")
     reasons = {
         "frozen": False not in supports.get("trainable", [False]) and "nothing in it can be frozen",
+        "epsilon_dtype": "float64" not in supports.get("dtype", ["float64"]) and "it takes no input wider than float32",
         "new_state": "state" not in supports.get("of", []) and "its new statistics are no outputs to differentiate",
         "updates": False not in supports.get("updates", []) and "it has no update ops to leave out",
         "fraction_dtype": not _wide(statement, name) and "its statistics are float32, and so is any fraction of them",

@@ -71,7 +71,7 @@ PROBES = (
         ("epsilon_floor",),
         making.tiny_epsilon,
     ),
-    Probe("epsilon that float32 rounds", ("epsilon_dtype",), making.asking("train infer", epsilon=0.1), _ALL),
+    Probe("epsilon that float32 rounds", ("epsilon_dtype",), making.asking("train infer", epsilon=0.1), ("float64",)),
     Probe("own start, train first", ("initial_mean", "initial_variance"), making.asking("train infer", own=True)),
     Probe("own start, infer first", ("initial_mean", "initial_variance"), making.asking("infer train", own=True)),
     Probe("momentum near 1", ("fraction_dtype", "fraction_rounded"), making.near_one, _ALL),
