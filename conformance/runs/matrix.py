@@ -21,6 +21,8 @@ FEATURES = {
     "virtual renorm": ("renorm", "virtual batch"),
     "adjustment": ("adjustment",),
 }
+_OF_ARRAYS = ("forward", "second order")
+"""Columns that are known by their arrays alone, of which a step that fails as a whole has none."""
 
 
 class MatrixRow(msgspec.Struct):
@@ -37,10 +39,12 @@ class MatrixRow(msgspec.Struct):
 def lines(run: Run) -> list[MatrixRow]:
     """Return a line for each implementation that the run judged, in its order."""
     counts: defaultdict[str, dict[str, Counter[str]]] = defaultdict(
-        lambda: {name: Counter() for name in ("judged", "failed", "dtypes", "ranks")}
+        lambda: {name: Counter() for name in ("judged", "failed", "steps", "dtypes", "ranks")}
     )
     for result in run.results:
         generated = result.case in run.cases and run.cases[result.case].recipe
+        if generated and result.output == "outcome" and result.failed:
+            counts[result.implementation]["steps"][run.cases[result.case].recipe["signature"].get("feature", "")] += 1
         if generated and is_judged(result):
             _count(counts[result.implementation], result, run.cases[result.case])
     known = {record.id: recorded(record) for record in run.implementations}
@@ -63,14 +67,17 @@ def _columns(result: Result, signature: dict[str, Any]) -> list[str]:
 
 def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) -> MatrixRow:
     judged = dict(counts["judged"])
-    empty = {column: _reason(column, statement) for column in COLUMNS if not judged.get(column)}
+    failed_steps = {column: counts["steps"][column] for column in _OF_ARRAYS}
+    empty = {c: _reason(c, statement, failed_steps.get(c, 0)) for c in COLUMNS if not judged.get(c)}
     failed, dtypes, ranks = (dict(sorted(counts[name].items())) for name in ("failed", "dtypes", "ranks"))
     return MatrixRow(identity, judged, failed, dtypes, ranks, empty)
 
 
-def _reason(column: str, statement: Statement) -> str:
-    """Return the stated reason why nothing was judged; empty if there is none, which is a gap."""
-    return "" if statement.offers(column) else statement.lacks.get(column, "")
+def _reason(column: str, statement: Statement, failed_steps: int) -> str:
+    """Return the reason why nothing was judged, stated or that the steps failed; empty if there is none: a gap."""
+    if not statement.offers(column):
+        return statement.lacks.get(column, "")
+    return f"{failed_steps} steps were asked, and failed as a whole" if failed_steps else ""
 
 
 def gaps(table: list[MatrixRow]) -> list[str]:

@@ -4,7 +4,8 @@
 
 FOLDER: a run of everything, corpus included. Each finding has its witness and a second opinion: an implementation of
 another framework, or of the same where no other is asked, that gives the same output of the same step of the same case
-within its bounds. Exits 1 where a finding has none. The first half of the page is written by hand, and stays.
+within its bounds. Where none takes arrays that lie in memory as the witness's do, all are asked the same numbers in
+contiguous memory. Exits 1 where a finding has none. The first half of the page is written by hand, and stays.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import structs
+
+from conformance.cases import corpus
 from conformance.gate import divergences
 from conformance.gate.divergences import Divergence
+from conformance.hosts import roster
+from conformance.hosts.participants import Participants
 from conformance.model.results import Result, Run
-from conformance.runs import run_file
+from conformance.runs import replaying, run_file
 from conformance.studies import recall
 
 PAGE = Path(__file__).parents[2] / "conformance" / "findings.md"
@@ -27,7 +33,8 @@ One row for each [known divergence](gate/divergences/) that is on no list of `bn
 those of `bnconf implementations`, all on CPU; `*` stands for anything. Each witness is as small as a person would write
 it. "Agree" are implementations of other frameworks (of the same, where no other is asked) that give the same output of
 the same step within their bounds of the reference, which is computed in higher precision with its own error certified;
-derivatives are also held to finite differences and to automatic differentiation in `tests/reference`. Made by
+derivatives are also held to finite differences and to automatic differentiation in `tests/reference`. Who agrees on the
+same numbers in contiguous memory is marked so. Made by
 `tests/benchmarks/second_opinions.py` from a default run.
 
 | divergence | implementations | kind | what | witness | off by (error / allowed) | agree with the reference | public |
@@ -90,7 +97,8 @@ def opinions(run: Run, new: list[Divergence]) -> Iterator[Opinion]:
         ]
         if failed:
             worst = max(failed, key=lambda r: r.size)
-            yield Opinion(d, worst, agreeing(worst, by_place, records[worst.implementation].framework))
+            framework = records[worst.implementation].framework
+            yield Opinion(d, worst, agreeing(worst, by_place, framework) or in_contiguous_memory(d, worst, framework))
 
 
 def agreeing(worst: Result, by_place: dict[tuple[str, int, str], list[Result]], framework: str) -> list[str]:
@@ -103,6 +111,16 @@ def agreeing(worst: Result, by_place: dict[tuple[str, int, str], list[Result]], 
     found = [r for output in wanted for r in by_place.get((worst.case, worst.step, output), ()) if r.verdict in right]
     names = {r.implementation.partition("@")[0] for r in found}
     return sorted(n for n in names if n.split(".")[0] != framework) or sorted(names)  # or of its own, if nobody else
+
+
+def in_contiguous_memory(divergence: Divergence, worst: Result, framework: str) -> list[str]:
+    """Return who of other frameworks is right about the witness's numbers where nothing else is odd about them."""
+    witness = next(named.case for named in corpus.read() if named.name == divergence.witness)
+    plain = structs.replace(witness, layout="C", dy_layout="C", layer_layout="C")
+    who = Participants([entry for entry in roster.built_in() if entry.id.split(".")[0] not in (framework, "numpy")])
+    results = [result for answer in replaying.ask([plain], who)[0].answers for result in answer.results]
+    right = {r.implementation for r in results if (r.step, r.output, r.verdict) == (worst.step, worst.output, "PASS")}
+    return [f"{identity.partition('@')[0]} (contiguous)" for identity in sorted(right)]
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from conformance.cases.cells import SMOKE
 from conformance.hosts import roster
+from conformance.model.results import Result
 from conformance.model.statement import COLUMNS
 from conformance.runs import matrix
 
@@ -35,6 +37,25 @@ def test_an_empty_cell_needs_a_reason(run):
     assert matrix.gaps([line]) == []
     line.empty["mask"] = ""
     assert matrix.gaps([line]) == ["numpy.two_pass@cpu: nothing judged for mask, and its statement does not say why"]
+
+
+def test_a_column_whose_steps_all_failed_is_no_gap(run):
+    """Where every step of second order fails as a whole there is no array to count, and the cell says so."""
+    found = run("numpy.two_pass", cases=SMOKE)
+    case = next(c for c in found.cases.values() if c.recipe["signature"].get("feature") == "second order")
+    statement = msgspec.structs.replace(
+        ENTRIES["numpy.two_pass@cpu"].statement, supports={"differentiation": ["reverse_over_reverse"]}, lacks={}
+    )
+    stated = msgspec.to_builtins(statement)
+    records = [msgspec.structs.replace(r, statement=stated) for r in found.implementations]
+    steps = [Result(case.case, records[0].id, "FAIL", step=t, outcome="Refused") for t in (0, 1)]
+
+    def empty(*more: Result) -> str:
+        changed = msgspec.structs.replace(found, results=[*found.results, *more], implementations=records)
+        return matrix.lines(changed)[0].empty["second order"]
+
+    assert empty(*steps) == "2 steps were asked, and failed as a whole"
+    assert empty() == ""
 
 
 def test_the_page_shows_counts_failures_and_notes(run, adapter):
