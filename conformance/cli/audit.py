@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 
 from conformance.cli.options import chosen, implementations_and_limits
+from conformance.cli.terminal import terminal
 from conformance.gate import divergences
 from conformance.model.case import case_id
 from conformance.model.codec import encode_case
@@ -57,13 +57,8 @@ def audit(out: Path, style: str, as_json: bool, against: Path | None, **common: 
     elif style == "markdown":
         click.echo(tables.as_markdown(found, contradicted, changed), nl=False)
     else:
-        tables.print_audit(found, contradicted, changed, _console())
+        tables.print_audit(found, contradicted, changed, terminal())
     _finish(found)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=200)  # a table in a log must not be cut
 
 
 def _finish(found: Audit) -> None:

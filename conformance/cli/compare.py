@@ -11,8 +11,8 @@ import click
 import msgspec
 
 from conformance.cases import cells
-from conformance.cli import console
 from conformance.cli.options import assignment, chosen, implementations_and_limits
+from conformance.cli.watching import watching
 from conformance.hosts import roster
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.results import Run
@@ -68,7 +68,7 @@ def _run(given: str, out: Path, seed: int, cases: int, common: dict[str, Any]) -
         raise InvalidInput(f"{given}: no environment is called {name}; bnconf env list names them, or add -i")
     told: dict[str, Any] = {**common, "patterns": patterns, "interpreters": (*common["interpreters"], given)}
     who = chosen(**told)
-    with console.watching(quiet=False) as progress:
+    with watching(quiet=False) as progress:
         Campaign(Options(who, out, seed=seed, cases=cases, command=["bnconf", *sys.argv[1:]]), progress).run()
     return run_file.read(out)
 

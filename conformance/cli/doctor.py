@@ -6,10 +6,10 @@ import sys
 
 import click
 import msgspec
-from rich.console import Console
 
 from conformance.cli import console
 from conformance.cli.options import assignment
+from conformance.cli.terminal import terminal
 from conformance.hosts import availability, roster
 from conformance.hosts import doctor as parts
 from conformance.model.errors import Incomplete
@@ -29,7 +29,7 @@ def implementations(device: str, interpreters: tuple[str, ...], as_json: bool) -
         fields = ("id", "framework", "device", "available", "reason")
         click.echo(msgspec.json.encode([{f: getattr(r, f) for f in fields} for r in found]).decode())
     else:
-        console.print_implementations(found, Console())
+        console.print_implementations(found, terminal())
 
 
 @click.command()

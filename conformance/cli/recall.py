@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from conformance.cases import cells
-from conformance.cli import console
 from conformance.cli.options import chosen, implementations_and_limits
+from conformance.cli.terminal import terminal
+from conformance.cli.watching import watching
 from conformance.runs import summary
 from conformance.runs.campaign import Options
 from conformance.studies import recall
@@ -38,7 +38,7 @@ def command(generated: bool, seed: int, cases: int, as_json: bool, patterns: tup
     """
     entries = recall.read()
     wanted = patterns or tuple(dict.fromkeys(name for entry in entries for name in entry.implementations))
-    with tempfile.TemporaryDirectory() as folder, console.watching(quiet=as_json) as progress:
+    with tempfile.TemporaryDirectory() as folder, watching(quiet=as_json) as progress:
         who = msgspec.structs.replace(chosen(wanted, **common), requested=bool(patterns))
         count, command_line = cases if generated else 0, ["bnconf", *sys.argv[1:]]
         options = Options(who, Path(folder), seed, count, corpus=not generated, command=command_line)
@@ -57,6 +57,6 @@ def _print(found: list[recall.Recalled]) -> None:
     for line in found:
         rho = summary.show(line.rho) if line.rho is not None else line.reason[:60]
         table.add_row(line.id, line.status, line.title, line.case, line.implementation, line.output, rho)
-    Console(width=None if Console().is_terminal else 200).print(table)
+    terminal().print(table)
     counts = {status: sum(line.status == status for line in found) for status in get_args(recall.Status)}
     click.echo(", ".join(f"{n} {status}" for status, n in counts.items()))

@@ -10,10 +10,11 @@ import click
 import msgspec
 
 from conformance.cases import cells
-from conformance.cli import console
+from conformance.cli import console, finished
 from conformance.cli.options import chosen, implementations_and_limits
+from conformance.cli.watching import watching
 from conformance.model.errors import Incomplete, InvalidInput
-from conformance.runs import run_file
+from conformance.runs import estimating, run_file
 from conformance.runs.campaign import Campaign, Options
 
 OUT = Path("reports/latest")
@@ -100,10 +101,10 @@ def run(
 
 
 def _once(options: Options, *, as_json: bool) -> None:
-    with console.watching(quiet=as_json) as progress:
+    with watching(estimating.earlier(options.out, options.cases), quiet=as_json) as progress:
         end = Campaign(options, progress).run()
-    finished = run_file.read(options.out)
-    click.echo(console.as_json(finished)) if as_json else console.print_run(finished, options.out)
+    found = run_file.read(options.out)
+    click.echo(console.as_json(found)) if as_json else finished.print_run(found, options.out)
     if not end.complete:
         raise Incomplete(
             "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")
@@ -115,7 +116,7 @@ def _soak(options: Options, minutes: float, *, as_json: bool) -> None:
 
     if options.resume or options.shard != (1, 1):
         raise InvalidInput("--profile soak: has neither --resume nor --shard; give each machine another --seed")
-    with console.watching(quiet=as_json) as progress:
+    with watching(quiet=as_json) as progress:
         found = [console.told(one, progress) for one in soaking.rounds(options, minutes, progress)]
     if as_json:
         click.echo(msgspec.json.encode(found).decode())

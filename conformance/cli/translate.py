@@ -9,9 +9,9 @@ from typing import Any
 import click
 import msgspec
 import numpy as np
-from rich.console import Console
 
 from conformance.cli.options import assignment
+from conformance.cli.terminal import terminal
 from conformance.gate import divergences
 from conformance.hosts import roster
 from conformance.hosts.environment import Limits
@@ -108,4 +108,4 @@ def _print(found: Translation, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     else:
-        showing.show(found, Console(width=None if Console().is_terminal else 160))
+        showing.show(found, terminal(wide=160))

@@ -31,7 +31,7 @@ from conformance.runs.gathering import Gathered
 from conformance.runs.interrupting import interruptible
 from conformance.runs.ledger import Ledger
 from conformance.runs.planning import Planning
-from conformance.runs.progress import Progress
+from conformance.runs.progress import FailedReply, Progress
 from conformance.runs.run_case import RunCase
 from conformance.runs.taking_over import Earlier
 from conformance.runs.turns import Turns
@@ -84,7 +84,6 @@ class Campaign:
         self._hosts, self._given = self.who.workers(self._workers_at_most()), items
         self._workers_in_all = sum(len(workers) for _, workers in self._hosts)
         self._jobs = threading.Semaphore(options.jobs or self._workers_in_all or 1)
-        self._failed = set[str]()
         self.ledger, self._stop = Ledger(), threading.Event()
         deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT)
         earlier = Earlier(options.changed_since) if options.changed_since else None
@@ -100,6 +99,7 @@ class Campaign:
         with opened, interruptible(self._stop, self._kill):
             self._planning.answered = {(result.case, result.implementation) for result in kept}
             try:
+                self._tell_begun()
                 gathered = self._gathered()
                 threads = [threading.Thread(target=self._host, args=turn) for turn in self._taking_turns(gathered)]
                 for thread in threads:
@@ -111,6 +111,10 @@ class Campaign:
             except OSError as error:
                 self._unwritten = self._unwritten or error
             raise Incomplete(self._cut_short(self._unwritten))
+
+    def _tell_begun(self) -> None:
+        asked = {host.name: [entry.id for entry in self.who.hosted(host)] for host, _ in self._hosts}
+        self.progress.begun(asked, {host.name: len(workers) for host, workers in self._hosts})
 
     @property
     def interrupted(self) -> bool:
@@ -176,6 +180,7 @@ class Campaign:
             if turns.unanswerable():
                 for entry in turns.entries:
                     self._planning.listed(entry, error, {})
+                self.progress.started(turns.name, {})
             else:
                 self.progress.note(f"{host.name} does not help: {error}")
             return
@@ -210,29 +215,28 @@ class Campaign:
                 yield question
 
         for reply in going_on.ask(worker, until_stopped(), {entry.id: entry.statement for entry in turns.entries}):
-            self._judged(gathered.items[reply.request], by_id[reply.implementation], reply)
-            self.progress.advanced(turns.name)
+            seconds = self._judged(gathered.items[reply.request], by_id[reply.implementation], reply)
+            self.progress.advanced(turns.name, reply.implementation, seconds)
 
-    def _judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> None:
-        """Judge an answer, write the verdicts, and report them."""
+    def _judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> float:
+        """Judge an answer, write the verdicts, report them; return the seconds of CPU that both took."""
         began = time.thread_time()
         found = judge(item.id, item.exact_case, entry.statement, reply)
-        self.ledger.took({entry.id: reply.cpu, "judging": time.thread_time() - began})
+        judging = time.thread_time() - began
+        self.ledger.took({entry.id: reply.cpu, "judging": judging})
         if any(result.failed for result in found):
             file = self.options.out / run_file.answer_file(item.id, entry.id)
             buffers.write(file, reply_in_parts(reply))  # before the verdict that needs it
         self.ledger.write(*found)
-        self._tell_failure(entry, found)
+        self._tell_failures(item, entry, reply, [result for result in found if result.failed])
         self._observer(item, entry, reply, found)
+        return reply.cpu + judging
 
-    def _tell_failure(self, entry: RosterEntry, found: list[Result]) -> None:
-        """Report the first failure of an implementation as it occurs, and stop there if that was asked for."""
-        failed = next((result for result in found if result.failed), None)
-        if failed is None or self._stop.is_set():
+    def _tell_failures(self, item: RunCase, entry: RosterEntry, reply: Reply, failures: list[Result]) -> None:
+        """Report what fails as it occurs, and stop at the first such answer if that was asked for."""
+        if not failures or self._stop.is_set():
             return
-        if entry.id not in self._failed:
-            self._failed.add(entry.id)
-            self.progress.failed(failed)
+        self.progress.failed(FailedReply(item, self._planning.records[entry.id], reply, failures))
         if self.options.fail_fast:
             self._stop.set()
             self._incomplete(f"stopped at the first failure, as --fail-fast asks: {entry.id}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Planning:
     incomplete: called with why the run is incomplete, and whose fault that is.
     answered: cases and implementations that an earlier run of the folder judged.
     earlier: another run, whose results are taken over where nothing has changed; out: the folder of this one.
+    records: what is recorded of each implementation.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Planning:
         earlier: Earlier | None = None,
     ) -> None:
         self.who, self._deal, self.ledger, self.progress, self._incomplete = who, deal, ledger, progress, incomplete
-        self.answered = set[tuple[str, str]]()
+        self.answered, self.records = set[tuple[str, str]](), dict[str, results.ImplementationRecord]()
         self._out, self._earlier, self._unchanged = out, earlier, set[str]()
 
     def planned(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> list[going_on.AskedCase]:
@@ -58,7 +60,7 @@ class Planning:
         items = gathered.items
         pool = {entry.id: self._deal.pooled(entry.id, entry.statement, gathered.signatures) for entry in entries}
         asked = {i: [e.id for e in entries if self._is_asked(item, e, pool[e.id])] for i, item in items.items()}
-        self.progress.started(turns.name, sum(len(ids) for ids in asked.values()))
+        self.progress.started(turns.name, Counter(identity for ids in asked.values() for identity in ids))
         self._tell_unasked(entries, {identity for ids in asked.values() for identity in ids})
         self._tell_taken(turns.name, entries)
         return [going_on.AskedCase(i, items[i].case, ids) for i, ids in asked.items() if ids]
@@ -83,6 +85,7 @@ class Planning:
         """Record whether an implementation is available, and say so if it is not."""
         record = availability.record(entry, said, versions)
         self.ledger.write(record)
+        self.records[record.id] = record
         if record.available:
             if self._earlier and self._earlier.unchanged(record):
                 self._unchanged.add(record.id)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conformance.cases.cells import SMOKE
-from conformance.cli import console
+from conformance.cli import finished
 from conformance.hosts.roster import ADAPTERS, from_target
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.expectation import trajectory
@@ -117,7 +117,7 @@ def test_the_measured_class_is_the_strictest_that_holds(of_everything):
 
 def test_a_run_says_which_declarations_are_looser_than_what_it_observed(run, tmp_path, capsys):
     """The line names both classes, and how many arrays it speaks of; a declaration that was needed has none."""
-    console.print_run(run("numpy.pairwise", "numpy.welford+lanes", cases=12), tmp_path)
+    finished.print_run(run("numpy.pairwise", "numpy.welford+lanes", cases=12), tmp_path)
     out = capsys.readouterr().out
     assert "numpy.welford+lanes@cpu: y declared A·S, observed A·T in" in out
     assert "numpy.pairwise@cpu: y declared" not in out

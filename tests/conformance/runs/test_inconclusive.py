@@ -125,7 +125,7 @@ def test_an_implementation_whose_dx_was_never_judged_does_not_conform(dx_never_j
 
 def test_a_run_says_which_outputs_were_never_judged(dx_never_judged, capsys):
     """The summary of a run names them, and the report says `nothing compared` of the check."""
-    from conformance.cli.console import print_run
+    from conformance.cli.finished import print_run
 
     run, folder = dx_never_judged
     print_run(run, folder)
