@@ -28,7 +28,7 @@ _SAYS = {
     4: "the list of known divergences is stale",
     5: "a fault of bnconf",
 }
-_YELLOW = "every deviation is explained, some by what is known of another version"
+_YELLOW = "every deviation is explained, some by what is known of another version or device"
 
 
 class GateDecision(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class GateDecision(msgspec.Struct, frozen=True):
     failures: how many arrays and outcomes fail, as `counts` defines them.
     no_formula: how many failures are explained only by a prediction that any wrong value would have met.
     groups: the failures that are not explained, those with one cause once; of the implementations that fail the most.
-    strict: what is known of another version only is no reason to pass.
+    strict: what is known of another version or device only is no reason to pass.
     """
 
     findings: list[Finding]
@@ -73,8 +73,8 @@ class GateDecision(msgspec.Struct, frozen=True):
 
     @property
     def of_others(self) -> bool:
-        """Whether a failure is explained only by what is known of another version."""
-        return any(finding.kind == "another version" for finding in self.findings)
+        """Whether a failure is explained only by what is known of another version or device."""
+        return any(finding.kind in ("another version", "another device") for finding in self.findings)
 
     @property
     def verdict(self) -> str:
@@ -107,7 +107,7 @@ def decide(
     today: the day that review dates are held to.
     only: ids or patterns; findings about other implementations are left out. Findings about the run as a whole always
     count: that it was interrupted, or left a cell empty.
-    strict: what is known of another version only makes it red.
+    strict: what is known of another version or device only makes it red.
     """
     chosen = _chosen(run, only)
     explanations = explain(folder, chosen, known)

@@ -32,7 +32,7 @@ class Explanation(msgspec.Struct, frozen=True):
     kind: `explained`, it was predicted and passes as predicted; `changed`, it was predicted but behaves otherwise;
         `spread`, it behaves as predicted in a place where that was not predicted; `unexplained`, nothing predicts it.
     no_formula: it is explained only by a prediction without a formula, which any wrong value would have met.
-    elsewhere: it is explained only by what is known of another version.
+    elsewhere: it is explained only by what is known of another version or device.
     """
 
     result: Result

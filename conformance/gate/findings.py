@@ -25,6 +25,7 @@ FindingKind = Literal[
     "vanished",
     "expired",
     "another version",
+    "another device",
     "not here",
     "worse",
     "version changed",
@@ -90,31 +91,29 @@ def _says(
 
 
 def of_other_versions(explanations: list[Explanation], run: Run, known: list[Divergence]) -> Iterator[Finding]:
-    """Yield a finding for each package of which other versions than the run's are known to fail as it does."""
+    """Yield a finding for each package, or device, of which others than the run's are known to fail as it does."""
     records, by_id = {record.id: record for record in run.implementations}, {one.id: one for one in known}
-    groups: dict[tuple[str, str], list[tuple[Explanation, str]]] = {}
+    groups: dict[tuple[str, str], list[tuple[Explanation, str, str]]] = {}
     for e in (e for e in explanations if e.elsewhere):
         for name in e.divergences:
             for other in other_versions.other_versions(by_id[name], records[e.result.implementation]):
-                groups.setdefault((other.package, other.found), []).append((e, name))
+                groups.setdefault((other.package, other.found), []).append((e, name, other.wanted))
     for (package, found), members in sorted(groups.items()):
-        yield _of_package(package, found, members, by_id)
+        yield _of_package(package, found, members)
 
 
-def _of_package(
-    package: str, found: str, members: list[tuple[Explanation, str]], by_id: dict[str, Divergence]
-) -> Finding:
-    names = sorted({name for _, name in members})
-    wanted = sorted({by_id[name].versions[package] for name in names if package in by_id[name].versions})
-    failures = {(e.result.case, e.result.implementation, e.result.step, e.result.output): e for e, _ in members}
+def _of_package(package: str, found: str, members: list[tuple[Explanation, str, str]]) -> Finding:
+    kind: FindingKind = "another device" if package == other_versions.DEVICE else "another version"
+    names, wanted = (sorted({one[place] for one in members}) for place in (1, 2))
+    failures = {(e.result.case, e.result.implementation, e.result.step, e.result.output): e for e, *_ in members}
     loose = sum(e.no_formula for e in failures.values())
-    who = {e.result.implementation for e, _ in members}
+    who = {e.result.implementation for e, *_ in members}
     says = (
         f"{package} {found}: {len(failures)} failures of {len(who)} implementations are the same as the manifest's, "
-        f"which speaks of another version ({', '.join(wanted)}; {len(names)} divergences"
+        f"which speaks of {kind} ({', '.join(wanted)}; {len(names)} divergences"
         f"{f', {loose} failures by no formula' if loose else ''}); bnconf gate --update proposes the edit"
     )
-    return Finding("another version", says, divergences=tuple(names))
+    return Finding(kind, says, divergences=tuple(names))
 
 
 def vanished(run: Run, known: list[Divergence]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Proposed edits of the manifests of known divergences, as a patch. Nothing is written: a person decides.
 
 The entry of a divergence that vanished everywhere is removed. One that vanished in places, behaves otherwise, spread or
-is due for review gets a comment; one that happens at another version as well gets a wider range of versions. A failure
+is due for review gets a comment; one that happens at another version as well gets a wider range, or that device. A failure
 that nothing explains gets a stub, which becomes a valid entry once somebody says what it predicts, and why. Entries are
 edited as lines of text, so that everything else stays as it is written.
 """
@@ -88,10 +88,13 @@ def _vanished_everywhere(divergence: Divergence, decision: GateDecision, run: Ru
 
 
 def _wider(block: list[str], divergence: Divergence, decision: GateDecision, run: Run) -> list[str]:
-    """Return an entry with the run's versions in its range, where it explains failures that it does not speak of."""
-    if not any(f.kind == "another version" and divergence.id in f.divergences for f in decision.findings):
+    """Return an entry with the run's versions in its range, or all devices, where it explains what it does not name."""
+    if not any(f.kind.startswith("another ") and divergence.id in f.divergences for f in decision.findings):
         return block
     for package, before, now in other_versions.wider(divergence, run):
+        if package == other_versions.DEVICE:
+            block = [line.replace(f'@{before}"', f'@{now}"') for line in block]
+            continue
         old = re.compile(rf'(^\s*versions.*?\b{re.escape(package)}"?\s*=\s*"){re.escape(before)}"')
         block = [old.sub(rf'\g<1>{now}"', line) for line in block]
     return block

@@ -1,4 +1,4 @@
-"""Divergences that speak of another version than a run has: whether they hold here too, and how they would say so."""
+"""Divergences that speak of another version or device than a run has: whether they hold here too, and how to say so."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from conformance.gate.divergences import Divergence, is_told
+from conformance.model.facts import DEVICES
 from conformance.model.results import ImplementationRecord, Run
 
+DEVICE = "device"
 _RANGE = re.compile(r">=\s*([\d.]+)\s*,\s*<\s*([\d.]+)")
 
 
 class OtherVersion(NamedTuple):
-    """A package of which a divergence names other versions than an implementation runs on."""
+    """A package of which a divergence names other versions than an implementation runs on; or the device, as `DEVICE`."""
 
     package: str
     wanted: str
@@ -25,14 +28,24 @@ class OtherVersion(NamedTuple):
 
 
 def other_versions(divergence: Divergence, record: ImplementationRecord) -> list[OtherVersion]:
-    """Return the packages whose versions keep a divergence from speaking of an implementation that it names."""
-    if not divergence.names(record) or not all(is_told(record, package) for package in divergence.versions):
+    """Return what keeps a divergence from speaking of an implementation that it names: a device, packages' versions."""
+    device = [] if divergence.names(record) else _other_device(divergence, record)
+    named = device or divergence.names(record)
+    if not named or not all(is_told(record, package) for package in divergence.versions):
         return []
-    return [
+    return device + [
         OtherVersion(package, wanted, record.versions[package])
         for package, wanted in divergence.versions.items()
         if not SpecifierSet(wanted).contains(record.versions[package], prereleases=True)
     ]
+
+
+def _other_device(divergence: Divergence, record: ImplementationRecord) -> list[OtherVersion]:
+    """Return the device on which a divergence names what the record is about; nothing if it does on none."""
+    entry = record.id.rpartition("@")[0]
+    others = [one for one in DEVICES if one != record.device]
+    named = [one for one in others if divergence.names(msgspec.structs.replace(record, id=f"{entry}@{one}"))]
+    return [OtherVersion(DEVICE, one, record.device) for one in named]
 
 
 class Witnesses:
@@ -102,8 +115,10 @@ def wider(divergence: Divergence, run: Run) -> Iterator[tuple[str, str, str]]:
     if any(witnesses.passed(divergence, record) for record in records):
         return
     said = dict(divergence.versions)
-    for other in (other for record in records for other in other_versions(divergence, record)):
+    others = [other for record in records for other in other_versions(divergence, record)]
+    for other in (one for one in others if one.package != DEVICE):
         said[other.package] = widened(said[other.package], other.found) or said[other.package]
     for package, before in divergence.versions.items():
         if said[package] != before:
             yield package, before, said[package]
+    yield from dict.fromkeys((DEVICE, other.wanted, "*") for other in others if other.package == DEVICE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import time
 from collections import deque
@@ -16,20 +18,26 @@ from conformance.hosts.machine import PINNED
 from conformance.hosts.process import Process, WorkerSilent
 from conformance.hosts.process import WorkerDied as WorkerDied
 from conformance.model.buffers import Parts, decode
-from conformance.model.outcome import Crashed, Outcome, Reply, TimedOut, decode_reply
+from conformance.model.outcome import Crashed, Outcome, Refused, Reply, TimedOut, decode_reply
 from conformance.model.spelling import Misspelt, converted, stray
 
 WORKER = Path(__file__).with_name("worker.py")
 PROTOCOL = 1  # of PROTOCOL.md; worker.py, which imports nothing of ours, has it too
 WINDOW = 3  # requests in flight: judging overlaps with the worker
 
+_LOST = re.compile(
+    "CUDA error: (?!out of memory|invalid argument|no kernel image)|CUDA_ERROR_(ILLEGAL|LAUNCH|ASSERT|MISALIGNED|HARDWARE)"
+    "|an illegal memory access|device-side assert|unspecified launch failure"
+)
+_XLA = "XLA_FLAGS"
+_HIDDEN = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
 _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # workers share one GPU
 
 
 class Limits(msgspec.Struct, frozen=True):
     """How many seconds a worker may take to start and to answer one case, and how many GiB it may allocate.
 
-    memory: as was said, for what asking one case takes too; None: 8, and for a case no more than there is.
+    memory: as was said, for what asking one case takes too; None: 8 on a CPU, and for a case no more than there is.
     """
 
     start: float = 180.0
@@ -38,8 +46,12 @@ class Limits(msgspec.Struct, frozen=True):
 
     @property
     def gib(self) -> float:
-        """How many GiB a worker may allocate."""
+        """How many GiB asking a case may take, and its answer on a CPU."""
         return self.memory or 8.0
+
+    def of_worker(self, device: str) -> float:
+        """How many GiB a worker may allocate; 0: any. CUDA reserves much that it never uses, so that nothing is said."""
+        return self.gib if device == "cpu" else self.memory or 0.0
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -67,16 +79,22 @@ class Environment(msgspec.Struct, frozen=True):
             return list(self.program)
         if not self.python:
             raise NotCreated(f"not created; bnconf env create {self.name}")
-        options = ["--device", self.device, "--memory", str(limits.gib)]
+        options = ["--device", self.device, "--memory", str(limits.of_worker(self.device))]
         options += [argument for identity in self.only for argument in ("--only", identity)]
         return [self.python, str(WORKER), *options, *self.adapters]
 
+    def settings(self) -> dict[str, str]:
+        """Return the environment variables of its worker that are not the host's own."""
+        variables = PINNED | {"BNCONF_DEVICE": self.device}
+        variables |= _HIDDEN if self.device == "cpu" else _SHARED
+        if said := os.environ.get(_XLA):  # what the user says comes last, and wins
+            variables[_XLA] = f"{variables[_XLA]} {said}"
+        return variables | self.variables
+
     def process(self, limits: Limits, log: Path) -> Process:
         """Start its worker."""
-        variables = PINNED | {"BNCONF_DEVICE": self.device}
-        variables |= {"CUDA_VISIBLE_DEVICES": "-1"} if self.device == "cpu" else _SHARED
-        limit = limits.gib if self.program else None  # worker.py limits itself
-        return Process(self.command(limits), variables | self.variables, log, limit)
+        limit = limits.of_worker(self.device) or None if self.program else None  # worker.py limits itself
+        return Process(self.command(limits), self.settings(), log, limit)
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -201,7 +219,7 @@ class Worker:
             if (reply.request, reply.implementation) != (request.number, owed):
                 raise ValueError(f"it answered {reply.implementation} of request {reply.request}")
             request.implementations.pop(0)
-            return reply
+            return self._unless_lost(reply)
         except WorkerSilent:
             outcome: Outcome = TimedOut(self.limits.case)
         except WorkerDied as error:
@@ -211,6 +229,19 @@ class Worker:
         request.implementations.pop(0)
         self._broken = True  # the next question starts a new process; this answer must not wait for one
         return Reply(request.number, owed, (outcome,), cpu=time.monotonic() - started)
+
+    def _unless_lost(self, reply: Reply) -> Reply:
+        """Return a reply; a crash where the GPU was lost in it, which fails whatever a process does with it from then on.
+
+        https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html: "the process must be terminated"
+        """
+        outcomes = list(reply.outcomes)
+        for t, outcome in enumerate(outcomes):
+            if isinstance(outcome, Refused) and self.environment.device != "cpu" and _LOST.search(outcome.message):
+                self._broken = True
+                lost = Crashed(f"the GPU was lost: {outcome.error}: {outcome.message}")
+                return msgspec.structs.replace(reply, outcomes=(*outcomes[:t], lost))
+        return reply
 
     def _restart(self, pending: deque[Request]) -> None:
         """Start a new process and ask it what the old one still owed."""

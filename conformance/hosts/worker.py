@@ -129,6 +129,8 @@ def instantiate(targets, device, only=()):
                 narrower = getattr(ready[identity], "narrower", dict)()
             except Exception as error:
                 absent = (isinstance(error, ModuleNotFoundError) and error.name) or ""
+                if type(error).__name__ == "NoDevice":
+                    absent = cls.statement["packages"][0]
                 reason = "%s: %s" % (type(error).__name__, str(error).splitlines()[0] if str(error) else "")
             listed = {"id": identity, "available": not reason, "reason": reason, "about": about, "absent": absent}
             listing.append(dict(listed, statement=cls.statement, narrower=narrower))
@@ -190,7 +192,9 @@ def serve(stdin, stdout, ready):
 
 
 def limit_memory(gib):
-    """Make an allocation beyond the limit fail in this process, instead of taking the machine down."""
+    """Make an allocation beyond the limit fail in this process, instead of taking the machine down; 0: no limit."""
+    if not gib:
+        return
     try:
         import resource
     except ImportError:  # not on Windows
@@ -203,7 +207,9 @@ def limit_memory(gib):
 def main():
     """Read the command line, import the adapters, say hello, serve."""
     parser = argparse.ArgumentParser(description="host batch normalization implementations for bnconf")
-    parser.add_argument("--memory", type=float, default=8.0, help="GiB that the process may allocate (default 8)")
+    parser.add_argument(
+        "--memory", type=float, default=8.0, help="GiB that the process may allocate (default 8; 0: any)"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", action="append", default=[], help="id to host; repeatable; default all")
     parser.add_argument("adapters", nargs="+")

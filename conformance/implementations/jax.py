@@ -9,6 +9,7 @@ float64 under it.
 import contextlib
 import functools
 import importlib
+import pkgutil
 
 import numpy as np
 
@@ -94,6 +95,16 @@ def halves(cite, **more):
     return rules + [{"when": when, "numerics": {"stored": "float32"}, "cite": promotion} for when in widened]
 
 
+def device_of(jax, device):
+    """Return the first device of a kind; raise if JAX finds none, `NoDevice` if there is no plug-in for it."""
+    try:
+        return jax.devices({"cuda": "gpu"}.get(device, device))[0]
+    except RuntimeError as error:
+        plugged = any(module.name.startswith("jax_%s" % device) for module in pkgutil.iter_modules())
+        reason = "jax %s finds no device %s: %s" % (jax.__version__, device, error)
+        raise (RuntimeError if plugged else later.NoDevice)(reason) from error
+
+
 class Jitted(object):
     """One jitted function for all that is static.
 
@@ -111,10 +122,7 @@ class Jitted(object):
     def __init__(self, device):
         self.jax = importlib.import_module("jax")
         self.library = importlib.import_module(self.package)
-        try:
-            self.device = self.jax.devices({"cuda": "gpu"}.get(device, device))[0]
-        except RuntimeError as error:
-            raise RuntimeError("jax %s finds no device %s: %s" % (self.jax.__version__, device, error)) from error
+        self.device = device_of(self.jax, device)
         self.jitted = {}
 
     def about(self):

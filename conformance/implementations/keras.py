@@ -319,8 +319,12 @@ class _Torch(object):
         """Import PyTorch; Keras takes the CPU where no CUDA device is visible."""
         self.torch = importlib.import_module("torch")
         self.torch.set_num_threads(1)
-        if device != ("cuda" if self.torch.cuda.is_available() else "cpu"):
-            raise RuntimeError("torch %s makes Keras run on another device than %s" % (self.torch.__version__, device))
+        there = "cuda" if self.torch.cuda.is_available() else "cpu"
+        if device != there:
+            error = RuntimeError if self.torch.version.cuda else later.NoDevice
+            raise error(
+                "Keras runs on %s, which torch %s finds here, not on %s" % (there, self.torch.__version__, device)
+            )
 
     def derived(self, call, sources, gradients, cotangents, tangent, forward, second, postponed):
         """Return the call's outputs and the derivatives, those along the tangent by dual numbers."""

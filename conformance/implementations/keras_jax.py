@@ -35,10 +35,7 @@ class _Jitted(object):
         found = self.keras.backend.backend()
         if found != "jax":
             raise RuntimeError("keras runs on %s here; set KERAS_BACKEND=jax before it starts" % found)
-        try:
-            self.device = self.jax.devices({"cuda": "gpu"}.get(device, device))[0]
-        except RuntimeError as error:
-            raise RuntimeError("jax %s finds no device %s: %s" % (self.jax.__version__, device, error)) from error
+        self.device = of_jax.device_of(self.jax, device)
         self.jitted = {}
 
     @contextlib.contextmanager

@@ -1,4 +1,14 @@
-"""When gradients are taken: what adapters share whose framework can take them later, twice, or of all calls at once."""
+"""When gradients are taken: what adapters share whose framework can take them later, twice, or of all calls at once.
+
+And what they raise whose framework is built without the device that is asked for.
+"""
+
+
+class NoDevice(RuntimeError):
+    """What is installed is a build without this device: a run that did not ask for it by name is complete without it.
+
+    A worker knows it by its name, so that anybody's adapter may raise one of its own.
+    """
 
 
 def answers(case, steps):

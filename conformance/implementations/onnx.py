@@ -9,6 +9,8 @@ import importlib
 
 import numpy as np
 
+from .later import NoDevice
+
 _DOCS = "https://onnx.ai/onnx/operators/onnx__BatchNormalization.html"
 _KERNEL = "https://github.com/microsoft/onnxruntime/blob/v1.32.0/onnxruntime/core/providers/cpu/nn/batch_norm.h"
 _KERNELS = "https://github.com/microsoft/onnxruntime/blob/v1.32.0/docs/OperatorKernels.md"
@@ -133,7 +135,7 @@ class _Runtime(_Operator):
         self.runtime = importlib.import_module("onnxruntime")
         self.provider = "%sExecutionProvider" % self.device.upper()
         if self.provider not in self.runtime.get_available_providers():
-            raise RuntimeError("onnxruntime %s has no %s" % (self.runtime.__version__, self.provider))
+            raise NoDevice("onnxruntime %s has no %s" % (self.runtime.__version__, self.provider))
         self.options = self.runtime.SessionOptions()
         self.options.intra_op_num_threads = self.options.inter_op_num_threads = 1
         self.options.graph_optimization_level = getattr(self.runtime.GraphOptimizationLevel, "ORT_" + self.level)
@@ -166,7 +168,7 @@ class _Evaluator(_Operator):
     def __init__(self, device):
         super(_Evaluator, self).__init__(device)
         if device != "cpu":
-            raise ValueError("onnx's reference evaluator has no device %s" % device)
+            raise NoDevice("onnx's reference evaluator has no device %s" % device)
         self.evaluator = importlib.import_module("onnx.reference").ReferenceEvaluator
 
     def narrower(self):

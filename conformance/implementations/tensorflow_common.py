@@ -10,7 +10,7 @@ import importlib
 
 import numpy as np
 
-from . import ensembles
+from . import ensembles, later
 
 CUDA = {
     "when": {"device": ["cuda"]},
@@ -73,8 +73,8 @@ def tensorflow(device):
     """Return TensorFlow on one thread and on the device; a build without CUDA finds only the CPU."""
     tf = importlib.import_module("tensorflow")
     if device != "cpu" and not tf.config.list_physical_devices("GPU"):
-        built = "with" if tf.test.is_built_with_cuda() else "without"
-        raise RuntimeError("TensorFlow %s, built %s CUDA, finds no CUDA device" % (tf.__version__, built))
+        built, error = ("with", RuntimeError) if tf.test.is_built_with_cuda() else ("without", later.NoDevice)
+        raise error("TensorFlow %s, built %s CUDA, finds no CUDA device" % (tf.__version__, built))
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)

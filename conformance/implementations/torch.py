@@ -27,6 +27,12 @@ _CUDA = {
     "least is promised. No epsilon floor: a smaller one than CUDNN_BN_MIN_EPSILON, 0.0 since cuDNN 8, goes elsewhere",
 }
 _LAYOUTS = ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"]
+_WIDE_ON_CUDA = {
+    "when": {"device": ["cuda"], "dtype": ["float16", "bfloat16"], "output": ["mean", "inverse_deviation"]},
+    "numerics": {"stored": "float32", "saved": "unrounded"},
+    "cite": "aten/src/ATen/native/cuda/Normalization.cu, batch_norm_cuda: save_mean has the type that the input "
+    "accumulates in",
+}
 _PLAIN = {
     "device": ["cpu"],
     "layout": ["C", "offset", "reversed", "read_only"],  # those that the adapter passes on as contiguous
@@ -61,13 +67,18 @@ _CONTIGUOUS_HALF = {
     "numerics": {"accumulate": "wide", "sums": "serial", "saved": "parameters"},
     "cite": _ROUNDED + "; of contiguous input nothing else is rounded, but for the moving averages",
 }
-_MIXED = "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type of Float"
+_MIXED = {
+    "cpu": "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type of Float",
+    "cuda": "not measured yet. aten/src/ATen/native/cuda/Normalization.cuh, packed_accessor_or_dummy: parameters are "
+    "read in the type that the input accumulates in, and no other",
+}
 NO_ARRAY = {
     "when": {"scalars": ["array"]},
     "error": ["TypeError"],
     "cite": DOCS + "generated/torch.nn.BatchNorm1d.html: eps (float), momentum (float | None)",
 }
 _NOT_FLOATS = ["int32", "uint8", "bool", "complex64", "float8_e4m3fn", "float8_e5m2"]
+_BOUNDARY = 16  # bytes, at which NumPy begins an array
 _BITS = {"bfloat16": np.int16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
 _NO_INTEGERS = {
     "when": {"input": _NOT_FLOATS},
@@ -147,7 +158,11 @@ def of_mixed_dtypes(statement):
     """Return the statement of an entry that refuses mixed dtypes, except half precision with float32 for the rest."""
     given = {"affine": ["both", "scale", "center"], "statistics": ["float32"], "dtype": ALL[2:]}
     whens = [{"dtype": ALL[:2]}, {"dtype": ALL[2:], "statistics": ["float64"]}, given]
-    refused = [{"when": dict(w, mixed=[True]), "error": ["RuntimeError"], "cite": _MIXED} for w in whens]
+    refused = [
+        {"when": dict(w, mixed=[True], device=[device]), "error": ["RuntimeError"], "cite": cite}
+        for device, cite in _MIXED.items()
+        for w in whens
+    ]
     supports = dict(statement["supports"], mixed=[False, True])
     return dict(statement, supports=supports, refusals=refused + statement["refusals"])
 
@@ -172,7 +187,8 @@ class Functional(object):
         self.torch = importlib.import_module("torch")
         self.torch.set_num_threads(1)
         if device == "cuda" and not self.torch.cuda.is_available():
-            raise RuntimeError("torch %s finds no CUDA device" % self.torch.__version__)
+            error = RuntimeError if self.torch.version.cuda else later.NoDevice
+            raise error("torch %s finds no CUDA device" % self.torch.__version__)
         self.device = device
         self.checkpoint = importlib.import_module("torch.utils.checkpoint").checkpoint
         self.batch_norm = self.prepared(self.torch.nn.functional.batch_norm)
@@ -184,6 +200,14 @@ class Functional(object):
         cudnn, name = self.torch.backends.cudnn, self.torch.cuda.get_device_name(0)
         found = {"gpu": name, "cuda": self.torch.version.cuda, "cudnn": cudnn.version(), "tf32": cudnn.allow_tf32}
         return {key: str(value) for key, value in found.items()}
+
+    def narrower(self):
+        """Return what CUDA is not asked: cuDNN takes two to five dimensions, and is called with six all the same.
+
+        aten/src/ATen/native/Normalization.cpp, _select_batch_norm_backend: input.dim() >= 3
+        """
+        ranks = self.statement["supports"]["rank"]
+        return {} if self.device == "cpu" else {"rank": [rank for rank in ranks if rank < 6]}
 
     def prepared(self, function):
         """Return the function that is called."""
@@ -198,8 +222,22 @@ class Functional(object):
             array = np.array(array, order="C")
         if array.dtype.name in _BITS:
             bits = self.torch.from_numpy(array.view(_BITS[array.dtype.name]))
-            return bits.view(getattr(self.torch, array.dtype.name)).to(self.device)
-        return self.torch.from_numpy(array).to(self.device)
+            return self.moved(bits.view(getattr(self.torch, array.dtype.name)))
+        return self.moved(self.torch.from_numpy(array))
+
+    def moved(self, tensor):
+        """Return a tensor on the device as it lies in memory: with its strides, and as far from a boundary.
+
+        `to` keeps the strides of what has no gaps alone, and begins what it allocates at a boundary.
+        """
+        if self.device == "cpu" or not tensor.numel():
+            return tensor.to(self.device)
+        size, lead = tensor.element_size(), tensor.data_ptr() % _BOUNDARY
+        lead = lead // size if lead % size == 0 else 0
+        reach = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride()))
+        there = self.torch.empty(lead + reach, dtype=tensor.dtype, device=self.device)
+        there[lead:] = tensor.as_strided((reach,), (1,)).to(self.device)
+        return there.as_strided(tensor.shape, tensor.stride(), lead)
 
     def arrays(self, tensors):
         """Return NumPy copies of named tensors."""
@@ -375,6 +413,7 @@ class Native(Functional):
         "aten/src/ATen/native/Normalization.cpp, batch_norm_cpu: returns (y, save_mean, save_invstd)",
         semantics={"single_value": "nan", "zero_epsilon": "accepted", "empty_batch": "refused"},
         outputs=GRADIENTS + TANGENTS + ["mean", "inverse_deviation"],
+        rules=[_WIDE_ON_CUDA],
         supports={"resized": [False, "fewer"]},  # with more channels than statistics it writes where others' memory is
         refusals=[],
     )

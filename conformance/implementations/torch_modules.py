@@ -8,6 +8,11 @@ from . import torch as common
 _DOCS = common.DOCS
 _MODULE = _DOCS + "generated/torch.nn.%s.html"
 _LINEAR = "a convolution is linear in x"
+_TF32 = {
+    "when": {"device": ["cuda"], "dtype": ["float32"]},
+    "numerics": {"accumulate": "tf32"},
+    "cite": _DOCS + "notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices: on by default for convolutions",
+}
 _CONSTANTS = (
     "https://github.com/pytorch/pytorch/blob/main/torch/jit/_recursive.py: a constant is a float, as NumPy's float64 "
     "is; its float32 is not"
@@ -97,6 +102,7 @@ class Folded(_Module):
         differentiation=common.ONCE,
         semantics={"average": "none"},
         numerics={"shift": "apart"},
+        rules=[_TF32],
         modes=["infer"],
         refusals=[],
         first=[],

@@ -48,4 +48,33 @@ class Silent(Both):
     statement = dict(_PLAIN, id="devices.silent")
 
 
-IMPLEMENTATIONS = [Both, Silent]
+class Lost(Both):
+    """The same, in whose third case the GPU is lost, as every later call of the process then says, too."""
+
+    statement = dict(Both.statement, id="devices.lost")
+    asked = 0
+
+    def run(self, case):
+        """Return what the device computes, while there is one."""
+        Lost.asked += 1
+        if self.device == "cuda" and Lost.asked >= 3:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return super(Lost, self).run(case)
+
+
+class NoDevice(RuntimeError):
+    """What is installed has no such device."""
+
+
+class BuiltForCpu(Both):
+    """The same, of a library that is built for the CPU alone."""
+
+    statement = dict(Both.statement, id="devices.built_for_cpu")
+
+    def __init__(self, device):
+        if device != "cpu":
+            raise NoDevice("it is built for the CPU alone")
+        super(BuiltForCpu, self).__init__(device)
+
+
+IMPLEMENTATIONS = [Both, Silent, Lost, BuiltForCpu]

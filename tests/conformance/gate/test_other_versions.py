@@ -123,6 +123,23 @@ def test_a_range_is_widened_as_exactly_as_it_is_written(wanted, version, said):
 
 
 @pytest.mark.skipif(not shutil.which("patch"), reason="patch is not installed")
+def test_the_same_failure_on_another_device_is_yellow_and_said_once(run, adapter, manifest, gate):
+    """What the manifest says of a GPU alone explains the same failure on the CPU, and --update then names both."""
+    found = run(adapter(BIASED), corpus=True)
+    failed = sum(r.verdict == "FAIL" for r in found.results)
+    known = manifest(implementations='["wrong.biased_for_unbiased@cuda"]')
+    result = gate("--divergences", known)
+    (line,) = kinds(result)
+    assert line.startswith(f"ANOTHER DEVICE device cpu: {failed} failures of 1 implementations are the same as ")
+    assert "which speaks of another device (cuda; 1 divergences)" in line
+    assert result.stdout.splitlines()[-1].startswith("yellow (0)")
+    proposed = gate("--divergences", known, "--update").stdout
+    subprocess.run(["patch", "-s", "-p0", "-d", str(known)], input=proposed, text=True, check=True)
+    assert '["wrong.biased_for_unbiased@*"]' in (known / "wrong.toml").read_text()
+    assert gate("--divergences", known).stdout.splitlines()[-1].startswith("green (0)")
+
+
+@pytest.mark.skipif(not shutil.which("patch"), reason="patch is not installed")
 def test_update_proposes_the_wider_range(run, adapter, manifest, gate):
     """Applied, the edit that --update proposes makes the gate green, and nothing else of the manifest changes."""
     run(adapter(BIASED), corpus=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from conformance.cli.main import main
-from conformance.hosts import doctor, roster
-from conformance.hosts.environment import Limits
+from conformance.hosts import doctor, roster, seen
+from conformance.hosts.environment import Environment, Limits
 from conformance.hosts.participants import Participants
 from conformance.model.case_facts import step_facts
 from conformance.runs import run_file, summary
@@ -63,6 +65,60 @@ def test_what_it_runs_on_is_recorded(run_on):
     assert (cpu.device, cpu.about) == ("cpu", {})
     assert cuda.device == "cuda"
     assert cuda.about.items() >= {"gpu": "made of paper", "tf32": "off"}.items()
+
+
+def test_a_lost_gpu_is_the_fault_of_whom_it_was_lost_in(run_on):
+    """What every call says after it costs a new process and no verdict: one case in three crashes, the rest conform."""
+    found = run_on("Lost", "cuda")
+    outcomes = [r for r in found.results if r.outcome == "Crashed"]
+    cases = {r.case for r in found.results if r.verdict != "UNSUPPORTED"}
+    assert len(outcomes) == len(cases) // 3 > 3
+    assert all("the GPU was lost: RuntimeError: CUDA error" in r.reason for r in outcomes)
+    assert {r.verdict for r in found.results if r.case not in {o.case for o in outcomes}} <= {
+        "PASS",
+        "UNSUPPORTED",
+        "INCONCLUSIVE",
+    }
+
+
+def test_a_build_without_the_device_is_missed_only_by_whom_it_was_asked_of_by_name(tmp_path):
+    """Beside another that has the device a run is complete without it, and notes it; by name it is incomplete."""
+    both, built = (roster.select((f"{ADAPTER}:{name}",), "cuda")[0] for name in ("Both", "BuiltForCpu"))
+    for requested in (False, True):
+        folder = tmp_path / str(requested)
+        Campaign(Options(Participants([both, built], requested=requested), folder, cases=3), Progress()).run()
+        found = run_file.read(folder)
+        reasons = {record.id: record.reason for record in found.implementations}
+        assert reasons == {both.id: "", built.id: "NoDevice: it is built for the CPU alone"}
+        assert found.complete is not requested
+
+
+def test_the_environment_of_a_worker_keeps_what_the_user_says(monkeypatch):
+    """The user's XLA flags come last, JAX sees the CPU alone on a CPU, and CUDA reserves what memory it likes."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/x")
+    cpu, cuda = (Environment("any", device=device) for device in ("cpu", "cuda"))
+    for host in (cpu, cuda):
+        assert host.settings()["XLA_FLAGS"].split()[-1] == "--xla_dump_to=/tmp/x"
+        assert "--xla_cpu_multi_thread_eigen=false" in host.settings()["XLA_FLAGS"]
+    assert (cpu.settings()["JAX_PLATFORMS"], "JAX_PLATFORMS" in cuda.settings()) == ("cpu", False)
+    assert [host.command(Limits())[-1] for host in (cpu, cuda)] == ["8.0", "0.0"]
+    assert [host.command(Limits(memory=2))[-1] for host in (cpu, cuda)] == ["2", "2"]
+
+
+@pytest.mark.framework("torch")
+@pytest.mark.parametrize("layout", ["C", "F", "strided", "channels_last", "offset", "reversed", "read_only"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_array_lies_on_another_device_as_it_did(layout, dtype):
+    """Strides and the distance from a boundary are those of the host's array, and so are its values."""
+    subject = importlib.import_module("conformance.implementations.torch").Functional("cpu")
+    array = seen._laid_out(np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).astype(dtype), layout)
+    here = subject.tensor(array)
+    subject.device = "cpu:0"  # which is another to the adapter, and is there
+    there = subject.tensor(array)
+    assert there.stride() == here.stride()
+    assert there.data_ptr() % 16 == here.data_ptr() % 16
+    assert there.data_ptr() != here.data_ptr()
+    assert (there == here).all()
 
 
 @pytest.mark.parametrize(
