@@ -34,9 +34,7 @@ _FORMATS: dict[str, Callable[[GateDecision, results.Run, Path], str]] = {
 @click.option("--write-baseline", type=_File, help="Write the run's own baseline there, and decide.")
 @click.option("--only", multiple=True, metavar="ID", help="Findings about these implementations only. Repeatable.")
 @click.option("--fail-fast", is_flag=True, help="Show the first finding that makes it red, and stop.")
-@click.option(
-    "--strict", is_flag=True, help="Exit 4 where what is known speaks of another version or device than the run's."
-)
+@click.option("--strict", is_flag=True, help="Exit 4 where what is known is of another version or device.")
 @click.option("--exit-zero", is_flag=True, help="Report, and exit 0 whatever is found.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON.")
 @click.option("--update", is_flag=True, help="Print proposed edits of the manifests as a patch, and change nothing.")

@@ -1,9 +1,9 @@
 """Proposed edits of the manifests of known divergences, as a patch. Nothing is written: a person decides.
 
 The entry of a divergence that vanished everywhere is removed. One that vanished in places, behaves otherwise, spread or
-is due for review gets a comment; one that happens at another version as well gets a wider range, or that device. A failure
-that nothing explains gets a stub, which becomes a valid entry once somebody says what it predicts, and why. Entries are
-edited as lines of text, so that everything else stays as it is written.
+is due for review gets a comment; one that happens at another version or on another device as well gets a wider range.
+A failure that nothing explains gets a stub, which becomes a valid entry once somebody says what it predicts, and why.
+Entries are edited as lines of text, so that everything else stays as it is written.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _RANGE = re.compile(r">=\s*([\d.]+)\s*,\s*<\s*([\d.]+)")
 
 
 class OtherVersion(NamedTuple):
-    """A package of which a divergence names other versions than an implementation runs on; or the device, as `DEVICE`."""
+    """A package of which a divergence names other versions than those that are here; or `DEVICE`, with devices."""
 
     package: str
     wanted: str

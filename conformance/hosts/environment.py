@@ -26,8 +26,8 @@ PROTOCOL = 1  # of PROTOCOL.md; worker.py, which imports nothing of ours, has it
 WINDOW = 3  # requests in flight: judging overlaps with the worker
 
 _LOST = re.compile(
-    "CUDA error: (?!out of memory|invalid argument|no kernel image)|CUDA_ERROR_(ILLEGAL|LAUNCH|ASSERT|MISALIGNED|HARDWARE)"
-    "|an illegal memory access|device-side assert|unspecified launch failure"
+    "CUDA error: (?!out of memory|invalid argument|no kernel image)|CUDA_ERROR_(ILLEGAL|LAUNCH|ASSERT|MISALIGNED)"
+    "|device-side assert|unspecified launch failure"
 )
 _XLA = "XLA_FLAGS"
 _HIDDEN = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
@@ -50,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True):
         return self.memory or 8.0
 
     def of_worker(self, device: str) -> float:
-        """How many GiB a worker may allocate; 0: any. CUDA reserves much that it never uses, so that nothing is said."""
+        """How many GiB a worker may allocate; 0: any, since CUDA reserves much that it never uses."""
         return self.gib if device == "cpu" else self.memory or 0.0
 
 
@@ -231,7 +231,7 @@ class Worker:
         return Reply(request.number, owed, (outcome,), cpu=time.monotonic() - started)
 
     def _unless_lost(self, reply: Reply) -> Reply:
-        """Return a reply; a crash where the GPU was lost in it, which fails whatever a process does with it from then on.
+        """Return a reply; a crash where the GPU was lost in it: whatever the process asks of it from then on fails.
 
         https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html: "the process must be terminated"
         """

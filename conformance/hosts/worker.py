@@ -207,9 +207,7 @@ def limit_memory(gib):
 def main():
     """Read the command line, import the adapters, say hello, serve."""
     parser = argparse.ArgumentParser(description="host batch normalization implementations for bnconf")
-    parser.add_argument(
-        "--memory", type=float, default=8.0, help="GiB that the process may allocate (default 8; 0: any)"
-    )
+    parser.add_argument("--memory", type=float, default=8.0, help="GiB that it may allocate (default 8; 0: any)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", action="append", default=[], help="id to host; repeatable; default all")
     parser.add_argument("adapters", nargs="+")

@@ -322,9 +322,7 @@ class _Torch(object):
         there = "cuda" if self.torch.cuda.is_available() else "cpu"
         if device != there:
             error = RuntimeError if self.torch.version.cuda else later.NoDevice
-            raise error(
-                "Keras runs on %s, which torch %s finds here, not on %s" % (there, self.torch.__version__, device)
-            )
+            raise error("Keras runs on %s, as torch %s does, not on %s" % (there, self.torch.__version__, device))
 
     def derived(self, call, sources, gradients, cotangents, tangent, forward, second, postponed):
         """Return the call's outputs and the derivatives, those along the tangent by dual numbers."""

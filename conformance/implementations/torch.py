@@ -68,7 +68,7 @@ _CONTIGUOUS_HALF = {
     "cite": _ROUNDED + "; of contiguous input nothing else is rounded, but for the moving averages",
 }
 _MIXED = {
-    "cpu": "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type of Float",
+    "cpu": "aten/src/ATen/native/cpu/mixed_data_type.h: mixed dtype (CPU), expect parameter to have scalar type Float",
     "cuda": "not measured yet. aten/src/ATen/native/cuda/Normalization.cuh, packed_accessor_or_dummy: parameters are "
     "read in the type that the input accumulates in, and no other",
 }
