@@ -104,7 +104,7 @@ def of_other_versions(explanations: list[Explanation], run: Run, known: list[Div
 
 def _of_package(package: str, found: str, members: list[tuple[Explanation, str, str]]) -> Finding:
     kind: FindingKind = "another device" if package == other_versions.DEVICE else "another version"
-    names, wanted = (sorted({one[place] for one in members}) for place in (1, 2))
+    names, wanted = sorted({name for _, name, _ in members}), sorted({one for *_, one in members})
     failures = {(e.result.case, e.result.implementation, e.result.step, e.result.output): e for e, *_ in members}
     loose = sum(e.no_formula for e in failures.values())
     who = {e.result.implementation for e, *_ in members}
