@@ -23,6 +23,13 @@ _File = click.Path(path_type=Path, dir_okay=False)
 @what_the_gate_reads
 @click.option("--csp", "separate", is_flag=True, help="Write style and script as files beside it: for a strict policy.")
 @click.option("--index", is_flag=True, help="Write index.html over all runs into the folder that holds the run's.")
+@click.option(
+    "--site",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a static site there too: a page and a badge for each implementation, an index, and the history of the "
+    "runs that it was written from.",
+)
 @click.option("--pdf", type=_File, help="Print it there too, by the system's Chromium.")
 @click.option("--serve", is_flag=True, help="Serve it on this machine, and load it again when the run is new.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="For --serve. Default: any that is free.")
@@ -35,6 +42,7 @@ def report(
     today: datetime | None,
     separate: bool,
     index: bool,
+    site: Path | None,
     pdf: Path | None,
     serve: bool,
     port: int,
@@ -46,6 +54,7 @@ def report(
     from conformance import report as pages
     from conformance.report import pdf as printing
     from conformance.report import server
+    from conformance.report import site as sites
 
     def gathered() -> pages.Material:
         day = today.date() if today else None
@@ -53,16 +62,24 @@ def report(
 
     if separate and (serve or pdf):
         raise InvalidInput("--csp writes files for another server, so --serve and --pdf do without it; leave one out")
+    if site:
+        sites.check(site, folder, serve=serve)
     if serve:
         server.serve(folder, gathered, port)
         return
-    home = folder if folder.is_dir() else folder.parent
-    written = pages.write(gathered(), out or home / "report.html", separate=separate)
-    if (size := sum(path.stat().st_size for path in written)) > pages.LARGE:
-        click.echo(f"note: the report has {size / 1e6:.1f} MB; run fewer cases to mail it", err=True)
+    home, material = folder if folder.is_dir() else folder.parent, gathered()
+    written = pages.write(material, out or home / "report.html", separate=separate)
+    _note_if_large(written, pages.LARGE)
+    if site:
+        written.append(sites.write(material, site, list(written)))
     if pdf:
         written.append(printing.write(written[0], pdf))
     if index:
         written.append(pages.index(home.resolve().parent))
     for path in written:
         click.echo(str(path.resolve()))
+
+
+def _note_if_large(written: list[Path], large: int) -> None:
+    if (size := sum(path.stat().st_size for path in written)) > large:
+        click.echo(f"note: the report has {size / 1e6:.1f} MB; run fewer cases to mail it", err=True)

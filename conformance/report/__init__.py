@@ -10,6 +10,7 @@ import base64
 import hashlib
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -43,18 +44,18 @@ _FOLDER = resources.files("conformance.report") / "page"
 def write(material: Material, path: Path, *, separate: bool = False) -> list[Path]:
     """Write the report and return its files: one, or with separate a page, its style and its script."""
     if not separate:
-        return [_save(path, render(material))]
-    style, script = path.with_suffix(".css"), path.with_suffix(".js")
-    page = render(material, style=style.name, script=script.name)
-    return [_save(path, page), _save(style, _style()), _save(script, _script())]
+        return [save(path, render(material))]
+    look, script = path.with_suffix(".css"), path.with_suffix(".js")
+    page = render(material, look=look.name, script=script.name)
+    return [save(path, page), save(look, style()), save(script, _script())]
 
 
-def render(material: Material, *, style: str = "", script: str = "", reload: bool = False) -> str:
-    """Return the page. style, script: files beside it; what is not named is in the page. reload: it asks the server."""
-    own_style, own_script = _style(), _script() + (_read("reload.js") if reload else "")
+def render(material: Material, *, look: str = "", script: str = "", reload: bool = False) -> str:
+    """Return the page. look, script: files beside it; what is not named is in the page. reload: it asks the server."""
+    own_style, own_script = style(), _script() + (_read("reload.js") if reload else "")
     policy = [
         "default-src 'none'",
-        f"style-src {chr(39) + 'self' + chr(39) if style else _hash(own_style)}",
+        f"style-src {chr(39) + 'self' + chr(39) if look else _hash(own_style)}",
         f"script-src {chr(39) + 'self' + chr(39) if script else _hash(own_script)}",
         *(["connect-src 'self'"] if reload else []),
         "base-uri 'none'",
@@ -62,19 +63,25 @@ def render(material: Material, *, style: str = "", script: str = "", reload: boo
     ]
     inline = {"own_style": Markup(own_style), "own_script": Markup(own_script)}  # noqa: S704 - files of ours
     return _template("report.html.j2").render(
-        policy="; ".join(policy), style=style, script=script, **inline, **view(material)
+        policy="; ".join(policy), style=look, script=script, **inline, **view(material)
     )
 
 
 def index(reports: Path) -> Path:
     """Write the page over all runs kept in a folder, and return its path."""
-    style = _style()
-    page = _template("index.html.j2").render(
-        policy=f"default-src 'none'; style-src {_hash(style)}",
-        own_style=Markup(style),  # noqa: S704 - a file of ours
+    own_style = style()
+    page = page_of(
+        "index.html.j2",
+        policy=f"default-src 'none'; style-src {_hash(own_style)}",
+        own_style=Markup(own_style),  # noqa: S704 - a file of ours
         runs=history.runs(reports, read_all=True)[::-1],
     )
-    return _save(reports / "index.html", page)
+    return save(reports / "index.html", page)
+
+
+def page_of(name: str, **values: Any) -> str:
+    """Return a page made of one of our templates and these values."""
+    return _template(name).render(**values)
 
 
 def _template(name: str) -> jinja2.Template:
@@ -104,8 +111,9 @@ def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _style() -> str:
-    return _read("report.css")
+def style(*names: str) -> str:
+    """Return style sheets of ours, one after the other; without names, the report's."""
+    return "".join(map(_read, names or ("report.css",)))
 
 
 def _script() -> str:
@@ -118,10 +126,11 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _save(path: Path, content: str) -> Path:
+def save(path: Path, content: str) -> Path:
+    """Write a file, and return its path; raise InvalidInput where it cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written ({error.strerror}); name another with --out") from error
+        raise InvalidInput(f"{path}: cannot be written ({error.strerror}); name another") from error
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -22,12 +23,13 @@ ROOT = Path(__file__).parents[3]
 CI = ROOT / "conformance" / "gate" / "ci"
 ACTION = yaml.safe_load((CI / "action.yml").read_text())
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (CI / "README.md").read_text(), re.DOTALL)
-SHARDED, ONE_MACHINE, GITLAB = map(yaml.safe_load, BLOCKS)
+SHARDED, ONE_MACHINE, PAGES, GITLAB = map(yaml.safe_load, BLOCKS)
 
 
 def scripts():
     """Return every shell script of the jobs and of the action."""
-    steps = [step for job in (*SHARDED["jobs"].values(), *ONE_MACHINE["jobs"].values()) for step in job["steps"]]
+    github = (SHARDED, ONE_MACHINE, PAGES)
+    steps = [step for jobs in github for job in jobs["jobs"].values() for step in job["steps"]]
     steps += ACTION["runs"]["steps"]
     return [step["run"] for step in steps if "run" in step] + [
         line for job in GITLAB.values() for line in job["script"]
@@ -52,8 +54,10 @@ def shell(tmp_path):
 
 
 def test_there_are_commands_to_check():
-    """Each of the three commands is used, in GitHub's jobs, in GitLab's and in the action."""
-    assert sorted(command.split()[1] for command in COMMANDS) == sorted(3 * ["run", "merge", "gate"])
+    """Each of the three commands is used, in GitHub's jobs, in GitLab's and in the action; Pages need a report too."""
+    assert sorted(command.split()[1] for command in COMMANDS) == sorted(
+        3 * ["run", "merge", "gate"] + ["run", "report"]
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -132,6 +136,18 @@ def test_the_action_merges_shards(shell):
 def small(script):
     """Return a script of a job on an implementation that is there, and few cases."""
     return script.replace("mypackage.module:MyBatchNorm", "numpy.two_pass --cases 4")
+
+
+def test_the_job_of_pages_works_as_it_stands(shell, tmp_path):
+    """Without a history that is published it begins one; with one it adds to it; what it publishes is a site."""
+    scripts = [step["run"] for step in PAGES["jobs"]["publish"]["steps"] if "run" in step]
+    run, fetch, report = (
+        next(one for one in scripts if word in one) for word in ("bnconf run", "curl", "bnconf report")
+    )
+    for number in (1, 2):
+        assert [shell(small(script)) for script in (run, fetch.replace("curl -sf", "false"), report)] == [0, 0, 0]
+        assert len(json.loads((tmp_path / "site" / "runs.json").read_text())) == number
+    assert (tmp_path / "site" / "badges" / "numpy.two_pass@cpu.svg").exists()
 
 
 def test_the_gitlab_job_works_as_it_stands(shell):
