@@ -34,7 +34,7 @@ INSTALL := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
 
 .DEFAULT_GOAL := help
-.PHONY: help venv bytecode report test check checks lint types layers spelling worker-syntax versions \
+.PHONY: help venv bytecode report report-gpu test check checks lint types layers spelling worker-syntax versions \
 	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-correct prove-blocks prove-explain prove-versions history mutants screenshots format hooks install \
 	clean
 
@@ -157,6 +157,9 @@ format: $(DEV_READY) ## let ruff mend and format
 # What is in the file beside bnconf: what it needs, but for NumPy, which every framework brings, for Linux on x86-64.
 PYZ_HOLDS := click hypothesis sortedcontainers jinja2 markupsafe ml-dtypes msgspec packaging rich markdown-it-py mdurl pygments
 PYZ_PYTHONS := 3.11 3.12 3.13
+
+report-gpu: $(RUN_READY) ## judge what runs on the GPU, and the same on the CPU: reports/gpu.tar.gz, in 8 minutes (GPU_ARGS such as --rehearse)
+	@$(BIN)/bnconf gpu $(GPU_ARGS)
 
 pyz: $(DEV_READY) ## build dist/bnconf.pyz: one file that needs Python and NumPy alone, for a machine without a network
 	@echo "Building dist/bnconf.pyz for Python $(PYZ_PYTHONS)"

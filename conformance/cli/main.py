@@ -23,6 +23,7 @@ COMMANDS = {
     "explain": "case:explain",
     "export": "case:export",
     "gate": "gate:gate",
+    "gpu": "gpu:gpu",
     "hunt": "hunt:command",
     "identify": "audit:identify",
     "implementations": "doctor:implementations",

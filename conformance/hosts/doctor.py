@@ -136,7 +136,7 @@ def _environment(recipe: venvs.EnvironmentSpec) -> Part:
 
 def _gpu(*, needed: bool) -> Iterator[Part]:
     """Yield the GPU and, where there is one, the builds of frameworks that can use it."""
-    found, without = _nvidia(), "no …@cuda can run; every …@cpu can"
+    found, without = gpu(), "no …@cuda can run; every …@cpu can"
     if not found:
         yield Part("GPU", False, needed, "nvidia-smi finds none", "", without)
         return
@@ -157,7 +157,7 @@ def _build(name: str, found: str, cpu_only: bool, needed: bool, command: str) ->
     return Part(part, True, needed, found)
 
 
-def _nvidia() -> str:
+def gpu() -> str:
     """Return the GPUs and their driver, as nvidia-smi reports them; empty if there are none."""
     program = shutil.which("nvidia-smi")
     if not program:

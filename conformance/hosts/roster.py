@@ -105,15 +105,26 @@ def select(patterns: tuple[str, ...], device: str = "cpu", python: str = sys.exe
 
     A pattern is an id, with or without its device, and may contain * and ?. One that names nothing there is looked up
     among the `others`. Or it names an implementation of a user's own (see `targets`), which `python` hosts. A pattern
-    without a device means `device`.
+    without a device, such as `@cuda`, means `device`.
     """
     known = _Roster(device, python)
     chosen: dict[str, RosterEntry] = {}
     for pattern in patterns or ("*",):
-        found = introduced(pattern, device, python) if is_target(pattern) else known.named(pattern)
+        found = (
+            _own(pattern, device, python) if is_target(pattern.rpartition("@")[0] or pattern) else known.named(pattern)
+        )
         for entry in found:
             _add(chosen, entry)
     return list(chosen.values())
+
+
+def _own(pattern: str, device: str, python: str) -> list[RosterEntry]:
+    """Return the implementations of a user's own, on the devices that stand after it."""
+    target, at, place = pattern.rpartition("@")
+    devices = fnmatch.filter(DEVICES, place) if at else []
+    if not devices:
+        return introduced(pattern, device, python)
+    return [entry for one in devices for entry in introduced(target, one, python)]
 
 
 def _add(chosen: dict[str, RosterEntry], entry: RosterEntry) -> None:

@@ -1,0 +1,108 @@
+"""`bnconf gpu`: one archive of what a machine's GPU and its CPU answer; what is not there is left out by name."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from conformance.cases import corpus
+from conformance.cli import gpu
+from conformance.cli.main import main
+from conformance.gate.baseline import read as read_baseline
+from conformance.hosts import doctor, roster
+from conformance.hosts.participants import Participants
+from conformance.runs import run_file
+from conformance.runs.campaign import Campaign, Options
+from conformance.runs.progress import Progress
+from conformance.studies import devices
+
+ADAPTERS = Path(__file__).parents[1] / "adapters"
+
+
+def test_without_a_gpu_it_says_so_and_asks_nothing(tmp_path, monkeypatch):
+    """Exit 3, with the reason of each framework that is left out, and no folder."""
+    monkeypatch.setattr(doctor, "gpu", lambda: "")
+    found = CliRunner().invoke(main, ["gpu", "-i", "onnx.*", "--out", str(tmp_path / "gpu")])
+    assert found.exit_code == 3
+    assert "left out on cuda: " in found.output
+    assert "onnx's reference evaluator has no device cuda" in found.output
+    assert "nothing here finds a GPU (nvidia-smi finds none); --rehearse does without" in found.output
+    assert not (tmp_path / "gpu").exists()
+
+
+def test_both_devices_in_one_archive(tmp_path):
+    """What runs on both is judged on both, in shards; one archive holds all that was found."""
+    target, out = f"{ADAPTERS / 'devices.py'}:Both", tmp_path / "gpu"
+    found = CliRunner().invoke(main, ["gpu", "-i", target, "--cases", "8", "--shards", "2", "--out", str(out)])
+    assert (found.exit_code, "green (0)" in found.output) == (0, True), found.output
+    with tarfile.open(f"{out}.tar.gz") as archive:
+        names = {name.removeprefix("gpu/") for name in archive.getnames()}
+    assert names >= {"run/run.jsonl", "report.html", "gate.txt", "baseline.jsonl", "devices.md", "environment.json"}
+    ids = {"devices.both@cpu", "devices.both@cuda"}
+    assert {r.id for r in run_file.read(out / "run").implementations} == ids
+    assert {line.implementation for line in read_baseline(out / "baseline.jsonl").lines} == ids
+    assert "made of paper" in (out / "environment.json").read_text()
+    assert "| `devices.both` | y |" in (out / "devices.md").read_text()
+
+
+def test_a_rehearsal_does_it_on_the_cpu_alone(tmp_path, monkeypatch):
+    """Where there is no GPU, --rehearse runs all of it; what is not done in time is cut short, and said."""
+    out = tmp_path / "gpu"
+    monkeypatch.setattr(gpu, "_RESERVE", 0.93)
+    words = [
+        "gpu",
+        "--rehearse",
+        "-i",
+        "numpy.two_pass",
+        "--cases",
+        "645",
+        "--shards",
+        "1",
+        "--minutes",
+        "1",
+        "--out",
+        str(out),
+    ]
+    found = CliRunner().invoke(main, words)
+    assert "shard-1 is not done in time, and is cut short" in found.output
+    assert found.exit_code == 3
+    assert "left out on cuda: numpy.two_pass runs on the CPU alone" in found.output
+
+
+def test_side_by_side_counts_what_fails_on_one_alone(tmp_path):
+    """Every array that both devices were judged on is counted, and those that fail on the GPU alone."""
+    entries = [e for d in ("cpu", "cuda") for e in roster.select((f"{ADAPTERS / 'devices.py'}:Silent",), d)]
+    Campaign(Options(Participants(entries), tmp_path, cases=20), Progress()).run()
+    run = run_file.read(tmp_path)
+    (y,) = [pair for pair in devices.side_by_side(run, "cuda") if pair.output == "y"]
+    failed = [r for r in run.results if r.output == "y" and r.verdict == "FAIL"]
+    assert y.alone == (0, len(failed)) == y.failed
+    assert failed
+    assert y.arrays == sum(
+        r.output == "y" and r.implementation.endswith("@cpu") and r.rho is not None for r in run.results
+    )
+
+
+@pytest.mark.parametrize(("name", "answers"), [("Both", []), ("Shifting", [(0, 3), (1, 3)])])
+def test_what_differs_from_call_to_call_is_told(name, answers, tmp_path):
+    """Who gives the same bits is not named; who adds what it was asked before is, with how many answers it gave."""
+    (tmp_path / "shifting.py").write_text(
+        "import importlib.util\n"
+        f"spec = importlib.util.spec_from_file_location('devices', {str(ADAPTERS / 'devices.py')!r})\n"
+        "devices = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(devices)\n"
+        "class Shifting(devices.Both):\n"
+        "    asked = 0\n"
+        "    def run(self, case):\n"
+        "        self.asked += 1\n"
+        "        return [dict(out, y=out['y'] + self.asked) for out in super().run(case)]\n"
+        "class Both(devices.Both):\n"
+        "    pass\n"
+    )
+    entries = roster.select((f"{tmp_path / 'shifting.py'}:{name}",))
+    case = next(named.case for named in corpus.read() if named.name == "features-by-batch-axis-0")
+    found = list(devices.varying([case, case], Participants(entries), 3))
+    assert [(one.case, one.answers) for one in found] == answers
