@@ -60,7 +60,7 @@ def _add(pair: SideBySide, here: Result, there: Result) -> None:
 
 def _worse(before: Rho, result: Result) -> Rho:
     rho = None if result.rho is msgspec.UNSET else result.rho
-    return max(before, rho, key=summary.as_number)
+    return rho if summary.as_number(rho) > summary.as_number(before) else before
 
 
 def as_markdown(pairs: Iterable[SideBySide], device: str) -> str:
