@@ -90,7 +90,8 @@ def from_target(target: str, environment: str = "user", device: str = "cpu") -> 
     """Return the implementations of an adapter that imports no framework, PATH.py or PATH.py:Class."""
     path, _, name = target.partition(":")
     module = worker.by_path(path)  # frameworks are imported once it is instantiated
-    classes = [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
+    every = [getattr(module, name)] if name else list(module.IMPLEMENTATIONS)
+    classes = [cls for cls in every if device in getattr(cls, "devices", DEVICES)]
     read = [stated(cls.statement, f"{path}: the statement of {cls.__name__}") for cls in classes]
     return [_entry(statement, target, environment, device) for statement in read]
 

@@ -118,6 +118,8 @@ def instantiate(targets, device, only=()):
     ready, listing = {}, []
     for target in targets:
         for cls in load(target):
+            if device not in getattr(cls, "devices", [device]):
+                continue
             asked.check_statement(cls.__name__, getattr(cls, "statement", None))
             identity, reason, about, absent = "%s@%s" % (cls.statement.get("id", cls.__name__), device), "", {}, ""
             narrower = {}

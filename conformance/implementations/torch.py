@@ -199,6 +199,7 @@ class Functional(object):
             return {}
         cudnn, name = self.torch.backends.cudnn, self.torch.cuda.get_device_name(0)
         found = {"gpu": name, "cuda": self.torch.version.cuda, "cudnn": cudnn.version(), "tf32": cudnn.allow_tf32}
+        found.update(benchmark=cudnn.benchmark, deterministic=self.torch.are_deterministic_algorithms_enabled())
         return {key: str(value) for key, value in found.items()}
 
     def narrower(self):
@@ -399,6 +400,27 @@ def _bfloat16():
     import ml_dtypes
 
     return np.dtype(ml_dtypes.bfloat16)
+
+
+class WithoutCudnn(Functional):
+    """`torch.nn.functional.batch_norm` on a GPU where `torch.backends.cudnn.enabled` is False: PyTorch's own kernels."""
+
+    devices = ("cuda",)
+    statement = mapped(untracked(of_mixed_dtypes(stated("F.batch_norm+no_cudnn", _FUNCTIONAL))), ["none", "dy"])
+    statement["refusals"] = [_UNDEFINED] + statement["refusals"]
+
+    def prepared(self, function):
+        """Return the function, called without cuDNN; its backward pass is that of the kernel that it chose."""
+
+        def call(*arguments):
+            with self.torch.backends.cudnn.flags(enabled=False):
+                return function(*arguments)
+
+        return call
+
+    def narrower(self):
+        """Return that nothing is narrower: six dimensions go to PyTorch's kernels as all others do."""
+        return {}
 
 
 class Native(Functional):
@@ -696,4 +718,4 @@ class Hessian(Func):
         return {name: self.torch.tensordot(m, along, along.dim()) for name, m in matrices.items()}
 
 
-IMPLEMENTATIONS = [Functional, Native, Vmap, Func, Hessian]
+IMPLEMENTATIONS = [Functional, WithoutCudnn, Native, Vmap, Func, Hessian]

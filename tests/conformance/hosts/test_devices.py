@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cli.main import main
-from conformance.hosts import doctor, roster, seen
+from conformance.hosts import doctor, roster, seen, worker
 from conformance.hosts.environment import Environment, Limits
 from conformance.hosts.participants import Participants
 from conformance.model.case_facts import step_facts
@@ -145,7 +145,7 @@ def test_every_torch_and_jax_implementation_has_both_devices():
     """What runs on the CPU may run on a GPU, but for what is NumPy or an old TensorFlow."""
     by_device = {d: {e.statement.id for e in roster.built_in(d)} for d in roster.DEVICES}
     without = {entry.environment for entry in roster.built_in() if entry.statement.id not in by_device["cuda"]}
-    assert by_device["cuda"] < by_device["cpu"]
+    assert by_device["cuda"] - {"torch.F.batch_norm+no_cudnn"} < by_device["cpu"]
     assert without == {"numpy", "keras-numpy", "tf-1.15", "tf-1.7"}
 
 
@@ -196,3 +196,21 @@ def test_nothing_unmeasured_is_promised_on_a_gpu():
         (rule,) = (r for r in entry.statement.rules if r.when == {"device": ["cuda"]})
         assert rule.cite.startswith("not measured yet")
         assert entry.statement.numerics(about, "train", "y").sums == "serial"
+
+
+@pytest.mark.framework("torch")
+def test_what_is_of_a_gpu_alone_is_on_no_cpu():
+    """Batch normalization without cuDNN is in the roster of GPUs, and a worker on the CPU does not host it."""
+    on = {device: {e.statement.id for e in roster.built_in(device)} for device in ("cpu", "cuda")}
+    assert on["cuda"] - on["cpu"] == {"torch.F.batch_norm+no_cudnn"}
+    ready, listing = worker.instantiate([f"{roster.ADAPTERS / 'torch.py'}:WithoutCudnn"], "cpu")
+    assert (ready, listing) == ({}, [])
+
+
+@pytest.mark.framework("torch")
+def test_cudnn_is_off_while_it_is_called_and_no_longer():
+    """The function sees `torch.backends.cudnn.enabled` False; what is called after it sees what the user has set."""
+    torch = pytest.importorskip("torch")
+    subject = importlib.import_module("conformance.implementations.torch").WithoutCudnn("cpu")
+    seen_there = subject.prepared(lambda: torch.backends.cudnn.enabled)()
+    assert (seen_there, torch.backends.cudnn.enabled) == (False, True)
