@@ -403,7 +403,7 @@ def _bfloat16():
 
 
 class WithoutCudnn(Functional):
-    """`torch.nn.functional.batch_norm` on a GPU where `torch.backends.cudnn.enabled` is False: PyTorch's own kernels."""
+    """`torch.nn.functional.batch_norm` on a GPU without `torch.backends.cudnn.enabled`: PyTorch's own kernels."""
 
     devices = ("cuda",)
     statement = mapped(untracked(of_mixed_dtypes(stated("F.batch_norm+no_cudnn", _FUNCTIONAL))), ["none", "dy"])
