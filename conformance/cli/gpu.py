@@ -33,6 +33,7 @@ DEVICE = "cuda"
 _RESERVE = 0.35  # of the minutes: to ask again, merge, gate and report
 _CORES = 4  # for each shard: its workers take turns with its judge
 _TIMES = 10
+_NAMED = 3
 _AGAIN = 4  # cases that are asked again, those with the most values per channel; the first alone of who compiles
 
 
@@ -89,7 +90,8 @@ def _there(patterns: tuple[str, ...], device: str) -> list[RosterEntry]:
     entries = [entry for pattern in patterns or ("*",) for entry in _entries(pattern, device)]
     found = availability.check(entries, {})
     for reason, ids in _why_not(found):
-        click.echo(f"left out on {device}: {reason}: {', '.join(ids)}")
+        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+        click.echo(f"left out on {device}: {', '.join(ids[:_NAMED])}{more}: {reason}")
     ready = {record.id for record in found if record.available}
     return [entry for entry in entries if entry.id in ready]
 

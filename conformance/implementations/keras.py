@@ -317,6 +317,7 @@ class _Torch(object):
 
     def prepare(self, device):
         """Import PyTorch; Keras takes the CPU where no CUDA device is visible."""
+        importlib.import_module("keras")  # without which nothing can be said of it
         self.torch = importlib.import_module("torch")
         self.torch.set_num_threads(1)
         there = "cuda" if self.torch.cuda.is_available() else "cpu"
