@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import threading
 
 from conformance.gate.divergences import Divergence
@@ -11,6 +12,9 @@ from conformance.model.results import Deviation, ImplementationRecord, Result
 from conformance.runs import summary
 from conformance.runs.progress import FailedReply
 from conformance.runs.run_case import RunCase
+
+_LONGEST = 240
+"""Letters of a message that are told; the report has all of it."""
 
 
 class ToldFailures:
@@ -74,7 +78,7 @@ def _line(item: RunCase, one: Explanation) -> str:
     }
     where = f"{result.output} in {result.mode}" if result.output != "outcome" else f"{result.mode or 'the case'}"
     of = f"case {result.case} step {result.step}, {_size(item, result)}"
-    said = _deviation(result, result.deviation) if result.deviation else result.reason
+    said = _deviation(result, result.deviation) if result.deviation else textwrap.shorten(result.reason, _LONGEST)
     return f"{sign} {result.implementation} {where}, {of}: {said}{standing.get(one.kind, '')}"
 
 
