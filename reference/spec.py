@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,12 @@ def kept_axes(spec: Spec, rank: int) -> tuple[int, ...]:
     >>> kept_axes(Spec(axis=(-1, 1)), rank=4)
     (1, 3)
     """
-    axes = spec.axis if isinstance(spec.axis, tuple) else (spec.axis,)
+    return _in_order(spec.axis, rank)
+
+
+@functools.cache
+def _in_order(axis: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+    axes = axis if isinstance(axis, tuple) else (axis,)
     return tuple(sorted(axis + rank if axis < 0 else axis for axis in axes))
 
 

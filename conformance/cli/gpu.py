@@ -160,11 +160,16 @@ def _write_devices(path: Path, run: Run, folder: Path, chosen: list[RosterEntry]
     entries = [entry for entry in chosen if entry.device == device]
     largest = sorted(run.cases.values(), key=lambda record: -record.values)[:_AGAIN]
     cases: list[Case] = [read_case(folder / record.file)[0] for record in largest]
-    found = list(devices.varying(cases, Participants(entries), _TIMES, until))
-    lines = [f"- `{v.implementation}`, case {largest[v.case].case}: {v.answers} answers of {v.asked}" for v in found]
-    said = "\n".join(lines) or f"The same bits {_TIMES} times, whoever was asked."
-    table = devices.as_markdown(devices.side_by_side(run, DEVICE), DEVICE)
-    asked = f"{len(cases)} cases asked {_TIMES} times each of {len(entries)} implementations on {device}."
+    found = list(devices.again(cases, Participants(entries), _TIMES, until))
+    vary = [f"- `{v.implementation}`, case {largest[v.case].case}: {v.answers} different ones of {v.asked}"
+            for v in found if v.answers > 1]  # fmt: skip
+    said = "\n".join(vary) or "Each time the same bits."
+    pairs = devices.side_by_side(run, DEVICE)
+    table = devices.as_markdown(pairs, DEVICE) if pairs else "No array was judged on both."
+    asked = (
+        f"{sum(v.asked for v in found)} answers of {len({v.implementation for v in found})} on {device}: "
+        f"{len(cases)} cases, at most {_TIMES} times each, as long as there was time; of who compiles one."
+    )
     path.write_text(f"# The CPU and the GPU side by side\n\n{table}\n\n# Asked again\n\n{asked}\n\n{said}\n")
 
 

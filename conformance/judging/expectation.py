@@ -14,6 +14,7 @@ import numpy as np
 from conformance.judging.carried import StateWithError
 from conformance.judging.derivatives import derivatives
 from conformance.judging.gradients import following
+from conformance.judging.memo import Key
 from conformance.judging.promise import Promise
 from conformance.judging.statistics import batch_statistics, moving
 from conformance.judging.step import Expected as Expected
@@ -158,12 +159,9 @@ def y_as(promise: Promise, t: int, numerics: Numerics) -> Expected | None:
     if numerics == promise.numerics("train", "y"):
         answers = trajectory(whole)[t]
         return None if isinstance(answers, Refusal) else answers["y"]
-    other = promise.with_y(numerics)
-    key = ("y", t, other.key)
+    key = Key(("y", t, promise.semantics, numerics, promise.limitless))  # all that y depends on here
     if key not in promise.exact_case.known:
-        step, start = (
-            _step(other, t),
-            StateWithError.exact(initial_state(promise.case, promise.semantics, promise.exact_case.dtype)),
-        )
+        start = StateWithError.exact(initial_state(promise.case, promise.semantics, promise.exact_case.dtype))
+        step = _step(promise.with_y(numerics), t)
         promise.exact_case.known[key] = step.y(start, step.normalizing(start))
     return promise.exact_case.known[key]

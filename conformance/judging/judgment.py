@@ -269,11 +269,10 @@ def _with_ulps(worst: Deviation, got: Array, wanted: Expected) -> Deviation:
 
 
 def _shape_or_dtype(got: Array, wanted: Expected) -> str:
-    said = {
-        "shape": f"shape {got.shape}, expected {wanted.value.shape}",
-        "dtype": f"dtype {got.dtype.name}, promised {wanted.dtype}",
-    }
-    return said.get(wanted.unlike(got), "")
+    unlike = wanted.unlike(got)
+    if unlike == "shape":
+        return f"shape {got.shape}, expected {wanted.value.shape}"
+    return f"dtype {got.dtype.name}, promised {wanted.dtype}" if unlike else ""
 
 
 def _rho(value: Any) -> Rho:

@@ -15,7 +15,7 @@ from conformance.judging.bounds.bounds import Bounds
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.memo import Key
 from conformance.model.case import Case
-from conformance.model.facts import Mode
+from conformance.model.facts import Facts, Mode
 from conformance.model.numerics import Numerics, Units
 from conformance.model.outputs import DECLARED_AS
 from conformance.model.statement import Statement
@@ -195,6 +195,14 @@ class Promise:
         return replace(self, here=changed(self.here), steps=tuple(map(changed, self.steps)), limitless=limitless)
 
 
+def _step_promise(statement: Statement, about: Facts, told_apart: Any) -> StepPromise:
+    """Return what is promised where these facts hold; told_apart: those that rules name, and x's dtype."""
+    if told_apart not in statement.known:
+        numerics = {(mode, o): statement.numerics(about, mode, o) for mode in _MODES for o in _PLANNED}
+        statement.known[told_apart] = StepPromise(statement.semantics(about), numerics)
+    return statement.known[told_apart]
+
+
 def _promised(exact_case: ExactCase, statement: Statement) -> Iterator[StepPromise]:
     """Yield what is promised for each step; steps with the same facts for the rules share it."""
     named = {fact for rule in statement.rules for fact in rule.when}
@@ -202,6 +210,5 @@ def _promised(exact_case: ExactCase, statement: Statement) -> Iterator[StepPromi
     for about in exact_case.facts:
         key = tuple(getattr(about, fact) for fact in named)
         if key not in known:
-            numerics = {(mode, o): statement.numerics(about, mode, o) for mode in _MODES for o in _PLANNED}
-            known[key] = StepPromise(statement.semantics(about), numerics)
+            known[key] = _step_promise(statement, about, (key, about.dtype))
         yield known[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -24,7 +25,7 @@ from reference import Semantics
 from reference.dtypes import stored
 
 
-class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """What one implementation promises.
 
     id: `framework.entry(+variant)*`, of letters, digits and `._+-`.
@@ -70,6 +71,11 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rules.check_refusals(self.refusals)
         for n, when in enumerate(self.accepts):
             vocabulary.check_when(f"accepts[{n}]", when, besides=("output",))
+
+    @cached_property
+    def known(self) -> dict[Any, Any]:
+        """What was computed of it, by the facts that it was computed of."""
+        return {}
 
     def on(self, device: str) -> Statement:
         """Return what is promised on a device."""

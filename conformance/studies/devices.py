@@ -75,8 +75,8 @@ def _said(value: Rho) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-class Varying(msgspec.Struct, frozen=True):
-    """A case that an implementation answers with other bits when it is asked again.
+class AskedAgain(msgspec.Struct, frozen=True):
+    """How an implementation answers one case asked again and again: with the same bits, or with others.
 
     answers: how many different ones it gave. asked: how often it was asked.
     """
@@ -87,8 +87,8 @@ class Varying(msgspec.Struct, frozen=True):
     asked: int
 
 
-def varying(cases: list[Case], who: Participants, times: int, until: float = math.inf) -> Iterator[Varying]:
-    """Ask each case so often in one process, and yield who answers it differently, with its number in the list.
+def again(cases: list[Case], who: Participants, times: int, until: float = math.inf) -> Iterator[AskedAgain]:
+    """Ask each case so often in one process, and yield how many answers there are, with its number in the list.
 
     Who compiles is asked the first case alone; nobody is asked anything more from the moment `until` on. A sum of
     atomic additions has another order in each call: https://docs.pytorch.org/docs/stable/notes/randomness.html
@@ -103,8 +103,7 @@ def varying(cases: list[Case], who: Participants, times: int, until: float = mat
                 for reply in going_on.ask(worker, _asked(cases, promised, times, until), promised) if worker else ():
                     bits[reply.implementation, reply.request].append(_bits(reply))
     for (identity, case), found in sorted(bits.items()):
-        if len(set(found)) > 1:
-            yield Varying(identity, case, len(set(found)), len(found))
+        yield AskedAgain(identity, case, len(set(found)), len(found))
 
 
 def _asked(cases: list[Case], who: dict[str, Statement], times: int, until: float) -> Iterator[going_on.AskedCase]:

@@ -86,9 +86,9 @@ def test_side_by_side_counts_what_fails_on_one_alone(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("name", "answers"), [("Both", []), ("Shifting", [(0, 3), (1, 3)])])
+@pytest.mark.parametrize(("name", "answers"), [("Both", [(0, 1, 3), (1, 1, 3)]), ("Shifting", [(0, 3, 3), (1, 3, 3)])])
 def test_what_differs_from_call_to_call_is_told(name, answers, tmp_path):
-    """Who gives the same bits is not named; who adds what it was asked before is, with how many answers it gave."""
+    """Who gives the same bits has one answer; who adds how often it was asked has as many as it was asked."""
     (tmp_path / "shifting.py").write_text(
         "import importlib.util\n"
         f"spec = importlib.util.spec_from_file_location('devices', {str(ADAPTERS / 'devices.py')!r})\n"
@@ -104,5 +104,5 @@ def test_what_differs_from_call_to_call_is_told(name, answers, tmp_path):
     )
     entries = roster.select((f"{tmp_path / 'shifting.py'}:{name}",))
     case = next(named.case for named in corpus.read() if named.name == "features-by-batch-axis-0")
-    found = list(devices.varying([case, case], Participants(entries), 3))
-    assert [(one.case, one.answers) for one in found] == answers
+    found = list(devices.again([case, case], Participants(entries), 3))
+    assert [(one.case, one.answers, one.asked) for one in found] == answers
