@@ -55,8 +55,9 @@ def replay(
 
     INCONCLUSIVE: nothing fails, but some output could not be judged.
 
-    FILE is a case, a recording, a run's folder (its failures are asked again), or a folder of case files and
-    recordings. Without -i the implementations whose answers were recorded are asked, or all where none were.
+    FILE is a case, a name of the corpus, a recording, a run's folder (its failures are asked again), or a folder of
+    case files and recordings. Without -i the implementations whose answers were recorded are asked, or all where none
+    were.
 
     An implementation that does not support a case is not asked; UNSUPPORTED says why.
 

@@ -115,7 +115,7 @@ class SkippedRecord(msgspec.Struct, frozen=True, tag="skipped"):
     allowed: int
 
 
-class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
+class Deviation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The element with the largest ρ, in the check that is the hardest on it.
 
     ulps: its error in condition-scaled units of the last place (`Expected.ulps`).
@@ -129,7 +129,7 @@ class Deviation(msgspec.Struct, frozen=True, omit_defaults=True):
     ulps: float = 0.0
 
 
-class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True):
+class Result(msgspec.Struct, frozen=True, tag="result", omit_defaults=True, gc=False):
     """A verdict on one output of one step; where there is no array to judge, on the step or the case.
 
     vacuous: how many elements have an infinite bound.

@@ -19,6 +19,7 @@ from conformance.model.errors import InvalidInput
 from conformance.report import history
 from conformance.report.material import Material as Material
 from conformance.report.material import gather as gather
+from conformance.report.plots import shown
 from conformance.report.view import view
 from conformance.runs import summary
 
@@ -32,6 +33,7 @@ SCRIPTS = (
     "case.js",
     "share.js",
     "compare.js",
+    "accuracy.js",
     "print.js",
     "page.js",
 )
@@ -93,7 +95,7 @@ def _template(name: str) -> jinja2.Template:
         loader=jinja2.FunctionLoader(_read),
     )
     environment.filters["rho"] = summary.show
-    environment.filters["size"] = summary.as_number
+    environment.filters["shown"] = shown
     environment.filters["digits"] = digits
     return environment.get_template(name)
 

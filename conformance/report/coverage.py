@@ -48,6 +48,11 @@ def _place(cell: str) -> tuple[str, str]:
     return placement, rest
 
 
+def why_empty(lines: list[matrix.MatrixRow]) -> dict[str, int]:
+    """Return why implementations were not asked something, numbered from 1: most reasons are those of many."""
+    return {why: n for n, why in enumerate(dict.fromkeys(why for line in lines for why in line.empty.values()), 1)}
+
+
 def asked(run: Run) -> tuple[list[str], list[matrix.MatrixRow]]:
     """Return the columns of what can be asked, and a line for each implementation."""
     stated = [record for record in run.implementations if record.statement]

@@ -11,12 +11,14 @@ import msgspec
 import numpy as np
 
 from conformance.model.results import CaseRecord, ImplementationRecord, Result, Run
+from conformance.report import accuracy
 from conformance.report.drill import Sample
 from conformance.report.entries import ReportedResult
 from conformance.report.groups import Group
 from conformance.report.overview import packages
 from conformance.report.pack import pack
 from conformance.report.porting import translatable
+from conformance.report.ranking import Ranked
 from conformance.report.tally import Count, ResultGroup
 from conformance.runs import commands, summary
 from reference.spec import Array
@@ -27,13 +29,15 @@ LONGEST = 400
 NOT_ASKED, UNSUPPORTED, INCONCLUSIVE, CONFORMS, FAILS = 0, 1, 2, 3, 255
 """Codes of the grid where there is no ρ; those between are `code`s of one."""
 _PER_DECADE, _ONE = 16, 100
+_MOST = float(np.finfo(np.float32).max)
 _HERE = "cases/0123456789abcdef.safetensors"  # as long as any, and as little to be quoted
 
 
 class Extra(NamedTuple):
     """What is shown beside results.
 
-    steps: those of each case, in words; reasons: those of known divergences, by id; porting: what is compared.
+    steps: those of each case, in words; reasons: those of known divergences, by id; porting: what is compared;
+    ranked: who is how accurate, by dtype and check; attached: case files by id.
     """
 
     groups: list[Group]
@@ -41,6 +45,8 @@ class Extra(NamedTuple):
     steps: dict[str, list[str]]
     reasons: dict[str, str]
     porting: dict[str, Any]
+    ranked: list[Ranked]
+    attached: dict[str, bytes]
 
 
 def packed(run: Run, folder: Path, counts: list[Count], extra: Extra) -> str:
@@ -52,8 +58,10 @@ def packed(run: Run, folder: Path, counts: list[Count], extra: Extra) -> str:
         "kind.number": np.asarray([c.number for c in counts], np.uint32),
         "kind.worst": _single([c.worst for c in counts]),
         **_rows(rows),
+        **accuracy.packed(extra.ranked),
         "grid": grid(run),
         "passed": passed(run),
+        "attached": np.frombuffer(b"".join(extra.attached.values()), np.uint8),
         "values": np.concatenate(arrays) if arrays else np.zeros(0, np.float32),
     }
     return pack(columns, _rest(run, folder, extra))
@@ -78,11 +86,24 @@ def _rows(rows: list[tuple[int, ReportedResult]]) -> dict[str, Array | Sequence[
         "row.at": [", ".join(map(str, d.index)) if d else "" for d in seen],
         "row.numerics": [r.numerics for r in results],
         "row.said": [said(r)[:LONGEST] for r in results],
-        **{
-            f"row.{name}": np.asarray([float(getattr(d, name)) if d else np.nan for d in seen], np.float64)
-            for name in ("expected", "got", "bound")
-        },
+        "row.expected": np.asarray([_of(r, r.deviation and r.deviation.expected) for r in results], np.float64),
+        "row.got": np.asarray([_of(r, r.deviation and r.deviation.got) for r in results], np.float64),
+        "row.bound": np.asarray([_brief(d.bound if d else None) for d in seen], np.float64),
     }
+
+
+def _of(result: Result, value: float | str | None) -> float:
+    """Return a number to its last digit where the result fails, and as it is shown where it passes."""
+    return _brief(value) if not result.failed or value is None else float(value)
+
+
+def _brief(value: float | str | None) -> float:
+    """Return a number with the four digits that are shown, in few bits, so that it compresses well."""
+    if value is None:
+        return math.nan
+    brief = float(f"{float(value):.4g}")
+    near = float(np.float32(brief)) if abs(brief) < _MOST else brief
+    return near if f"{near:.4g}" == f"{brief:.4g}" else brief
 
 
 def said(result: Result) -> str:
@@ -111,6 +132,7 @@ def _rest(run: Run, folder: Path, extra: Extra) -> dict[str, Any]:
         "cases": [[*_case(case), extra.steps.get(case.case, [])] for case in run.cases.values()],
         "samples": [sample.described() for sample in extra.samples],
         "groups": [group.described() for group in extra.groups],
+        "attached": [[case, len(content)] for case, content in extra.attached.items()],
         "reasons": extra.reasons,
         "porting": extra.porting,
     }

@@ -24,7 +24,7 @@ from conformance.runs.run_file import answer_file
 from reference.precision import widened
 from reference.spec import Array, kept_axes
 
-SAMPLES = 200
+SAMPLES = 150
 """How many are kept at most."""
 VALUES = 120_000
 """How many elements they may hold together: half a megabyte."""

@@ -68,16 +68,16 @@ def identity(result: Result) -> Identity:
     return result.case, result.implementation, result.step, result.output
 
 
-def entries(run: Run, explanations: Iterable[Explanation], other: Run | None = None) -> list[ReportedResult]:
-    """Return every result of a run, and the failures of the other run that are gone."""
+def entries(run: Run, explanations: Iterable[Explanation], other: Run | None = None) -> Iterator[ReportedResult]:
+    """Yield every result of a run, and the failures of the other run that are gone."""
     said = {identity(e.result): e for e in explanations}
     known = _Changes(run, other) if other else None
-    found: list[ReportedResult] = []
     for result in run.results:
         e = said.get(identity(result)) if result.failed else None
         standing = e.kind if e else "unexplained" if result.failed else ""
-        found.append(ReportedResult(result, standing, e.divergences if e else (), known.of(result) if known else ""))
-    return found + [ReportedResult(result, change=change) for result, change in (known.gone() if known else ())]
+        yield ReportedResult(result, standing, e.divergences if e else (), known.of(result) if known else "")
+    if known:
+        yield from (ReportedResult(result, change=change) for result, change in known.gone())
 
 
 def changes(run: Run, other: Run) -> dict[Change, int]:

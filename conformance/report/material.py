@@ -15,6 +15,7 @@ from conformance.model.errors import InvalidInput
 from conformance.model.results import Run
 from conformance.report import history, promises, score
 from conformance.report.since import SinceBaseline, SinceRun, beside, explained_there, since_baseline, since_run
+from conformance.report.thinning import Thinning
 from conformance.runs import run_file
 
 _KINDS: dict[str, ExplanationKind] = {
@@ -79,7 +80,8 @@ def gather(
 
     base: the baseline; without one, that of the run's device beside the folder, `baseline/cpu.jsonl`, if it is there.
     """
-    run, folder = run_file.read(path), path if path.is_dir() else path.parent
+    thinned = None if against else Thinning()  # what is fixed since another run is shown too
+    run, folder = run_file.read(path, thinned=thinned), path if path.is_dir() else path.parent
     base = base or beside(folder, run)
     found = Material(run, folder, divergences.read(manifests), baseline=base.name if base else "")
     lines = baseline.read(base) if base else None

@@ -1,27 +1,32 @@
-"""The plots of the numerics page: each a still chart with the numbers beside it."""
+"""The plots of the page on accuracy: each a still chart with the numbers beside it, and what it answers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from markupsafe import Markup
 
-from conformance.model.results import Result, Run
-from conformance.report.svg import SHAPES, Chart, decades
+from conformance.report.judged import QUANTILES, JudgedArrays, quantiles
+from conformance.report.svg import SHAPES, Axis, Chart, decades
+from conformance.runs import summary
 from reference.spec import Array
 
 SMALLEST = 1e-6
 """Where the axis of ρ begins; what is smaller is drawn there."""
-LARGEST = 1e6
+LARGEST = 1e3
 """Where it ends."""
 FLATTEST = 1e9
 """Where the axis of conditioning ends."""
-MARKS = 1500
+MARKS = 500
 """How many marks a chart has at most."""
+ULPS = (1e-3, 1e6)
+"""Where the axis of errors begins, and ends."""
+SHARE = Axis(0, 1, "share of judged arrays", [(n / 4, f"{n / 4:g}") for n in range(5)])
+_POINTS = 70  # of a line that is drawn from many numbers
 
 
 class Series(msgspec.Struct):
@@ -34,9 +39,15 @@ class Series(msgspec.Struct):
 
 
 class Plot(msgspec.Struct):
-    """A chart with its legend as a table, and why nothing is drawn, if so; head: of its columns of numbers."""
+    """A chart with its legend as a table.
+
+    says: what it shows, and which question it answers, in a sentence.
+    head: of the columns of numbers.
+    why: why nothing is drawn, if so.
+    """
 
     title: str
+    says: str
     head: list[str]
     series: list[Series]
     chart: Markup | None = None
@@ -48,110 +59,146 @@ def style(n: int) -> str:
     return f"s{n % 8} d{(n + n // 8) % 4}"
 
 
-def _rho(result: Result) -> float:
-    rho = result.rho
-    return math.nan if rho is msgspec.UNSET or rho is None else float(rho)
+def distributions(found: JudgedArrays, names: Sequence[str], of: str = "") -> Plot:
+    """Return the share of judged arrays with at most a given ρ, per framework.
 
-
-def distributions(run: Run, other: Run | None = None, title: str = "Distribution of ρ") -> Plot:
-    """Return the share of judged arrays with at most a given ρ, per framework; other: whose frameworks have lines too.
-
-    Two runs side by side have the same line for the same framework.
+    names: of all frameworks, so that two runs side by side have the same line for the same; of: the other run's name.
     """
-    names = sorted({r.framework for part in (run, other) if part for r in part.implementations})
-    axis = decades(math.log10(SMALLEST), math.log10(LARGEST), "ρ = error / bound")
-    share = decades(0, 1, "share of judged arrays")._replace(high=1.0, ticks=[(n / 4, f"{n / 4:g}") for n in range(5)])
-    chart, series = Chart(f"{title}: share of judged arrays with at most a given ρ", axis, share), list[Series]()
-    for name, values in _by_framework(run).items():
-        css = style(names.index(name))
-        chart.line(_steps(values), css, name)
-        series.append(Series(css, name, _quantiles(values)))
+    title = f"Distribution of ρ{of and f' in {of}'}"
+    says = (
+        "Share of the judged arrays, defects left out, whose error is at most so large a part of what is allowed: who "
+        "comes close to the bound, and how often. What lies right of 1 is beyond it."
+    )
+    across = decades(math.log10(SMALLEST), math.log10(LARGEST), "ρ = error ÷ allowed error")
+    groups = {name: found.rho[mine] for name, mine in found.framework.groups(found.numeric)}
+    chart, series = _shares(f"{title}: share of judged arrays with at most a given ρ", across, groups, names)
+    for line in series:
+        line.numbers.append(f"{(groups[line.name] > 1).mean():.2%}")
     chart.rule(0, "ρ = 1: the bound")
-    head = ["judged", "median", "90 %", "99 %", "largest", "above 1"]
-    return Plot(title, head, series, chart.render() if series else None, "No array was judged.")
+    head = ["arrays", *QUANTILES, "above 1"]
+    return Plot(title, says, head, series, chart.render() if series else None, "No array was judged.")
 
 
-def _by_framework(run: Run) -> dict[str, Array]:
-    names = {r.id: r.framework for r in run.implementations}
-    values: dict[str, list[float]] = {}
-    for r in run.results:
-        if isinstance(r.rho, float | str) and r.implementation in names:
-            values.setdefault(names[r.implementation], []).append(float(r.rho))
-    return {name: np.sort(np.asarray(found)) for name, found in sorted(values.items())}
+def errors(found: JudgedArrays, names: Sequence[str]) -> Iterator[Plot]:
+    """Yield for each dtype the share of arrays with at most a given error, per framework."""
+    for dtype, mine in sorted(found.dtype.groups(found.numeric), key=lambda of: -of[1].size):
+        says = (
+            f"Share of the {dtype} arrays, defects left out, whose worst element is off by at most so many units in "
+            "the last place: how accurate results are in this precision, whatever was promised. Correct rounding is ½."
+        )
+        title = f"Error in {dtype or 'no dtype'}"
+        across = decades(*map(math.log10, ULPS), "error of the worst element, in condition-scaled ulps")
+        groups = {name: found.ulps[here] for name, here in found.framework.groups(mine)}
+        chart, series = _shares(f"{title}: share of arrays with at most a given error", across, groups, names)
+        chart.rule(math.log10(0.5), "½: correct rounding")
+        yield Plot(title, says, ["arrays", *QUANTILES], series, chart.render())
 
 
-def _steps(values: Array, points: int = 160) -> Iterable[tuple[float, float]]:
-    """Yield a distribution function at evenly spaced logarithms: it looks the same, however many values there are."""
-    places = np.linspace(math.log10(SMALLEST), math.log10(LARGEST), points)
+def _shares(title: str, across: Axis, groups: dict[str, Array], names: Sequence[str]) -> tuple[Chart, list[Series]]:
+    """Return a chart of distribution functions, a line for each group, and its legend."""
+    chart, series = Chart(title, across, SHARE), list[Series]()
+    for name, values in groups.items():
+        css = style(names.index(name))
+        chart.line(_steps(np.sort(values), across), css, name)
+        series.append(Series(css, name, [f"{values.size:,}", *map(shown, quantiles(values))]))
+    return chart, series
+
+
+def shown(value: float) -> str:
+    """Return a number as people read it, with three digits."""
+    return "∞" if math.isinf(value) else summary.show(value)
+
+
+def _steps(values: Array, across: Axis) -> list[tuple[float, float]]:
+    """Return a distribution function at evenly spaced logarithms: it looks the same, however many values there are."""
+    places = np.linspace(across.low, across.high, _POINTS)
     shares = np.searchsorted(values, 10.0**places, side="right") / values.size
-    return zip(places.tolist(), shares.tolist(), strict=True)
+    points = list(zip(places.tolist(), shares.tolist(), strict=True))
+    flat = [n for n in range(1, _POINTS - 1) if points[n - 1][1] == points[n][1] == points[n + 1][1]]
+    return [point for n, point in enumerate(points) if n not in flat]
 
 
-def _quantiles(values: Array) -> list[str]:
-    at = [values[min(int(q * values.size), values.size - 1)] for q in (0.5, 0.9, 0.99, 1)]
-    shown = ["∞" if math.isinf(v) else f"{v:.3g}" for v in at]
-    return [str(values.size), *shown, f"{(values > 1).mean():.2%}"]
-
-
-def conditioning(run: Run) -> Plot:
+def classes(found: JudgedArrays) -> Plot:
     """Return ρ of training outputs under class A against the case's conditioning, by the class that was promised."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    for r in run.results:
-        case = run.cases.get(r.case)
-        if r.output == "y" and r.mode == "train" and case and case.conditioning is not None:
-            rho = _rho(r) if r.class_a is msgspec.UNSET else _rho(msgspec.structs.replace(r, rho=r.class_a))
-            if rho >= 0:
-                point = (
-                    math.log10(min(max(case.conditioning, 1e-3), FLATTEST)),
-                    math.log10(min(max(rho, SMALLEST), LARGEST * 1e3)),
-                )
-                points.setdefault(r.numerics, []).append(point)
-    across = decades(-3, math.log10(FLATTEST), "largest |mean| / deviation, κ")
+    across = decades(-1, math.log10(FLATTEST), "κ, the largest |mean| ÷ deviation of a channel")
     up = decades(math.log10(SMALLEST), 9, "ρ under class A")
     chart, series, shapes = Chart("ρ under class A against conditioning", across, up), list[Series](), [*SHAPES]
-    for n, (name, found) in enumerate(sorted(points.items())):
-        kept, shape = _thinned(found, MARKS // len(points)), shapes[n % len(shapes)]
+    groups = list(found.numerics.groups(training(found)))
+    for n, (name, here) in enumerate(groups):
+        kept = thinned(logs(found.conditioning[here], 1e-1), logs(found.class_a[here], SMALLEST), MARKS // len(groups))
+        shape = shapes[n % len(shapes)]
         chart.marks(kept, f"m{n % 8}", shape, name)
-        beyond = sum(y > 0 for _, y in found)
-        series.append(Series(f"m{n % 8}", name, [str(len(found)), str(beyond), str(len(kept))], shape))
+        beyond = int((found.class_a[here] > 1).sum())
+        series.append(Series(f"m{n % 8}", name, [f"{here.size:,}", f"{beyond:,}", str(len(kept))], shape))
     chart.level(0, "ρ = 1")
-    head = ["arrays", "above 1 as class A", "drawn"]
-    return Plot(
-        "Which class is it really in?",
-        head,
-        series,
-        chart.render() if series else None,
-        "No training output was judged.",
+    says = (
+        "Every y of a training step, defects left out, judged as if two passes had been promised, by what was "
+        "promised: whether a looser promise is needed, and from which conditioning on."
     )
+    head = ["arrays", "above 1 as class A", "drawn"]
+    title, why = "Which class is it really in?", "No training output was judged."
+    return Plot(title, says, head, series, chart.render() if series else None, why)
 
 
-def _thinned(points: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+def training(found: JudgedArrays) -> Array:
+    """Return the places of y of training steps whose case has a conditioning, and which are no defects."""
+    y = dict(found.output.groups(found.numeric)).get("y train", found.numeric[:0])
+    return y[~np.isnan(found.conditioning[y])]
+
+
+def logs(values: Array, least: float) -> Array:
+    """Return log10 of values, what is smaller than the least as that."""
+    return np.log10(np.maximum(values, least))
+
+
+def thinned(x: Array, y: Array, most: int) -> list[tuple[float, float]]:
     """Return distinct points, no more than so many: the highest, then every n-th."""
-    distinct = sorted({(round(x, 2), round(y, 2)) for x, y in points}, key=lambda p: -p[1])
+    distinct = sorted({(round(a, 2), round(b, 2)) for a, b in zip(x.tolist(), y.tolist(), strict=True)}, key=_height)
     if len(distinct) <= most:
         return distinct
     top, rest = distinct[: most // 3], distinct[most // 3 :]
     return top + rest[:: -(-len(rest) // (most - len(top)))]
 
 
-def depth(points: Sequence[tuple[str, float, float]]) -> Plot:
-    """Return the effective depth of sums against their length: (framework, n, depth) each."""
-    across, up = decades(0, 5, "n, values averaged"), decades(-2, 5, "effective depth |m̂ − m| / (u · mean |x|)")
-    chart, series = Chart("Effective depth of sums against their length", across, up), list[Series]()
-    names, shapes = sorted({name for name, _, _ in points}), [*SHAPES]
-    for n, name in enumerate(names):
-        found = [(math.log10(count), math.log10(max(d, 1e-2))) for who, count, d in points if who == name and count > 0]
-        chart.marks(_thinned(found, MARKS // len(names)), f"m{n % 8}", shapes[n % len(shapes)], name)
-        largest = max((d for who, _, d in points if who == name), default=0.0)
-        series.append(Series(f"m{n % 8}", name, [str(len(found)), f"{largest:.3g}"], shapes[n % len(shapes)]))
-    lengths = [n / 8 for n in range(3, 41)]
-    guides = {"log2 n": math.log2, "√n": math.sqrt, "n": float}
-    for n, (name, of) in enumerate(guides.items(), 1):
+def _height(point: tuple[float, float]) -> tuple[float, float]:
+    return -point[1], point[0]
+
+
+def depths(found: JudgedArrays) -> Plot:
+    """Return the effective depth of sums against their length; what is deeper than long is no sum's, and counted."""
+    there = found.numeric[~np.isnan(found.depth[found.numeric]) & (found.values[found.numeric] > 0)]
+    longest = float(found.values[there].max(initial=10))
+    across, high = decades(0, math.log10(longest), "N, values averaged"), math.log10(longest)
+    up = decades(-2, high, "effective depth |m̂ − m| ÷ (u · mean |x|)")
+    chart, series = (
+        Chart("Effective depth of sums against their length", across.until(high), up.until(high)),
+        list[Series](),
+    )
+    shapes, groups = [*SHAPES], list(found.framework.groups(there))
+    for n, (name, mine) in enumerate(groups):
+        drawn, shape = mine[found.depth[mine] <= found.values[mine]], shapes[n % len(shapes)]
+        points = thinned(logs(found.values[drawn], 1), logs(found.depth[drawn], 1e-2), MARKS // len(groups))
+        chart.marks(points, f"m{n % 8}", shape, name)
+        counted = [f"{mine.size:,}", shown(found.depth[drawn].max(initial=0)), f"{mine.size - drawn.size:,}"]
+        series.append(Series(f"m{n % 8}", name, counted, shape))
+    series += _guides(chart)
+    why = "The run holds no effective depths: it was made by a version that does not record them."
+    says = (
+        "How many roundings of the mean's terms an error of the mean amounts to, defects left out: how the sums are "
+        "made. A tree stays below log₂ N, one after the other below N; a mean that is deeper than long is off by "
+        "something else than its sum, and is only counted."
+    )
+    head = ["means", "largest", "beyond N"]
+    return Plot("How deep are the sums?", says, head, series, chart.render() if there.size else None, why)
+
+
+def _guides(chart: Chart) -> Iterator[Series]:
+    """Draw lines for how deep a sum of so many values may be, and yield their legend."""
+    lengths = np.linspace(math.log10(2), chart.x.high, 40).tolist()
+    for n, (name, of) in enumerate({"log₂ N": math.log2, "√N": math.sqrt, "N": float}.items(), 1):
         css = f"guide d{n}"
         chart.line([(at, math.log10(of(10.0**at))) for at in lengths], css, name)
-        series.append(Series(css, name, ["", ""]))
-    why = "The run holds no effective depths: it was made by a version that does not record them."
-    return Plot("How deep are the sums?", ["means", "largest"], series, chart.render() if points else None, why)
+        yield Series(css, name, ["", "", ""])
 
 
 def detection(dtype: str, curve: Sequence[dict[str, Any]]) -> Plot:
@@ -163,7 +210,7 @@ def detection(dtype: str, curve: Sequence[dict[str, Any]]) -> Plot:
         lines[name][float(point["delta"])] = found + int(point["detected"]), of + int(point["of"])
     sizes = [math.log10(d) for values in lines.values() for d in values]
     across = decades(min(sizes, default=-8), max(sizes, default=-2), "relative size of the fault")
-    share = decades(0, 1, "share detected")._replace(high=1.0, ticks=[(n / 4, f"{n / 4:g}") for n in range(5)])
+    share = SHARE._replace(label="share detected")
     chart, series = Chart("Share of faults detected against their size", across, share), list[Series]()
     for n, (name, values) in enumerate(sorted(lines.items())):
         points = [(math.log10(d), hit / max(of, 1)) for d, (hit, of) in sorted(values.items())]
@@ -172,4 +219,8 @@ def detection(dtype: str, curve: Sequence[dict[str, Any]]) -> Plot:
         series.append(Series(style(n), name, [str(sum(of for _, of in values.values())), half]))
     why = "No study of faults is in reports/score/."
     title = f"How small a fault is noticed{f' in {dtype}' if dtype else ''}?"
-    return Plot(title, ["faults", "half at"], series, chart.render() if lines else None, why)
+    says = (
+        "Share of faults, put in on purpose, that are noticed, against their size, by output and rule of judging: "
+        "what a passing run excludes."
+    )
+    return Plot(title, says, ["faults", "half at"], series, chart.render() if lines else None, why)

@@ -82,6 +82,19 @@ def inapplicable(statement: Statement, average: FieldPromise) -> dict[str, str]:
     return {name: why for name, why in whys.items() if why}
 
 
+def noted(promise: FieldPromise) -> str:
+    """Return what a cell says where it is pointed at; empty where it says so itself."""
+    if promise.inapplicable and not promise.proofs:
+        return promise.inapplicable
+    return "" if promise.elsewhere or promise.proofs else "; ".join(promise.cites)
+
+
+def notes(rows: list[PromiseRow]) -> dict[str, int]:
+    """Return the notes to all cells, numbered from 1: most are those of many."""
+    said = filter(None, (noted(promise) for row in rows for promise in row.promises.values()))
+    return {note: n for n, note in enumerate(dict.fromkeys(said), 1)}
+
+
 def groups(columns: list[str]) -> dict[str, list[str]]:
     """Return the columns in their groups, those that belong to none last."""
     named = {name for of_group in GROUPS.values() for name in of_group}

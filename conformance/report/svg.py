@@ -30,6 +30,10 @@ class Axis(NamedTuple):
     label: str
     ticks: Sequence[tuple[float, str]]
 
+    def until(self, high: float) -> Axis:
+        """Return the same axis, ending there."""
+        return self._replace(high=high, ticks=[tick for tick in self.ticks if tick[0] <= high])
+
 
 def decades(low: float, high: float, label: str) -> Axis:
     """Return an axis for log10 of values, a tick at every decade, or every few.
@@ -61,7 +65,7 @@ class Chart:
 
     def line(self, points: Iterable[Point], css: str, title: str = "") -> None:
         """Draw a line through points."""
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*p) for p in points))
+        path = " ".join(f"{x:.0f},{y:.1f}" for x, y in (self.at(*p) for p in points))
         self._add('<polyline class="{}" points="{}"><title>{}</title></polyline>', css, path, title)
 
     def marks(self, points: Iterable[Point], css: str, shape: str, title: str = "") -> None:

@@ -53,15 +53,39 @@ def kind(entry: ReportedResult, dtype: str) -> ResultGroup:
     )
 
 
+class _Tally:
+    """One kind while it is counted: all that fail, and of the others the worst, which are all that is ever kept."""
+
+    def __init__(self, key: ResultGroup) -> None:
+        self.number, self.worst, self.counts = 0, -1.0, _counts(key)
+        self.rows: list[ReportedResult] = []
+        self._least = -1.0  # what is smaller is not kept
+
+    def add(self, entry: ReportedResult) -> None:
+        """Count one result."""
+        self.number += 1
+        size = entry.result.size
+        self.worst = max(self.worst, size)
+        if size < self._least and not self.counts:
+            return
+        self.rows.append(entry)
+        if not self.counts and len(self.rows) > 2 * KEPT_OTHERS:
+            self.rows = heapq.nlargest(KEPT_OTHERS, self.rows, key=_order)
+            self._least = self.rows[-1].result.size
+
+
 def tally(entries: Iterable[ReportedResult], dtype: Callable[[Result], str]) -> list[Count]:
     """Return the groups of results in a stable order, each counted, with the rows that are kept of it."""
-    found: dict[ResultGroup, list[ReportedResult]] = {}
+    found: dict[ResultGroup, _Tally] = {}
     for entry in entries:
-        found.setdefault(kind(entry, dtype(entry.result)), []).append(entry)
-    share = _share([len(of_kind) for key, of_kind in found.items() if _counts(key)])
+        key = kind(entry, dtype(entry.result))
+        if key not in found:
+            found[key] = _Tally(key)
+        found[key].add(entry)
+    share = _share([one.number for one in found.values() if one.counts])
     return [
-        Count(key, len(of_kind), max(e.result.size for e in of_kind), _chosen(of_kind, share if _counts(key) else 0))
-        for key, of_kind in sorted(found.items())
+        Count(key, one.number, one.worst, _chosen(one.rows, share if one.counts else 0))
+        for key, one in sorted(found.items())
     ]
 
 
@@ -86,6 +110,9 @@ def _chosen(of_kind: list[ReportedResult], share: int) -> list[ReportedResult]:
 
 
 def _order(entry: ReportedResult) -> tuple[float, int]:
+    return order(entry.result)
+
+
+def order(result: Result) -> tuple[float, int]:
     """Return what to sort by: ρ, then a hash, so that the rows of a group do not all come from one case."""
-    r = entry.result
-    return r.size, zlib.crc32(f"{r.case} {r.step}".encode())
+    return result.size, zlib.crc32(f"{result.case} {result.step}".encode())

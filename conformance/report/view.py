@@ -7,21 +7,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from conformance.gate.divergences import Divergence
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.reference_rules import RULES
 from conformance.model.results import Run
-from conformance.report import coverage, data, drill, groups, history, overview, plots, porting, promises, resolution
+from conformance.report import coverage, data, drill, groups, history, overview, porting, promises
+from conformance.report.accuracy import accuracy
+from conformance.report.attached import attached
 from conformance.report.entries import CHANGES, STANDINGS, ReportedResult, entries
 from conformance.report.material import Material
 from conformance.report.svg import SHAPES, sparkline
 from conformance.report.tally import Count, tally
 from conformance.runs import commands, counts, summary
-from conformance.studies import resolving
 from conformance.studies.translation import effects
+
+_SAME = {
+    "packages": overview.packages,
+    "signs": overview.SIGNS,
+    "shown": groups.SHOWN,
+    "change_words": CHANGES,
+    "standing_words": STANDINGS,
+    "shapes": SHAPES,
+    "compared_sizes": effects.VALUES,
+    "rules": RULES,
+    "said": promises.said,
+    "noted": porting.noted,
+}
+"""What every report shows alike."""
 
 
 def view(material: Material) -> dict[str, Any]:
@@ -34,8 +47,11 @@ def view(material: Material) -> dict[str, Any]:
     samples = drill.samples(run, folder, kinds)
     promised, columns = porting.rows(run, material.audited), [*porting.NATIVE, *promises.columns(material.audited)]
     compared = porting.for_script(promised, columns)
-    extra = data.Extra(found, samples, _steps(run, folder), _reasons(material.known), compared)
-    return {
+    accurate, asked = accuracy(material), coverage.asked(run)
+    files = attached(run, folder, found)
+    steps, reasons = _steps(run, folder), _reasons(material.known)
+    extra = data.Extra(found, samples, steps, reasons, compared, accurate.choices, files)
+    return _SAME | {
         "material": material,
         "run": run,
         "decision": material.decision,
@@ -43,26 +59,18 @@ def view(material: Material) -> dict[str, Any]:
         "headline": overview.headline(lines, kinds),
         "lines": lines,
         "departures": overview.departures(found, material.known),
-        "packages": overview.packages,
-        "signs": overview.SIGNS,
         "checks": [c for c in overview.CHECKS if any(c in line.cells for line in lines)],
         "groups": found,
-        "shown": groups.SHOWN,
-        "change_words": CHANGES,
-        "standing_words": STANDINGS,
         "judged": counts.of(run.results).judged,
         "vacuous": _vacuous(run),
         "rows": rows,
-        "columns": [c for c in summary.COLUMNS if any(c in row.outputs for row in rows)],
-        "plots": _plots(material),
-        "shapes": SHAPES,
+        "accuracy": accurate,
         "field_groups": porting.groups(columns),
-        "compared_sizes": effects.VALUES,
-        "rules": RULES,
         "promises": promised,
-        "said": promises.said,
+        "notes": porting.notes(promised),
         "cells": coverage.cells(run),
-        "asked": coverage.asked(run),
+        "asked": asked,
+        "why_empty": coverage.why_empty(asked[1]),
         "history": _history(material.runs),
         "command": partial(_command, run, folder),
         "commands": _commands(folder),
@@ -87,33 +95,6 @@ def _vacuous(run: Run) -> float:
     """Return the share of elements whose bound is infinite."""
     elements = sum(r.elements for r in run.results)
     return sum(r.vacuous for r in run.results) / elements if elements else 0.0
-
-
-def _plots(material: Material) -> list[plots.Plot]:
-    curves: dict[str, list[dict[str, Any]]] = {}
-    for point in (point for score in material.scores for point in score.curve):
-        curves.setdefault(str(point.get("dtype", "")), []).append(point)
-    curves = curves or {"": []}
-    run, other = material.run, material.other
-    return [
-        plots.distributions(run, other),
-        *([plots.distributions(other, run, f"Distribution of ρ in {material.against}")] if other else []),
-        plots.conditioning(run),
-        plots.depth(_depths(run)),
-        resolution.plot(resolving.measured()),
-        *(plots.detection(dtype, found) for dtype, found in curves.items()),
-    ]
-
-
-def _depths(run: Run) -> list[tuple[str, float, float]]:
-    """Return framework, n and effective depth of every mean that has a depth."""
-    names = {r.id: r.framework for r in run.implementations}
-    found: list[tuple[str, float, float]] = []
-    for result in run.results:
-        shape = run.cases[result.case].recipe.get("signature", {}).get("shape") if result.case in run.cases else None
-        if result.depth is not msgspec.UNSET and shape and result.elements:
-            found.append((names.get(result.implementation, ""), math.prod(shape) / result.elements, result.depth))
-    return found
 
 
 def _steps(run: Run, folder: Path) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.cases import corpus
 from conformance.model import buffers
 from conformance.model.case import Case, case_id
 from conformance.model.codec import REPLY, case_in_parts, read_case, read_recorded
@@ -73,7 +74,11 @@ def write(recording: Recording, path: Path) -> Path:
 
 
 def read(path: Path) -> Iterator[Recording]:
-    """Yield what a path holds: a case file, a recording, the failures of a run's folder, or a folder of such files."""
+    """Yield what a path holds: a case file, a recording, the failures of a run's folder, or a folder of such files.
+
+    A name of the corpus is the case of that name, where no such file is there.
+    """
+    named = corpus.FOLDER / f"{path}.json"
     if (path / run_file.FILE).exists():
         yield from of_run(path)
     elif path.is_dir():
@@ -82,7 +87,7 @@ def read(path: Path) -> Iterator[Recording]:
             raise InvalidInput(f"{path}: holds no case file; give a run's folder, or one of case files")
         yield from map(_read, files)
     else:
-        yield _read(path)
+        yield _read(path if path.exists() or not named.exists() else named)
 
 
 def _read(path: Path) -> Recording:

@@ -8,9 +8,11 @@ written outlives a full disk. A file without `end` is an interrupted run; a torn
 from __future__ import annotations
 
 import contextlib
+import gc
+import itertools
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -125,17 +127,19 @@ def ordered(records: Iterable[Record], implementations: Sequence[str]) -> list[R
     return sorted(records, key=key)
 
 
-def read(folder: Path, *, mend: bool = False) -> Run:
+def read(folder: Path, *, mend: bool = False, thinned: Callable[[Record], None] | None = None) -> Run:
     """Return the run in a folder; raise `InvalidInput` where there is none, or a line of it is damaged.
 
     mend: leave damaged lines out, and with each the answers beside it, of which it may have been a part.
+    thinned: sees every record, and takes out what its reader has no use for, so that more of them fit into memory.
     """
     path = folder / FILE if folder.is_dir() else folder
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file, _uncollected():
+            lines = ((n, line) for n, line in enumerate(file, 1) if not line.isspace())
+            records, torn = _parse(path, lines, thinned or _whole, mend=mend)
     except OSError as error:
         raise InvalidInput(f"{folder}: holds no run ({error.strerror}); give the folder of a `bnconf run`") from error
-    records, torn = _parse(path, [(n, line) for n, line in enumerate(lines, 1) if line.strip()], mend=mend)
     if not records or not isinstance(records[0], RunRecord):
         raise InvalidInput(f"{path}: is no run file; its first line must be the record of a run")
     if records[0].schema > SCHEMA:
@@ -151,13 +155,35 @@ def read(folder: Path, *, mend: bool = False) -> Run:
     )
 
 
-def _parse(path: Path, lines: list[tuple[int, bytes]], *, mend: bool) -> tuple[list[Record], bool]:
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Do not look for garbage: what is read is kept, and looking at a million records again and again takes long."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _whole(_: Record) -> None:
+    """Take nothing out."""
+
+
+_END = (0, b"")
+
+
+def _parse(
+    path: Path, lines: Iterable[tuple[int, bytes]], thinned: Callable[[Record], None], *, mend: bool
+) -> tuple[list[Record], bool]:
     decoder, records, damaged = msgspec.json.Decoder[Record](Record), list[Record](), list[int]()
-    for number, line in lines:
+    words: dict[str, str] = {}
+    for (number, line), following in itertools.pairwise(itertools.chain(lines, [_END])):
         try:
-            records.append(decoder.decode(line))
+            record = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if number == lines[-1][0] and number > 1:
+            if following is _END and number > 1:
                 return _without_neighbours(records, damaged), True
             if not mend or number == 1:
                 fix = "the same `bnconf run` again with --resume keeps the rest" if number > 1 else "run again"
@@ -166,7 +192,22 @@ def _parse(path: Path, lines: list[tuple[int, bytes]], *, mend: bool) -> tuple[l
                     f"{path}, line {number}: {_damage(line, error)}; {kept} results before it are whole; {fix}"
                 ) from error
             damaged.append(len(records))
+            continue
+        if isinstance(record, Result):
+            _share(record, words)
+        thinned(record)
+        records.append(record)
     return _without_neighbours(records, damaged), False
+
+
+_WORDS = ("case", "implementation", "mode", "output", "numerics", "dtype")
+
+
+def _share(result: Result, words: dict[str, str]) -> None:
+    """Let equal words of results be one: there are few, and many results."""
+    for name in _WORDS:
+        word = getattr(result, name)
+        msgspec.structs.force_setattr(result, name, words.setdefault(word, word))
 
 
 def _damage(line: bytes, error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from conformance.report.pdf import BROWSERS
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
 
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one
 ADAPTERS = Path(__file__).parents[1] / "conformance" / "adapters"
 
 

@@ -13,22 +13,11 @@ import os
 import sys
 from pathlib import Path
 
+from pages import PAGES
 from playwright.sync_api import sync_playwright
 
 from conformance.report.pdf import browser
 
-PAGES = (
-    "overview",
-    "failures",
-    "results",
-    "semantics",
-    "compare",
-    "numerics",
-    "coverage",
-    "environment",
-    "history",
-    "score",
-)
 WIDTHS = {"wide": (1440, 900), "narrow": (360, 780)}
 README = (1440, 860)
 

@@ -92,6 +92,16 @@ def test_a_case_is_sent_as_a_link_and_as_an_issue(visit):
     page.wait_for_function("navigator.clipboard.readText().then(text => text === location.href)")
 
 
+def test_a_case_is_taken_out_of_the_page(visit, runs):
+    """A worst case is downloaded as the file that the run has, and the command beside it asks that file."""
+    page = opened(visit, accept_downloads=True)
+    with page.expect_download() as started:
+        page.locator("#case a[download]").click()
+    name = started.value.suggested_filename
+    assert started.value.path().read_bytes() == (runs / "now" / "cases" / name).read_bytes()
+    expect(page.locator("#case .share .command code")).to_contain_text(f"bnconf replay {name} -i ")
+
+
 def test_a_case_of_the_corpus_has_its_name_for_an_address(visit, tmp_path):
     """#case/NAME opens the case of that name, as its id does; a name that is none is said to be none."""
     folder = tmp_path / "named"
@@ -100,6 +110,7 @@ def test_a_case_of_the_corpus_has_its_name_for_an_address(visit, tmp_path):
     (path,) = write(gather(folder), folder / "report.html")
     page = visit("#case/named", file=path)
     expect(page.locator("#case dd code")).to_have_text("decaf0")
+    expect(page.locator("#case .share .command code")).to_have_text("bnconf replay named -i a.one@cpu")
     page = visit("#case/no-such-name", file=path)
     expect(page.locator("#case-body")).to_contain_text("No case no-such-name is in this run.")
 

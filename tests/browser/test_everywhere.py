@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from pages import PAGES
 
 from conformance.report import gather, index, write
 from conformance.report.server import Pages, server
@@ -18,25 +19,13 @@ from conformance.runs import run_file
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
 OF_COLOURS = ["color-contrast", "link-in-text-block"]  # all that a theme changes
-PAGES = (
-    "overview",
-    "failures",
-    "results",
-    "semantics",
-    "compare",
-    "numerics",
-    "coverage",
-    "environment",
-    "history",
-    "score",
-)
-DARK = ("overview", "results", "numerics", "case")  # that have every colour there is
+DARK = ("overview", "results", "accuracy", "case")  # that have every colour there is
 
 
 def test_without_script_the_essential_is_readable(visit):
     """Verdict, table and failures are there, nothing that needs the script is."""
     page = visit(java_script_enabled=False, ready=False)
-    for said in ("#overview .verdict", "#overview table", "#failures summary >> nth=0", "#numerics svg >> nth=0"):
+    for said in ("#overview .verdict", "#overview table", "#failures summary >> nth=0", "#accuracy .chart >> nth=0"):
         assert page.locator(said).first.is_visible()
     assert not page.locator(".scripted:visible").count()
     page.locator("#failures summary").first.click()
@@ -176,6 +165,22 @@ def test_a_wide_table_has_a_shadow_where_it_goes_on(visit):
     inside = "(one) => [one.getBoundingClientRect().left, one.closest('.scroll').getBoundingClientRect().left]"
     left, edge = corner.evaluate(inside)
     assert abs(left - edge) <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("overview", ".gate"), ("semantics", ".promises"), ("accuracy", "#ranking"), ("accuracy", "#heat")],
+)
+def test_a_telephone_shows_each_row_as_a_card(visit, name, table):
+    """At 390 px no column is out of sight: each cell stands in its row's card, beside its column's name."""
+    page = visit(f"#{name}", viewport={"width": 390, "height": 800})
+    cells = page.locator(f"{table} tbody tr").nth(1).locator("td:visible")
+    for cell in cells.all():
+        left, right = cell.evaluate("one => [one.getBoundingClientRect().left, one.getBoundingClientRect().right]")
+        assert 0 <= left < right <= 390
+    heads = cells.evaluate_all("all => all.map(one => getComputedStyle(one, '::before').content)")
+    assert heads
+    assert all(len(head) > 2 for head in heads)
 
 
 def test_nothing_moves_where_motion_is_unwanted(visit):

@@ -6,20 +6,9 @@ import re
 from urllib.parse import unquote
 
 import pytest
+from pages import PAGES
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
-PAGES = (
-    "overview",
-    "failures",
-    "results",
-    "semantics",
-    "compare",
-    "numerics",
-    "coverage",
-    "environment",
-    "history",
-    "score",
-)
 
 
 def text(page, selector):
@@ -27,7 +16,7 @@ def text(page, selector):
     return page.locator(selector).inner_text()
 
 
-@pytest.mark.parametrize("name", [*PAGES, "reading"])
+@pytest.mark.parametrize("name", PAGES)
 def test_every_page_renders(visit, name):
     """Each page is shown alone, under its heading, and its link is marked."""
     page = visit(f"#{name}")

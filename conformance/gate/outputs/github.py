@@ -6,6 +6,7 @@ A step summary may have 1 MiB, and a step ten annotations of each kind (docs.git
 from __future__ import annotations
 
 import html
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -33,9 +34,10 @@ def as_summary(decision: GateDecision, run: Run, folder: Path) -> str:
     room = LIMIT - _ROOM - len(head.encode())
     sections = (_section(finding, decision.causes(finding), run, folder) for finding in found)
     kept, left = _fitting(sections, room)
-    rows, cut = _fitting(_rows(decision, run, folder), room - sum(len(part.encode()) for part in kept))
+    tables = itertools.chain(_rows(decision, run, folder), _known(decision))
+    rows, cut = _fitting(tables, room - sum(len(part.encode()) for part in kept))
     more = [f"\n{len(found) - len(kept)} more findings are left out here.\n"] if left else []
-    more += ["\nThe table of implementations is cut here.\n"] if cut else []
+    more += ["\nThe tables are cut here.\n"] if cut else []
     return head + "".join([*kept, *rows, *more])
 
 
@@ -64,6 +66,15 @@ def _rows(decision: GateDecision, run: Run, folder: Path) -> Iterator[str]:
     yield f"\n| checks of | {' | '.join(_STATES)} |\n|---|{'---:|' * len(_STATES)}\n"
     for identity, states in counts.items():
         yield f"| {_text(one_line(identity))} | {' | '.join(str(states[state] or '') for state in _STATES)} |\n"
+
+
+def _known(decision: GateDecision) -> Iterator[str]:
+    """Yield why what is known fails, with how many failures each reason explains."""
+    counts = Counter(name for one in decision.explained for name in one.divergences)
+    if counts:
+        yield "\n| failures | that are known, and why |\n|---:|---|\n"
+    for name, number in counts.most_common():
+        yield f"| {number} | {_text(name)}: {_text(one_line(decision.known.get(name, '')))} |\n"
 
 
 def _text(text: str) -> str:

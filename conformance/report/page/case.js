@@ -67,8 +67,7 @@ function judged(one) {
 
 function replay(about, one) {
   const id = one.kind?.implementation ?? one.implementation ?? '';
-  const [before, after] = (run.byId.get(id) ?? run.implementations[0]).replay;
-  return command('Ask again, from where this page was written: ', `${before}${about.file}${after}`);
+  return command('Ask again, from where this page was written: ', again(about, id));
 }
 
 function timeline(about, mine, at) {

@@ -23,13 +23,23 @@ function unpack(buffer) {
   const cases = header.cases.map((fields, index) => Object.assign({ index },
     Object.fromEntries(CASE.map((name, n) => [name, fields[n]]))));
   run = { columns, cases, implementations: header.implementations, samples: header.samples,
-    reasons: header.reasons, porting: header.porting };
+    reasons: header.reasons, porting: header.porting, attached: new Map() };
   for (const one of cases) if (one.kappa === 'inf') one.kappa = Infinity;
+  columns.values.data = fromPlanes(columns.values.data);
   run.byCase = new Map(cases.map(c => [c.id, c]));
   run.byId = new Map(run.implementations.map((one, index) => [one.id, { ...one, index }]));
   run.groups = new Map(header.groups.map(one => [one.anchor, one]));
   run.kinds = kinds();
   place(run.samples);
+  let offset = 0;
+  for (const [id, size] of header.attached) run.attached.set(id, columns.attached.data.subarray(offset, offset += size));
+}
+
+// Numbers whose first bytes stand together, and so on: see pack.py.
+function fromPlanes(values) {
+  const size = values.BYTES_PER_ELEMENT, from = new Uint8Array(values.buffer, values.byteOffset, values.byteLength), bytes = new Uint8Array(from.length);
+  for (let i = 0; i < from.length; i++) bytes[(i % values.length) * size + Math.floor(i / values.length)] = from[i];
+  return new Float32Array(bytes.buffer);
 }
 
 function value(name, i) {
@@ -82,7 +92,7 @@ function rows() {
 
 // Make an element; text is always text, never markup.
 function el(name, properties = {}, ...children) {
-  const svg = ['svg', 'rect', 'title', 'text'].includes(name);
+  const svg = ['svg', 'rect', 'title', 'text', 'path'].includes(name);
   const made = svg ? document.createElementNS('http://www.w3.org/2000/svg', name) : document.createElement(name);
   for (const [key, given] of Object.entries(properties)) {
     if (given === undefined || given === null || given === false) continue;

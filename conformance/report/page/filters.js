@@ -95,15 +95,20 @@ function showFailures() {
     group.hidden = !left.number;
     visible += !group.hidden;
     group.querySelector('.partly').textContent = partly ? ` (${said(left)} of them here)` : '';
-    for (const link of group.querySelectorAll('a[data-case]')) link.closest('tr').hidden = partly && !shownHere(group, link, wanted);
+    for (const link of group.querySelectorAll('a[data-step]')) link.closest('tr, .worst-of').hidden = partly && !shownHere(group, link, wanted);
   }
   const all = total(relevant('failures').filter(kind => passes(kind, state.filters))), told = document.getElementById('failures-said');
   if (told) told.textContent = `${visible} of ${count(groups.length, 'group', 'groups')}; ${said(all)} ${all.number === 1 ? 'failure' : 'failures'} in the filter.`;
 }
 
-// Why what is known fails, beside its name in each group: once in the data, and not as often in the page.
+// What is said of every group is written by the script: why what is known fails, what is known, and the way to all of a group.
 function giveReasons() {
-  for (const one of document.querySelectorAll('#failures [data-known] span')) one.textContent = `: ${run.reasons[one.parentNode.dataset.known] ?? ''}`;
+  for (const one of document.querySelectorAll('#failures .known')) one.append(`: ${run.reasons[one.textContent] ?? ''}`);
+  for (const group of document.querySelectorAll('#failures .group')) {
+    const { divergence, standing } = run.groups.get(group.id);
+    group.firstElementChild.append(el('span', { class: 'partly' }), standing === 'explained' ? el('small', {}, ` ${divergence}`) : '');
+    group.querySelector('.more')?.append(' ', el('a', { href: '#results', 'data-all': true }, 'All of them'));
+  }
 }
 
 function kindsOf(group) {
@@ -113,7 +118,7 @@ function kindsOf(group) {
 
 // Whether a listed failure is one of those that filter and query leave.
 function shownHere(group, link, wanted) {
-  const { case: id, step } = link.dataset;
+  const { step } = link.dataset, id = link.textContent;
   return group.kinds.filter(kind => passes(kind, state.filters)).some(kind => {
     for (let i = kind.rows[0]; i < kind.rows[1]; i++) {
       if (value('row.case', i) === id && String(value('row.step', i)) === step && wanted.holds(row(i))) return true;

@@ -12,6 +12,7 @@ const keys = {
   t: () => theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme ?? 'system') + 1) % THEMES.length]),
 };
 
+const narrow = matchMedia('(max-width: 40rem)');
 let aim = ''; // where the focus goes on the next page, if not to its heading
 const scrolls = new Map(); // how far down each address was, to come back to
 
@@ -29,6 +30,8 @@ function show(next, back = false) {
   if (state.page === 'case') showCase();
   if (state.page === 'compare') showCompare();
   if (state.page === 'semantics') showColumns();
+  if (state.page === 'accuracy') showAccuracy();
+  if (narrow.matches) labelled(document.getElementById(state.page));
   const heading = document.getElementById(`${state.page}-h`), started = document.documentElement.dataset.ready;
   document.title = `${heading.textContent} – Batch normalization conformance`;
   const target = state.anchor ? document.getElementById(state.anchor) : null;
@@ -55,14 +58,22 @@ function clicked(event) {
   const link = event.target.closest?.('a[href^="#"]');
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  const { set, case: id, step } = link.dataset;
+  const { set, all, check, step } = link.dataset;
   if (set !== undefined) {
     const page = link.getAttribute('href') === '#results' ? 'results' : 'failures';
     go({ page, filters: parsed(`#${page}?${encoded(set)}`).filters, q: link.closest('.group') ? state.q : '' });
-    if (page === 'failures') setTimeout(openFirst);
-  } else if (id !== undefined) {
+    if (page === 'failures') setTimeout(() => opened(document.querySelector('#failures .group:not([hidden])')));
+  } else if (all !== undefined) {
+    const { implementation, output, standing, change } = run.groups.get(link.closest('.group').id);
+    const filters = Object.entries({ implementation, output, standing, change }).filter(([, one]) => one).map(([name, one]) => [name, [one]]);
+    go({ page: 'results', filters: Object.fromEntries(filters) });
+  } else if (check !== undefined) {
+    const implementation = [run.groups.get(link.hash.slice(1)).implementation];
+    go({ page: 'failures', filters: { implementation, check: [check] }, q: '' });
+    setTimeout(() => opened(document.getElementById(link.hash.slice(1))));
+  } else if (step !== undefined) {
     const kind = run.groups.get(link.closest('.group').id);
-    go({ case: id, at: { implementation: kind.implementation, step, output: kind.output } });
+    go({ case: link.textContent, at: { implementation: kind.implementation, step, output: kind.output } });
   } else if (link.classList.contains('skip')) {
     document.getElementById('main').focus();
   } else if (pages.includes(link.hash.slice(1))) {
@@ -76,9 +87,8 @@ function encoded(set) {
   return set.split('&').map(pair => pair.split(/=(.*)/s).slice(0, 2).map(encodeURIComponent).join('=')).join('&');
 }
 
-function openFirst() {
-  const first = document.querySelector('#failures .group:not([hidden])');
-  if (first) { first.open = true; first.scrollIntoView({ block: 'nearest' }); }
+function opened(group) {
+  if (group) { group.open = true; group.scrollIntoView({ block: 'nearest' }); }
 }
 
 function pressed(event) {
@@ -131,6 +141,32 @@ function showColumns() {
   }
 }
 
+// On a narrow screen a table is turned: each row a card, with the columns' names beside the cells.
+function labelled(page) {
+  for (const table of page.querySelectorAll('table.cards:not(.labelled)')) {
+    const names = columnNames(table);
+    for (const row of table.tBodies[0]?.rows ?? []) {
+      for (const cell of row.cells) if (cell.localName === 'td') cell.dataset.head = names[cell.cellIndex] ?? '';
+    }
+    table.classList.add('labelled');
+  }
+}
+
+function columnNames(table) {
+  const rows = [...table.tHead.rows], names = [...rows.at(-1).cells].map(cell => (cell.dataset.field ?? cell.textContent).replaceAll('_', ' '));
+  if (table.id !== 'ranking') return names;
+  const over = [...rows[0].cells].flatMap(cell => Array(cell.colSpan).fill(cell.textContent.split(',')[0]));
+  return names.map((name, n) => `${over[n]}: ${name}`);
+}
+
+// What cells mean, where they are pointed at: once in the page, and not as often as it is meant.
+function giveNotes() {
+  for (const page of document.querySelectorAll('.page:has(.notes)')) {
+    const notes = [...page.querySelectorAll('.notes li')];
+    for (const cell of page.querySelectorAll('[data-note]')) cell.title = notes[cell.dataset.note - 1].textContent;
+  }
+}
+
 function same() {
   const heads = [...document.querySelectorAll('.promises thead th[data-field]')], lines = [...document.querySelectorAll('.promises tbody tr')];
   const alike = heads.filter(head => !lines.some(line => line.cells[head.cellIndex].matches('.differs, :has(details)')));
@@ -144,6 +180,7 @@ function start() {
   document.addEventListener('keydown', pressed);
   addEventListener('hashchange', () => { show(parsed(location.hash), !ours); ours = false; });
   addEventListener('scroll', () => scrolls.set(location.hash, scrollY), { passive: true });
+  narrow.addEventListener('change', () => { if (narrow.matches) labelled(document.getElementById(state.page)); });
   addEventListener('beforeprint', beforePrint);
   addEventListener('afterprint', afterPrint);
   document.getElementById('theme').addEventListener('click', keys.t);
@@ -152,6 +189,7 @@ function start() {
   document.getElementById('more').addEventListener('click', () => { length += PAGE; fill(); });
   document.getElementById('differing').addEventListener('change', showColumns);
   document.getElementById('compare-form').addEventListener('change', changedPair);
+  document.getElementById('ranking-form').addEventListener('change', chosenRanking);
   document.getElementById('compare-swap').addEventListener('click', swapped);
   for (const button of document.querySelectorAll('#field-groups button')) {
     button.addEventListener('click', () => go({ page: 'semantics', own: { columns: button.dataset.group } }, true));
@@ -160,6 +198,7 @@ function start() {
   document.getElementById('query').addEventListener('input', event => go({ q: event.target.value }, true));
   document.getElementById('counters').open = innerWidth > 640; // on a telephone they would hide the list
   giveReasons();
+  giveNotes();
   show(parsed(location.hash));
   document.documentElement.dataset.ready = 'yes';
 }

@@ -1,7 +1,7 @@
 // All state is in the address: #page?field=value&q=words&sort=-rho, and #case/ID?implementation=… for a case.
 
 const FIELDS = ['framework', 'implementation', 'check', 'output', 'dtype', 'verdict', 'standing', 'change', 'divergence'];
-const OWN = ['a', 'b', 'n', 'columns']; // what pages have for themselves
+const OWN = ['a', 'b', 'n', 'columns', 'in', 'of', 'by']; // what pages have for themselves
 const AT = ['at-implementation', 'at-step', 'at-output'];
 let state = { page: 'overview', filters: {}, q: '', sort: '', own: {} };
 

@@ -269,7 +269,7 @@ def test_what_is_fixed_does_not_count_against_an_implementation(run):
     plain = run("numpy.two_pass", cases=1)
     here = msgspec.structs.replace(plain, results=[_result("PASS", rho=0.5)])
     there = msgspec.structs.replace(plain, results=[_result("FAIL", output="dx", rho=2.0)])
-    found = entries(here, [], there)
+    found = list(entries(here, [], there))
     assert [entry.fails for entry in found] == [False, False]
     assert [count.kind.verdict for count in tally(found, lambda r: "")] == ["not asked", "PASS"]
 
