@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import struct
+import zlib
 
 import msgspec
 import pytest
@@ -92,9 +96,11 @@ def test_a_case_is_sent_as_a_link_and_as_an_issue(visit):
     page.wait_for_function("navigator.clipboard.readText().then(text => text === location.href)")
 
 
-def test_a_case_is_taken_out_of_the_page(visit, runs):
+def test_a_case_is_taken_out_of_the_page(visit, report, runs):
     """A worst case is downloaded as the file that the run has, and the command beside it asks that file."""
-    page = opened(visit, accept_downloads=True)
+    data = zlib.decompress(base64.b64decode(re.search('id="data">([^<]*)<', report.read_text(encoding="utf-8"))[1]))
+    header = json.loads(data[4 : 4 + struct.unpack_from("<I", data)[0]])
+    page = visit(f"#case/{header['attached'][0][0]}")
     with page.expect_download() as started:
         page.locator("#case a[download]").click()
     name = started.value.suggested_filename

@@ -1,12 +1,18 @@
-"""Numbers of the pages on accuracy, coverage and semantics, each held to what is counted anew from run.jsonl."""
+"""Numbers of every page but those on failures, each held to what is counted anew from run.jsonl: see `test_counts`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
+from urllib.parse import quote
 
 import pytest
+
+from conformance.report.promises import text
+from reference import Semantics
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
 CELLS = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent.trim()))"
@@ -116,8 +122,9 @@ def test_every_number_of_the_heat_table_which_sorts_and_leads_on(visit, arrays):
     assert first.locator("th").inner_text() == max(worst, key=lambda name: worst[name].get("moving_mean", -1))
     page.reload()
     expect(page.locator("#heat thead th").nth(place)).to_have_attribute("aria-sort", "descending")
-    page.locator("#heat tbody tr").first.locator("td a").nth(place - 1).click()
-    mine = [r for r in arrays if r[0] == first.locator("th").text_content() and r[1] == "moving_mean"]
+    name = first.locator("th").inner_text()
+    first.locator(f"td:nth-child({place + 1}) a").click()
+    mine = [r for r in arrays if r[:2] == (name, "moving_mean")]
     expect(page.locator("#results-said")).to_contain_text(f"{len(mine):,} results")
 
 
@@ -149,3 +156,69 @@ def told(framework, arrays, which):
         by_name[framework[array[0]]].append(array[which])
     shares = (0.5, 0.9, 0.99, 1)
     return [[n, f"{len(v):,}", *(shown(quantile(v, s)) for s in shares)] for n, v in sorted(by_name.items())]
+
+
+def test_every_value_of_semantics_is_that_of_the_statements(visit, records):
+    """Of each field, the value of the statement's last rule without a condition; else that of the reference."""
+    default = {field.name: text(field.default) for field in dataclasses.fields(Semantics)}
+    page = visit("#semantics?columns=all")
+    names = page.locator(".promises thead th[data-field]").evaluate_all("all => all.map(one => one.dataset.field)")
+    read = CELLS.replace("cell.textContent", "(cell.querySelector('summary') ?? cell).textContent")
+    rows = page.locator(".promises tbody tr").evaluate_all(read)
+    lines = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+    assert set(lines) == {record["id"] for record in records["implementation"] if record.get("statement")}
+    for record in records["implementation"]:
+        told = lines[record["id"]]
+        for field, value in default.items():
+            rules = [rule for rule in record["statement"]["rules"] if field in rule.get("semantics", {})]
+            plain = [text(rule["semantics"][field]) for rule in rules if not rule.get("when")]
+            wanted = plain[-1] if plain else value
+            mark = "≠ " if wanted != value else ""
+            assert told[field] in ("·", f"{mark}{wanted}", f"{mark}{wanted} +"), (record["id"], field)
+
+
+def test_every_number_of_a_comparison(visit, records):
+    """Differences are as many as rows, all columns are counted once, failures are those of the run's file."""
+    failing = Counter(r["implementation"] for r in records["result"] if r["verdict"] in ("FAIL", "ERROR"))
+    other = failing.most_common(1)[0][0]
+    page = visit(f"#compare?a=numpy.two_pass@cpu&b={quote(other)}")
+    counts = list(map(int, re.findall(r"\d+", page.locator("#compare-body [role=status]").inner_text())))
+    columns = page.locator(".promises thead th[data-field]").count()
+    assert sum(counts) == columns
+    assert counts[0] == page.locator("#compare-body table").first.locator("tbody tr").count()
+    said = page.locator("#compare-body").inner_text()
+    assert f"{failing[other]:,} failures that nothing explains" in said
+    assert "numpy.two_pass@cpu keeps all it promises in this run" in said
+
+
+def test_every_number_of_coverage(visit, records, arrays):
+    """Cases and judged arrays of each mandatory cell, and what each implementation was asked, dtype by dtype."""
+    page = visit("#coverage")
+    cases = Counter(tuple(case["cell"].split("; ", 1)) for case in records["case"] if case["recipe"])
+    judged = Counter(tuple(array[6]["cell"].split("; ", 1)) for array in arrays if array[6]["recipe"])
+    first, second = page.locator("#coverage table").all()[:2]
+    placements = first.locator("thead th").all_inner_texts()[1:]
+    for column, *cells in first.locator("tbody tr").evaluate_all(CELLS):
+        for placement, said in zip(placements, cells, strict=True):
+            if said and "none" not in said:
+                assert said == f"{cases[placement, column]} {judged[placement, column]:,}"
+    generated = [array for array in arrays if array[6]["recipe"]]
+    for name, *_, dtypes, _ in second.locator("tbody tr").evaluate_all(CELLS):
+        mine = Counter(array[6]["dtype"] for array in generated if array[0] == name)
+        assert dict(part.rsplit(" ", 1) for part in dtypes.split(", ")) == {d: str(n) for d, n in mine.items()}
+
+
+def test_every_number_of_a_result(visit, records):
+    """Each failure that is listed has the ρ, the values, the error allowed and the ulps of the run's file."""
+    page = visit("#results?verdict=FAIL&output=moving_mean&sort=-rho")
+    by_place = {(r["case"], r["implementation"], r["step"], r["output"]): r for r in records["result"] if "output" in r}
+    lines = page.locator("#results-table tbody tr").evaluate_all(CELLS)
+    assert lines
+    for who, output, case, step, _, _, _, rho, why in lines:
+        result = by_place[case, who, int(step), output]
+        worst, number = result["deviation"], r"(\S+?)"
+        words = rf"at \[.*\] expected {number}, got {number}; allowed error {number}, {number} ulps? off .*"
+        told = re.fullmatch(words, why)
+        figures = [worst[name] for name in ("expected", "got", "bound", "ulps")]
+        for said, figure in zip((rho, *told.groups()), (result["rho"], *figures), strict=True):
+            assert float(said.replace("∞", "inf")) == pytest.approx(float(figure), rel=5e-3)

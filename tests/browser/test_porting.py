@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from decimal import ROUND_HALF_UP, Decimal
+
 import msgspec
 import pytest
 
 from conformance.hosts.roster import built_in
 from conformance.model.results import EndRecord, ImplementationRecord, RunRecord
 from conformance.report import gather, write
+from conformance.report.promises import text
 from conformance.runs import run_file
+from conformance.studies.translation import effects
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
 TORCH, KERAS, BARE = (
@@ -85,3 +90,29 @@ def test_columns_are_shown_by_what_they_are_about(visit, promised):
     expect(page.locator(".promises thead th[data-field=mask]")).to_be_visible()
     assert not page.locator(".promises thead th[data-field=average]").is_visible()
     assert "columns=3" in page.url
+
+
+def test_what_differences_are_worth_is_what_was_measured(visit, promised):
+    """At every N, each size is that of the kept measurement: the three largest changes of an output, in percent."""
+    kept = {(e.field, frozenset((text(e.one), text(e.other))), e.n): e.sizes for e in effects.measured()}
+    page, told = visit("#compare", file=promised), 0
+    for n in effects.VALUES:
+        page.locator("#compare-form select[name=n]").select_option(str(n))
+        for what, one, other, said in lines(page):
+            pair = frozenset((re.sub(r".*keeps (.*)\)", r"\1", side)) for side in (one, other))
+            sizes = kept.get((what.removeprefix("default ").replace(" ", "_"), pair, n))
+            if sizes is not None:
+                words = {f"{output.replace('_', ' ')} {percent(size)}": size for output, size in sizes.items()}
+                parts = said.split(", ") if sizes else []
+                assert said == "less than rounding" or set(parts) <= set(words)
+                assert sorted(words[part] for part in parts) == sorted(sizes.values())[-3:]
+                told += 1
+    assert told >= 3 * len(effects.VALUES)
+
+
+def percent(size):
+    """Return a size as the page writes it."""
+    if size >= 10:
+        return f"× {size:.4g}"
+    exact = Decimal(100 * size)  # a browser rounds 44.5 up, and Python to 44
+    return f"{float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), ROUND_HALF_UP)):.15g} %"

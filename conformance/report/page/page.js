@@ -13,6 +13,7 @@ const keys = {
 };
 
 const narrow = matchMedia('(max-width: 40rem)');
+const unfinished = { failures: giveReasons, semantics: giveNotes, coverage: giveNotes }; // what a page lacks until it is shown
 let aim = ''; // where the focus goes on the next page, if not to its heading
 const scrolls = new Map(); // how far down each address was, to come back to
 
@@ -25,6 +26,8 @@ function show(next, back = false) {
     if (here) link.setAttribute('aria-current', 'page'); else link.removeAttribute('aria-current');
   }
   showFilters();
+  unfinished[state.page]?.();
+  delete unfinished[state.page];
   if (state.page === 'failures') showFailures();
   if (state.page === 'results') showResults();
   if (state.page === 'case') showCase();
@@ -36,6 +39,8 @@ function show(next, back = false) {
   document.title = `${heading.textContent} – Batch normalization conformance`;
   const target = state.anchor ? document.getElementById(state.anchor) : null;
   if (target?.localName === 'details') target.open = true;
+  const around = target?.parentElement.closest('details');
+  if (around) around.open = true;
   if (target) target.hidden = false;
   if (back && scrolls.has(location.hash)) scrollTo(0, scrolls.get(location.hash));
   else if (target) target.scrollIntoView();
@@ -143,7 +148,7 @@ function showColumns() {
 
 // On a narrow screen a table is turned: each row a card, with the columns' names beside the cells.
 function labelled(page) {
-  for (const table of page.querySelectorAll('table.cards:not(.labelled)')) {
+  for (const table of page.querySelectorAll('table.cards:not(.labelled), #ranking')) { // whose rows are others when others are ranked
     const names = columnNames(table);
     for (const row of table.tBodies[0]?.rows ?? []) {
       for (const cell of row.cells) if (cell.localName === 'td') cell.dataset.head = names[cell.cellIndex] ?? '';
@@ -161,10 +166,8 @@ function columnNames(table) {
 
 // What cells mean, where they are pointed at: once in the page, and not as often as it is meant.
 function giveNotes() {
-  for (const page of document.querySelectorAll('.page:has(.notes)')) {
-    const notes = [...page.querySelectorAll('.notes li')];
-    for (const cell of page.querySelectorAll('[data-note]')) cell.title = notes[cell.dataset.note - 1].textContent;
-  }
+  const page = document.getElementById(state.page), notes = [...page.querySelectorAll('.notes li')];
+  for (const cell of page.querySelectorAll('[data-note]')) cell.title = notes[cell.dataset.note - 1].textContent;
 }
 
 function same() {
@@ -197,8 +200,6 @@ function start() {
   document.getElementById('search').addEventListener('submit', event => event.preventDefault());
   document.getElementById('query').addEventListener('input', event => go({ q: event.target.value }, true));
   document.getElementById('counters').open = innerWidth > 640; // on a telephone they would hide the list
-  giveReasons();
-  giveNotes();
   show(parsed(location.hash));
   document.documentElement.dataset.ready = 'yes';
 }

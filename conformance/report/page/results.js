@@ -75,7 +75,7 @@ function why(one) {
   if (!one.how) return one.said;
   const number = one.kind.verdict === 'PASS' ? shown : exact;
   const where = one.at ? `at [${one.at}] ` : '';
-  return `${where}expected ${number(one.expected)}, got ${number(one.got)}; allowed error ${shown(one.bound)}${one.ulps ? `, ${shown(one.ulps)} ulp off` : ''} (${one.how}, ${one.numerics})`;
+  return `${where}expected ${number(one.expected)}, got ${number(one.got)}; allowed error ${shown(one.bound)}${one.ulps ? `, ${shown(one.ulps)} ${one.ulps === 1 ? 'ulp' : 'ulps'} off` : ''} (${one.how}, ${one.numerics})`;
 }
 
 function caseAddress(one) {
