@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from conformance.report import panels, plots, ranking, resolution
+from conformance.report import panels as small
+from conformance.report import plots as drawn
+from conformance.report import ranking as ranked
+from conformance.report import resolution
 from conformance.report.judged import JudgedArrays, judged
 from conformance.report.material import Material
 from conformance.report.overview import CHECKS
@@ -27,15 +30,15 @@ class Accuracy(msgspec.Struct):
     apart: int
     dtypes: list[str]
     checks: list[str]
-    ranking: list[ranking.Ranked]
-    choices: list[ranking.Ranked]
-    panels: dict[str, list[panels.Panel]]
-    plots: list[plots.Plot]
+    ranking: list[ranked.Ranked]
+    choices: list[ranked.Ranked]
+    panels: dict[str, list[small.Panel]]
+    plots: list[drawn.Plot]
     outputs: list[str]
-    heat: dict[str, dict[str, ranking.Cell]]
-    quantiles: tuple[str, ...] = ranking.SHOWN
-    axes: tuple[tuple[str, int, str], ...] = tuple(panels.axes())
-    panel_size: tuple[int, int] = (panels.WIDTH, panels.HEIGHT)
+    heat: dict[str, dict[str, ranked.Cell]]
+    quantiles: tuple[str, ...] = ranked.SHOWN
+    axes: tuple[tuple[str, int, str], ...] = tuple(small.axes())
+    panel_size: tuple[int, int] = (small.WIDTH, small.HEIGHT)
 
     @property
     def drawn(self) -> set[str]:
@@ -47,38 +50,38 @@ def accuracy(material: Material) -> Accuracy:
     """Return the page of a run."""
     run, found = material.run, judged(material.run, material.explanations, material.known)
     ids = [record.id for record in run.implementations]
-    outputs, heat = ranking.heat(found)
+    outputs, heat = ranked.heat(found)
     return Accuracy(
         int(found.defect.sum()),
         sorted(name for name in found.dtype.values if name),
         [check for check in CHECKS if check in found.check.values],
-        ranking.ranking(found, ids),
-        list(ranking.choices(found)),
-        panels.panels(found, ids),
+        ranked.ranking(found, ids),
+        list(ranked.choices(found)),
+        small.panels(found, ids),
         list(_plots(material, found)),
         outputs,
         {name: heat[name] for name in ids if name in heat},
     )
 
 
-def _plots(material: Material, found: JudgedArrays) -> Iterator[plots.Plot]:
+def _plots(material: Material, found: JudgedArrays) -> Iterator[drawn.Plot]:
     other = judged(material.other) if material.other else None
     names = sorted({name for one in (found, other) if one for name in one.framework.values})
-    yield from plots.errors(found, names)
-    yield plots.distributions(found, names)
+    yield from drawn.errors(found, names)
+    yield drawn.distributions(found, names)
     if other:
-        yield plots.distributions(other, names, material.against)
-    yield plots.classes(found)
-    yield plots.depths(found)
+        yield drawn.distributions(other, names, material.against)
+    yield drawn.classes(found)
+    yield drawn.depths(found)
     yield resolution.in_run(found)
     yield resolution.plot(resolving.measured())
     curves: dict[str, list[dict[str, Any]]] = {}
     for point in (point for score in material.scores for point in score.curve):
         curves.setdefault(str(point.get("dtype", "")), []).append(point)
-    yield from (plots.detection(dtype, curve) for dtype, curve in (curves or {"": []}).items())
+    yield from (drawn.detection(dtype, curve) for dtype, curve in (curves or {"": []}).items())
 
 
-def packed(found: Sequence[ranking.Ranked]) -> dict[str, Array | Sequence[str]]:
+def packed(found: Sequence[ranked.Ranked]) -> dict[str, Array | Sequence[str]]:
     """Return what the script ranks by: who, dtype, check, counts, and the numbers as they are shown."""
     return {
         "ranked.who": [row.implementation for row in found],
@@ -86,6 +89,6 @@ def packed(found: Sequence[ranking.Ranked]) -> dict[str, Array | Sequence[str]]:
         "ranked.check": [row.check for row in found],
         "ranked.arrays": np.asarray([row.arrays for row in found], np.uint32),
         "ranked.apart": np.asarray([row.apart for row in found], np.uint32),
-        "ranked.ulps": [number for row in found for number in ranking.said(row.ulps)],
-        "ranked.rho": [number for row in found for number in ranking.said(row.rho)],
+        "ranked.ulps": [number for row in found for number in ranked.said(row.ulps)],
+        "ranked.rho": [number for row in found for number in ranked.said(row.rho)],
     }

@@ -30,8 +30,9 @@ class Names(NamedTuple):
     def groups(self, among: Array) -> Iterator[tuple[str, Array]]:
         """Yield each name that occurs among arrays, in order, and those that have it; both as places in the columns."""
         here = self.codes[among]
-        for name, code in sorted((self.values[code], code) for code in np.unique(here)):
-            yield name, among[here == code]
+        there: list[int] = np.unique(here).tolist()
+        for code in sorted(there, key=self.values.__getitem__):
+            yield self.values[code], among[here == code]
 
 
 class JudgedArrays(NamedTuple):

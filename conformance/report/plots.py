@@ -87,7 +87,8 @@ def errors(found: JudgedArrays, names: Sequence[str]) -> Iterator[Plot]:
             "the last place: how accurate results are in this precision, whatever was promised. Correct rounding is ½."
         )
         title = f"Error in {dtype or 'no dtype'}"
-        across = decades(*map(math.log10, ULPS), "error of the worst element, in condition-scaled ulps")
+        low, high = map(math.log10, ULPS)
+        across = decades(low, high, "error of the worst element, in condition-scaled ulps")
         groups = {name: found.ulps[here] for name, here in found.framework.groups(mine)}
         chart, series = _shares(f"{title}: share of arrays with at most a given error", across, groups, names)
         chart.rule(math.log10(0.5), "½: correct rounding")

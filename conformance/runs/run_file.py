@@ -12,7 +12,7 @@ import gc
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -156,7 +156,7 @@ def read(folder: Path, *, mend: bool = False, thinned: Callable[[Record], None] 
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def _uncollected() -> Generator[None]:
     """Do not look for garbage: what is read is kept, and looking at a million records again and again takes long."""
     collecting = gc.isenabled()
     gc.disable()

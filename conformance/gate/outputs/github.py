@@ -74,7 +74,7 @@ def _known(decision: GateDecision) -> Iterator[str]:
     if counts:
         yield "\n| failures | that are known, and why |\n|---:|---|\n"
     for name, number in counts.most_common():
-        yield f"| {number} | {_text(name)}: {_text(one_line(decision.known.get(name, '')))} |\n"
+        yield f"| {number} | {_text(name)}: {_text(one_line(decision.reasons.get(name, '')))} |\n"
 
 
 def _text(text: str) -> str:
