@@ -35,7 +35,7 @@ class Accuracy(msgspec.Struct):
     panels: dict[str, list[small.Panel]]
     plots: list[drawn.Plot]
     outputs: list[str]
-    heat: dict[str, dict[str, ranked.Cell]]
+    heat: dict[str, dict[str, ranked.WorstRho]]
     quantiles: tuple[str, ...] = ranked.SHOWN
     axes: tuple[tuple[str, int, str], ...] = tuple(small.axes())
     panel_size: tuple[int, int] = (small.WIDTH, small.HEIGHT)

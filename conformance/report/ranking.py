@@ -93,7 +93,7 @@ def _ranked(found: JudgedArrays, mine: Array, of: tuple[str, str, str]) -> Ranke
     return Ranked(*of, mine.size, mine.size - numeric.size, ulps, rho)
 
 
-class Cell(msgspec.Struct):
+class WorstRho(msgspec.Struct):
     """The worst ρ of one output of one implementation, defects left out: -1 where there is nothing else."""
 
     worst: float
@@ -105,13 +105,13 @@ class Cell(msgspec.Struct):
         return int(np.searchsorted([0.01, 0.1, 0.5, 1, 100], self.worst, side="left"))
 
 
-def heat(found: JudgedArrays) -> tuple[list[str], dict[str, dict[str, Cell]]]:
+def heat(found: JudgedArrays) -> tuple[list[str], dict[str, dict[str, WorstRho]]]:
     """Return the outputs, and by implementation and output the worst ρ."""
-    cells: dict[str, dict[str, Cell]] = {}
+    cells: dict[str, dict[str, WorstRho]] = {}
     for name, mine in found.implementation.groups(found.everywhere):
         for output, here in found.output.groups(mine):
             defects = found.defect[here]
             worst = float(found.rho[here][~defects].max(initial=-1))
-            cells.setdefault(name, {})[output] = Cell(worst, int(defects.sum()))
+            cells.setdefault(name, {})[output] = WorstRho(worst, int(defects.sum()))
     there = {output for of in cells.values() for output in of}
     return [column for column in summary.COLUMNS if column in there], cells

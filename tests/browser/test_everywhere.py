@@ -156,7 +156,7 @@ def test_paper_shows_what_a_screen_opens(visit):
 
 def test_a_wide_table_has_a_shadow_where_it_goes_on(visit):
     """What is cut at the right of a table is hinted at, and heads and the corner stay while it is scrolled."""
-    page = visit(viewport={"width": 500, "height": 600})
+    page = visit(viewport={"width": 700, "height": 600})
     around = page.locator("#overview .scroll", has=page.locator(".gate"))
     assert around.evaluate("one => one.scrollWidth > one.clientWidth")
     assert "linear-gradient" in around.evaluate("one => getComputedStyle(one).backgroundImage")

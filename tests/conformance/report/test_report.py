@@ -22,6 +22,7 @@ from conformance.model.errors import InvalidInput
 from conformance.model.results import Result
 from conformance.report import gather, render, write
 from conformance.report.entries import changes, entries
+from conformance.report.pack import PLANES
 from conformance.report.tally import tally
 
 
@@ -66,6 +67,8 @@ def packed(html):
     for name, column in header["columns"].items():
         dtype = column["type"].removesuffix("Array").lower()
         values = np.frombuffer(body, dtype, column["length"], 4 + length + column["offset"])
+        if name == PLANES:
+            values = values.view(np.uint8).reshape(values.itemsize, -1).T.copy().view(dtype).ravel()
         columns[name] = [column["values"][v] for v in values] if "values" in column else values
     return header, columns
 
