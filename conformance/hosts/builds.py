@@ -31,7 +31,13 @@ _INTERPRETERS = 2
 _SECONDS = 900
 _COMPILED = "grpcio h5py jax jaxlib llvmlite ml-dtypes numpy onnx onnxruntime optree protobuf scipy tensorflow torch"
 """What takes minutes to build, or is built again and again until versions fit: only its wheels are taken."""
-_KNOWN = {"haiku": "dm-haiku", "sonnet": "dm-sonnet", "jax": "jax[cpu]", "tf_keras": "tf-keras"}
+_KNOWN = {
+    "haiku": "dm-haiku",
+    "sonnet": "dm-sonnet",
+    "jax": "jax[cpu]",
+    "tf_keras": "tf-keras",
+    "pkg_resources": "setuptools<81",  # the last that have it
+}
 _MARK = "bnconf.json"
 _MARKS = re.compile(r"^(ERROR|error|cause): ")
 _PIP = (sys.executable, "-m", "pip")
@@ -119,6 +125,11 @@ def distribution(module: str) -> str:
     return _KNOWN.get(top) or next(iter(_here().get(top, [])), top)
 
 
+def known(module: str) -> bool:
+    """Return whether it is known what brings a module."""
+    return module in _KNOWN or module in _here()
+
+
 @functools.cache
 def _here() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
@@ -158,6 +169,8 @@ def _command(setup: Setup, place: Path, where: PackageIndex) -> list[str]:
     start = [uv, "pip", "install", "--python", made] if uv else [*_PIP, "--python", made, "install"]
     shared = ["--index-url", where.url, "--constraint", str(place / "held.txt")]
     shared += [word for link in where.find_links for word in ("--find-links", link)]
+    shared += [word for other in where.further for word in ("--extra-index-url", other)]
+    shared += ["--index-strategy", "unsafe-best-match"] if uv and where.further else []  # as pip takes indexes
     shared += [word for name in _COMPILED.split() for word in ("--only-binary", name)]
     before = ["--exclude-newer" if uv else "--uploaded-prior-to", f"{setup.day}T00:00:00Z"]
     return [*start, *shared, *(before if setup.day and (uv or _pip_knows_dates()) else []), *setup.requirements]

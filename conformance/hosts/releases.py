@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import json
 import os
@@ -34,10 +35,11 @@ _SECONDS = 60
 
 
 class PackageIndex(NamedTuple):
-    """Where packages are found: the simple index, and further folders or pages of files."""
+    """Where packages are found: the simple index, further folders or pages of files, and further indexes."""
 
     url: str
     find_links: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -87,12 +89,16 @@ _MACHINE = {"win32": ("amd64", "win32", "arm64")}.get(sys.platform, (os.uname().
 
 
 def index() -> PackageIndex:
-    """Return the index that uv's or pip's environment variables name, or that pip is configured with."""
+    """Return the index that uv's or pip's environment variables name, or that pip is configured with.
+
+    What pip is configured with besides, uv does not read.
+    """
     told = _configured()
     named = (os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"))
     url = next(filter(None, named), None) or told.get("index-url", PYPI)
     links = f"{told.get('find-links', '')} {os.environ.get('UV_FIND_LINKS', '').replace(',', ' ')}"
-    return PackageIndex(url.rstrip("/"), tuple(dict.fromkeys(links.split())))
+    further = f"{told.get('extra-index-url', '')} {os.environ.get('UV_EXTRA_INDEX_URL', '')}"
+    return PackageIndex(url.rstrip("/"), *(tuple(dict.fromkeys(words.split())) for words in (links, further)))
 
 
 def _configured() -> dict[str, str]:
@@ -100,7 +106,7 @@ def _configured() -> dict[str, str]:
     command = [sys.executable, "-m", "pip", "config", "list"]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = (line.partition("=") for line in asked.stdout.splitlines())
-    return {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in lines}
+    return {name.rpartition(".")[2]: str(ast.literal_eval(value)) for name, _, value in lines if value}
 
 
 def of(package: str, where: PackageIndex) -> list[Release]:

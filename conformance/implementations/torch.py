@@ -308,10 +308,8 @@ class Functional(object):
         if not (xs or free):
             return [], {}
         cotangents = [self.tensor(step.dy) for step, _, _ in asked]
-        options = {"allow_unused": True, "materialize_grads": True}
         sources = xs + list(free.values())
-        found = self.torch.autograd.grad([y for _, _, y in asked], sources, cotangents, **options)
-        found = [self.array(tensor) for tensor in found]
+        found = [self.array(tensor) for tensor in self.grad([y for _, _, y in asked], sources, cotangents)]
         return found[: len(xs)], dict(zip(free, found[len(xs) :]))
 
     def ensemble(self, case):
@@ -382,8 +380,12 @@ class Functional(object):
             return {}
         if not output.requires_grad:  # dx of inference without gamma is a constant
             return {name: tensor * 0 for name, tensor in free.items()}
-        options.update(allow_unused=True, materialize_grads=True)
-        return dict(zip(free, self.torch.autograd.grad(output, list(free.values()), cotangent, **options)))
+        return dict(zip(free, self.grad(output, list(free.values()), cotangent, **options)))
+
+    def grad(self, outputs, sources, cotangents, **options):
+        """Return the gradient of each source; 0 where there is none, which torch can do by itself since 2.0."""
+        found = self.torch.autograd.grad(outputs, sources, cotangents, allow_unused=True, **options)
+        return [self.torch.zeros_like(s) if tensor is None else tensor for s, tensor in zip(sources, found)]
 
     def parted(self, pairs):
         """Return the outputs' values, and apart their tangents: 0 for an output that does not depend on x."""

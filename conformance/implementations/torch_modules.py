@@ -26,14 +26,18 @@ class _Module(common.Mapped):
     """A `torch.nn` module, its parameters and buffers set from the case."""
 
     def layer(self, case):
-        """Return the module."""
-        return getattr(self.torch.nn, self.entry)(case.kept[0], **self.options(case))
+        """Return the module; only since torch 1.9 it could be made in a dtype."""
+        layer = getattr(self.torch.nn, self.entry)(case.kept[0], **self.options(case))
+        return layer.to(**self.placed(case))
 
     def options(self, case):
         """Return what the module is made with, but for its size."""
         options = {"eps": case.native["epsilon"], "momentum": case.native["momentum"], "affine": case.spec["scale"]}
-        options["track_running_stats"] = case.spec.get("track", True)
-        return dict(options, dtype=getattr(self.torch, case.dtypes["statistics"]), device=self.device)
+        return dict(options, track_running_stats=case.spec.get("track", True))
+
+    def placed(self, case):
+        """Return the dtype of parameters and statistics, and where they are."""
+        return {"dtype": getattr(self.torch, case.dtypes["statistics"]), "device": self.device}
 
     def loaded(self, case):
         """Return the module with the case's parameters and statistics in it."""
@@ -79,7 +83,7 @@ class _Lazy(_Module):
 
     def layer(self, case):
         """Return the module, which has become an ordinary one."""
-        layer = getattr(self.torch.nn, self.entry)(**self.options(case)).eval()
+        layer = getattr(self.torch.nn, self.entry)(**dict(self.options(case), **self.placed(case))).eval()
         with self.torch.no_grad():
             layer(self.tensor(case.steps[0].x))
         return layer

@@ -27,6 +27,7 @@ from conformance.hosts.releases import PackageIndex, Release
 from conformance.model.results import ImplementationRecord
 from conformance.model.version import extras
 from conformance.runs import run_file
+from conformance.studies.bisecting.effects import LOOKED_FOR
 
 KEPT = Path("reports/versions")
 PAGE = Path("conformance/versions.md")
@@ -35,8 +36,6 @@ _TRIES = 3
 """How many environments of its day, and of a year later, are made until everybody can run; then one of today."""
 _PATIENT = "900"
 """Seconds for a case: a machine that does something else beside it is no reason for a failure."""
-_LOOKED_FOR = "RuntimeError: "
-"""How the reason begins where an adapter looked for what an older version does not have."""
 _HEAD = """# The versions that are judged
 
 Made by `make prove-versions`: {versions} versions of {families} families on a CPU. Each family at the oldest version
@@ -135,7 +134,7 @@ def judged(family: Family, release: Release, where: PackageIndex) -> JudgedVersi
             continue
         found = asked(family, built.python, str(release.version))
         best = found if found.there > best.there or not best.missing else best
-        if best.there and all(why.startswith(_LOOKED_FOR) for why in best.missing.values()):
+        if best.there and all(why.startswith(LOOKED_FOR) for why in best.missing.values()):
             break
     return msgspec.structs.replace(best, version=str(release.version), date=str(release.date or ""))
 

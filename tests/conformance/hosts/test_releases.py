@@ -68,3 +68,19 @@ def test_no_python_is_taken_that_was_not_there_when_a_release_came_out():
     old = Release(Version("1"), dt.date(2021, 6, 1), ">=3.7", frozenset({"py3-none-any"}))
     assert builds.pythons(old, "3.11") == ["3.9", "3.8", "3.7"]
     assert builds.pythons(old, "3.8") == ["3.8", "3.9", "3.7"]
+
+
+def test_further_indexes_are_handed_on_to_uv(tmp_path, monkeypatch):
+    """What pip is configured with besides its index is named to uv, which does not read pip's configuration."""
+    first, second = "http://127.0.0.1:9/first", "http://127.0.0.1:9/second"
+    (tmp_path / "pip.conf").write_text(f"[global]\nextra-index-url =\n    {first}\n    {second}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    monkeypatch.delenv("UV_EXTRA_INDEX_URL", raising=False)
+    monkeypatch.setattr(builds, "_uv", lambda: "uv")
+    where = releases.index()
+    assert where.further == (first, second)
+    words = builds._command(builds.Setup("python", "3.11", ("tiny==1",)), tmp_path, where)
+    assert [words[n + 1] for n, word in enumerate(words) if word == "--extra-index-url"] == list(where.further)
+    assert "unsafe-best-match" in words
+    assert "unsafe-best-match" not in builds._command(builds.Setup("p", "3.11", ()), tmp_path, PackageIndex("http://x"))

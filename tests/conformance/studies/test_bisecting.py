@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from packaging.version import Version
 
+from conformance.cases import corpus
 from conformance.cli.main import main
-from conformance.hosts.releases import Release
+from conformance.hosts import builds, roster
+from conformance.hosts.participants import Participants
+from conformance.hosts.releases import PackageIndex, Release
 from conformance.hosts.worker import by_path
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.results import ImplementationRecord, Result
 from conformance.runs.recording import RecordedAnswer
-from conformance.studies.bisecting import halving, trying
-from conformance.studies.bisecting.trying import Effect, Trial
+from conformance.studies.bisecting import effects, halving, trying
+from conformance.studies.bisecting.effects import Effect
+from conformance.studies.bisecting.trying import Trial
 
 package_index = by_path(str(Path(__file__).parents[1] / "hosts" / "package_index.py"))
+NONE = PackageIndex("nowhere")
 RELEASES = [Release(Version(f"1.{n}")) for n in range(20)]
 STATES = {"p": "passes", "f": "fails", "r": "refuses", "-": "cannot run here", "x": "cannot be built"}
 
@@ -115,12 +122,13 @@ def answer(outcome, *verdicts):
     [
         Refused("AttributeError", "'State' object has no attribute 'x'", by_adapter=True),
         Refused("TypeError", "BatchNorm.__init__() got an unexpected keyword argument 'mode'"),
+        Refused("ValueError", "Unexpected keyword arguments: use_reentrant"),
         Refused("ValueError", "Unrecognized keyword arguments passed to BatchNormalization: {'renorm': False}"),
     ],
 )
 def test_what_a_release_lacks_is_no_failure_of_it(outcome):
     """An adapter's own error, and an argument that a release does not know, are why it cannot run here."""
-    found = trying.answered(answer(outcome, ("FAIL", "outcome", "Refused")))
+    found = effects.answered(answer(outcome, ("FAIL", "outcome", "Refused")))
     assert found.state == "cannot run here"
     assert outcome.message in found.why
 
@@ -128,10 +136,65 @@ def test_what_a_release_lacks_is_no_failure_of_it(outcome):
 def test_refusals_and_wrong_values_are_told_apart():
     """A refusal of the framework is its answer, as is a wrong value, or an answer where it was to refuse."""
     refused = answer(Refused("ValueError", "no"), ("FAIL", "outcome", "Refused"))
-    assert str(trying.answered(refused)) == "refuses: ValueError: no"
-    assert str(trying.answered(answer(Outputs(), ("FAIL", "y", ""), ("PASS", "dx", "")))) == "fails: y (ρ ∞)"
-    assert "to be refused" in str(trying.answered(answer(Outputs(), ("FAIL", "outcome", "Outputs"))))
-    assert trying.answered(answer(Outputs(), ("INCONCLUSIVE", "y", ""))).state == "not compared"
+    assert str(effects.answered(refused)) == "refuses: ValueError: no"
+    assert str(effects.answered(answer(Outputs(), ("FAIL", "y", ""), ("PASS", "dx", "")))) == "fails: y (ρ ∞)"
+    assert "to be refused" in str(effects.answered(answer(Outputs(), ("FAIL", "outcome", "Outputs"))))
+    assert effects.answered(answer(Outputs(), ("INCONCLUSIVE", "y", ""))).state == "not compared"
+
+
+def test_what_needs_ml_dtypes_is_not_asked_without(monkeypatch):
+    """Where it cannot be had a case of bfloat16 or of eight bits is no crash of the release: it is not asked."""
+    named = {one.name: one.case for one in corpus.read() if one.name in ("half-mean-of-100", "r05-two-rows")}
+    experiment = trying.Experiment(
+        "numpy", list(named.values()), Participants(roster.select(("numpy.two_pass",))), NONE
+    )
+    there = builds.Built(sys.executable, "3.11", {})
+    states = [answer.state for _, answer in sorted(trying._answers(experiment, there))]
+    assert states == ["cannot run here", "passes"]
+    there = msgspec.structs.replace(there, versions={"ml-dtypes": "0.6"})
+    states = [answer.state for _, answer in sorted(trying._answers(experiment, there))]
+    assert states == ["not supported", "passes"]  # as its statement says
+
+
+def test_what_an_adapter_looked_for_is_the_releases_own_matter():
+    """No other environment is made for what a release has not; for what is missing beside it, one is."""
+    found = effects.lacking("mine@cpu is not available: RuntimeError: mine 0.1 has no modes; pip install 'mine'")
+    assert (found.why, found.asked) == ("RuntimeError: mine 0.1 has no modes", True)
+    assert not effects.lacking("mine@cpu is not available: ImportError: cannot import name 'x'").asked
+
+
+@pytest.mark.parametrize(("first", "built"), [("pp-", 1), ("p--", 2), ("xxx", 2), ("ppp", 1)])
+def test_an_environment_is_enough_where_most_of_it_answers(monkeypatch, first, built):
+    """No other is made for the sake of what hardly any environment of that day can do; a better one is taken."""
+    made = iter([first, "pp-"])
+
+    def completed(*_):
+        answers = {("mine", n): Effect(STATES[letter], asked=letter == "p") for n, letter in enumerate(next(made))}
+        return Trial(RELEASES[0], answers, "3.11")
+
+    experiment = trying.Experiment("mine", [], Participants([]), NONE)
+    monkeypatch.setattr(builds, "setups", lambda *_: [builds.Setup("", "3.11", ())] * 2)
+    monkeypatch.setattr(trying, "_completed", completed)
+    found = trying.ask(experiment, RELEASES[0], lambda _: None)
+    assert len(list(made)) == 2 - built
+    assert sum(answer.decisive for answer in found.answers.values()) >= 2
+
+
+def test_what_turns_out_to_be_imported_is_added(monkeypatch):
+    """A module that is missing there is installed too, though another that would be liked is not to be had."""
+    built = []
+
+    def tried(_experiment, release, setup):
+        built.append(setup.requirements)
+        lacking = Effect("cannot run here", why="No module named 'pkg_resources'", asked=False)
+        answer = Effect("passes") if "setuptools<81" in setup.requirements else lacking
+        return Trial(release, {("mine", 0): answer}, "" if "ml_dtypes" in setup.requirements else "3.11")
+
+    experiment = trying.Experiment("mine", [], Participants([]), NONE, ["ml_dtypes"])
+    monkeypatch.setattr(builds, "setups", lambda *_: [builds.Setup("", "3.11", ("mine",))])
+    monkeypatch.setattr(trying, "_tried", tried)
+    assert trying.ask(experiment, RELEASES[0], lambda _: None).only.state == "passes"
+    assert [len(requirements) for requirements in built] == [2, 1, 2]
 
 
 MINE = """
