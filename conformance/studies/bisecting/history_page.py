@@ -22,9 +22,9 @@ _MARKS: dict[State, str] = {
 _HEAD = """# What changed from release to release
 
 Made by `make history`: {columns} releases of {families} families on a CPU, each in an environment of its own, asked the
-corpus, or thirty cases of it, and judged by what is promised of the newest. A row is shown where a release answers otherwise
-than the last before it that answered: ✓ as promised today; ✗ not so, with ρ of the worst output; – the release lacks
-what is called; · not compared. Ask further with `bnconf bisect CASE -i ID --package NAME`.
+corpus, or thirty cases of it, and judged by what is promised of the newest. A row is shown where a release answers
+otherwise than the last before it that answered: ✓ as promised today; ✗ not so, with ρ of the worst output; – the
+release lacks what is called; · not compared. Ask further with `bnconf bisect CASE -i ID --package NAME`.
 """
 _NEWS = "## News\n\nWhat nobody had published, as far as a search finds.\n\n"
 
