@@ -13,6 +13,7 @@ from conformance.model.results import ImplementationRecord, Run
 from conformance.report.groups import Group
 from conformance.report.tally import Count
 from conformance.runs import summary
+from conformance.runs.failures.groups import FailureGroup
 
 CHECKS = [name.replace("_", " ") for name in ("y_train", "y_infer", *OUTPUTS, OUTCOMES)]
 State = Literal["conforms", "explained", "departs", "nothing compared", "not judged"]
@@ -161,6 +162,20 @@ def _add(departure: Departure, group: Group) -> None:
         departure.implementations = [*departure.implementations, group.kind.implementation]
     if not departure.anchor or size > departure.worst:
         departure.worst, departure.anchor = size, group.anchor
+
+
+class NewFailures(msgspec.Struct, frozen=True):
+    """Failures of one implementation with one cause that nothing known explains; anchor: where the worst is listed."""
+
+    failures: FailureGroup
+    anchor: str
+
+
+def unexplained(groups: Iterable[Group], told: Iterable[FailureGroup]) -> list[NewFailures]:
+    """Return what the gate found of failures that nothing explains, the most failures first."""
+    places = {(g.kind.implementation, row.result.output): g.anchor for g in groups if g.kind.standing for row in g.rows}
+    found = [NewFailures(one, places.get((one.implementation, one.witness.output), "failures")) for one in told]
+    return sorted(found, key=lambda one: -one.failures.results)
 
 
 class Headline(msgspec.Struct):

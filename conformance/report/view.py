@@ -59,6 +59,7 @@ def view(material: Material) -> dict[str, Any]:
         "headline": overview.headline(lines, kinds),
         "lines": lines,
         "departures": overview.departures(found, material.known),
+        "unexplained": overview.unexplained(found, material.decision.groups if material.decision else ()),
         "checks": [c for c in overview.CHECKS if any(c in line.cells for line in lines)],
         "groups": found,
         "judged": counts.of(run.results).judged,
