@@ -110,7 +110,7 @@ def _steps(run: Run, folder: Path) -> dict[str, list[str]]:
 
 
 def _history(runs: list[history.Summary]) -> list[tuple[str, list[str], Any]]:
-    """Return for each implementation its worst ρ inside the bound in each run, and a small chart of these."""
+    """Return for each implementation its worst ρ in each run, and a small chart of these."""
     ids = list(dict.fromkeys(identity for run in runs for identity in run.implementations))
     lines: list[tuple[str, list[str], Any]] = []
     for identity in ids:

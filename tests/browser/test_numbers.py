@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import statistics
 from collections import Counter, defaultdict
 from urllib.parse import quote
 
@@ -222,3 +223,39 @@ def test_every_number_of_a_result(visit, records):
         figures = [worst[name] for name in ("expected", "got", "bound", "ulps")]
         for said, figure in zip((rho, *told.groups()), (result["rho"], *figures), strict=True):
             assert float(said.replace("∞", "inf")) == pytest.approx(float(figure), rel=5e-3)
+
+
+def test_every_number_of_what_the_bounds_can_see(visit, records, arrays):
+    """Resolution, share without a finite bound, depth and sizes of each implementation."""
+    page = visit("#accuracy")
+    ids = {record["id"] for record in records["implementation"]}
+    table = page.locator("#accuracy table", has=page.locator("th", has_text="largest tensor"))
+    for name, resolution, vacuous, depth, values, elements, *_ in table.locator("tbody tr").evaluate_all(CELLS):
+        mine = [r for r in records["result"] if r["implementation"] == name and "rho" in r]
+        y = [r for r in mine if column(r) == "y train"]
+        seen = [r["resolution"] for r in y if "resolution" in r]
+        assert resolution == (f"{statistics.median(seen):.3g}" if seen else "")
+        share = sum(r.get("vacuous", 0) for r in y) / max(sum(r.get("elements", 0) for r in y), 1)
+        assert vacuous == (f"{100 * share:.2g} %" if y else "")
+        assert depth == (f"{max(r.get('depth', 0.0) for r in mine):.3g}" if mine else "")
+        cases = [array[6] for array in arrays if array[0] == name]
+        for said, what in ((values, "values"), (elements, "elements")):
+            assert said == f"{max((case[what] for case in cases), default=0):,}"
+        ids.discard(name)
+    assert not ids
+
+
+def test_every_number_of_history_and_environment(visit, records):
+    """The worst ρ of each implementation, beside its failures; seconds and processor time of the run."""
+    page = visit("#history")
+    found = records["result"]
+    for name, _, *values in page.locator("#history table").nth(1).locator("tbody tr").evaluate_all(CELLS):
+        mine = [r for r in found if r["implementation"] == name]
+        worst = max(float(r["rho"]) for r in mine if r.get("rho") is not None)
+        failed = sum(r["verdict"] in ("FAIL", "ERROR") for r in mine)
+        assert values[-1] == shown(worst) + (f" ({failed} ✗)" if failed else "")
+    (end,) = records["end"]
+    about = page.locator("#environment dl").evaluate("list => [...list.children].map(one => one.textContent.trim())")
+    told = dict(zip(about[::2], about[1::2], strict=True))
+    assert told["seconds"] == str(end["seconds"])
+    assert {name: told[f"CPU seconds, {name}"] for name in end["cpu"]} == {n: str(s) for n, s in end["cpu"].items()}
