@@ -180,21 +180,23 @@ def test_an_environment_is_enough_where_most_of_it_answers(monkeypatch, first, b
     assert sum(answer.decisive for answer in found.answers.values()) >= 2
 
 
-def test_what_turns_out_to_be_imported_is_added(monkeypatch):
-    """A module that is missing there is installed too, though another that would be liked is not to be had."""
+@pytest.mark.parametrize(("unbuildable", "state"), [("ml_dtypes", "passes"), ("setuptools<81", "cannot run here")])
+def test_what_turns_out_to_be_imported_is_added(monkeypatch, unbuildable, state):
+    """A missing module is installed too, though another is not to be had; where it is not, the answer stays."""
     built = []
 
     def tried(_experiment, release, setup):
         built.append(setup.requirements)
         lacking = Effect("cannot run here", why="No module named 'pkg_resources'", asked=False)
         answer = Effect("passes") if "setuptools<81" in setup.requirements else lacking
-        return Trial(release, {("mine", 0): answer}, "" if "ml_dtypes" in setup.requirements else "3.11")
+        return Trial(release, {("mine", 0): answer}, "" if unbuildable in setup.requirements else "3.11")
 
-    experiment = trying.Experiment("mine", [], Participants([]), NONE, ["ml_dtypes"])
+    experiment = trying.Experiment("mine", [], Participants([]), NONE, ["ml_dtypes"][: unbuildable == "ml_dtypes"])
     monkeypatch.setattr(builds, "setups", lambda *_: [builds.Setup("", "3.11", ("mine",))])
     monkeypatch.setattr(trying, "_tried", tried)
-    assert trying.ask(experiment, RELEASES[0], lambda _: None).only.state == "passes"
-    assert [len(requirements) for requirements in built] == [2, 1, 2]
+    found = trying.ask(experiment, RELEASES[0], lambda _: None)
+    assert (found.only.state, found.python) == (state, "3.11")
+    assert [len(requirements) for requirements in built] == ([2, 1, 2] if state == "passes" else [1, 2])
 
 
 MINE = """
