@@ -20,8 +20,11 @@ _ROWS = 4
 
 
 def _ensemble(case: Case, variant: Any, rng: np.random.Generator) -> Case:
+    return of_members(case, Actions(members=_MEMBERS[variant], mapped=variant), rng)
+
+
+def of_members(case: Case, actions: Actions, rng: np.random.Generator) -> Case:
     """Let members make each call together. What is a member's own is of another size and in another order."""
-    actions = Actions(members=_MEMBERS[variant], mapped=variant)
     sources, sizes = [like(actions, m) for m in range(actions.members)], rng.uniform(0.5, 2.0, actions.members)
     tensors = {name: array for name, array in case.tensors.items() if "." not in name}
     for m, (own, _) in enumerate(sources):

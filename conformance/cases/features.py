@@ -17,6 +17,7 @@ from conformance.cases.graphs import GRAPHS
 from conformance.cases.handed import HANDED
 from conformance.cases.large import LARGE
 from conformance.cases.odd import ODD
+from conformance.cases.replicas import REPLICAS
 from conformance.cases.shapes import SHAPES
 from conformance.cases.sizes import SIZES
 from conformance.cases.untracked import UNTRACKED
@@ -114,6 +115,7 @@ FEATURES: dict[str, Feature] = {
     **EDGES,
     **ASKING,
     **ENSEMBLES,
+    **REPLICAS,
     **SHAPES,
     **VALUES,
     **CHANCE,

@@ -26,7 +26,7 @@ WORDS["actions"].update(
     sites=_FREE, unknown_sizes=_FREE, backward=["each", "after_all", "twice", "together", "recomputed"]
 )
 WORDS["actions"].update(scalars=["number", "float64", "float32", "array"])
-WORDS["actions"].update(members=_FREE, mapped=["none", "dy", "x", "parameters", "both", "nested"])
+WORDS["actions"].update(replicas=_FREE, members=_FREE, mapped=["none", "dy", "x", "parameters", "both", "nested"])
 WORDS["actions"].update(input=["stored", "int32", "uint8", "bool", "complex64", "float8_e4m3fn", "float8_e5m2"])
 _NEEDED = [("case", name) for name in ("actions", "dtypes", "layout", "spec", "steps")]
 _NEEDED += [("step", name) for name in ("derivatives", "mode", "site", "update")]

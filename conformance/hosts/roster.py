@@ -27,16 +27,20 @@ EXTRAS = {
     "keras-torch": "tensorflow,torch",
     "keras-jax": "tensorflow,jax",
     "keras-numpy": "tensorflow",
+    "jax-replicas": "jax",
+    "tensorflow-replicas": "tensorflow",
 }
 _TF1 = {"TF2_BEHAVIOR": "0"}  # TensorFlow 2 sets it to 1 for whoever starts a worker, and TensorFlow 1.15 obeys
 _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numpy": (("numpy.py",), {}),
-    "torch": (("torch.py", "torch_compiled.py", "torch_modules.py"), {}),
+    "torch": (("torch.py", "torch_compiled.py", "torch_modules.py", "torch_replicas.py"), {}),
     "tensorflow": (
         ("tensorflow.py", "tf_keras.py", "tf_layers.py", "sonnet.py", "keras.py"),
         {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "1"},
     ),
     "jax": (("flax.py", "haiku.py", "equinox.py", "jax_functions.py"), {}),
+    "jax-replicas": (("jax_replicas.py",), {}),
+    "tensorflow-replicas": (("tensorflow_replicas.py",), {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "1"}),
     "onnx": (("onnx.py",), {}),
     "keras-torch": (("keras.py:Torch", "keras.py:TorchFunctions"), {"KERAS_BACKEND": "torch"}),
     "keras-jax": (("keras_jax.py",), {"KERAS_BACKEND": "jax"}),
@@ -57,7 +61,7 @@ _OTHERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 _READING = (
     threading.Lock()
 )  # an adapter finds its neighbours by names that another thread that reads it would take away
-_CPU_ONLY = ("numpy", "keras-numpy", "tf-1.15", "tf-1.7")
+_CPU_ONLY = ("numpy", "keras-numpy", "jax-replicas", "tensorflow-replicas", "tf-1.15", "tf-1.7")
 
 
 def built_in(device: str = "cpu") -> list[RosterEntry]:

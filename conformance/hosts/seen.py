@@ -105,6 +105,7 @@ class Case(object):
     batches: how many batches have entered the given moving statistics.
     members, mapped: how many layers an ensemble has, 1 if it is none, and what differs between them in a call: "dy",
         "x", "parameters", "both" or "nested".
+    replicas: how many rows of each batch every replica gets, of copies that synchronize statistics; none: one layer.
     shape: that of the first input.
     steps: the calls.
     together: whether they are made in one graph, and one gradient is taken of all that `differentiated` names.
@@ -119,6 +120,7 @@ class Case(object):
         self.tensors = _cast(tensors, self.input)
         self.scalars = self.actions.get("scalars", "number")
         self.members, self.mapped = self.actions.get("members", 1), self.actions.get("mapped", "none")
+        self.replicas = tuple(self.actions.get("replicas", ()))
         self.rank, self.shape = tensors["0.x"].ndim, tensors["0.x"].shape
         self.axis = kept_axes(self.spec["axis"], self.rank)
         self.reduced = tuple(i for i in range(self.rank) if i not in self.axis)
@@ -196,7 +198,7 @@ class Static(object):
     _OF_CASE = ("spec", "native", "actions", "dtypes", "layout", "batches", "axis", "reduced", "rank", "kept", "shape")
     _OF_CASE += ("input", "complex")
     _OF_CASE += ("scalars",)  # which JSON does not tell apart: a NumPy float64 is a float
-    _OF_CASE += ("members", "mapped")
+    _OF_CASE += ("members", "mapped", "replicas")
     _OF_STEP = ("training", "flag", "update", "site", "trainable", "wrt", "gradients", "later", "recomputed")
     _OF_STEP += ("forward", "second", "forward_twice", "third", "along", "everywhere", "moves")
 

@@ -9,7 +9,7 @@ import warnings
 
 from . import jax as common
 
-_EQUINOX = "https://docs.kidger.site/equinox/api/nn/normalisation/#equinox.nn.BatchNorm"
+PAGE = "https://docs.kidger.site/equinox/api/nn/normalisation/#equinox.nn.BatchNorm"
 
 
 _ONE_DTYPE = {
@@ -28,7 +28,7 @@ def _equinox(kind, cite, **semantics):
     )
     supports["input"] = common.INPUTS + common.FLOAT8
     numerics = {"variance": "two_pass", "means": "in_turn"}  # of each example, and `pmean` of these
-    made = common.stated(identity, _EQUINOX, "fixed", cite, supports, semantics, **numerics)
+    made = common.stated(identity, PAGE, "fixed", cite, supports, semantics, **numerics)
     made["rules"] += common.halves("equinox/nn/_batch_norm.py: jnp.mean of x in its own dtype")
     return dict(made, refusals=[common.NO_FLOAT8] + [_ONE_DTYPE] * (kind == "ema"))
 
@@ -37,6 +37,7 @@ class EquinoxEma(common.Jitted):
     """`equinox.nn.BatchNorm(mode="ema")`, the examples under `jax.vmap`."""
 
     package, kind, counting = "equinox", "ema", "ema_first_time_index"
+    names = "batch"
     statement = _equinox(
         "ema",
         "training uses the running statistics too; the first batch is copied; initial values are uninitialized zeros",
@@ -58,7 +59,7 @@ class EquinoxEma(common.Jitted):
         return functools.partial(
             self.library.nn.make_with_state(self.library.nn.BatchNorm),
             case.kept[0],
-            "batch",
+            self.names,
             channelwise_affine=case.spec["scale"],
             momentum=case.native["momentum"],
             inference=not training,

@@ -10,8 +10,8 @@ import numpy as np
 
 from . import jax as common
 
-_LINEN = "https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm"
-_NNX = "https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/normalization.html#flax.nnx.BatchNorm"
+LINEN = "https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm"
+NNX = "https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/nn/normalization.html#flax.nnx.BatchNorm"
 _STATS = "flax/linen/normalization.py, _compute_stats and _normalize"
 _WHERE = {"mask": "boolean", "mask_rank": "full", "all_masked": "nan"}
 
@@ -25,7 +25,7 @@ _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: of float32 and
 
 def _linen(variant, cite, **numerics):
     supports = dict(_SUPPORTS, **(common.TRANSFORMED if variant == "+jit" else {}))
-    made = common.stated("flax.linen.BatchNorm" + variant, _LINEN, "kept", cite, supports, _WHERE, **numerics)
+    made = common.stated("flax.linen.BatchNorm" + variant, LINEN, "kept", cite, supports, _WHERE, **numerics)
     made["refusals"] = [common.NO_FLOAT8]
     halves = {"dtype": common.HALF, "mode": ["train"], "output": ["dx"]}
     cite = "measured, and the jaxpr: x is widened twice, and the two halves of dx are added in the dtype of x"
@@ -38,7 +38,7 @@ def _linen(variant, cite, **numerics):
 
 
 def _native_half():
-    cite = _LINEN + ": force_float32_reductions; " + common.WIDENED
+    cite = LINEN + ": force_float32_reductions; " + common.WIDENED
     made = _linen("+native_half+jit", cite, variance="fast", clamped=True, accumulate="input", widened="statistics")
     supports = {"dtype": common.HALF, "differentiation": common.ONCE, "scalars": common.SCALARS}
     lacks = dict(
@@ -141,7 +141,7 @@ class Linen(common.Jitted):
 class LinenTwoPass(Linen):
     """`flax.linen.BatchNorm` with use_fast_variance=False."""
 
-    statement = _linen("+two_pass+jit", _LINEN + ": use_fast_variance", variance="two_pass")
+    statement = _linen("+two_pass+jit", LINEN + ": use_fast_variance", variance="two_pass")
     chosen = (("use_fast_variance", False),)
 
 
@@ -159,9 +159,9 @@ def _nnx(variant, cite, **numerics):
     supports = dict(_SUPPORTS, several_axes=[False], **(common.TRANSFORMED if variant == "+jit" else {}))
     cite += "; the same, BatchNorm.__call__: stop_gradient of the new mean and var"
     semantics = dict(_WHERE, new_state="stopped")
-    made = common.stated("flax.nnx.BatchNorm" + variant, _NNX, "kept", cite, supports, semantics, **numerics)
+    made = common.stated("flax.nnx.BatchNorm" + variant, NNX, "kept", cite, supports, semantics, **numerics)
     halves = {"dtype": common.HALF, "output": ["y", "dx", "dgamma", "dbeta"]}
-    cite = _NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
+    cite = NNX + ": promote_dtype takes (inputs, mean, var, scale, bias) to the dtype of the result"
     numerics = {"accumulate": "input", "widened": "statistics"}
     made["rules"].append({"when": halves, "numerics": numerics, "cite": cite})
     made["rules"].append(_float32_statistics("flax/nnx/nn/normalization.py: mean and var are float32"))
@@ -254,7 +254,7 @@ class Nnx(common.Jitted):
 class NnxTwoPass(Nnx):
     """`flax.nnx.BatchNorm` with use_fast_variance=False."""
 
-    statement = _nnx("+two_pass+jit", _NNX + ": use_fast_variance", variance="two_pass")
+    statement = _nnx("+two_pass+jit", NNX + ": use_fast_variance", variance="two_pass")
     chosen = (("use_fast_variance", False),)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import jax as common
 
-_HAIKU = "https://dm-haiku.readthedocs.io/en/latest/api.html#batchnorm"
+PAGE = "https://dm-haiku.readthedocs.io/en/latest/api.html#batchnorm"
 
 
 _NO_INIT = {
@@ -34,7 +34,7 @@ _PROMOTED += [
 def _statement():
     made = common.stated(
         "haiku.BatchNorm+jit",
-        _HAIKU,
+        PAGE,
         "reduced",
         "haiku/_src/batch_norm.py, BatchNorm; haiku/_src/moving_averages.py, ExponentialMovingAverage",
         dict(
@@ -80,9 +80,13 @@ class Haiku(common.Jitted):
 
     def module(self, case, epsilon):
         """Return a module."""
+        return self.made(case, epsilon)
+
+    def made(self, case, epsilon, **more):
+        """Return a module with more arguments than the case has."""
         axis, decay = case.native["axis"], case.native["momentum"]
         scale, offset = case.spec["scale"], case.spec["center"]
-        return self.library.BatchNorm(scale, offset, decay, epsilon, axis=axis, name="layer")
+        return self.library.BatchNorm(scale, offset, decay, epsilon, axis=axis, name="layer", **more)
 
     def layer(self, case, training):
         """Return the function to jit."""

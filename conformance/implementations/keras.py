@@ -172,13 +172,15 @@ class _Keras(object):
 class _Layer(_Keras):
     """`keras.layers.BatchNormalization`."""
 
+    chosen = ()
+
     def narrower(self):
         """Return what older versions do not have: renorm, and a scope that computes twice."""
         return older(self.keras, self.statement["supports"])
 
     def build(self, case):
         """Return a layer with the case's parameters and moving statistics."""
-        make = functools.partial(self.keras.layers.BatchNormalization, **arguments(case))
+        make = functools.partial(self.keras.layers.BatchNormalization, **dict(arguments(case), **dict(self.chosen)))
         if case.steps[0].recomputed:
             with self.keras.RematScope(mode="full"):
                 layer = make()

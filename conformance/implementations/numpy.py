@@ -27,6 +27,7 @@ def _statement(name, **numerics):
             "backward": ["each", "after_all", "twice", "together", "recomputed"],
             "updates": [True, False],
             "mapped": ["none", "dy", "x", "parameters", "both", "nested"] if name == "two_pass" else ["none"],
+            "replicas": [False, "even", "uneven", "empty"] if name == "two_pass" else [False],
             "of": ["y", "statistics", "state"],
             "input": _INPUTS if name == "two_pass" else [i for i in _INPUTS if i != "complex64"],
             "scalars": ["number", "float64", "float32", "array"],
@@ -62,6 +63,7 @@ class TwoPass(object):
 
     statement = _statement("two_pass", variance="two_pass", affine="direct")
     folded = False
+    replicas = ()
 
     def __init__(self, device):
         if device != "cpu":
@@ -104,7 +106,7 @@ class TwoPass(object):
 
     def steps(self, case):
         """Yield what each call gives, and a function that takes its gradients."""
-        self.axes, number = case.reduced, np.dtype(case.dtypes["x"]).type
+        self.axes, number, self.replicas = case.reduced, np.dtype(case.dtypes["x"]).type, case.replicas
         layers = [self.parameters(case, member) + self.start(case) for member in range(case.members)]
         kept, flat = number(case.native["momentum"]), case.kept if len(case.kept) == 1 else layers[0][2].shape
         for step in case.steps:
@@ -175,7 +177,8 @@ class TwoPass(object):
 
     def total(self, array):
         """Return the sum over the averaged axes, kept with size 1. NumPy adds row by row along an outer axis."""
-        return array.sum(self.axes, keepdims=True)
+        rows = np.split(array, np.cumsum(self.replicas)[:-1]) if self.replicas else [array]
+        return functools.reduce(np.add, [own.sum(self.axes, keepdims=True) for own in rows])  # of each replica its own
 
     def mean(self, array):
         """Return the mean over the averaged axes."""

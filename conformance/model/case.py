@@ -108,6 +108,8 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         does the state.
     members: how many layers an ensemble has. Step t is of member t % members, and as many steps are one call.
     mapped: what differs between members in a call beside dy (see `ensembles`).
+    replicas: of so many copies of the layer, with synchronized statistics, how many rows of each batch every one gets
+        (see `replicas`); none: there is one layer, with the whole batch.
     """
 
     init_mode: Literal["train", "infer"] = "train"
@@ -120,6 +122,7 @@ class Actions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     scalars: Scalars = "number"
     members: int = 1
     mapped: Literal["none", "dy", "x", "parameters", "both", "nested"] = "none"
+    replicas: tuple[int, ...] = ()
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -169,7 +172,7 @@ def without(case: Case, steps: Collection[int]) -> Case:
     return msgspec.structs.replace(case, steps=tuple(case.steps[t] for t in kept), tensors=tensors)
 
 
-NEWER = ("along", "backward", "dy_layout", "input", "layer_layout", "mapped", "members", "scalars", "track")
+NEWER = ("along", "backward", "dy_layout", "input", "layer_layout", "mapped", "members", "replicas", "scalars", "track")
 """Fields that a worker may be too old for: spelled out only where they say something."""
 
 

@@ -8,7 +8,19 @@ import msgspec
 import numpy as np
 
 from conformance.model.case import OF_LAYER, Actions, Along, Case, Dtypes
-from conformance.model.facts import Affine, CaseFacts, Channel, Differentiation, Facts, Mask, Odd, Of, Resized, Unknown
+from conformance.model.facts import (
+    Affine,
+    CaseFacts,
+    Channel,
+    Differentiation,
+    Facts,
+    Mask,
+    Odd,
+    Of,
+    Replicas,
+    Resized,
+    Unknown,
+)
 from reference.precision import widened
 from reference.spec import kept_axes, kept_shape, reduced_axes
 
@@ -59,6 +71,7 @@ def _of_case(case: Case) -> CaseFacts:
         input=case.actions.input,
         scalars=case.actions.scalars,
         mapped=case.actions.mapped,
+        replicas=_replicas(case.actions.replicas),
         toggled=not all(step.trainable for step in case.steps),
         unknown_sizes=_unknown(case.actions, kept_axes(case.spec, len(case.shape))),
         updates=all(step.update for step in case.steps),
@@ -119,6 +132,12 @@ def _resized(sizes: list[int]) -> Resized:
     if max(sizes) > sizes[0]:
         return "more"
     return "fewer" if min(sizes) < sizes[0] else False
+
+
+def _replicas(pieces: tuple[int, ...]) -> Replicas:
+    if len(set(pieces)) < 2:
+        return "even" if pieces else False
+    return "uneven" if min(pieces) else "empty"
 
 
 def _odd(case: Case) -> Odd:

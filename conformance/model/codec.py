@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from conformance.model import buffers, case_json, ensembles
+from conformance.model import buffers, case_json, ensembles, replicas
 from conformance.model.buffers import Body, Parts, decode
 from conformance.model.case import (
     OF_LAYER,
@@ -142,7 +142,7 @@ def check(case: Case) -> None:
         dtype = case.dtypes.of(name)
         if dtype and array.dtype.name != dtype:
             raise ValueError(f"{name} is {array.dtype.name}, but dtypes says {dtype}; change one of them")
-    if said := ensembles.wrong(case):
+    if said := ensembles.wrong(case) or replicas.wrong(case):
         raise ValueError(said)
 
 

@@ -47,8 +47,8 @@ def _wrong(case: Case) -> Iterator[str]:
     elif members > 1:
         if mapped == "nested" and math.isqrt(members) ** 2 != members:
             yield f"actions.members is {members}; nested maps have as many within as outside, so give 4 or 9"
-        if case.actions != Actions(members=members, mapped=mapped):
-            yield "an ensemble is of plain layers; leave out all of actions but members and mapped"
+        if case.actions != Actions(members=members, mapped=mapped, replicas=case.actions.replicas):
+            yield "an ensemble is of plain layers; leave out all of actions but members, mapped and replicas"
         if len(case.steps) % members:
             yield f"there are {len(case.steps)} steps; give each of {members} members as many"
         else:

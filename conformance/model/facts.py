@@ -18,6 +18,7 @@ Mask = Literal[False, "full", "without_last", "spread"]
 Resized = Literal[False, "more", "fewer"]
 Unknown = Literal[False, "kept", "reduced"]
 Of = Literal["y", "statistics", "state"]
+Replicas = Literal[False, "even", "uneven", "empty"]
 Odd = Literal[False, "momentum", "epsilon", "nan_epsilon", "channels", "statistics", "parameters", "shape"]
 Differentiation = Literal[
     "none",
@@ -44,6 +45,8 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     of: whether derivatives of y alone are asked for, or of the returned `statistics` of a batch too, or of the new
         `state`: the moving statistics after a step.
     along: whether some derivative is along a tangent of gamma and beta, the `parameters`, or of `all` inputs.
+    replicas: whether copies of the layer share each batch, as many rows each (`even`) or not, and whether some has none
+        (`empty`).
     toggled: whether the layer is frozen for some of the steps.
     unknown_sizes: which sizes are unknown when the layer is built, a `kept` axis's, or only `reduced` ones.
     updates: whether every step may move the statistics (`Step.update`).
@@ -85,6 +88,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     input: Input
     scalars: Scalars
     mapped: Literal["none", "dy", "x", "parameters", "both", "nested"]
+    replicas: Replicas
     toggled: bool
     unknown_sizes: Unknown
     updates: bool

@@ -191,6 +191,7 @@ _ORDINARY: When = {
     "input": ["stored"],
     "scalars": ["number"],
     "mapped": ["none"],
+    "replicas": [False],
     "dy_layout": ["C"],
     "layer_layout": ["C"],
     "toggled": [False],

@@ -18,6 +18,7 @@ from conformance.gate.predicted.derivatives import forward_over_forward, of_late
 from conformance.gate.predicted.graphs import from_one_state, in_reverse, with_later_statistics
 from conformance.gate.predicted.integers import cut, cut_at_last, wrapped
 from conformance.gate.predicted.recomputed import moved_twice
+from conformance.gate.predicted.replicas import each_by_itself, of_means, without_rows
 from conformance.judging import carried, expectation
 from conformance.judging.bounds import bounds
 from conformance.judging.bounds.bounds import Affine
@@ -263,6 +264,9 @@ FORMULAS: dict[str, Formula] = {
     "squares of complex numbers": unconjugated,
     "the real part of the mean": real_mean,
     "moved twice": moved_twice,
+    "of the replicas' means": of_means,
+    "each replica by itself": each_by_itself,
+    "of a replica without rows": without_rows,
     "third with constant statistics": third,
     "forward over forward with constant statistics": forward_over_forward,
 }

@@ -26,7 +26,7 @@ from conformance.model.results import ImplementationRecord, Result, Rho
 from conformance.model.statement import Statement
 from conformance.studies.audit import making
 from conformance.studies.audit.cells import FieldFinding, Inapplicable, witness
-from conformance.studies.audit.making import InputLayout
+from conformance.studies.audit.making import PLACES, InputLayout
 from conformance.studies.audit.probes import Probe
 from conformance.studies.audit.subject import Subject, Try
 from reference import Refusal
@@ -67,7 +67,8 @@ class Dimension(NamedTuple):
     def places(self, subject: Subject) -> list[InputLayout]:
         """Return where it is asked: in a layout of each rank, of one dtype; a compiled program is made for one."""
         own = FEATURES[self.feature].placements if self.feature else ()
-        near = [place for place in subject.places if place.name in own]
+        asked = subject.places or PLACES  # who answers nothing plain is asked what it supports
+        near = [place for place in asked if place.name in own]
         found = near or ([] if self.there else subject.places[:1])
         ranks = {len(place.shape): place for place in reversed(found) if place.dtype == found[0].dtype}
         return sorted(ranks.values(), key=lambda place: len(place.shape))[: 1 if subject.stated.compiled else 2]
@@ -109,6 +110,12 @@ DIMENSIONS = (
     Dimension("gradients of the new state", "gradients of the new state", gradients=True),
     Dimension("ensembles", "ensemble", "both", gradients=True),
     Dimension("rows of a Jacobian", "jacobian", gradients=True),
+    Dimension("replicas", "replicas", "two", "train", gradients=True, there=True),
+    Dimension("uneven replicas", "uneven replicas", "three", "train", gradients=True, there=True),
+    Dimension("a replica without rows", "uneven replicas", "empty", "train", gradients=True, there=True),
+    Dimension("masked replicas", "masked replicas", "full", "train", gradients=True, there=True),
+    Dimension("replicas with masked rows", "masked replicas", "without_last", "train", gradients=True, there=True),
+    Dimension("groups of replicas", "replica groups", "", "train", gradients=True, there=True),
 )
 """Every dimension, in the order of the columns."""
 NAMES = tuple(dimension.name for dimension in DIMENSIONS)

@@ -23,7 +23,7 @@ _FIRST = (
         "finite",
     ),
     *("misplaced", "mixed", "begun", "start", "sites", "init_mode", "round_trip", "flag", "backward", "scalars", "of"),
-    *("mapped", "along", "input"),
+    *("mapped", "replicas", "along", "input"),
     *("toggled", "unknown_sizes"),
     *("updates", "weights", "several_axes", "rank", "channel", "dtype", "parameters", "statistics", "differentiation"),
     *("affine", "layout", "n", "mode", "update", "trained"),

@@ -52,6 +52,7 @@ class Subject(object):
             "layer_layout": _LAYOUTS,
             "updates": _ALL,
             "of": ["y", "statistics", "state"],
+            "replicas": [False, "even", "uneven", "empty"],
             "along": ["x", "parameters", "all"],
             "virtual": _ALL,
             "renorm": _ALL,

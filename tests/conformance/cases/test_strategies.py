@@ -20,6 +20,7 @@ from conformance.cases.features import FEATURES
 from conformance.cases.large import LARGE
 from conformance.cases.odd import ODD
 from conformance.cases.recipe import Signature
+from conformance.cases.replicas import REPLICAS
 from conformance.cases.shapes import SHAPES
 from conformance.cases.values import VALUES
 from conformance.model.case import Derivative, Dtypes, case_id, content
@@ -109,7 +110,7 @@ def test_every_plain_case_has_several_steps_finite_data_and_cotangents(small):
     for case in (
         case
         for recipe, case in small
-        if recipe.signature.feature not in {**EDGES, **ASKING, **ENSEMBLES, **VALUES, **CHANCE}
+        if recipe.signature.feature not in {**EDGES, **ASKING, **ENSEMBLES, **REPLICAS, **VALUES, **CHANCE}
     ):
         modes = [step.mode for step in case.steps]
         assert "train" in modes
@@ -204,6 +205,8 @@ def modes(case):
         ("nested maps", lambda r, c: c.actions.mapped == "nested" and not np.array_equal(c.x(0), c.x(1))),
         ("a row of a Jacobian", lambda r, c: c.actions.mapped == "dy" and c.tensors["0.dy"].sum() == 1),
         ("a call made once more", lambda r, c: c.actions.backward == "recomputed" and "train" in modes(c)),
+        ("replicas of unlike sizes", lambda r, c: len(set(c.actions.replicas)) > 1),
+        ("a replica without rows", lambda r, c: 0 in c.actions.replicas),
         ("gradients twice", lambda r, c: c.actions.backward == "twice"),
         ("dy of another memory than x", lambda r, c: c.dy_layout == "channels_last" and c.layout == "C"),
         ("gamma that is not contiguous", lambda r, c: c.layer_layout == "strided"),

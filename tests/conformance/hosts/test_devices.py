@@ -72,7 +72,7 @@ def test_a_lost_gpu_is_the_fault_of_whom_it_was_lost_in(run_on):
     found = run_on("Lost", "cuda")
     outcomes = [r for r in found.results if r.outcome == "Crashed"]
     cases = {r.case for r in found.results if r.verdict != "UNSUPPORTED"}
-    assert len(outcomes) == len(cases) // 3 > 3
+    assert 3 < len(cases) // 3 <= len(outcomes) <= -(-len(cases) // 3)
     assert all("the GPU was lost: RuntimeError: CUDA error" in r.reason for r in outcomes)
     assert {r.verdict for r in found.results if r.case not in {o.case for o in outcomes}} <= {
         "PASS",
@@ -144,9 +144,10 @@ def test_a_pattern_chooses_the_device_and_the_option_what_it_leaves_open(pattern
 def test_every_torch_and_jax_implementation_has_both_devices():
     """What runs on the CPU may run on a GPU, but for what is NumPy or an old TensorFlow."""
     by_device = {d: {e.statement.id for e in roster.built_in(d)} for d in roster.DEVICES}
-    without = {entry.environment for entry in roster.built_in() if entry.statement.id not in by_device["cuda"]}
+    there = by_device["cuda"] | {"torch.nn.SyncBatchNorm"}  # which needs a process for each GPU
+    without = {entry.environment for entry in roster.built_in() if entry.statement.id not in there}
     assert by_device["cuda"] - {"torch.F.batch_norm+no_cudnn"} < by_device["cpu"]
-    assert without == {"numpy", "keras-numpy", "tf-1.15", "tf-1.7"}
+    assert without == {"numpy", "keras-numpy", "jax-replicas", "tensorflow-replicas", "tf-1.15", "tf-1.7"}
 
 
 @pytest.mark.framework("torch", "jax", "haiku", "tensorflow")

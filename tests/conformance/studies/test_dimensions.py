@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from conformance.cases.asking import ASKING
 from conformance.cases.ensembles import ENSEMBLES
 from conformance.cases.odd import ODD
+from conformance.cases.replicas import REPLICAS
 from conformance.cases.shapes import SHAPES
 from conformance.cases.untracked import UNTRACKED
 from conformance.cli.main import main
@@ -34,9 +35,9 @@ def audited(adapter, tmp_path):
 
 
 def test_whatever_implementations_are_asked_in_another_way_has_a_column():
-    """Every feature of what is odd, of other shapes, of no statistics, of gradients and ensembles."""
-    asked = {dimension.feature for dimension in dimensions.DIMENSIONS}
-    assert {*ODD, *SHAPES, *UNTRACKED, *ASKING, *ENSEMBLES} <= asked
+    """Every feature of what is odd, of other shapes, of no statistics, of gradients, ensembles and replicas."""
+    asked = {dimension.feature for dimension in dimensions.DIMENSIONS} | {"replicas of halves"}  # another dtype
+    assert {*ODD, *SHAPES, *UNTRACKED, *ASKING, *ENSEMBLES, *REPLICAS} <= asked
 
 
 def test_what_is_done_is_said_in_a_word(audited):
@@ -89,8 +90,8 @@ def test_each_is_a_column_of_the_table_and_of_the_page(tmp_path):
     assert invoke(main, ["run", "-i", "numpy.two_pass", "--cases", "1", "--out", str(folder)]).exit_code == 0
     done = invoke(main, ["audit", "-i", "numpy.two_pass", "--out", str(folder / "audit.json"), "--format", "markdown"])
     header = next(line for line in done.stdout.splitlines() if line.startswith("| implementation"))
-    wanted = {*dimensions.NAMES}  # but what a subject without tangents is not asked
-    wanted -= {"gradients along parameters", "tangents of all inputs"}
+    wanted = {*dimensions.NAMES}  # but what a subject without tangents and masks is not asked
+    wanted -= {"gradients along parameters", "tangents of all inputs", "masked replicas", "replicas with masked rows"}
     assert {name for name in wanted if f" {name} " not in header} == set()
     cells = json.loads((folder / "audit.json").read_text())["cells"]
     assert {cell["field"] for cell in cells} >= wanted

@@ -33,9 +33,9 @@ def entry(**fields):
 
 
 def test_the_list_names_what_there_is():
-    """24 entries, each about implementations of the roster, with a public reference and a case of the corpus."""
+    """26 entries, each about implementations of the roster, with a public reference and a case of the corpus."""
     ids, cases = [e.id for e in built_in("cpu")], {named.name for named in corpus.read()}
-    assert [e.id for e in LIST] == [f"R{n:02}" for n in range(1, 25)]
+    assert [e.id for e in LIST] == [f"R{n:02}" for n in range(1, 27)]
     for e in LIST:
         assert e.reference.startswith("https://")
         assert any(e.names(identity) for identity in ids)

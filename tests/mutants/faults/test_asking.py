@@ -10,6 +10,7 @@ from layer import TwoPass
 
 from conformance.cases.building import build
 from conformance.cases.cells import CELLS
+from conformance.cases.replicas import REPLICAS
 from conformance.cases.strategies import recipes
 from conformance.hosts import worker
 from conformance.judging.exact_case import ExactCase
@@ -156,12 +157,71 @@ class RowsAddUp(TwoPass):
         return self.rows
 
 
+class OfMeans(TwoPass):
+    """The mean over replicas is the mean of their means, however many rows each has."""
+
+    def mean(self, array):
+        """Return the mean over the averaged axes."""
+        pieces = [own for own in np.split(array, np.cumsum(self.replicas)[:-1]) if len(own)] if self.replicas else []
+        if len({len(own) for own in pieces}) < 2:
+            return TwoPass.mean(self, array)
+        return np.mean([own.mean(self.axes, keepdims=True) for own in pieces], 0, dtype=array.dtype)
+
+
+class OfTheFirst(TwoPass):
+    """Each replica normalizes by what the first one has."""
+
+    def moments(self, x):
+        """Return mean and variance."""
+        if not self.replicas:
+            return TwoPass.moments(self, x)
+        own = x[: self.replicas[0]]
+        mean = own.mean(self.axes, keepdims=True)
+        return mean, np.square(own - mean).mean(self.axes, keepdims=True)
+
+
+class OfItsOwnGradients(TwoPass):
+    """The gradient goes back through a replica's own statistics alone, as though the sum over all had none."""
+
+    def gradients(self, step, mean, r, gamma):
+        """Return dx, dgamma and dbeta."""
+        found = TwoPass.gradients(self, step, mean, r, gamma)
+        if not self.replicas:
+            return found
+        z, parts = (step.x - mean) * r, np.cumsum(self.replicas)[:-1]
+        dx = [
+            gamma * r * (dy - dy.mean(self.axes, keepdims=True) - own * (dy * own).mean(self.axes, keepdims=True))
+            for dy, own in zip(np.split(step.dy, parts), np.split(z, parts), strict=True)
+        ]
+        return np.concatenate(dx), *found[1:]
+
+
+class WithoutGroups(TwoPass):
+    """All replicas share their batches, whatever group each is in."""
+
+    def steps(self, case):
+        """Yield what each call gives, and a function that takes its gradients."""
+        self.case = case
+        return TwoPass.steps(self, case)
+
+    def moments(self, x):
+        """Return mean and variance."""
+        if not self.replicas or self.case.members == 1:
+            return TwoPass.moments(self, x)
+        (together,) = [call for call in self.case.calls() if any(np.array_equal(step.x, x) for step in call)]
+        whole = np.concatenate([step.x for step in together])
+        mean = whole.mean(self.axes, keepdims=True)
+        return mean, np.square(whole - mean).mean(self.axes, keepdims=True)
+
+
 FAULTS = [(GammaAlone, "some gradients"), (WithoutBeta, "some gradients")]
 FAULTS += [(MovesOnceMore, "recomputed"), (RecomputesAsInference, "recomputed")]
 FAULTS += [(SavedByTheLayer, "later gradients"), (UsedUp, "later gradients"), (Dropped, "gradients of statistics")]
 FAULTS += [(OfTheLastCall, "two places"), (MovedOnce, "two places")]
 FAULTS += [(StateDropped, "gradients of the new state")]
 FAULTS += [(OneLayer, "ensemble"), (RowsAddUp, "jacobian")]
+FAULTS += [(OfMeans, "uneven replicas"), (OfTheFirst, "replicas"), (OfItsOwnGradients, "replicas")]
+FAULTS += [(WithoutGroups, "replica groups")]
 
 
 def answered(subject, case):
@@ -186,6 +246,7 @@ def fails(subject, case):
 def asked(feature, *, itself, count):
     """Return what a default run asks of the subject: by cells of the feature itself, or by all others."""
     alike = {feature} if itself or feature != "later gradients" else {feature, "two places"}  # those are later too
+    alike |= {*REPLICAS} if feature in REPLICAS and not itself else set()
     cells = [cell for cell in CELLS if (cell.feature in alike) == itself]
     found = [build(recipe, 0) for cell in cells for recipe in recipes(cell, 0, count)]
     supported = stated(TwoPass.statement, "the subject")
