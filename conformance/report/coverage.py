@@ -49,8 +49,12 @@ def _place(cell: str) -> tuple[str, str]:
 
 
 def why_empty(lines: list[matrix.MatrixRow]) -> dict[str, int]:
-    """Return why implementations were not asked something, numbered from 1: most reasons are those of many."""
-    return {why: n for n, why in enumerate(dict.fromkeys(why for line in lines for why in line.empty.values()), 1)}
+    """Return why implementations were not asked something, numbered from 1: most reasons are those of many.
+
+    What is empty without a reason is a gap, and has no number.
+    """
+    found = dict.fromkeys(why for line in lines for why in line.empty.values() if why)
+    return {why: n for n, why in enumerate(found, 1)}
 
 
 def asked(run: Run) -> tuple[list[str], list[matrix.MatrixRow]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,16 @@ def runs(tmp_path_factory):
         who = Participants(select(tuple(patterns)), requested=True, limits=Limits(case=60, memory=4))
         Campaign(Options(who, home / name, cases=60, corpus=False), Progress()).run()
     return home
+
+
+@pytest.fixture(scope="session")
+def records(runs):
+    """Return the lines of the run's file as JSON, by type."""
+    found = defaultdict(list)
+    for line in (runs / "now" / "run.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        found[record["type"]].append(record)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
-"""Numbers of every page but those on failures, each held to what is counted anew from run.jsonl: see `test_counts`."""
+"""Numbers of every page but those on failures, each held to what is counted anew from run.jsonl.
+
+See also `test_counts` and `test_cells_and_legends`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 import statistics
@@ -22,16 +24,6 @@ GROUPS = {
     "moving statistics": ("moving_", "renorm_"),
     "batch statistics": ("mean", "variance", "inverse_deviation"),
 }
-
-
-@pytest.fixture(scope="module")
-def records(runs):
-    """Return the lines of the run's file as JSON, by type."""
-    found = defaultdict(list)
-    for line in (runs / "now" / "run.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        found[record["type"]].append(record)
-    return found
 
 
 @pytest.fixture(scope="module")
