@@ -76,8 +76,9 @@ def cell(found):
     without = [r for r in wrong if "output" not in r]
     if worst > 1 or not without:
         return f"✗ {shown(worst)}", title
-    (word,) = {WORDS.get(r.get("outcome", ""), ("failure", "failures"))[len(without) != 1] for r in without}
-    return f"✗ {len(without)} {word}", title
+    kinds = {r.get("outcome", "") for r in without}
+    words = WORDS.get(kinds.pop() if len(kinds) == 1 else "", ("failure", "failures"))
+    return f"✗ {len(without)} {words[len(without) != 1]}", title
 
 
 def test_every_cell_of_the_first_table(visit, records):
