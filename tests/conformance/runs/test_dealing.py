@@ -32,7 +32,10 @@ def features(signatures, seed, cases, identity=COMPILED):
 def test_a_look_asks_a_third_of_what_a_run_asks(signatures):
     """Of features and of sizes an implementation that compiles gets a third where a run is too small to suffice."""
     whole, look = features(signatures, 0, DEFAULT), features(signatures, 0, SMOKE)
-    assert (len(whole - set(SIZES)), len(look - set(SIZES))) == (32, 12)
+    assert (len(whole - set(SIZES)), len(look - set(SIZES))) == (
+        33,
+        12,
+    )  # 32, and one that nobody answers without compiling
     assert len(look & set(SIZES)) == -(-len(whole & set(SIZES)) // 3)
 
 
