@@ -47,7 +47,8 @@ class Way:
         beta = self.taken("map", case.beta, size, 0)
         mean, variance = (self.state(a, size, start) for a, start in ((case.mean, 0), (case.variance, 1)))
         for step in case.steps:
-            if tuple(step.x.shape[axis] for axis in case.axis) != case.kept:
+            self.axis = step.axis  # a layer may be called with other ranks
+            if tuple(step.x.shape[axis] for axis in self.axis) != case.kept:
                 raise ValueError(f"the batch has shape {step.x.shape}, and {case.kept} values were kept")
             x, out = self.rows(step.x), dict[str, Any]()
             used = mean, variance
@@ -110,15 +111,15 @@ class Way:
 
     def rows(self, array: Any) -> Any:
         """Return an array of the input's shape as rows, one value of each channel in each."""
-        reduced = [axis for axis in range(array.ndim) if axis not in self.case.axis]
+        reduced = [axis for axis in range(array.ndim) if axis not in self.axis]
         moved = np.moveaxis(array, reduced, range(len(reduced)))
         n = math.prod(array.shape[axis] for axis in reduced)
         return np.ascontiguousarray(moved).reshape(n, math.prod(self.case.kept))
 
     def laid_out(self, rows: Any, x: Any) -> Any:
         """Return rows in the shape of x."""
-        reduced = [axis for axis in range(x.ndim) if axis not in self.case.axis]
-        moved = rows.reshape([x.shape[axis] for axis in reduced] + [x.shape[axis] for axis in self.case.axis])
+        reduced = [axis for axis in range(x.ndim) if axis not in self.axis]
+        moved = rows.reshape([x.shape[axis] for axis in reduced] + [x.shape[axis] for axis in self.axis])
         return np.moveaxis(moved, range(len(reduced)), reduced).astype(self.stored or x.dtype)
 
     def taken(self, stage: str, array: Any, size: int, default: int) -> Any:

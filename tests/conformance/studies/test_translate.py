@@ -246,7 +246,7 @@ def test_an_argument_without_a_meaning_is_listed():
     ("arguments", "says"),
     [
         (["--from", "kera", "--to", "torch"], "--from kera: no such implementation; did you mean keras?"),
-        (["--from", "torch.nn.*", "--to", "keras"], "names 10 implementations"),
+        (["--from", "torch.nn.*", "--to", "keras"], "names 11 implementations"),
         (["--from", "torch", "--to", "keras", "epsilon=1e-3"], "torch has no argument epsilon; did you mean eps?"),
         (["--from", "torch", "--to", "keras", "eps=small"], "eps of torch must be a number; give for example"),
         (["--from", "torch", "--to", "keras", "affine=1"], "affine of torch must be true or false"),
