@@ -55,6 +55,7 @@ def gpu(
     Exits as the gate does, 3 without a GPU.
     """
     began = time.monotonic()
+    _check_own(out)
     chosen = _chosen(patterns, rehearse=rehearse)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -70,6 +71,12 @@ def gpu(
     archive = shutil.make_archive(str(out), "gztar", out.parent, out.name)
     click.echo(f"{(time.monotonic() - began) / 60:.1f} minutes; {Path(archive).resolve()}")
     sys.exit(status)
+
+
+def _check_own(out: Path) -> None:
+    """Raise where a folder holds what this command did not write, since it is written anew."""
+    if out.exists() and any(out.iterdir()) and not (out / "shard-1.log").exists():
+        raise InvalidInput(f"--out {out}: holds what bnconf gpu did not write, and would be replaced; name another one")
 
 
 def _chosen(patterns: tuple[str, ...], *, rehearse: bool) -> list[RosterEntry]:

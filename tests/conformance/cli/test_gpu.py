@@ -33,6 +33,14 @@ def test_without_a_gpu_it_says_so_and_asks_nothing(tmp_path, monkeypatch):
     assert not (tmp_path / "gpu").exists()
 
 
+def test_a_folder_of_others_is_not_replaced(tmp_path):
+    """Exit 2, and what was there stays."""
+    (tmp_path / "mine.txt").write_text("mine")
+    found = CliRunner().invoke(main, ["gpu", "-i", "numpy.two_pass", "--rehearse", "--out", str(tmp_path)])
+    assert (found.exit_code, (tmp_path / "mine.txt").read_text()) == (2, "mine")
+    assert "holds what bnconf gpu did not write" in found.output
+
+
 def test_both_devices_in_one_archive(tmp_path):
     """What runs on both is judged on both, in shards; one archive holds all that was found."""
     target, out = f"{ADAPTERS / 'devices.py'}:Both", tmp_path / "gpu"
