@@ -87,7 +87,8 @@ class Expected:
     def size(self) -> Array:
         """The value's magnitude; where its terms cancel, theirs."""
         size = np.abs(self.value)
-        return size if self.terms is None else np.maximum(size, self.terms())
+        size = size if self.terms is None else np.maximum(size, self.terms())
+        return np.broadcast_to(size, self.value.shape)  # of a large array, what is 0 everywhere is one number
 
     @cached_property
     def resolution(self) -> float | None:
