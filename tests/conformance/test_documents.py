@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from conformance.cases.cells import SMOKE
+from conformance.cases.cells import DEFAULT, SMOKE, THOROUGH
 from conformance.hosts import environment, worker
 from conformance.judging.bounds import bounds
 from conformance.model import case, outcome, statement
@@ -78,6 +78,13 @@ def test_the_protocol_names_every_field():
     fields = {name for kind in sent + asked + answered for name in kind.__struct_fields__} - {"tensors"}
     fields |= {field.name for field in dataclasses.fields(Spec)}
     assert {name for name in fields if f"`{name}`" not in text} == set()
+
+
+def test_the_readme_says_how_many_cases_a_run_draws():
+    """A run by default and a thorough one draw as many as the README says beside their commands."""
+    text = (ROOT / "README.md").read_text()
+    assert re.search(rf"^bnconf run +# every implementation, {DEFAULT:,} cases;", text, re.MULTILINE)
+    assert re.search(rf"^bnconf run --profile thorough .* # {THOROUGH:,} cases,", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
