@@ -145,7 +145,7 @@ def test_a_narrow_screen_does_not_scroll_sideways(visit):
     page = opened(visit, viewport={"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.locator("nav a", has_text="Compare").click()
-    page.wait_for_selector("#compare.here table")
+    page.wait_for_selector("#compare.here table", state="attached")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

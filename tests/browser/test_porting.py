@@ -45,6 +45,19 @@ def lines(page):
     return page.locator("#compare-body table").first.locator("tbody tr").evaluate_all(read)
 
 
+def test_a_telephone_compares_two_in_cards(visit, promised):
+    """At 390 px each difference is a card: both sides and what it is worth below their names, with no word cut."""
+    page = visit("#compare", file=promised, viewport={"width": 390, "height": 800})
+    cells = page.locator("#compare-body table").first.locator("tbody tr").first.locator("td")
+    assert cells.count() == 3
+    for cell in cells.all():
+        left, right = cell.evaluate("one => [one.getBoundingClientRect().left, one.getBoundingClientRect().right]")
+        assert 0 <= left < right <= 390
+        assert len(cell.get_attribute("data-head")) > 2
+    height = "one => one.getBoundingClientRect().height / parseFloat(getComputedStyle(one).lineHeight)"
+    assert cells.nth(1).evaluate(height) < 3  # the name and the value, a line each
+
+
 def test_two_are_compared_in_one_click(visit, promised):
     """Differences come first, the largest first, each with what it is worth at N, and the command to move weights."""
     page = visit(file=promised)

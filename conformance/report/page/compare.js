@@ -92,8 +92,8 @@ function folded(title, content) {
 }
 
 function table(head, lines) {
-  const cell = (text, i) => i ? el('td', { class: 'text wrap' }, text) : el('th', { scope: 'row', class: 'text' }, text);
-  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': head.join(', ') }, el('table', { class: 'compared' },
+  const cell = (text, i) => i ? el('td', { class: 'text wrap', 'data-head': head[i] }, text) : el('th', { scope: 'row', class: 'text' }, text);
+  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': head.join(', ') }, el('table', { class: 'compared labelled' },
     el('thead', {}, el('tr', {}, head.map(name => el('th', { scope: 'col', class: 'text' }, name)))),
     el('tbody', {}, lines.map(line => el('tr', {}, line.map(cell))))));
 }
