@@ -49,6 +49,7 @@ def as_json(run: Run) -> str:
             "reasons": run.reasons if not run.complete else [],
             "skipped": run.skipped,
             "implementations": rows,
+            "timetable": (run.end and run.end.timetable) or {},
         }
     ).decode()
 

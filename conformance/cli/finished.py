@@ -17,7 +17,8 @@ from conformance.gate.explanation import Explanation, explain
 from conformance.model.errors import InvalidInput
 from conformance.model.outputs import EVERY
 from conformance.model.results import Result, Run
-from conformance.runs import commands, summary, wording
+from conformance.runs import commands, summary, timetable, wording
+from conformance.runs.timetable import Timetable
 
 _SHORT = {output.name: output.short for output in EVERY if output.short}
 _TITLE = "worst ρ = error / bound (1 or less conforms)"
@@ -27,8 +28,8 @@ _NARROW = 72
 """Columns that a table needs for saying of which output the worst ρ is."""
 
 
-def print_run(run: Run, folder: Path, console: Console | None = None) -> None:
-    """Print the final table, the failures that nothing known explains, and the verdict."""
+def print_run(run: Run, folder: Path, console: Console | None = None, *, timings: bool = False) -> None:
+    """Print the final table, the failures that nothing known explains, the verdict and, if asked, the timetable."""
     console, rows = console or terminal(), summary.rows(run)
     explained = _explained(run, folder)
     known = Counter(one.result.implementation for one in explained)
@@ -42,7 +43,26 @@ def print_run(run: Run, folder: Path, console: Console | None = None) -> None:
     for line in wording.sizes(rows):
         say(console, line)
     say(console, wording.headline(run))
+    if timings and run.end and run.end.timetable:
+        _print_timetable(console, run.end.timetable)
     _line(console, f"as a page: {commands.line('report', commands.file(folder))}")
+
+
+def _print_timetable(console: Console, spent: Timetable) -> None:
+    """Print seconds of CPU by environment and part; where they do not fit beside each other, part below part."""
+    heads, rows = timetable.rows(spent)
+    table = Table(title="seconds of CPU", box=box.SIMPLE_HEAD)
+    table.add_column("environment", no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, values in rows:
+        table.add_row(name, *(f"{value:.1f}" if value else "" for value in values))
+    if console.measure(table, options=console.options.update_width(10_000)).maximum <= console.width:
+        console.print(table)
+        return
+    for name, values in rows:
+        parts = (f"{head} {value:.1f}" for head, value in zip(heads, values, strict=True) if value)
+        say(console, f"{name}: {', '.join(parts)} seconds of CPU")
 
 
 def _explained(run: Run, folder: Path) -> list[Explanation]:

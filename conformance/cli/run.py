@@ -55,6 +55,7 @@ PROFILES = {
     "take over the rest.",
 )
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="The run's folder.")
+@click.option("--timings", is_flag=True, help="Print too what the seconds of CPU went to, in each environment.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final table as JSON.")
 def run(
     seed: int,
@@ -68,6 +69,7 @@ def run(
     fail_fast: bool,
     changed_since: Path | None,
     out: Path,
+    timings: bool,
     as_json: bool,
     **common: Any,
 ) -> None:
@@ -93,29 +95,31 @@ def run(
             f"--changed-since {changed_since}: is the folder that this run is written to; name another --out"
         )
     if profile == "soak":
-        _soak(options, minutes or 60.0, as_json=as_json)
+        _soak(options, minutes or 60.0, timings=timings, as_json=as_json)
         return
     if minutes is not None:
         raise InvalidInput(f"--minutes {minutes:g}: is of --profile soak alone; add it, or leave --minutes out")
-    _once(options, as_json=as_json)
+    _once(options, timings=timings, as_json=as_json)
 
 
-def _once(options: Options, *, as_json: bool) -> None:
+def _once(options: Options, *, timings: bool, as_json: bool) -> None:
     with watching(estimating.earlier(options.out, options.cases), quiet=as_json) as progress:
         end = Campaign(options, progress).run()
     found = run_file.read(options.out)
-    click.echo(console.as_json(found)) if as_json else finished.print_run(found, options.out)
+    click.echo(console.as_json(found)) if as_json else finished.print_run(found, options.out, timings=timings)
     if not end.complete:
         raise Incomplete(
             "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")
         )
 
 
-def _soak(options: Options, minutes: float, *, as_json: bool) -> None:
+def _soak(options: Options, minutes: float, *, timings: bool, as_json: bool) -> None:
     from conformance.studies import soaking
 
     if options.resume or options.shard != (1, 1):
         raise InvalidInput("--profile soak: has neither --resume nor --shard; give each machine another --seed")
+    if timings:
+        raise InvalidInput("--timings: is of one run, and --profile soak makes many; leave one of them out")
     with watching(quiet=as_json) as progress:
         found = [console.told(one, progress) for one in soaking.rounds(options, minutes, progress)]
     if as_json:

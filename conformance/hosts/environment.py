@@ -20,6 +20,7 @@ from conformance.hosts.process import WorkerDied as WorkerDied
 from conformance.model.buffers import Parts, decode
 from conformance.model.outcome import Crashed, Outcome, Refused, Reply, TimedOut, decode_reply
 from conformance.model.spelling import Misspelt, converted, stray
+from conformance.model.stopwatch import part
 
 WORKER = Path(__file__).with_name("worker.py")
 PROTOCOL = 1  # of PROTOCOL.md; worker.py, which imports nothing of ours, has it too
@@ -120,6 +121,7 @@ class Hello(msgspec.Struct, frozen=True):
     implementations: list[Listing]
     versions: dict[str, str] = {}
     pid: int = 0
+    cpu: float = 0.0
 
 
 class NotCreated(WorkerDied):
@@ -137,6 +139,7 @@ class Request(msgspec.Struct):
     encode: Callable[[dict[str, str]], bytes | Parts]
     implementations: list[str]
 
+    @part("wire")
     def body(self) -> bytes | Parts:
         """Return the request as a frame's body, whole or in parts."""
         asked = {"id": self.number, "implementations": self.implementations}
@@ -159,7 +162,10 @@ def _hello(body: bytes) -> Hello:
 
 
 class Worker:
-    """The worker of an environment, whichever process that is at the moment."""
+    """The worker of an environment, whichever process that is at the moment.
+
+    starting: seconds of CPU that its processes took until they said hello.
+    """
 
     def __init__(
         self,
@@ -169,7 +175,7 @@ class Worker:
         started: Callable[[str, int], None] = lambda _name, _pid: None,
     ) -> None:
         self.environment, self.limits, self.log, self._started = environment, limits, log, started
-        self._broken = False
+        self._broken, self.starting = False, 0.0
         self.hello = self._start()
 
     def kill(self) -> None:
@@ -180,7 +186,9 @@ class Worker:
         self._process = self.environment.process(self.limits, self.log)
         self._started(self.environment.name, self._process.pid)
         try:
-            return _hello(self._process.receive(self.limits.start))
+            hello = _hello(self._process.receive(self.limits.start))
+            self.starting += hello.cpu
+            return hello
         except WorkerSilent:
             reason = f"the worker did not say hello within {self.limits.start:g} s"
         except Misspelt as error:

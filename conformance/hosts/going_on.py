@@ -8,7 +8,7 @@ belong in the whole answer, which recordings keep and which is judged as one.
 from __future__ import annotations
 
 import functools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -107,4 +107,5 @@ def joined(whole: Reply, rest: Reply) -> Reply:
     died = rest.outcomes[-1:]
     if not new and died and not isinstance(died[0], Outputs | Refused):
         new = died  # a worker that dies says of no step which it was
-    return msgspec.structs.replace(whole, outcomes=whole.outcomes + new, cpu=whole.cpu + rest.cpu)
+    spent = dict(Counter(whole.spent) + Counter(rest.spent))
+    return msgspec.structs.replace(whole, outcomes=whole.outcomes + new, cpu=whole.cpu + rest.cpu, spent=spent)

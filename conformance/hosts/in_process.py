@@ -18,7 +18,7 @@ class LocalWorker:
     """Answers as `conformance.hosts.environment.Worker` does. A crash or a hang is the host's own."""
 
     def __init__(self, environment: Environment) -> None:
-        self.environment = environment
+        self.environment, self.starting = environment, 0.0
         self._ready, listing = worker.instantiate(environment.adapters, environment.device, environment.only)
         self.hello = msgspec.convert(worker.greeting(listing), Hello)
 

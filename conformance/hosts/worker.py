@@ -13,7 +13,6 @@ import importlib.util
 import json
 import os
 import sys
-import time
 import traceback
 
 import numpy as np
@@ -39,12 +38,13 @@ def by_path(path):
     return module
 
 
-_wire, _seen, asked, _versions = (
-    by_path(os.path.join(_HERE, name + ".py")) for name in ("wire", "seen", "asked", "versions")
+_wire, _seen, asked, _spending, _versions = (
+    by_path(os.path.join(_HERE, name + ".py")) for name in ("wire", "seen", "asked", "spending", "versions")
 )
 decode, encode, in_parts = _wire.decode, _wire.encode, _wire.in_parts
 read_frame, write_frame = _wire.read_frame, _wire.write_frame
 Case, Step, version = _seen.Case, _seen.Step, _versions.version
+spending = _spending.Spending()
 
 
 def load(target, loaded={}):  # noqa: B006 - the default is the memory of what was loaded
@@ -154,15 +154,16 @@ def greeting(listing):
     for name in sorted({name for entry in listing for name in entry["statement"].get("packages", ())}):
         if name in sys.modules:
             found[name] = version(name)
-    return {"protocol": PROTOCOL, "pid": os.getpid(), "implementations": listing, "versions": found}
+    about = {"protocol": PROTOCOL, "pid": os.getpid(), "cpu": spending.started()}
+    return dict(about, implementations=listing, versions=found)
 
 
 def answer(implementation, identity, request, fields, tensors):
     """Return the reply of one implementation to one case, as a frame's body in parts."""
-    started = time.process_time()
+    spending.begun()
     outcomes, arrays = run(implementation, Case(fields, tensors, implementation.statement))
     reply = {"request": request, "implementation": identity, "outcomes": outcomes}
-    reply["cpu"] = time.process_time() - started
+    reply["cpu"], reply["spent"] = spending.ended()
     return in_parts({"reply": json.dumps(reply)}, arrays)
 
 

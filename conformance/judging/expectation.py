@@ -23,11 +23,13 @@ from conformance.judging.step import ExpectedStep
 from conformance.judging.together import of_one_call, together
 from conformance.model.case import OF_LAYER, initial_state, without
 from conformance.model.numerics import Numerics, finfo
+from conformance.model.stopwatch import part
 from reference import Refusal, State, validate
 from reference.precision import widened
 from reference.spec import Array, kept_axes
 
 
+@part("expected")
 def trajectory(promise: Promise, refused: frozenset[int] = frozenset()) -> list[ExpectedOutputs | Refusal]:
     """Return what every step of the case should give, from the case alone: outputs, or the refusal that is due.
 
@@ -116,6 +118,7 @@ def _answers(step: ExpectedStep, before: StateWithError) -> tuple[ExpectedOutput
     return step.doubted(out, before) | moving(step, before, after), after
 
 
+@part("expected")
 def after(promise: Promise, t: int, state: State) -> ExpectedOutputs:
     """Return the expected outputs of step t, from the state that the implementation returned before it."""
     return of_one_call(promise, from_state(promise, t, state))
@@ -130,6 +133,7 @@ def from_state(promise: Promise, t: int, state: State) -> ExpectedOutputs:
     return _answers(step, before)[0] if normalizes else moving(step, before, step.after(before))
 
 
+@part("expected")
 def residual(
     promise: Promise, t: int, mean: Array, variance: Array, before: State | None, *, rounded: bool
 ) -> ExpectedOutputs:

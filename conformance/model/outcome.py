@@ -9,6 +9,7 @@ import msgspec
 
 from conformance.model.buffers import Body, Parts, decode, in_parts
 from conformance.model.spelling import Misspelt, converted, stray
+from conformance.model.stopwatch import part
 from reference.spec import Array
 
 
@@ -51,12 +52,17 @@ Outcome = Outputs | Refused | Crashed | TimedOut
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One implementation's answer to one case. There are fewer outcomes than steps where it stopped early."""
+    """One implementation's answer to one case. There are fewer outcomes than steps where it stopped early.
+
+    cpu: seconds of CPU that it took.
+    spent: how many of them are known to be of a part, `trace` or `compile`; besides, those of the `wire` before it.
+    """
 
     request: int
     implementation: str
     outcomes: tuple[Outcome, ...]
     cpu: float = 0.0
+    spent: dict[str, float] = {}
 
     @property
     def refused(self) -> frozenset[int]:
@@ -91,6 +97,7 @@ def reply_in_parts(reply: Reply) -> Parts:
     return in_parts({"reply": msgspec.json.encode(bare).decode()}, tensors)
 
 
+@part("wire")
 def decode_reply(body: Body) -> Reply:
     """Return the reply in a frame's body; raise ValueError if it holds none."""
     metadata, tensors = decode(body)

@@ -199,6 +199,7 @@ class EndRecord(msgspec.Struct, frozen=True, tag="end"):
     whose: the implementation that a reason is about, by the reason.
     nothing: the one reason is that nothing was compared.
     taken: how many results are those of an earlier run, by implementation (`--changed-since`).
+    timetable: seconds of CPU by environment and part (`conformance/runs/timetable.py`).
     """
 
     complete: bool
@@ -209,6 +210,7 @@ class EndRecord(msgspec.Struct, frozen=True, tag="end"):
     whose: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     nothing: bool | msgspec.UnsetType = msgspec.UNSET
     taken: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    timetable: dict[str, dict[str, float]] | msgspec.UnsetType = msgspec.UNSET
 
 
 Record = RunRecord | ImplementationRecord | WorkerRecord | CaseRecord | SkippedRecord | Result | EndRecord

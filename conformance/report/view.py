@@ -19,7 +19,7 @@ from conformance.report.entries import CHANGES, STANDINGS, ReportedResult, entri
 from conformance.report.material import Material
 from conformance.report.svg import SHAPES, sparkline
 from conformance.report.tally import Count, tally
-from conformance.runs import commands, counts, summary
+from conformance.runs import commands, counts, summary, timetable
 from conformance.studies.translation import effects
 
 _SAME = {
@@ -33,6 +33,7 @@ _SAME = {
     "rules": RULES,
     "said": promises.said,
     "noted": porting.noted,
+    "timetable_parts": timetable.PARTS,
 }
 """What every report shows alike."""
 
@@ -73,6 +74,7 @@ def view(material: Material) -> dict[str, Any]:
         "asked": asked,
         "why_empty": coverage.why_empty(asked[1]),
         "history": _history(material.runs),
+        "timetable": timetable.rows(run.end.timetable) if run.end and run.end.timetable else None,
         "command": partial(_command, run, folder),
         "commands": _commands(folder),
         "facts": partial(_facts, run, material.known),

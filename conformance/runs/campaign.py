@@ -24,6 +24,7 @@ from conformance.model import buffers, results
 from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply, reply_in_parts
 from conformance.model.results import Result
+from conformance.model.stopwatch import part
 from conformance.model.version import version
 from conformance.runs import commands, fitting, gathering, resuming, run_file
 from conformance.runs.dealing import Deal
@@ -193,6 +194,8 @@ class Campaign:
             self._incomplete(f"{host.name}: {type(error).__name__}: {error}")
         finally:
             worker.close()
+            self.ledger.spent.add(turns.name, {"start": worker.starting})
+            self.ledger.spent.here(turns.name)
 
     def _worker(self, host: env.Environment) -> Worker | LocalWorker:
         if self.who.in_process:
@@ -215,18 +218,21 @@ class Campaign:
                 yield question
 
         for reply in going_on.ask(worker, until_stopped(), {entry.id: entry.statement for entry in turns.entries}):
+            self.ledger.spent.answered(turns.name, reply)
             seconds = self._judged(gathered.items[reply.request], by_id[reply.implementation], reply)
             self.progress.advanced(turns.name, reply.implementation, seconds)
 
     def _judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> float:
         """Judge an answer, write the verdicts, report them; return the seconds of CPU that both took."""
         began = time.thread_time()
-        found = judge(item.id, item.exact_case, entry.statement, reply)
+        with part("judge"):
+            found = judge(item.id, item.exact_case, entry.statement, reply)
         judging = time.thread_time() - began
         self.ledger.took({entry.id: reply.cpu, "judging": judging})
         if any(result.failed for result in found):
             file = self.options.out / run_file.answer_file(item.id, entry.id)
-            buffers.write(file, reply_in_parts(reply))  # before the verdict that needs it
+            with part("write"):
+                buffers.write(file, reply_in_parts(reply))  # before the verdict that needs it
         self.ledger.write(*found)
         self._tell_failures(item, entry, reply, [result for result in found if result.failed])
         self._observer(item, entry, reply, found)

@@ -18,6 +18,7 @@ from conformance.model import buffers
 from conformance.model.codec import case_in_parts
 from conformance.model.facts import Facts
 from conformance.model.results import SkippedRecord
+from conformance.model.stopwatch import part
 from conformance.runs.fitting import Room
 from conformance.runs.ledger import Ledger
 from conformance.runs.run_case import RunCase
@@ -83,11 +84,13 @@ def gather(cases: Iterable[Drawn], shard: tuple[int, int], room: Room, folder: P
 
 def _made(one: Drawn, ledger: Ledger) -> RunCase:
     began = time.thread_time()
-    item = one.make()
+    with part("draw"):
+        item = one.make()
     ledger.took({"generating": time.thread_time() - began})
     return item
 
 
+@part("write")
 def _write(item: RunCase, folder: Path, ledger: Ledger) -> None:
     path = folder / item.file
     buffers.write(path, case_in_parts(item.case, sealed=True))

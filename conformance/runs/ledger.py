@@ -12,8 +12,10 @@ from pathlib import Path
 from msgspec import UNSET
 
 from conformance.model.results import EndRecord, Record, Result
+from conformance.model.stopwatch import part
 from conformance.runs import run_file
 from conformance.runs.run_file import RunFile
+from conformance.runs.timetable import ITSELF, Spent
 
 
 class Ledger:
@@ -22,6 +24,7 @@ class Ledger:
     reasons: why the run is incomplete.
     whose: the implementation that a reason is about, by the reason.
     cpu: seconds of CPU, by what took them.
+    spent: the same by environment and part.
     taken: how many results are those of an earlier run, by implementation.
     """
 
@@ -30,7 +33,7 @@ class Ledger:
         self.reasons: list[str] = []
         self.whose: dict[str, str] = {}
         self.cpu: defaultdict[str, float] = defaultdict(float)
-        self.taken = Counter[str]()
+        self.taken, self.spent = Counter[str](), Spent()
         self._lock, self._began = threading.Lock(), time.monotonic()
 
     @contextlib.contextmanager
@@ -45,6 +48,7 @@ class Ledger:
         """The run file."""
         return self._file.path
 
+    @part("write")
     def write(self, *records: Record) -> None:
         """Append records; raise OSError if the file cannot hold them."""
         with self._lock:
@@ -86,7 +90,18 @@ class Ledger:
         seconds = round(time.monotonic() - self._began, 3)
         whose = dict(sorted(self.whose.items())) or UNSET
         taken = dict(sorted(self.taken.items())) or UNSET
-        end = EndRecord(not self.reasons, sorted(self.reasons), seconds, cpu, verdicts, whose, nothing or UNSET, taken)
+        self.spent.here(ITSELF)
+        end = EndRecord(
+            not self.reasons,
+            sorted(self.reasons),
+            seconds,
+            cpu,
+            verdicts,
+            whose,
+            nothing or UNSET,
+            taken,
+            self.spent.table() or UNSET,
+        )
         self.write(end)
         self._file.finish(run_file.ordered(self.records, ids))
         return end

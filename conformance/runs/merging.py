@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
 from conformance.model.errors import InvalidInput
 from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run
 from conformance.runs import run_file
 from conformance.runs.run_file import RunFile, answer_file
+from conformance.runs.timetable import added
 
 _SAME = ("version", "seed", "cases", "selected")
 
@@ -147,7 +149,8 @@ def _end(shards: list[Shard], whose: dict[str, str]) -> EndRecord:
     longest = max((end.seconds for end in ends), default=0.0)
     about = {reason: identity for reason, identity in sorted(whose.items()) if identity} or msgspec.UNSET
     taken, judged = dict(sorted(cpu.items())), dict(sorted(verdicts.items()))
-    return EndRecord(not whose, sorted(whose), longest, taken, judged, whose=about)
+    spent = added([end.timetable for end in ends if end.timetable]) or UNSET
+    return EndRecord(not whose, sorted(whose), longest, taken, judged, whose=about, timetable=spent)
 
 
 def _copy(shards: list[Shard], out: Path) -> None:

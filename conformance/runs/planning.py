@@ -18,6 +18,7 @@ from conformance.hosts.roster import RosterEntry
 from conformance.model import excluded, results
 from conformance.model.results import Result
 from conformance.model.statement import recorded
+from conformance.model.stopwatch import part
 from conformance.runs.dealing import Deal
 from conformance.runs.gathering import Gathered
 from conformance.runs.ledger import Ledger
@@ -51,6 +52,7 @@ class Planning:
         self.answered, self.records = set[tuple[str, str]](), dict[str, results.ImplementationRecord]()
         self._out, self._earlier, self._unchanged = out, earlier, set[str]()
 
+    @part("plan")
     def planned(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> list[going_on.AskedCase]:
         """Return what the implementations of an environment are asked, those that its worker can host.
 

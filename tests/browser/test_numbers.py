@@ -251,3 +251,21 @@ def test_every_number_of_history_and_environment(visit, records):
     told = dict(zip(about[::2], about[1::2], strict=True))
     assert told["seconds"] == str(end["seconds"])
     assert {name: told[f"CPU seconds, {name}"] for name in end["cpu"]} == {n: str(s) for n, s in end["cpu"].items()}
+
+
+def test_every_number_of_the_timetable(visit, records):
+    """Seconds of CPU by environment and part, their sums, and nothing where nothing was spent."""
+    (end,) = records["end"]
+    page = visit("#environment")
+    heads = page.locator("#timetable thead th").all_inner_texts()[1:-1]
+    found = {name: values for name, *values in page.locator("#timetable tbody tr").evaluate_all(CELLS)}
+    assert set(heads) == {part for parts in end["timetable"].values() for part in parts}
+    for name, parts in end["timetable"].items():
+        assert found.pop(name) == [seconds(parts.get(head, 0.0)) for head in heads] + [seconds(sum(parts.values()))]
+    columns = [sum(parts.get(head, 0.0) for parts in end["timetable"].values()) for head in heads]
+    assert found == {"together": [*map(seconds, columns), seconds(sum(columns))]}
+
+
+def seconds(value):
+    """Return seconds as the page writes them."""
+    return f"{value:.1f}" if value else ""
