@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Generator
 
 
 class _Parts(threading.local):
     def __init__(self) -> None:
-        self.seconds, self.open, self.since = Counter[str](), list[str](), 0.0
+        self.seconds, self.open, self.since = defaultdict[str, float](float), list[str](), 0.0
 
     def turned(self) -> None:
         now = time.thread_time()
@@ -44,5 +44,5 @@ def part(name: str) -> Generator[None]:
 
 def taken() -> dict[str, float]:
     """Return this thread's seconds by part since it last asked."""
-    found, _HERE.seconds = dict(_HERE.seconds), Counter[str]()
+    found, _HERE.seconds = dict(_HERE.seconds), defaultdict[str, float](float)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 
 from conformance.model import stopwatch
@@ -34,13 +34,13 @@ class Spent:
     """Seconds of CPU as they are spent; the thread of each environment adds to it."""
 
     def __init__(self) -> None:
-        self._lock, self._seconds = threading.Lock(), defaultdict[str, Counter[str]](Counter)
+        self._lock, self._seconds = threading.Lock(), defaultdict[tuple[str, str], float](float)
 
     def add(self, environment: str, seconds: Mapping[str, float]) -> None:
         """Add seconds by part."""
         with self._lock:
             for name, value in seconds.items():
-                self._seconds[environment][name] += value
+                self._seconds[environment, name] += value
 
     def here(self, environment: str) -> None:
         """Add what the stopwatch of this thread shows."""
@@ -54,8 +54,11 @@ class Spent:
 
     def table(self) -> Timetable:
         """Return it so far, without what is nothing."""
-        found = {name: rounded(parts) for name, parts in sorted(self._seconds.items())}
-        return {name: parts for name, parts in found.items() if parts}
+        found = defaultdict[str, dict[str, float]](dict)
+        for (environment, name), value in sorted(self._seconds.items()):
+            found[environment][name] = value
+        shown = {environment: rounded(parts) for environment, parts in found.items()}
+        return {environment: parts for environment, parts in shown.items() if parts}
 
 
 def rounded(parts: Mapping[str, float]) -> dict[str, float]:
