@@ -14,7 +14,7 @@ from conformance.gate.other_versions import Witnesses, elsewhere
 from conformance.gate.predicted.asked import WrongValue
 from conformance.judging import mismatch
 from conformance.judging.exact_case import ExactCase
-from conformance.judging.judgment import judge
+from conformance.judging.judgment import MISSING, judge
 from conformance.model import buffers
 from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
@@ -116,8 +116,9 @@ class FailedAnswer:
         if covering:
             here = [d for d in about if d.id in covering]
             died = result.outcome == "Crashed" and any(d.predicts.crashes for d in here)
+            lacks = result.reason.startswith(MISSING) and any(d.predicts.absent for d in here)
             told = any(self._told(result, d.predicts.formula, about) for d in here if d.predicts.formula)
-            if died or told or _passes(verdicts, result) or _passes(self._verdicts(here), result):
+            if died or lacks or told or _passes(verdicts, result) or _passes(self._verdicts(here), result):
                 return Explanation(result, "explained", covering)
             off = any(d.predicts.wrong for d in here) and self._is_wrong(result)
             return Explanation(result, "explained" if off else "changed", covering, no_formula=off)

@@ -56,6 +56,7 @@ _OTHERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "numba": (("numba.py",), {}),
     "torchvision": (("torchvision.py", "timm.py", "triton.py"), {"TRITON_INTERPRET": "1"}),
     "mxnet": (("mxnet.py",), {}),
+    "litert": (("litert.py",), {"CUDA_VISIBLE_DEVICES": ""}),
 }
 """The second roster: other libraries, all on the CPU. A run asks them by name alone."""
 _READING = (

@@ -49,6 +49,7 @@ OTHERS = {
         ("numba", "3.11", 60),
         ("torchvision", "3.11", 3000),
         ("mxnet", "3.7", 60),
+        ("litert", "3.11", 400),
     )
 }
 """Those of the second roster (`roster.others`)."""

@@ -101,7 +101,7 @@ def _entering(
     b: Bounds, batch: BatchStatistics, spec: Spec, semantics: Semantics
 ) -> list[tuple[Approximate, Approximate]]:
     """Return the pairs of mean and variance that enter the state: of the batch, or of each virtual batch in turn."""
-    factor, e_variance = stored_factor(batch.n, spec, semantics), b.e_variance(batch)
+    factor, e_variance = stored_factor(batch.n, spec, semantics), b.e_entering(batch)
     plain = semantics.stored_variance == "biased" or spec.renorm
     e_stored = e_variance if plain else _e_unbiased(b, batch, e_variance, factor, semantics)
     mean, e_mean = batch.mean, np.broadcast_to(b.e_mean(batch), batch.mean.shape)

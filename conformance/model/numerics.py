@@ -47,6 +47,8 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         `parameters`, `statistics`, a dtype, or `unrounded`.
     recovered: gradients take normalized values from the stored y, (y - beta) / gamma, as activated batch normalization
         in place does (Rota Bulò, Porzi & Kontschieder, arXiv:1712.02616).
+    entering: what enters the moving variance: the batch's `variance`, or one `recovered` from its reciprocal root r as
+        1 / r² - epsilon, whose digits are gone where epsilon is much the larger.
     tangent: derivatives along a tangent are taken along all of it `at_once`, in forward or reverse mode; or along
         `each` element by itself, a matrix of derivatives, which is multiplied by the tangent then.
     stored: the dtype of the output: `input`, `parameters`, `statistics`, or a name.
@@ -70,6 +72,7 @@ class Numerics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root_ulps: Annotated[float, msgspec.Meta(ge=0.5)] = 2.0
     saved: Literal[Stored, "unrounded"] = "unrounded"
     recovered: bool = False
+    entering: Literal["variance", "recovered"] = "variance"
     tangent: Literal["at_once", "each"] = "at_once"
     stored: Stored = "input"
 

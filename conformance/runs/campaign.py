@@ -145,7 +145,7 @@ class Campaign:
 
     def _gathered(self) -> Gathered:
         o, workers = self.options, self._workers_in_all
-        cases = gathering.drawn(o.seed, o.cases, with_corpus=o.corpus)
+        cases = gathering.drawn(o.seed, o.cases, with_corpus=o.corpus, ids=[entry.id for entry in self.who.entries])
         if self._given is not None:
             cases = gathering.given(self._given)
         room = fitting.room(self.who.limits, min(o.jobs or workers, workers))

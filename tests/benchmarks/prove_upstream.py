@@ -77,7 +77,9 @@ def entries() -> Iterator[Entry]:
             about = known.get(one.divergence)
             yield Entry(one.id, one.implementations, one.case, one.instead, about, one.outputs)
     for one in known.values():
-        yield Entry(one.id, [p.partition("@")[0] for p in one.implementations], one.witness, None, one)
+        entry = Entry(one.id, [p.partition("@")[0] for p in one.implementations], one.witness, None, one)
+        if any(_named(entry, listed.id) for listed in roster.built_in()):  # and not of the second roster
+            yield entry
     for name, who, words, case in FINDINGS:
         yield Entry(name, [who], case, Instead.of_words(words))
 

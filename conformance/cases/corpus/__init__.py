@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 
 FOLDER = Path(__file__).with_name("scenarios")
+OTHERS = FOLDER.with_name("others")
 
 
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,12 +25,14 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rule: the rule of `reference/README.md` that it is about.
     source: a public page, or `unreported`.
     compiled: patterns of compiled implementations that are asked too; each pays for its signature.
+    only: patterns of the implementations that a run of them asks it for; none where every run does.
     """
 
     title: str
     rule: str
     source: str
     compiled: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     def asks(self, identity: str) -> bool:
         """Return whether a compiled implementation is asked too."""
@@ -41,6 +45,17 @@ class Named(msgspec.Struct, frozen=True):
     name: str
     about: About
     case: Case
+
+
+def every() -> tuple[Named, ...]:
+    """Return all cases of the corpus: those of every run, and those that only runs of some implementations ask."""
+    return read() + read(OTHERS)
+
+
+def of_run(ids: Iterable[str]) -> tuple[Named, ...]:
+    """Return the cases of a run of these implementations."""
+    asked = list(ids)
+    return read() + tuple(n for n in read(OTHERS) if any(fnmatch.filter(asked, pattern) for pattern in n.about.only))
 
 
 @cache

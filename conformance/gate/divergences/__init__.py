@@ -44,6 +44,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         the weakest prediction: the gate counts the failures that only this explains.
     no_formula: why `wrong` has no formula.
     crashes: the process dies.
+    absent: the output, which `when` names, is not returned.
     """
 
     semantics: dict[str, Any] = {}
@@ -54,6 +55,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wrong: bool = False
     no_formula: str = ""
     crashes: bool = False
+    absent: bool = False
 
     def rules(self, when: When, cite: str) -> list[Rule]:
         """Return the prediction as rules of a statement.
@@ -126,7 +128,7 @@ class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     def changed(self, statement: Statement, *, everywhere: bool = False) -> Statement:
         """Return the statement with the prediction in it; everywhere: without its conditions."""
         when = {} if everywhere else self.when
-        if self.predicts.wrong or self.predicts.crashes or self.predicts.formula:
+        if self.predicts.wrong or self.predicts.crashes or self.predicts.absent or self.predicts.formula:
             return statement
         if self.predicts.accepts:
             return msgspec.structs.replace(statement, accepts=[*statement.accepts, _without(when, "output")])
@@ -181,11 +183,11 @@ def _check(where: str, divergence: Divergence) -> None:
     p = divergence.predicts
     if empty := [name for name in ("id", "rule", "reason", "owner") if not getattr(divergence, name).strip()]:
         raise InvalidInput(f"{where}: {empty[0]} of {divergence.id or 'a divergence'} is empty; fill it in")
-    one = (p.semantics or p.numerics, p.refuses, p.accepts, p.formula, p.wrong, p.crashes)
+    one = (p.semantics or p.numerics, p.refuses, p.accepts, p.formula, p.wrong, p.crashes, p.absent)
     if sum(map(bool, one)) != 1:
         raise InvalidInput(
             f"{where}: {divergence.id} must predict one thing: semantics or numerics, refuses, accepts, formula, "
-            "wrong, crashes"
+            "wrong, crashes, absent"
         )
     if p.wrong != bool(p.no_formula.strip()):
         raise InvalidInput(
@@ -204,7 +206,7 @@ def _check(where: str, divergence: Divergence) -> None:
 
 def _check_names(where: str, divergence: Divergence) -> None:
     """Raise for a name that does not exist: it would never match, and no one would notice."""
-    cases = {named.name: named.case for named in corpus.read()}
+    cases = {named.name: named.case for named in corpus.every()}
     facts = {*Facts.__struct_fields__} - {"device"}
     for what, given, known in (
         ("witness", [divergence.witness], cases),

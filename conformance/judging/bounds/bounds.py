@@ -88,6 +88,18 @@ class Bounds(StatisticsBounds):
         found = self.used(batch.mean, batch.variance, self.e_mean(batch), self.e_variance(batch))
         return replace(found, e_r=self.saved(found.r, found.e_r))
 
+    def e_entering(self, batch: BatchStatistics) -> Array:
+        """Return the error of the variance that enters the moving one: its own, or that of 1 / r² - epsilon.
+
+        There a square, a quotient and a difference are rounded, and epsilon. r, less its error, is far from 0.
+        """
+        if self.numerics.entering == "variance":
+            return self.e_variance(batch)
+        u, w, used = self.units.u, batch.variance + self.epsilon, self.used_of(batch)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = np.where(used.e_r < used.r, 1 / (used.r - used.e_r) ** 2 - w, np.inf)
+        return off + u * (4 * (w + off) + abs(self.epsilon)) + self.units.smallest
+
     def used(self, mean: Array, variance: Array, e_mean: Array, e_variance: Array) -> NormalizingStatistics:
         """Return r = 1 / sqrt(variance + epsilon) with its error: an interval, as the variance's is not small."""
         if self.outside:

@@ -99,6 +99,21 @@ def test_what_is_recovered_from_y_says_nothing_where_gamma_is_small():
     assert np.isinf(GradientBounds(*parts, np.full((64, 2), np.inf)).e_mean_dyz).all()
 
 
+@pytest.mark.parametrize("size", [1e-8, 1e-4, 1.0, 1e4])
+def test_a_variance_taken_back_from_its_root_is_off_by_the_rounding_of_epsilon(size):
+    """1 / r² - epsilon in float32 is inside at any variance; far below epsilon it is outside what a variance may be."""
+    v, epsilon = np.random.default_rng(3).uniform(1, 10, 512) * size, np.float32(1e-3)
+    x = np.sqrt(v).astype(np.float32) * np.array([[1], [-1]], np.float32)
+    variance = np.square(x).mean(0)
+    r = 1 / np.sqrt(variance + epsilon)
+    got, batch = (1 / (r * r) - epsilon).astype(np.float64), batch_of(x.astype(np.float64))
+    off = np.abs(got - batch.variance.ravel())
+    allowed = {way: bounds(2, entering=way).e_entering(batch).ravel() for way in ("variance", "recovered")}
+    assert (off <= allowed["recovered"]).all()
+    assert size > 1e-4 or (off > allowed["variance"]).any()
+    assert (allowed["recovered"] <= 20 * F32.u * (batch.variance.ravel() + epsilon)).all()
+
+
 @pytest.mark.parametrize(("name", "bits"), [("float16", 11), ("bfloat16", 8), ("tf32", 11), ("float32", 24)])
 def test_arithmetic_has_the_bits_of_its_name(name, bits):
     """A named dtype rounds by half of its last bit, float32's input too."""

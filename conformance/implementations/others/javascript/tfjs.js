@@ -10,6 +10,7 @@ const tf = require("@tensorflow/tfjs");
 const { serve } = require("./worker.js");
 
 const DOCS = "https://js.tensorflow.org/api/4.22.0/#layers.batchNormalization";
+const SOURCE = "https://github.com/tensorflow/tfjs/blob/tfjs-v4.22.0/tfjs-layers/src/layers/";
 const none = "the layer has no such argument";
 const statement = {
   id: "tfjs.layers.batchNormalization",
@@ -22,10 +23,13 @@ const statement = {
     forward: "the library has no forward mode", "second order": "not asked", mask: none, renorm: none, "virtual batch": none,
     adjustment: none,
   },
+  refusals: [
+    { when: { reranked: [true] }, error: ["Error"], cite: SOURCE + "normalization.ts: build, this.inputSpec = [new InputSpec({ndim: …})]" },
+  ],
   rules: [
     {
-      cite: DOCS + "; https://github.com/tensorflow/tfjs/blob/tfjs-v4.22.0/tfjs-layers/src/layers/normalization.ts: tf.moments",
-      semantics: { stored_variance: "biased", frozen: "train" },
+      cite: SOURCE + "normalization.ts: tf.moments, the mean as a sum of x / N, which is 0 of no values",
+      semantics: { stored_variance: "biased", frozen: "train", empty_batch: "zero" },
       numerics: { variance: "two_pass", affine: "direct", sums: "serial" },
     },
   ],
@@ -42,6 +46,13 @@ function built(question, tensors) {
   return layer;
 }
 
+function differentiated(forward, dy, variables) {
+  let y;
+  const loss = () => (y = forward()).mul(tf.tensor(dy.data, dy.shape)).sum();
+  const { grads } = tf.variableGrads(loss, variables);
+  return [y, grads];
+}
+
 function* answers(question, tensors) {
   const layer = built(question, tensors);
   const put = (tensor) => ({ shape: tensor.shape, data: Float32Array.from(tensor.dataSync()) });
@@ -49,15 +60,11 @@ function* answers(question, tensors) {
     for (const [t, step] of question.steps.entries()) {
       const x = tf.variable(tf.tensor(tensors[`${t}.x`].data, tensors[`${t}.x`].shape)), dy = tensors[`${t}.dy`];
       const variables = { dx: x, dgamma: layer.gamma?.val, dbeta: layer.beta?.val };
-      let y;
-      const loss = () => {
-        y = tf.keep(layer.apply(x, { training: step.mode === "train" }));
-        return dy ? y.mul(tf.tensor(dy.data, dy.shape)).sum() : y.sum();
-      };
-      const named = Object.entries(variables).filter(([, variable]) => variable);
-      const { grads } = tf.variableGrads(loss, named.map(([, variable]) => variable));
+      const forward = () => tf.keep(layer.apply(x, { training: step.mode === "train" }));
+      const named = dy ? Object.entries(variables).filter(([, variable]) => variable) : [];
+      const [y, grads] = dy ? differentiated(forward, dy, named.map(([, variable]) => variable)) : [forward(), {}];
       const out = { y: put(y), moving_mean: put(layer.movingMean.read()), moving_variance: put(layer.movingVariance.read()) };
-      if (dy) for (const [name, variable] of named) out[name] = put(grads[variable.name]);
+      for (const [name, variable] of named) out[name] = put(grads[variable.name]);
       yield out;
     }
   } finally {
