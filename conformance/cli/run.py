@@ -14,6 +14,7 @@ from conformance.cli import console, finished
 from conformance.cli.options import chosen, implementations_and_limits
 from conformance.cli.watching import watching
 from conformance.model.errors import Incomplete, InvalidInput
+from conformance.model.results import EndRecord
 from conformance.runs import estimating, run_file
 from conformance.runs.campaign import Campaign, Options
 
@@ -45,6 +46,14 @@ PROFILES = {
 @click.option(
     "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
 )
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="",
+    metavar="[HOST:PORT]",
+    help="Spread the run over the nodes of a Ray cluster, which the extra `ray` brings; a node that is lost costs time "
+    "alone. Default address: RAY_ADDRESS, or a cluster on this machine.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder.")
 @click.option("--fail-fast", is_flag=True, help="Ask nothing more after the first failure, known or not.")
 @click.option(
@@ -65,6 +74,7 @@ def run(
     corpus: bool,
     jobs: int,
     shard: str,
+    ray: str | None,
     resume: bool,
     fail_fast: bool,
     changed_since: Path | None,
@@ -90,21 +100,44 @@ def run(
         changed_since=changed_since,
         command=["bnconf", *sys.argv[1:]],
     )
-    if changed_since and changed_since.resolve() == out.resolve():
-        raise InvalidInput(
-            f"--changed-since {changed_since}: is the folder that this run is written to; name another --out"
-        )
+    _check(options, profile, minutes, ray)
     if profile == "soak":
         _soak(options, minutes or 60.0, timings=timings, as_json=as_json)
-        return
-    if minutes is not None:
+    else:
+        end = _once(options, quiet=as_json) if ray is None else _spread(options, ray, quiet=as_json)
+        _show(end, options, timings=timings, as_json=as_json)
+
+
+def _check(options: Options, profile: str, minutes: float | None, ray: str | None) -> None:
+    """Raise where options make no sense together."""
+    since, out = options.changed_since, options.out
+    if since and since.resolve() == out.resolve():
+        raise InvalidInput(f"--changed-since {since}: is the folder that this run is written to; name another --out")
+    if profile != "soak" and minutes is not None:
         raise InvalidInput(f"--minutes {minutes:g}: is of --profile soak alone; add it, or leave --minutes out")
-    _once(options, timings=timings, as_json=as_json)
+    asked = {
+        "--in-process": options.who.in_process,
+        f"--changed-since {since}": since,
+        f"--jobs {options.jobs}": options.jobs,
+        "--shard {}/{}".format(*options.shard): options.shard != (1, 1),
+        f"--profile {profile}": profile == "soak",
+    }
+    if ray is not None and (word := next((word for word, given in asked.items() if given), None)):
+        raise InvalidInput(f"{word}: is of a run on one machine, and --ray spreads it by itself; leave one out")
 
 
-def _once(options: Options, *, timings: bool, as_json: bool) -> None:
-    with watching(estimating.earlier(options.out, options.cases), quiet=as_json) as progress:
-        end = Campaign(options, progress).run()
+def _spread(options: Options, address: str, *, quiet: bool) -> EndRecord:
+    from conformance.cli import spreading
+
+    return spreading.spread(options, address, quiet=quiet)
+
+
+def _once(options: Options, *, quiet: bool) -> EndRecord:
+    with watching(estimating.earlier(options.out, options.cases), quiet=quiet) as progress:
+        return Campaign(options, progress).run()
+
+
+def _show(end: EndRecord, options: Options, *, timings: bool, as_json: bool) -> None:
     found = run_file.read(options.out)
     click.echo(console.as_json(found)) if as_json else finished.print_run(found, options.out, timings=timings)
     if not end.complete:

@@ -16,7 +16,7 @@ from conformance.hosts import builds, roster, venvs
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.version import NAME, extras
 
-_NOT_ROSTER = ("all", "dev")  # extras that bring no framework of their own
+_NOT_ROSTER = ("all", "dev", "ray")  # extras that bring no framework of their own
 
 
 class Part(msgspec.Struct, frozen=True):

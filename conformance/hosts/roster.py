@@ -176,8 +176,21 @@ def environments(entries: list[RosterEntry], interpreters: dict[str, str]) -> li
     unknown = set(interpreters) - {*_BUILT_IN, *_OTHERS, "user"}
     if unknown:
         raise InvalidInput(f"--env {min(unknown)}: no such environment; use one of {[*_BUILT_IN, *_OTHERS, 'user']}")
+    for name, python in interpreters.items():
+        if requirements(python):
+            fix = "only `bnconf run --ray` installs; give the path of a Python that has it"
+            raise InvalidInput(f"--env {name}={python}: is a requirement, which {fix}")
     names = dict.fromkeys(entry.host for entry in entries)
     return [_environment(name, [e for e in entries if e.host == name], interpreters) for name in names]
+
+
+def requirements(python: str) -> tuple[str, ...]:
+    """Return the exact requirements that `--env NAME=…` may say instead of an interpreter.
+
+    >>> requirements("torch==2.12.1,numpy==2.2.6"), requirements("/opt/mine/bin/python")
+    (('torch==2.12.1', 'numpy==2.2.6'), ())
+    """
+    return tuple(python.split(",")) if "==" in python and "/" not in python else ()
 
 
 def _environment(host: str, hosted: list[RosterEntry], interpreters: dict[str, str]) -> Environment:

@@ -94,9 +94,9 @@ class Campaign:
 
     def run(self) -> results.EndRecord:
         """Run to the end, or until interrupted. What was judged is on disk either way."""
-        header = self._header()
-        kept = resuming.kept(self.options.out, set(self._ids()), header) if self.options.resume else []
-        opened = self.ledger.opened(self.options.out, [header, *kept], clear=not kept)
+        begin = header(self.options)
+        kept = resuming.kept(self.options.out, set(self._ids()), begin) if self.options.resume else []
+        opened = self.ledger.opened(self.options.out, [begin, *kept], clear=not kept)
         with opened, interruptible(self._stop, self._kill):
             self._planning.answered = {(result.case, result.implementation) for result in kept}
             try:
@@ -251,15 +251,6 @@ class Campaign:
         self.ledger.incomplete(reason, whose)
         self.progress.note(reason)
 
-    def _header(self) -> results.RunRecord:
-        o = self.options
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        about = version()
-        shard, about_host = f"{o.shard[0]}/{o.shard[1]}", describe_host()
-        return results.RunRecord(
-            results.SCHEMA, about, o.seed, o.cases, o.command, started, about_host, shard, self.who.requested
-        )
-
     def _close(self) -> results.EndRecord:
         found = self.ledger.results()
         for identity, reason, number in _not_callable(found):
@@ -270,6 +261,22 @@ class Campaign:
             self._incomplete(results.NOTHING + results.why_nothing(found))
             return self.ledger.close(self._ids(), nothing=True)
         return self.ledger.close(self._ids())
+
+
+def header(options: Options) -> results.RunRecord:
+    """Return the record that opens the file of a run, which begins now."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return results.RunRecord(
+        results.SCHEMA,
+        version(),
+        options.seed,
+        options.cases,
+        options.command,
+        started,
+        describe_host(),
+        "{}/{}".format(*options.shard),
+        options.who.requested,
+    )
 
 
 def _not_callable(found: list[Result]) -> list[tuple[str, str, int]]:

@@ -1,18 +1,21 @@
-"""The shards of a run, put together: the same records as the unsharded run's, except for times and processes."""
+"""The shards of a run, put together: the same records as the unsharded run's, except for times and processes.
+
+Two of them may be the same shard, if they asked different implementations.
+"""
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from msgspec import UNSET
 
 from conformance.model.errors import InvalidInput
-from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Record, Run
+from conformance.model.results import EndRecord, ImplementationRecord, Record, Run
 from conformance.runs import run_file
 from conformance.runs.run_file import RunFile, answer_file
 from conformance.runs.timetable import added
@@ -39,21 +42,57 @@ def merge(folders: list[Path], out: Path, command: list[str]) -> EndRecord:
     shards = sorted((_shard(folder) for folder in folders), key=lambda shard: shard.number)
     if out.resolve() in {shard.folder.resolve() for shard in shards}:
         raise InvalidInput(f"--out {out}: is one of the shards; name another folder")
+    records, end = _together(shards, command)
+    with RunFile(out) as file:
+        _copy(shards, out)
+        file.finish(run_file.ordered(records, [r.id for r in records if isinstance(r, ImplementationRecord)]))
+    return end
+
+
+def join(
+    files: list[Path], out: Path, command: list[str], ids: list[str], seconds: float, lost: dict[str, list[str]]
+) -> EndRecord:
+    """Write the run that shards make together whose cases and answers are in its folder already.
+
+    files: their run files.
+    ids: all implementations, in their order.
+    seconds: how long the whole took.
+    lost: why shards are missing, each reason with the implementations that it is about.
+    """
+    records, end = _together(sorted(map(_shard, files), key=lambda shard: shard.number), command, lost)
+    end = msgspec.structs.replace(end, seconds=round(seconds, 3))
+    with RunFile(out, clear=False) as file:
+        file.finish(run_file.ordered([*map(_named_here, records[:-1]), end], ids))
+    return end
+
+
+def _named_here(record: Record) -> Record:
+    """Return a record with the directory where a target was named: this one, wherever it was asked."""
+    if not isinstance(record, ImplementationRecord) or not record.directory:
+        return record
+    return msgspec.structs.replace(record, directory=str(Path.cwd()))
+
+
+def _together(
+    shards: list[Shard], command: list[str], lost: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> tuple[list[Record], EndRecord]:
+    """Return the records of the run that shards make together, and the last of them."""
     _check(shards)
     first = shards[0].run
     implementations = _implementations(shards)
-    cases = [record for shard in shards for record in shard.run.cases.values()]
-    whose = dict.fromkeys(_missing(shards, cases), "") | dict(_elsewhere(shards)) | dict(_said(shards))
-    end = _end(shards, whose)
+    cases = {name: record for shard in shards for name, record in shard.run.cases.items()}
+    asked = {record.index for record in cases.values()}
+    skipped = {record.index: record for shard in shards for record in shard.run.skipped if record.index not in asked}
+    indices = sorted([*(record.index for record in cases.values()), *skipped])
+    whole = indices == list(range(len(indices)))
+    missing = dict.fromkeys(lost or _missing(shards, whole=whole), "")
+    named = {identity for ids in lost.values() for identity in ids}
+    elsewhere = {said: identity for said, identity in _elsewhere(shards) if identity not in named}
+    end = _end(shards, missing | elsewhere | dict(_said(shards)))
     started = min(shard.run.header.started for shard in shards)
     header = msgspec.structs.replace(first.header, command=command, started=started, shard="1/1")
     found = [result for shard in shards for result in shard.run.results]
-    skipped = [record for shard in shards for record in shard.run.skipped]
-    records: list[Record] = [header, *implementations.values(), *cases, *skipped, *found, end]
-    with RunFile(out) as file:
-        _copy(shards, out)
-        file.finish(run_file.ordered(records, list(implementations)))
-    return end
+    return [header, *implementations.values(), *cases.values(), *skipped.values(), *found, end], end
 
 
 def _shard(folder: Path) -> Shard:
@@ -75,9 +114,12 @@ def _check(shards: list[Shard]) -> None:
             )
         if shard.shards != first.shards:
             raise InvalidInput(f"{shard.name}: is of another number of shards than {first.name}; run them all as K/N")
-    for before, shard in itertools.pairwise(shards):
-        if before.number == shard.number:
-            raise InvalidInput(f"{shard.name}: is the same shard as {before.name}; name each shard once")
+    seen: dict[tuple[int, str], Shard] = {}
+    for shard in shards:
+        for record in shard.run.implementations:
+            before = seen.setdefault((shard.number, record.id), shard)
+            if before is not shard:
+                raise InvalidInput(f"{shard.name}: is the same shard as {before.name}; name each shard once")
 
 
 def _implementations(shards: list[Shard]) -> dict[str, ImplementationRecord]:
@@ -86,41 +128,42 @@ def _implementations(shards: list[Shard]) -> dict[str, ImplementationRecord]:
     for shard in shards:
         for record in shard.run.implementations:
             other = found.setdefault(record.id, record)
-            if record.available and other.available and _bare(record) != _bare(other):
+            if record.available and other.available and bare(record) != bare(other):
                 raise InvalidInput(
                     f"{shard.name}: {record.id} is another than in the shards before it "
-                    f"({_versions(record)}; {_versions(other)}); run all shards with the same versions"
+                    f"({versions(record)}; {versions(other)}); run all shards with the same versions"
                 )
             if record.available:
                 found[record.id] = record
     return found
 
 
-def _bare(record: ImplementationRecord) -> ImplementationRecord:
+def bare(record: ImplementationRecord) -> ImplementationRecord:
     """Return a record without the place that it was asked from, which may differ between machines."""
     return msgspec.structs.replace(record, options=[], directory="", sources="")
 
 
-def _versions(record: ImplementationRecord) -> str:
+def versions(record: ImplementationRecord) -> str:
+    """Return the versions that an implementation ran on, in words."""
     return ", ".join(f"{package} {version}" for package, version in sorted(record.versions.items()))
 
 
-def _missing(shards: list[Shard], cases: list[CaseRecord]) -> Iterator[str]:
-    """Yield what a missing shard or case makes incomplete."""
+def _missing(shards: list[Shard], *, whole: bool) -> Iterator[str]:
+    """Yield what a missing shard makes incomplete, or a case; whole: there are all cases."""
     numbers = {shard.number for shard in shards}
     gone = [n for n in range(1, shards[0].shards + 1) if n not in numbers]
     yield from (f"shard {n}/{shards[0].shards} is missing" for n in gone)
-    indices = sorted(record.index for record in (*cases, *(one for shard in shards for one in shard.run.skipped)))
-    if not gone and indices != list(range(len(indices))):
+    if not gone and not whole:
         yield "the shards do not hold every case: were some run without the corpus, or cut off early?"
 
 
 def _elsewhere(shards: list[Shard]) -> Iterator[tuple[str, str]]:
     """Yield that some shards judged an implementation while others could not, or were not asked to, and its id."""
     listed = Counter(record.id for shard in shards for record in shard.run.implementations if record.available)
+    number = len({shard.number for shard in shards})
     for identity, count in listed.items():
-        if count < len(shards):
-            said = f"{identity} is available in {count} of {len(shards)} shards; run all shards on equal machines"
+        if count < number:
+            said = f"{identity} is available in {count} of {number} shards; run all shards on equal machines"
             yield said, identity
 
 

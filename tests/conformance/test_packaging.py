@@ -75,7 +75,7 @@ def test_a_source_tree_knows_its_version_and_its_extras(monkeypatch):
     monkeypatch.setattr(metadata, "requires", missing)
     assert own_version() == VERSION
     told = PROJECT["optional-dependencies"]
-    assert set(extras()) - {"all", "dev"} == {"tensorflow", "torch", "jax", "onnx"}
+    assert set(extras()) - {"all", "dev", "ray"} == {"tensorflow", "torch", "jax", "onnx"}
     assert {extra: [str(one) for one in there] for extra, there in extras().items()} == {
         extra: [str(Requirement(text)) for text in texts] for extra, texts in told.items()
     }

@@ -12,7 +12,7 @@ from conformance.cli.main import main
 from conformance.gate.decision import decide
 from conformance.runs import run_file
 
-TIMES = {"command", "started", "seconds", "cpu"}
+TIMES = {"command", "started", "seconds", "cpu", "timetable"}
 
 
 @pytest.fixture
