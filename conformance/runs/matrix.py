@@ -7,6 +7,10 @@ from typing import Any
 
 import msgspec
 
+from conformance.cases import corpus
+from conformance.model.case import case_id
+from conformance.model.case_facts import every_step
+from conformance.model.facts import Facts
 from conformance.model.outputs import EVERY
 from conformance.model.results import CaseRecord, Result, Run
 from conformance.model.statement import COLUMNS, Statement, recorded
@@ -21,16 +25,23 @@ FEATURES = {
     "virtual renorm": ("renorm", "virtual batch"),
     "adjustment": ("adjustment",),
 }
+_OF_REPLICAS = {"masked replicas": ("mask",)}
+_OF_STEPS = ("mask", "renorm", "virtual batch", "adjustment")
+"""Columns that the facts of a step say."""
 _OF_ARRAYS = ("forward", "second order")
 """Columns that are known by their arrays alone, of which a step that fails as a whole has none."""
 
 
 class MatrixRow(msgspec.Struct):
-    """One implementation: judged arrays per column, dtype and rank, those that failed, and why a column is empty."""
+    """One implementation: judged arrays per column, dtype and rank, those that failed, and why a column is empty.
+
+    named: those of the judged arrays of each column that cases of the corpus ask for, the others being generated.
+    """
 
     id: str
     judged: dict[str, int]
     failed: dict[str, int]
+    named: dict[str, int]
     dtypes: dict[str, int]
     ranks: dict[str, int]
     empty: dict[str, str]
@@ -39,38 +50,50 @@ class MatrixRow(msgspec.Struct):
 def lines(run: Run) -> list[MatrixRow]:
     """Return a line for each implementation that the run judged, in its order."""
     counts: defaultdict[str, dict[str, Counter[str]]] = defaultdict(
-        lambda: {name: Counter() for name in ("judged", "failed", "steps", "dtypes", "ranks")}
+        lambda: {name: Counter() for name in ("judged", "failed", "named", "steps", "dtypes", "ranks")}
     )
+    facts = _facts(run)
     for result in run.results:
-        generated = result.case in run.cases and run.cases[result.case].recipe
-        if generated and result.output == "outcome" and result.failed:
-            counts[result.implementation]["steps"][run.cases[result.case].recipe["signature"].get("feature", "")] += 1
-        if generated and is_judged(result):
-            _count(counts[result.implementation], result, run.cases[result.case])
+        case = run.cases.get(result.case)
+        if case and case.recipe and result.output == "outcome" and result.failed:
+            counts[result.implementation]["steps"][case.recipe["signature"].get("feature", "")] += 1
+        if case and is_judged(result) and (case.recipe or case.case in facts):
+            _count(counts[result.implementation], result, case, facts)
     known = {record.id: recorded(record) for record in run.implementations}
     return [_line(identity, counts[identity], known[identity]) for identity in known if identity in counts]
 
 
-def _count(counts: dict[str, Counter[str]], result: Result, case: CaseRecord) -> None:
-    signature: dict[str, Any] = case.recipe["signature"]
-    for column in _columns(result, signature):
+def _facts(run: Run) -> dict[str, list[Facts]]:
+    """Return the facts about the steps of a run's named cases, of those that the corpus still has."""
+    named = ((case_id(named.case), named.case) for named in corpus.read())
+    return {identity: every_step(case) for identity, case in named if identity in run.cases}
+
+
+def _count(counts: dict[str, Counter[str]], result: Result, case: CaseRecord, facts: dict[str, list[Facts]]) -> None:
+    signature: dict[str, Any] = case.recipe.get("signature", {})
+    of_step = None if case.recipe else facts[case.case][result.step]
+    for column in _columns(result, signature, of_step):
         counts["judged"][column] += 1
         counts["failed"][column] += result.verdict == "FAIL"
-    counts["dtypes"][case.dtype] += 1
-    counts["ranks"][str(len(signature["shape"]))] += 1
+        counts["named"][column] += of_step is not None
+    counts["dtypes"][case.dtype or (of_step.dtype if of_step else "")] += 1
+    counts["ranks"][str(of_step.rank if of_step else len(signature["shape"]))] += 1
 
 
-def _columns(result: Result, signature: dict[str, Any]) -> list[str]:
-    """Return the columns that a judged array belongs to: what it is, and the features of its case."""
-    return [_DERIVATIVES.get(result.output, result.mode), *FEATURES.get(signature.get("feature", ""), ())]
+def _columns(result: Result, signature: dict[str, Any], of_step: Facts | None) -> list[str]:
+    """Return the columns that a judged array belongs to: what it is, and the features of its case or named step."""
+    features = (FEATURES | _OF_REPLICAS).get(signature.get("feature", ""), ())
+    if of_step:
+        features = [name for name in _OF_STEPS if of_step.said(COLUMNS[name][0]) in COLUMNS[name][1]]
+    return [_DERIVATIVES.get(result.output, result.mode), *features]
 
 
 def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) -> MatrixRow:
     judged = dict(counts["judged"])
     failed_steps = {column: counts["steps"][column] for column in _OF_ARRAYS}
     empty = {c: _reason(c, statement, failed_steps.get(c, 0)) for c in COLUMNS if not judged.get(c)}
-    failed, dtypes, ranks = (dict(sorted(counts[name].items())) for name in ("failed", "dtypes", "ranks"))
-    return MatrixRow(identity, judged, failed, dtypes, ranks, empty)
+    failed, named, dtypes, ranks = (dict(sorted(counts[n].items())) for n in ("failed", "named", "dtypes", "ranks"))
+    return MatrixRow(identity, judged, failed, named, dtypes, ranks, empty)
 
 
 def _reason(column: str, statement: Statement, failed_steps: int) -> str:
@@ -115,16 +138,16 @@ def _row(line: MatrixRow, notes: dict[str, int]) -> list[str]:
 def _cell(line: MatrixRow, column: str, notes: dict[str, int]) -> str:
     if column in line.empty:
         return f"[{notes[line.empty[column]]}](#why-a-cell-is-empty)" if line.empty[column] else "**none**"
-    failed = line.failed.get(column)
-    return f"{line.judged[column]}" + (f" ({failed} FAIL)" if failed else "")
+    judged, failed, named = line.judged[column], line.failed.get(column), line.named.get(column)
+    return f"{judged}" + (" named" if named == judged else "") + (f" ({failed} FAIL)" if failed else "")
 
 
 _PAGE = """# The roster
 
 Generated by `bnconf matrix RUN --out conformance/implementations/README.md`; do not edit. Each cell counts the arrays
-that a run with seed {seed} and {cases} generated cases judged, and those of them that failed; a number in brackets
-leads to why there is none. An array belongs to what it is (train, infer, gradient, …) and to each feature that its
-case asks for.
+that a run with seed {seed} and {cases} generated cases judged, those of the corpus included, and those of them that
+failed; `named`: cases of the corpus alone ask for it. A number in brackets leads to why there is none. An array belongs
+to what it is (train, infer, gradient, …) and to each feature that its case asks for.
 
 {body}
 

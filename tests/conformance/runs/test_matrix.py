@@ -28,6 +28,30 @@ def test_counts_are_those_of_the_run(run, adapter):
     assert line.empty == {}
 
 
+def test_named_cases_count_as_generated_ones_do_and_are_told(run, adapter):
+    """What the corpus alone asks for is no gap: its arrays are counted, by the facts of their steps, and called named."""
+    found = run(adapter("reference_subject:Subject"), cases=4, corpus=True)
+    (line,) = matrix.lines(found)
+    judged = [r for r in found.results if r.verdict in ("PASS", "FAIL") and r.output != "outcome"]
+    named = {c.case for c in found.cases.values() if c.name}
+    own = ("train", "infer", "gradient", "forward", "second order")
+    assert sum(line.judged[column] for column in own) == len(judged) == sum(line.ranks.values())
+    assert sum(line.named[column] for column in own) == sum(r.case in named for r in judged)
+    assert line.named["mask"] == line.judged["mask"] > 0
+    assert line.named["train"] < line.judged["train"]
+    assert f"| {line.judged['mask']} named |" in matrix.as_markdown([line], found)
+
+
+def test_masks_of_replicas_are_masks(run, adapter):
+    """A case of masked replicas counts in the column of masks, as a masked one does."""
+    found = run(adapter("reference_subject:Subject"), cases=SMOKE)
+    identity, case = next((k, c) for k, c in found.cases.items() if c.recipe["signature"].get("feature") == "mask")
+    signature = case.recipe["signature"] | {"feature": "masked replicas"}
+    of_replicas = msgspec.structs.replace(case, recipe=case.recipe | {"signature": signature})
+    changed = msgspec.structs.replace(found, cases=found.cases | {identity: of_replicas})
+    assert matrix.lines(changed) == matrix.lines(found)
+
+
 def test_an_empty_cell_needs_a_reason(run):
     """An implementation without masks says why, or is a gap; what it offers and was not reached is a gap too."""
     found = run("numpy.two_pass", cases=SMOKE)
