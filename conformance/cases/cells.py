@@ -47,12 +47,21 @@ class Cell(NamedTuple):
 
 CELLS = [
     *(Cell(*c) for c in itertools.product(PLAIN, CONDITIONING, PRECISION)),
-    *(Cell(place, feature=name) for name, f in FEATURES.items() if not f.thorough for place in f.placements),
+    *(Cell(place, feature=name) for name, f in FEATURES.items() if not f.profile for place in f.placements),
 ]
-LARGE = {
-    Cell(place, feature=name): len(f.variants) for name, f in FEATURES.items() if f.thorough for place in f.placements
+ALONE = ("sizes", "huge")
+"""Profiles that ask nothing but cells of their own."""
+OF_PROFILE = {
+    profile: {
+        Cell(place, feature=name): len(f.variants)
+        for name, f in FEATURES.items()
+        if f.profile == profile
+        for place in f.placements
+    }
+    for profile in ("thorough", *ALONE)
 }
-"""Cells that only a thorough run asks, and how many cases of each: one of each variant."""
+"""Cells that only runs of one profile ask, and how many cases of each: one of each variant."""
+LARGE = OF_PROFILE["thorough"]
 
 SMOKE, DEFAULT, THOROUGH = len(CELLS), 3 * len(CELLS), 20 * len(CELLS) + sum(LARGE.values())
 """How many cases the profiles generate, as many of each cell. Fewer than the default are not sufficient."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ class Feature(NamedTuple):
     modes: the modes of the steps to draw from; empty: those of a plain case.
     sizes: the shapes to draw from, channels second; empty: those of a plain case.
     layouts: the layouts of the input's memory to draw from; empty: all.
-    thorough: only thorough runs ask it, a case of each variant.
+    profile: the only one whose runs ask it, a case of each variant; empty: every run does.
     shapes: those of the batches and of their cotangents, by name; empty: those of a plain case.
     draw: draws these; not asked for where there are no such shapes.
     source: where its sizes are from; empty: from nowhere in particular.
@@ -45,7 +45,7 @@ class Feature(NamedTuple):
     modes: tuple[str, ...] = ()
     sizes: tuple[tuple[int, ...], ...] = ()
     layouts: tuple[Layout, ...] = ()
-    thorough: bool = False
+    profile: Literal["", "thorough", "sizes", "huge"] = ""
     shapes: Callable[[Recipe], dict[str, tuple[int, ...]]] = lambda _recipe: {}
     draw: Callable[[Recipe, np.random.Generator], dict[str, Array]] = lambda _recipe, _rng: {}
     source: str = ""

@@ -13,6 +13,7 @@ from conformance.cases.chance import CHANCE
 from conformance.cases.edges import EDGES
 from conformance.cases.ensembles import ENSEMBLES
 from conformance.cases.feature import COMMON, DIVISIBLE, Feature, with_tensors
+from conformance.cases.gpu_sizes import GPU_SIZES
 from conformance.cases.graphs import GRAPHS
 from conformance.cases.handed import HANDED
 from conformance.cases.large import LARGE
@@ -125,5 +126,6 @@ FEATURES: dict[str, Feature] = {
     **HANDED,
     **SIZES,
     **LARGE,
+    **GPU_SIZES,
 }
-"""Every feature by its name. Each of its placements is a cell, and a mandatory one if not only thorough runs ask it."""
+"""Every feature by its name. Each of its placements is a cell, and a mandatory one if not only one profile asks it."""

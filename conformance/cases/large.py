@@ -8,7 +8,8 @@ gradient is asked of inference, which normalizes at most 8 examples.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+import functools
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,17 +26,21 @@ _HALVES = ("float32", "float16", "bfloat16")
 _TRAINED = ("float32", "bfloat16")
 
 
-class _Grid(NamedTuple):
-    """One size: where the channels are, its shape with the channels second, the dtypes, and where it is from."""
+class Grid(NamedTuple):
+    """One size: where the channels are, its shape with the channels second, the dtypes, and where it is from.
+
+    examples: as many as inference normalizes at most.
+    """
 
     placement: str
     shape: tuple[int, ...]
     dtypes: tuple[str, ...]
     source: str
     modes: str = "train infer"
+    examples: int = _EXAMPLES
 
-    def feature(self) -> Feature:
-        """Return the feature of this size."""
+    def feature(self, profile: Literal["thorough", "sizes"] = "thorough") -> Feature:
+        """Return the feature of this size, which a profile asks."""
         return Feature(
             (self.placement,),
             self.dtypes,
@@ -44,28 +49,28 @@ class _Grid(NamedTuple):
             modes=(self.modes,),
             sizes=(self.shape,),
             layouts=("C",),
-            thorough=True,
-            shapes=shapes,
-            draw=draw,
+            profile=profile,
+            shapes=functools.partial(shapes, examples=self.examples),
+            draw=functools.partial(draw, examples=self.examples),
             source=self.source,
         )
 
 
-def shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+def shapes(recipe: Recipe, examples: int = _EXAMPLES) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a case's batches and of their cotangents, by name."""
     shape, found = recipe.signature.shape, dict[str, tuple[int, ...]]()
     for t, mode in enumerate(recipe.modes.split()):
         if mode == "train":
             found |= {f"{t}.x": shape, f"{t}.dy": shape}
         else:
-            found[f"{t}.x"] = (min(shape[0], _EXAMPLES), *shape[1:])
+            found[f"{t}.x"] = (min(shape[0], examples), *shape[1:])
     return found
 
 
-def draw(recipe: Recipe, rng: np.random.Generator) -> dict[str, Array]:
+def draw(recipe: Recipe, rng: np.random.Generator, examples: int = _EXAMPLES) -> dict[str, Array]:
     """Return a case's batches and their cotangents, drawn channel by channel."""
     sig, dtype = recipe.signature, numpy_dtype(recipe.signature.variant)
-    found = {name: np.empty(shape, dtype) for name, shape in shapes(recipe).items()}
+    found = {name: np.empty(shape, dtype) for name, shape in shapes(recipe, examples).items()}
     for t in range(len(recipe.modes.split())):
         of_step = [found[name] for name in (f"{t}.x", f"{t}.dy") if name in found]
         _fill([np.moveaxis(array, sig.axis, 0) for array in of_step], t, rng)
@@ -103,16 +108,16 @@ def _asked(case: Case, variant: Any, rng: np.random.Generator) -> Case:
 _TWICE = "train train infer"
 _POWERS = "about 2^20 values of each channel, or above 2^24 in all"
 _VALUES = {
-    "1,048,577 values": _Grid("rank 2, axis 1", (1048577, 1), _HALVES, _POWERS, _TWICE),
-    "1,048,576 values": _Grid("rank 4, axis 1", (16, 3, 256, 256), _HALVES, _POWERS, _TWICE),
-    "65 channels": _Grid("rank 3, axis -1", (1, 65, 262147), _HALVES, _POWERS),
-    "2,048 channels": _Grid("rank 2, axis 1", (1027, 2048), _HALVES, _POWERS, _TWICE),
+    "1,048,577 values": Grid("rank 2, axis 1", (1048577, 1), _HALVES, _POWERS, _TWICE),
+    "1,048,576 values": Grid("rank 4, axis 1", (16, 3, 256, 256), _HALVES, _POWERS, _TWICE),
+    "65 channels": Grid("rank 3, axis -1", (1, 65, 262147), _HALVES, _POWERS),
+    "2,048 channels": Grid("rank 2, axis 1", (1027, 2048), _HALVES, _POWERS, _TWICE),
 }
 """Of 1,048,577, 3,145,728, 17,039,555 and 2,103,296 elements a step."""
 
 _EDGES = "on both sides of the edge of a block of 1,024 · 2^k values, or of 8, 32 and 128 beside it"
 _AROUND = {
-    f"{n:,} values": _Grid(placement, shape, _HALVES, _EDGES)
+    f"{n:,} values": Grid(placement, shape, _HALVES, _EDGES)
     for n, placement, shape in (
         (1023, "rank 2, axis 1", (1023, 3)),
         (2047, "rank 3, axis 1", (23, 2, 89)),
@@ -132,14 +137,14 @@ _UNET = "Çiçek et al. 2016, arXiv:1606.06650: tiles of 132x132x116 voxels, one
 _POINTS = "Qi et al. 2016, arXiv:1612.00593: 1,024 features of 2,048 points (part_seg of its code); 8 clouds of 32"
 _GAN = "Radford et al. 2015, arXiv:1511.06434, figure 1; batches of 128"
 _LAYERS = {
-    "ResNet-50, first": _Grid("rank 4, axis 1", (32, 64, 112, 112), ("float32",), _RESNET),
-    "ResNet-50, last": _Grid("rank 4, axis 1", (32, 2048, 7, 7), _TRAINED, _RESNET),
-    "EfficientNet-B0, first": _Grid("rank 4, axis -1", (32, 32, 112, 112), ("float32",), _EFFICIENT),
-    "EfficientNet-B0, last": _Grid("rank 4, axis -1", (32, 1280, 7, 7), _TRAINED, _EFFICIENT),
-    "3-D U-Net, first": _Grid("rank 5, axis 1", (1, 32, 114, 130, 130), ("float32",), _UNET, "train"),
-    "3-D U-Net, last": _Grid("rank 5, axis 1", (1, 64, 28, 44, 44), _TRAINED, _UNET),
-    "PointNet": _Grid("rank 3, axis 1", (8, 1024, 2048), ("float32",), _POINTS),
-    "DCGAN": _Grid("rank 4, axis -1", (128, 1024, 4, 4), _TRAINED, _GAN),
+    "ResNet-50, first": Grid("rank 4, axis 1", (32, 64, 112, 112), ("float32",), _RESNET),
+    "ResNet-50, last": Grid("rank 4, axis 1", (32, 2048, 7, 7), _TRAINED, _RESNET),
+    "EfficientNet-B0, first": Grid("rank 4, axis -1", (32, 32, 112, 112), ("float32",), _EFFICIENT),
+    "EfficientNet-B0, last": Grid("rank 4, axis -1", (32, 1280, 7, 7), _TRAINED, _EFFICIENT),
+    "3-D U-Net, first": Grid("rank 5, axis 1", (1, 32, 114, 130, 130), ("float32",), _UNET, "train"),
+    "3-D U-Net, last": Grid("rank 5, axis 1", (1, 64, 28, 44, 44), _TRAINED, _UNET),
+    "PointNet": Grid("rank 3, axis 1", (8, 1024, 2048), ("float32",), _POINTS),
+    "DCGAN": Grid("rank 4, axis -1", (128, 1024, 4, 4), _TRAINED, _GAN),
 }
 """Batch normalization of real networks, the first and the last of three of them. Of 25,690,112, 3,211,264, 12,845,056,
 2,007,040, 61,651,200, 3,469,312, 16,777,216 and 2,097,152 elements a step."""

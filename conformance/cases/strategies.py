@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterator
 from typing import TypeVar, get_args
 
 import msgspec
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
 from conformance.cases.building import build
-from conformance.cases.cells import CELLS, LARGE, PLACEMENTS, PLAIN, PRECISION, THOROUGH, Cell
+from conformance.cases.cells import CELLS, LARGE, OF_PROFILE, PLACEMENTS, PLAIN, PRECISION, THOROUGH, Cell
 from conformance.cases.features import FEATURES
 from conformance.cases.recipe import Recipe, Signature, seed_of
 from conformance.model.case import Case, Dtype, Dtypes, Layout
@@ -60,8 +61,16 @@ def chosen(run_seed: int, count: int) -> list[Recipe]:
     per_cell = [count // len(CELLS) + (i < count % len(CELLS)) for i in range(len(CELLS))]
     drawn = [recipes(cell, run_seed, number) for cell, number in zip(order, per_cell, strict=True)]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*drawn))
-    largest = itertools.chain.from_iterable(recipes(cell, run_seed, number) for cell, number in large.items())
-    return [*(recipe for recipe in rounds if recipe is not None), *largest]
+    return [*(recipe for recipe in rounds if recipe is not None), *_of_cells(large, run_seed)]
+
+
+def of_profile(profile: str, run_seed: int) -> list[Recipe]:
+    """Return the recipes of the cases that only one profile asks."""
+    return list(_of_cells(OF_PROFILE[profile], run_seed))
+
+
+def _of_cells(numbers: dict[Cell, int], run_seed: int) -> Iterator[Recipe]:
+    return itertools.chain.from_iterable(recipes(cell, run_seed, number) for cell, number in numbers.items())
 
 
 def _ordered(cells: list[Cell]) -> list[Cell]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
+import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
 import msgspec
 
-from conformance.cases.cells import SMOKE
-from conformance.hosts import availability, doctor, roster, targets
+from conformance.cases.cells import ALONE, SMOKE
+from conformance.cases.gpu_sizes import HUGE_BYTES
+from conformance.hosts import availability, doctor, machine, roster, targets
 from conformance.hosts.machine import describe_host
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
@@ -25,16 +26,24 @@ from conformance.model.case import Case
 from conformance.model.codec import read_case
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.results import ImplementationRecord, Run
-from conformance.runs import run_file
+from conformance.runs import fitting, run_file
 from conformance.runs.merging import merge
 from conformance.studies import devices
+from conformance.studies.deadlines import BNCONF, Deadline
 
+_GIB = 1 << 30
 DEVICE = "cuda"
-_RESERVE = 0.35  # of the minutes: to ask again, merge, gate and report
+_ASKED, _STOPPED, _AGAIN = 0.55, 0.6, 0.72
+"""Parts of the time: until then cases are asked; then nothing answers any more; until then some are asked again. What
+is left is for the gates, the report and the archive."""
 _CORES = 4  # for each shard: its workers take turns with its judge
 _TIMES = 10
 _NAMED = 3
-_AGAIN = 4  # cases that are asked again, those with the most values per channel; the first alone of who compiles
+_REPEATED = 4  # cases that are asked again, those with the most values per channel; the first alone of who compiles
+_MOST = 1_000_000  # elements of what is asked again
+_KEPT = 16 << 20  # bytes of a file in the archive at most
+_SIZES, _HUGE = ALONE
+_BESIDE = 1.5  # of what the huge case needs: memory that is free where all else runs beside it
 
 
 @click.command()
@@ -43,16 +52,24 @@ _AGAIN = 4  # cases that are asked again, those with the most values per channel
 @click.option("--cases", type=click.IntRange(min=1), default=SMOKE, show_default=True, help="Generated cases.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--shards", type=click.IntRange(min=1), help="Runs at a time. Default: one for every 4 cores.")
+@click.option("--sizes/--no-sizes", default=True, help="Ask the sizes at which kernels of GPUs change. Default: yes.")
 @click.option("-i", "--implementation", "patterns", multiple=True, metavar="ID", help="Default: all. Repeatable.")
 @click.option("--rehearse", is_flag=True, help="Without a GPU: do all of it on the CPU alone.")
 def gpu(
-    out: Path, minutes: float, cases: int, seed: int, shards: int | None, patterns: tuple[str, ...], rehearse: bool
+    out: Path,
+    minutes: float,
+    cases: int,
+    seed: int,
+    shards: int | None,
+    sizes: bool,
+    patterns: tuple[str, ...],
+    rehearse: bool,
 ) -> None:
     """Judge what runs on this machine's GPU, and the same on its CPU; write and name one archive of it all.
 
     A run of both devices, its gate and report, a baseline of what runs on the GPU, devices.md (the devices side by
-    side, and what differs from call to call), and environment.json (GPU, driver, CUDA, cuDNN, flags, versions).
-    Exits as the gate does, 3 without a GPU.
+    side, the sizes at which kernels of GPUs change, and what differs from call to call), and environment.json (GPU,
+    driver, CUDA, cuDNN, flags, versions). Exits as the gates do, 3 without a GPU.
     """
     began = time.monotonic()
     _check_own(out)
@@ -60,16 +77,16 @@ def gpu(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     number = shards or max((os.cpu_count() or 1) // _CORES, 1)
-    until = began + 60 * minutes * (1 - _RESERVE)
-    words = ["--cases", str(cases), "--seed", str(seed), *_named(chosen)]
-    click.echo(f"{len(chosen)} implementations, {cases} cases, {number} shards, at most {minutes:g} minutes")
-    folders = _run(out, words, number, until)
-    run = _merged(folders, out / "run")
+    asked = f"{cases} cases" + (" and the sizes" if sizes else "")
+    click.echo(f"{len(chosen)} implementations, {asked}, {number} shards, at most {minutes:g} minutes")
+    asked, stopped, again, end = (began + 60 * minutes * part for part in (_ASKED, _STOPPED, _AGAIN, 1))
+    _run(out, Deadline(asked, stopped, click.echo), chosen, ["--seed", str(seed)], cases, number, sizes=sizes)
+    run = _merged([out / f"shard-{n}" for n in range(1, number + 1)], out / "run")
     _write_environment(out / "environment.json", run)
-    _write_devices(out / "devices.md", run, out / "run", chosen, began + 60 * minutes * (1 - _RESERVE / 2))
-    status = _gated(out)
-    archive = shutil.make_archive(str(out), "gztar", out.parent, out.name)
-    click.echo(f"{(time.monotonic() - began) / 60:.1f} minutes; {Path(archive).resolve()}")
+    _write_devices(out, run, chosen, again)
+    status = _gated(out, end)
+    archive = _archived(out)
+    click.echo(f"{(time.monotonic() - began) / 60:.1f} minutes; {archive.resolve()}")
     sys.exit(status)
 
 
@@ -125,27 +142,46 @@ def _why_not(records: list[ImplementationRecord]) -> Iterator[tuple[str, list[st
         yield reason, [record.id for record in records if record.reason == reason]
 
 
-def _run(out: Path, words: list[str], shards: int, until: float) -> list[Path]:
-    """Run all shards at a time; those that are not done in time are interrupted, and keep what they have."""
-    started: dict[Path, subprocess.Popen[bytes]] = {}
+def _run(
+    out: Path, deadline: Deadline, chosen: list[RosterEntry], words: list[str], cases: int, shards: int, *, sizes: bool
+) -> None:
+    """Run all shards, the sizes and what is huge at a time; what is not done in time keeps what it has."""
     for number in range(1, shards + 1):
-        folder = out / f"shard-{number}"
-        command = [sys.executable, "-m", "conformance", "run", *words, "--shard", f"{number}/{shards}"]
-        with (out / f"shard-{number}.log").open("wb") as log:
-            started[folder] = subprocess.Popen([*command, "--out", str(folder)], stdout=log, stderr=log)
-    for folder, process in started.items():
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(until - time.monotonic(), 0.1))
-        if process.poll() is None:
-            click.echo(f"{folder.name} is not done in time, and is cut short")
-            process.send_signal(signal.SIGINT)
-            process.wait()
-    return list(started)
+        generated = ["--cases", str(cases), "--shard", f"{number}/{shards}"]
+        deadline.start(out / f"shard-{number}", [*words, *generated, *_named(chosen)])
+    if sizes:
+        deadline.start(out / _SIZES, [*words, "--profile", _SIZES, *_named(chosen)])
+        device = [entry for entry in chosen if entry.device == chosen[-1].device]
+        if why := _no_room(device[-1].device):
+            click.echo(f"{_HUGE} is left out: {why}")
+        else:
+            memory = ["--memory", str(math.ceil(_needed() / _GIB)), "--jobs", "1"]
+            deadline.start(out / _HUGE, [*words, "--profile", _HUGE, *memory, *_named(device)])
+    deadline.end()
+
+
+def _needed() -> int:
+    """Return how many bytes asking the huge case takes at most."""
+    return fitting.TIMES * HUGE_BYTES
+
+
+def _no_room(device: str) -> str:
+    """Return why the huge case cannot be asked on a device; empty if there is room."""
+    needed, free = math.ceil(_needed() * _BESIDE), machine.available_memory() or 0
+    if free < needed:
+        return f"it needs {needed / _GIB:.0f} GiB of memory beside all else, and {free / _GIB:.0f} are free"
+    if device == DEVICE and doctor.gpu_memory() < _needed():
+        return f"it needs {_needed() / _GIB:.0f} GiB of the GPU, and {doctor.gpu_memory() / _GIB:.0f} are free"
+    return ""
+
+
+def _begun(folders: Iterable[Path]) -> list[Path]:
+    return [folder for folder in folders if (folder / run_file.FILE).exists()]
 
 
 def _merged(folders: list[Path], out: Path) -> Run:
     """Merge what shards there are; raise where none has begun."""
-    began = [folder for folder in folders if (folder / run_file.FILE).exists()]
+    began = _begun(folders)
     if not began:
         raise Incomplete(f"no shard has judged anything: see {folders[0]}.log; give it more --minutes")
     merge(began, out, ["bnconf", *sys.argv[1:]])
@@ -161,31 +197,84 @@ def _write_environment(path: Path, run: Run) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(said), indent=1) + b"\n")
 
 
-def _write_devices(path: Path, run: Run, folder: Path, chosen: list[RosterEntry], until: float) -> None:
-    """Write the devices side by side, and what differs where a case is asked again."""
+def _write_devices(out: Path, run: Run, chosen: list[RosterEntry], until: float) -> None:
+    """Write the devices side by side, the sizes, and what differs where a case is asked again."""
     device = chosen[-1].device
     entries = [entry for entry in chosen if entry.device == device]
-    largest = sorted(run.cases.values(), key=lambda record: -record.values)[:_AGAIN]
-    cases: list[Case] = [read_case(folder / record.file)[0] for record in largest]
+    sizes = {folder: run_file.read(folder) for folder in _begun((out / _SIZES, out / _HUGE))}
+    runs = {out / "run": run, **sizes}
+    files = [(record, folder / record.file) for folder, one in runs.items() for record in one.cases.values()]
+    small = [(record, file) for record, file in files if record.elements <= _MOST and file.exists()]
+    repeated = sorted(small, key=lambda one: -one[0].values)[:_REPEATED]
+    cases: list[Case] = [read_case(file)[0] for _, file in repeated]
     found = list(devices.again(cases, Participants(entries), _TIMES, until))
-    vary = [f"- `{v.implementation}`, case {largest[v.case].case}: {v.answers} different ones of {v.asked}"
+    vary = [f"- `{v.implementation}`, case {repeated[v.case][0].case}: {v.answers} different ones of {v.asked}"
             for v in found if v.answers > 1]  # fmt: skip
     said = "\n".join(vary) or "Each time the same bits."
-    pairs = devices.side_by_side(run, DEVICE)
-    table = devices.as_markdown(pairs, DEVICE) if pairs else "No array was judged on both."
     asked = (
         f"{sum(v.asked for v in found)} answers of {len({v.implementation for v in found})} on {device}: "
         f"{len(cases)} cases, at most {_TIMES} times each, as long as there was time; of who compiles one."
     )
-    path.write_text(f"# The CPU and the GPU side by side\n\n{table}\n\n# Asked again\n\n{asked}\n\n{said}\n")
+    parts = [
+        "# The CPU and the GPU side by side",
+        _side_by_side(runs, until),
+        "# Sizes",
+        devices.of_sizes(sizes.values()),
+    ]
+    (out / "devices.md").write_text("\n\n".join([*parts, "# Asked again", asked, said]) + "\n")
+    click.echo(f"asked again: {asked}")
+    for line in vary:
+        click.echo(line)
 
 
-def _gated(out: Path) -> int:
-    """Gate the run, write its baseline and report; return the gate's exit status."""
-    command = [sys.executable, "-m", "conformance"]
-    gating = [*command, "gate", str(out / "run"), "--write-baseline", str(out / "baseline.jsonl")]
-    gate = subprocess.run(gating, capture_output=True, text=True, check=False)
-    (out / "gate.txt").write_text(gate.stdout + gate.stderr)
-    subprocess.run([*command, "report", str(out / "run"), "--out", str(out / "report.html")], check=False)
-    click.echo(gate.stdout.strip().rpartition("\n")[2] or gate.stderr.strip())
-    return gate.returncode
+def _side_by_side(runs: Mapping[Path, Run], until: float) -> str:
+    """Return the table of both devices over all that was asked, and whether they fail alike."""
+    pairs = devices.side_by_side(list(runs.values()), DEVICE)
+    camps = devices.camps(runs, DEVICE, _MOST, until)
+    click.echo(f"side by side: {sum(pair.arrays for pair in pairs)} arrays were judged on both devices; {camps}")
+    return f"{devices.as_markdown(pairs, DEVICE)}\n\n{camps}" if pairs else "No array was judged on both."
+
+
+def _gated(out: Path, end: float) -> int:
+    """Gate the runs, write a baseline and the report while there is time; return the worst exit status of the gates."""
+    worst = _gate(out / "run", out / "gate.txt", end, "--write-baseline", str(out / "baseline.jsonl"))
+    _in_time(["report", str(out / "run"), "--out", str(out / "report.html")], end)
+    for folder in _begun((out / _SIZES, out / _HUGE)):
+        worst = max(worst, _gate(folder, out / f"gate-{folder.name}.txt", end))
+    return worst
+
+
+def _gate(folder: Path, out: Path, end: float, *words: str) -> int:
+    """Gate one run; return the exit status, 3 where there is no time."""
+    found = _in_time(["gate", str(folder), *words], end)
+    if found is None:
+        return 3
+    out.write_text(found.stdout + found.stderr)
+    click.echo(f"{folder.name}: {found.stdout.strip().rpartition(chr(10))[2] or found.stderr.strip()}")
+    return found.returncode
+
+
+def _in_time(words: list[str], end: float) -> subprocess.CompletedProcess[str] | None:
+    """Run a command of bnconf, if it ends in time; say so if it does not."""
+    try:
+        return subprocess.run(
+            [*BNCONF, *words], capture_output=True, text=True, check=False, timeout=end - time.monotonic()
+        )
+    except subprocess.TimeoutExpired:
+        click.echo(f"{words[0]} of {Path(words[1]).name} is left out: there is no time")
+        return None
+
+
+def _archived(out: Path) -> Path:
+    """Write the archive, without the arrays of large cases, and say which are not in it."""
+    large = [file for file in out.rglob("*.safetensors") if file.stat().st_size > _KEPT]
+    with tarfile.open(f"{out}.tar.gz", "w:gz", compresslevel=3) as archive:
+        for file in sorted(out.rglob("*")):
+            if file.is_file() and file not in large:
+                archive.add(file, Path(out.name) / file.relative_to(out))
+    if large:
+        size = sum(file.stat().st_size for file in large) / _GIB
+        click.echo(
+            f"{len(large)} files of {size:.1f} GiB stay in {out}: bnconf run --profile {_SIZES} draws them again"
+        )
+    return Path(f"{out}.tar.gz")

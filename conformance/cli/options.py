@@ -60,9 +60,9 @@ def where_they_run(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
                      help="Seconds for one case and implementation."),
         click.option("--memory", type=gibibytes, metavar="GIB",
-                     help="GiB that a worker may allocate, and that asking one case may take, 14 times its tensors "
-                     "where it is judged and in a worker: 8, or 512MiB. A case that would need more is skipped, and a "
-                     "run without it incomplete. Default: 8, for a case no more than is free for each worker."),
+                     help="GiB that a worker may allocate on a CPU, and that asking one case may take, 14 times its "
+                     "tensors where it is judged and in a worker: 8, or 512MiB. A case that would need more is "
+                     "skipped, and a run without it incomplete. Default: 8, for a case no more than is free for each."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -24,6 +24,7 @@ PROFILES = {
     "default": cells.DEFAULT,
     "thorough": cells.THOROUGH,
     "soak": cells.SMOKE,  # of each seed, until the time is over
+    **{name: sum(cells.OF_PROFILE[name].values()) for name in cells.ALONE},
 }
 
 
@@ -37,7 +38,8 @@ PROFILES = {
     show_default=True,
     help="How many cases to generate; smoke: one of each cell, a third of them for who compiles; thorough: 20 of each "
     "cell, and large ones of up to 61,651,200 elements, with the layers of ResNet-50, EfficientNet-B0, a 3-D U-Net, "
-    "PointNet and DCGAN; soak: small runs of one seed after the other, for --minutes.",
+    "PointNet and DCGAN; soak: small runs of one seed after the other, for --minutes; sizes: those alone at which "
+    "kernels of GPUs change, of up to 2^24 values per channel; huge: one case of more than 2^31 elements.",
 )
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Of a soak.  [default: 60]")
@@ -92,7 +94,8 @@ def run(
         out,
         seed=seed,
         cases=cases or PROFILES[profile],
-        corpus=corpus,
+        corpus=corpus and profile not in cells.ALONE,
+        profile=profile if profile in cells.ALONE else "",
         jobs=jobs,
         shard=_shard(shard),
         resume=resume,

@@ -167,6 +167,16 @@ def gpu() -> str:
     return "; ".join(asked.stdout.strip().splitlines()) if asked.returncode == 0 else ""
 
 
+def gpu_memory() -> int:
+    """Return how many bytes are free on the GPU that has the least, as nvidia-smi reports them; 0 if there is none."""
+    program = shutil.which("nvidia-smi")
+    if not program:
+        return 0
+    command = [program, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return min((int(mib) << 20 for mib in asked.stdout.split() if mib.isdecimal()), default=0)
+
+
 def _without(lost: list[str]) -> str:
     names = sorted({identity.partition(".")[0] for identity in lost})
     return f"{len(lost)} of {len(roster.built_in())} implementations cannot run ({', '.join(names)}); the others can"

@@ -38,7 +38,8 @@ _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH"
 class Limits(msgspec.Struct, frozen=True):
     """How many seconds a worker may take to start and to answer one case, and how many GiB it may allocate.
 
-    memory: as was said, for what asking one case takes too; None: 8 on a CPU, and for a case no more than there is.
+    memory: as was said, for a worker on a CPU and for what asking one case takes; None: 8, and for a case no more than
+        there is.
     """
 
     start: float = 180.0
@@ -52,7 +53,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     def of_worker(self, device: str) -> float:
         """How many GiB a worker may allocate; 0: any, since CUDA reserves much that it never uses."""
-        return self.gib if device == "cpu" else self.memory or 0.0
+        return self.gib if device == "cpu" else 0.0
 
 
 class Environment(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ from typing import IO
 from conformance.hosts.worker import MARK
 from conformance.model.buffers import Parts
 
-LARGEST_FRAME = 1 << 32
+LARGEST_FRAME = 1 << 34
+"""Beyond the largest answer there is, 4 GiB, and below what a line of text would be as a length."""
 
 
 class WorkerDied(Exception):

@@ -43,6 +43,7 @@ class Options(msgspec.Struct, frozen=True):
 
     jobs: how many environments run at a time; 0: all.
     corpus: the named cases are asked too.
+    profile: only the cases that this profile alone asks; empty: as many of each cell as `cases` says.
     shard: (k, n): every n-th case, from the k-th on.
     resume: what the folder's run judged is kept, and the rest is asked.
     fail_fast: nothing more is asked after the first failure.
@@ -55,6 +56,7 @@ class Options(msgspec.Struct, frozen=True):
     seed: int = 0
     cases: int = cells.DEFAULT
     corpus: bool = True
+    profile: str = ""
     jobs: int = 0
     shard: tuple[int, int] = (1, 1)
     resume: bool = False
@@ -145,7 +147,8 @@ class Campaign:
 
     def _gathered(self) -> Gathered:
         o, workers = self.options, self._workers_in_all
-        cases = gathering.drawn(o.seed, o.cases, with_corpus=o.corpus, ids=[entry.id for entry in self.who.entries])
+        ids = [entry.id for entry in self.who.entries]
+        cases = gathering.drawn(o.seed, o.cases, with_corpus=o.corpus, ids=ids, profile=o.profile)
         if self._given is not None:
             cases = gathering.given(self._given)
         room = fitting.room(self.who.limits, min(o.jobs or workers, workers))

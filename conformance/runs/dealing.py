@@ -10,7 +10,6 @@ from typing import NamedTuple, TypeVar
 
 from conformance.cases.cells import DEFAULT
 from conformance.cases.features import FEATURES
-from conformance.cases.large import LARGE
 from conformance.cases.recipe import Signature
 from conformance.cases.sizes import SIZES
 from conformance.hosts import roster
@@ -52,7 +51,7 @@ class Deal(NamedTuple):
         for signature in found:
             featured[signature.feature].append(signature)
         names = [name for name in FEATURES if name in featured]
-        of_size = [name for name in names if name in SIZES or name in LARGE]
+        of_size = [name for name in names if name in SIZES or FEATURES[name].profile]
         others = [name for name in names if name not in of_size]
         part = 1 if self.cases >= DEFAULT else _A_LOOK
         counted = [name for name in others if name in _COUNTED and part == 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 
@@ -74,11 +76,7 @@ class Channel(msgspec.Struct, frozen=True):
 
 def explain(recording: Recording) -> list[Place]:
     """Return every output of every step that was judged, those with failures first."""
-    exact_case = ExactCase(recording.case)
-    by_place: dict[tuple[int, str], list[tuple[RecordedAnswer, Result]]] = {}
-    for answer in recording.answers:
-        for result in answer.results:
-            by_place.setdefault((result.step, result.output), []).append((answer, result))
+    exact_case, by_place = ExactCase(recording.case), _by_place(recording)
     steps = {answer.record.id: _failed_step(exact_case, answer) for answer in recording.answers}
     places = [
         _place(exact_case, step, output, found, steps)
@@ -86,6 +84,22 @@ def explain(recording: Recording) -> list[Place]:
         if step >= 0
     ]
     return sorted(places, key=lambda place: not any(off.failed for off in place.deviations))
+
+
+def camps(recording: Recording) -> Iterator[tuple[int, str, list[list[str]]]]:
+    """Yield step, output and camps wherever an array fails, without looking for causes."""
+    exact_case = ExactCase(recording.case)
+    for (step, output), found in _by_place(recording).items():
+        if step >= 0 and output in NAMES and any(result.verdict == "FAIL" for _, result in found):
+            yield step, output, _camps(exact_case, step, output, found)
+
+
+def _by_place(recording: Recording) -> dict[tuple[int, str], list[tuple[RecordedAnswer, Result]]]:
+    by_place: dict[tuple[int, str], list[tuple[RecordedAnswer, Result]]] = {}
+    for answer in recording.answers:
+        for result in answer.results:
+            by_place.setdefault((result.step, result.output), []).append((answer, result))
+    return by_place
 
 
 def _order(output: str) -> int:

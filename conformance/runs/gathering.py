@@ -46,9 +46,12 @@ class Gathered(NamedTuple):
     skipped: list[str]
 
 
-def drawn(seed: int, cases: int, *, with_corpus: bool, ids: Iterable[str] = ()) -> Iterator[Drawn]:
-    """Yield the cases of a seed, and of the corpus those of a run of these implementations."""
-    recipes = strategies.chosen(seed, cases)
+def drawn(seed: int, cases: int, *, with_corpus: bool, ids: Iterable[str] = (), profile: str = "") -> Iterator[Drawn]:
+    """Yield the cases of a seed, or of a profile that has some of its own, and of the corpus those of a run of these.
+
+    ids: of the implementations.
+    """
+    recipes = strategies.of_profile(profile, seed) if profile else strategies.chosen(seed, cases)
     for i, recipe in enumerate(recipes):
         yield Drawn(i, recipe, building.size(recipe), functools.partial(_built, i, recipe, seed))
     for i, named in enumerate(corpus.of_run(ids) if with_corpus else (), len(recipes)):

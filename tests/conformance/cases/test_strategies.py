@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, find, settings
 
-from conformance.cases import building, cells, strategies
+from conformance.cases import building, cells, strategies, whole_numbers
 from conformance.cases.asking import ASKING
 from conformance.cases.chance import CHANCE
 from conformance.cases.edges import EDGES
 from conformance.cases.ensembles import ENSEMBLES
 from conformance.cases.features import FEATURES
+from conformance.cases.gpu_sizes import GPU_SIZES, HUGE_BYTES
 from conformance.cases.large import LARGE
 from conformance.cases.odd import ODD
 from conformance.cases.recipe import Signature
@@ -97,6 +99,32 @@ def test_a_thorough_run_asks_every_large_variant_last(default, monkeypatch):
     assert Counter(recipe.cell for recipe in last) == large
     asked = {(recipe.signature.feature, recipe.signature.variant) for recipe in last}
     assert asked == {(name, variant) for name, feature in LARGE.items() for variant in feature.variants}
+
+
+def test_sizes_of_gpus_are_of_profiles_of_their_own(default):
+    """Each variant of a size is a case of its profile and of no other run, with an odd number of channels."""
+    own = {name: strategies.of_profile(name, 0) for name in cells.ALONE}
+    for profile, found in own.items():
+        wanted = {(n, v) for n, f in GPU_SIZES.items() if f.profile == profile for v in f.variants}
+        assert Counter((r.signature.feature, r.signature.variant) for r in found) == Counter(wanted)
+        assert all(r.signature.shape[1] % 2 for r in found)
+    assert not {r.cell for found in own.values() for r in found} & {recipe.cell for recipe, _ in default}
+    values = {math.prod(r.signature.shape) // r.signature.shape[1] for r in own["sizes"]}
+    assert values == {65534, 65535, 65536, 131069, 131070, 131071, 2**24, 2**24 + 1}
+    assert math.prod(own["huge"][0].signature.shape) > 2**31
+    assert building.size(own["huge"][0]) == HUGE_BYTES
+
+
+def test_a_huge_batch_is_the_same_example_shifted(monkeypatch):
+    """Its sums are whole, no example is like its neighbour, and it has no cotangent."""
+    (huge,) = strategies.of_profile("huge", 0)
+    small = msgspec.structs.replace(huge, signature=msgspec.structs.replace(huge.signature, shape=(3, 5, 16, 8)))
+    case = building.build(small, 0)
+    x = case.x(0).astype(float)
+    assert (case.dtypes.x, set(case.tensors) & {"0.dy"}, case.steps[0].derivatives) == ("float16", set(), ())
+    assert (x.mean((0, 2, 3)) == np.resize(whole_numbers.OFFSETS, 5)).all()
+    assert (np.sort(x[0].reshape(5, -1)) == np.sort(x[1].reshape(5, -1))).all()
+    assert (x[0] != x[1]).any((1, 2)).all()
 
 
 def test_fewer_cases_are_spread_over_cells():

@@ -102,7 +102,7 @@ def test_the_environment_of_a_worker_keeps_what_the_user_says(monkeypatch):
         assert "--xla_cpu_multi_thread_eigen=false" in host.settings()["XLA_FLAGS"]
     assert (cpu.settings()["JAX_PLATFORMS"], "JAX_PLATFORMS" in cuda.settings()) == ("cpu", False)
     assert [host.command(Limits())[-1] for host in (cpu, cuda)] == ["8.0", "0.0"]
-    assert [host.command(Limits(memory=2))[-1] for host in (cpu, cuda)] == ["2", "2"]
+    assert [host.command(Limits(memory=2))[-1] for host in (cpu, cuda)] == ["2", "0.0"]
 
 
 @pytest.mark.framework("torch")

@@ -29,7 +29,7 @@ def test_counts_are_those_of_the_run(run, adapter):
 
 
 def test_named_cases_count_as_generated_ones_do_and_are_told(run, adapter):
-    """What the corpus alone asks for is no gap: its arrays are counted, by the facts of their steps, and called named."""
+    """What the corpus alone asks for is no gap: its arrays are counted, by the facts of its steps, and told."""
     found = run(adapter("reference_subject:Subject"), cases=4, corpus=True)
     (line,) = matrix.lines(found)
     judged = [r for r in found.results if r.verdict in ("PASS", "FAIL") and r.output != "outcome"]

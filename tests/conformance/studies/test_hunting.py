@@ -26,7 +26,7 @@ def hunt(*arguments):
     return CliRunner().invoke(main, ["hunt", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("feature", [name for name, feature in FEATURES.items() if not feature.thorough])
+@pytest.mark.parametrize("feature", [name for name, feature in FEATURES.items() if not feature.profile])
 def test_every_feature_can_be_drawn_in_small_sizes(feature):
     """Whatever sizes a hunt draws for a feature, the case can be built: of one, of two and of odd numbers."""
     first = sorted(FEATURES[feature].first)[:1]
