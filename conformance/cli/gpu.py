@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -39,6 +40,7 @@ is left is for the gates, the report and the archive."""
 _CORES = 4  # for each shard: its workers take turns with its judge
 _TIMES = 10
 _NAMED = 3
+_AT_A_TIME = 8  # environments that are asked at a time whether they can run: each imports a framework
 _REPEATED = 4  # cases that are asked again, those with the most values per channel; the first alone of who compiles
 _MOST = 1_000_000  # elements of what is asked again
 _KEPT = 16 << 20  # bytes of a file in the archive at most
@@ -112,7 +114,13 @@ def _chosen(patterns: tuple[str, ...], *, rehearse: bool) -> list[RosterEntry]:
 def _there(patterns: tuple[str, ...], device: str) -> list[RosterEntry]:
     """Return who can run on a device, and say why the others cannot."""
     entries = [entry for pattern in patterns or ("*",) for entry in _entries(pattern, device)]
-    found = availability.check(entries, {})
+    hosts = {entry.host: [e for e in entries if e.host == entry.host] for entry in entries}
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        found = [
+            record
+            for records in pool.map(lambda own: availability.check(own, {}), hosts.values())
+            for record in records
+        ]
     for reason, ids in _why_not(found):
         more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
         click.echo(f"left out on {device}: {', '.join(ids[:_NAMED])}{more}: {reason}")

@@ -28,6 +28,7 @@ EXTRAS = {
     "keras-jax": "tensorflow,jax",
     "keras-numpy": "tensorflow",
     "jax-replicas": "jax",
+    "jax-shards": "jax",
     "tensorflow-replicas": "tensorflow",
 }
 _TF1 = {"TF2_BEHAVIOR": "0"}  # TensorFlow 2 sets it to 1 for whoever starts a worker, and TensorFlow 1.15 obeys
@@ -47,6 +48,7 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "keras-numpy": (("keras.py:NumPy", "keras.py:NumPyFunctions"), {"KERAS_BACKEND": "numpy"}),
     "tf-1.15": (("tf1.py",), _TF1),
     "tf-1.7": (("tf1.py:Version17",), _TF1),
+    "jax-shards": (("jax_shards.py",), {}),
 }
 _OTHERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "tinygrad": (("tinygrad.py",), {}),
@@ -62,7 +64,7 @@ _OTHERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 _READING = (
     threading.Lock()
 )  # an adapter finds its neighbours by names that another thread that reads it would take away
-_CPU_ONLY = ("numpy", "keras-numpy", "jax-replicas", "tensorflow-replicas", "tf-1.15", "tf-1.7")
+_CPU_ONLY = ("numpy", "keras-numpy", "jax-replicas", "tensorflow-replicas", "jax-shards", "tf-1.15", "tf-1.7")
 
 
 def built_in(device: str = "cpu") -> list[RosterEntry]:

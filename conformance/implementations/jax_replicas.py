@@ -15,15 +15,14 @@ import numpy as np
 from . import equinox, flax, haiku, replicas
 from . import jax as common
 
-_AXIS = "replicas"
+AXIS = "replicas"
 _LACKS = {
-    "infer": "inference is that of one layer: nothing goes over replicas",
     "forward": "not asked of replicas",
     "second order": "not asked of replicas",
 }
 
 
-def _stated(cls, way, page, **supports):
+def stated(cls, way, page, **supports):
     """Return the statement of a class as that of its replicas."""
     identity = "%s+%s" % (cls.statement["id"].replace("+jit", ""), way)
     asked = {"dtype": common.DTYPES, "replicas": ["even"], "affine": cls.statement["supports"].get("affine")}
@@ -37,7 +36,6 @@ def _stated(cls, way, page, **supports):
         documentation=page,
         supports={fact: values for fact, values in asked.items() if values},
         outputs=common.GRADIENTS + common.STATE,
-        modes=["train"],
         lacks=lacks,
         signatures=2,
     )
@@ -79,7 +77,7 @@ class _Devices(object):
 
     def mesh(self, case):
         """Return the devices, one for each replica, as an axis."""
-        return self.jax.sharding.Mesh(np.array(self.taking_part(case)), (_AXIS,))
+        return self.jax.sharding.Mesh(np.array(self.taking_part(case)), (AXIS,))
 
     def taking_part(self, case):
         """Return the devices, one for each replica."""
@@ -99,7 +97,7 @@ class _Devices(object):
         return out
 
 
-class _Mapped(_Devices):
+class Mapped(_Devices):
     """`jax.pmap`: each device has a state and gradients of its own."""
 
     def start(self, case, state):
@@ -109,7 +107,7 @@ class _Mapped(_Devices):
     def program(self, case, static):
         """Return the function of a step on all devices."""
         function, axes = self.differentiated(self.layer(static, static.training), static), (None, 0, 0, None, 0)
-        return self.jax.pmap(function, _AXIS, in_axes=axes, devices=self.taking_part(case))
+        return self.jax.pmap(function, AXIS, in_axes=axes, devices=self.taking_part(case))
 
     def given(self, case, steps):
         """Return what each replica gets of each member's batch."""
@@ -140,7 +138,7 @@ class _Sharded(_Devices):
     def program(self, case, static):
         """Return the function of a step on all devices."""
         function = self.differentiated(self.layer(static, static.training), static)
-        one, piece = self.jax.sharding.PartitionSpec(), self.jax.sharding.PartitionSpec(_AXIS)
+        one, piece = self.jax.sharding.PartitionSpec(), self.jax.sharding.PartitionSpec(AXIS)
         out = {"dx": piece, "dgamma": one, "dbeta": one}
         given = common.present(dy=static.dy and piece, mask=static.mask and piece)
         found = {name: out[name] for name in static.gradients if static.dy and self.learns(static, name)}
@@ -159,7 +157,7 @@ class _Spread(_Devices):
         """Return the function of a step, whose inputs are put on the devices."""
         function = self.jax.jit(self.differentiated(self.layer(static, static.training), static))
         cut = self.jax.sharding.PartitionSpec
-        one, piece = (self.jax.sharding.NamedSharding(self.mesh(case), spec) for spec in (cut(), cut(_AXIS)))
+        one, piece = (self.jax.sharding.NamedSharding(self.mesh(case), spec) for spec in (cut(), cut(AXIS)))
 
         def call(parameters, state, x, epsilon, given):
             parameters, state = self.jax.device_put((parameters, state), one)
@@ -169,46 +167,46 @@ class _Spread(_Devices):
         return call
 
 
-class LinenMapped(_Mapped, flax.Linen):
+class LinenMapped(Mapped, flax.Linen):
     """`flax.linen.BatchNorm(axis_name=...)` under `jax.pmap`, in groups where `axis_index_groups` says so."""
 
-    statement = _stated(flax.Linen, "axis_name+pmap", flax.LINEN, mapped=["none", "x"], mask=[False, "full"])
+    statement = stated(flax.Linen, "axis_name+pmap", flax.LINEN, mapped=["none", "x"], mask=[False, "full"])
 
     def module(self, case, training=None):
         """Return a function of epsilon that makes the module."""
         made = super(LinenMapped, self).module(case, training)
-        return functools.partial(made, axis_name=_AXIS, axis_index_groups=self.groups(case))
+        return functools.partial(made, axis_name=AXIS, axis_index_groups=self.groups(case))
 
 
 class LinenSpread(_Spread, flax.Linen):
     """`flax.linen.BatchNorm` of a batch that lies on several devices, without the name of an axis."""
 
-    statement = _stated(flax.Linen, "sharded+jit", flax.LINEN, mask=[False, "full"])
+    statement = stated(flax.Linen, "sharded+jit", flax.LINEN, mask=[False, "full"])
 
 
 class NnxSharded(_Sharded, flax.Nnx):
     """`flax.nnx.BatchNorm(axis_name=...)` under `jax.shard_map`."""
 
-    statement = _stated(flax.Nnx, "axis_name+shard_map", flax.NNX, mask=[False, "full"])
-    chosen = (("axis_name", _AXIS),)
+    statement = stated(flax.Nnx, "axis_name+shard_map", flax.NNX, mask=[False, "full"])
+    chosen = (("axis_name", AXIS),)
 
 
-class HaikuMapped(_Mapped, haiku.Haiku):
+class HaikuMapped(Mapped, haiku.Haiku):
     """`haiku.BatchNorm(cross_replica_axis=...)` under `jax.pmap`, in groups where it is told so."""
 
-    statement = _stated(haiku.Haiku, "cross_replica_axis+pmap", haiku.PAGE, mapped=["none", "x"])
+    statement = stated(haiku.Haiku, "cross_replica_axis+pmap", haiku.PAGE, mapped=["none", "x"])
 
     def module(self, case, epsilon):
         """Return a module."""
         groups = self.groups(case)
-        return self.made(case, epsilon, cross_replica_axis=_AXIS, cross_replica_axis_index_groups=groups)
+        return self.made(case, epsilon, cross_replica_axis=AXIS, cross_replica_axis_index_groups=groups)
 
 
-class EquinoxMapped(_Mapped, equinox.EquinoxBatch):
+class EquinoxMapped(Mapped, equinox.EquinoxBatch):
     """`equinox.nn.BatchNorm(axis_name=("batch", ...))`: the examples under `jax.vmap`, these under `jax.pmap`."""
 
-    statement = _stated(equinox.EquinoxBatch, "axis_name+pmap", equinox.PAGE)
-    names = ("batch", _AXIS)
+    statement = stated(equinox.EquinoxBatch, "axis_name+pmap", equinox.PAGE)
+    names = ("batch", AXIS)
 
 
 IMPLEMENTATIONS = [LinenMapped, LinenSpread, NnxSharded, HaikuMapped, EquinoxMapped]

@@ -18,7 +18,6 @@ _SUPPORTS = {
     "mask": [False, "without_last"],
 }
 _LACKS = {
-    "infer": "inference is that of one layer: nothing goes over replicas",
     "forward": "not asked of replicas",
     "second order": "not asked of replicas",
     "renorm": "not asked of replicas",
@@ -40,7 +39,6 @@ def _stated(statement, identity, *rules):
         documentation=_STRATEGY,
         supports=dict(_SUPPORTS),
         outputs=["y", "dx", "dgamma", "dbeta"] + common.STATE[:2],
-        modes=["train"],
         lacks=dict(_LACKS),
         rules=statement["rules"] + list(rules),
     )

@@ -1,6 +1,7 @@
-"""`torch.nn.SyncBatchNorm`, which takes no CPU tensors: asked in a process group of one process, over gloo.
+"""`torch.nn.SyncBatchNorm`, which trains on no CPU tensors: asked in a process group of one process, over gloo.
 
-It refuses before it communicates, whatever the number of processes, so that one is enough to meet it.
+It refuses before it communicates, whatever the number of processes, so that one is enough to meet it. It infers on a
+CPU, where nothing is communicated: each replica for itself.
 https://docs.pytorch.org/docs/stable/generated/torch.nn.SyncBatchNorm.html
 """
 
@@ -28,9 +29,8 @@ _STATEMENT = {
         "replicas": ["even", "uneven", "empty"],
     },
     "outputs": ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"],
-    "modes": ["train"],
     "lacks": dict.fromkeys(
-        ("infer", "forward", "second order", "mask", "renorm", "virtual batch", "adjustment"),
+        ("forward", "second order", "mask", "renorm", "virtual batch", "adjustment"),
         "it refuses every training step on a CPU",
     ),
     "rules": [{"cite": _PAGE, "semantics": {"stored_variance": "unbiased", "frozen": "train"}}],
@@ -39,7 +39,7 @@ _STATEMENT = {
 
 
 class SyncBatchNorm(object):
-    """`torch.nn.SyncBatchNorm` in training."""
+    """`torch.nn.SyncBatchNorm`."""
 
     statement = _STATEMENT
     devices = ("cpu",)  # on GPUs it needs a process for each
@@ -49,14 +49,39 @@ class SyncBatchNorm(object):
         self.processes = importlib.import_module("torch.distributed")
 
     def run(self, case):
-        """Yield nothing: the first replica's call raises."""
+        """Yield the outputs of each step of inference; in training the first replica's call raises."""
         if not self.processes.is_initialized():
             self.processes.init_process_group("gloo", store=self.processes.HashStore(), rank=0, world_size=1)
-        layer = self.torch.nn.SyncBatchNorm(case.kept[0], case.native["epsilon"], case.native["momentum"])
+        layer = self.layer(case)
         for step in case.steps:
-            layer(self.torch.from_numpy(replicas.pieces(case.replicas, step.x)[0]))
-            raise NotImplementedError("torch %s takes CPU tensors: ask it over processes" % self.torch.__version__)
-            yield
+            if step.training:
+                layer.train()(self.torch.from_numpy(replicas.pieces(case.replicas, step.x)[0]))
+                raise NotImplementedError("torch %s takes CPU tensors: ask it over processes" % self.torch.__version__)
+            named = (("x", step.x), ("dy", step.dy))
+            given = {name: replicas.pieces(case.replicas, array) for name, array in named if array is not None}
+            found = [self.replica(layer.eval(), step, number, given) for number in range(len(case.replicas))]
+            yield replicas.joined({name: [out[name] for out in found] for name in found[0]})
+
+    def layer(self, case):
+        """Return the layer with what the case gives."""
+        affine, dtype = case.spec["scale"], getattr(self.torch, case.dtypes["statistics"])
+        layer = self.torch.nn.SyncBatchNorm(case.kept[0], case.native["epsilon"], case.native["momentum"], affine)
+        named = (("weight", case.gamma), ("bias", case.beta))
+        state = (("running_mean", case.mean), ("running_var", case.variance))
+        for name, array in named + state:
+            if array is not None:
+                getattr(layer, name).data = self.torch.tensor(array)
+        return layer.to(dtype)
+
+    def replica(self, layer, step, number, given):
+        """Return what a replica answers about its piece."""
+        own = {name: self.torch.tensor(pieces[number]) for name, pieces in given.items()}
+        sources = {"dx": own["x"].requires_grad_(), "dgamma": layer.weight, "dbeta": layer.bias}
+        y = layer(own["x"])
+        asked = [name for name in step.gradients if "dy" in own and sources[name] is not None]
+        found = self.torch.autograd.grad(y, [sources[name] for name in asked], own["dy"]) if asked else []
+        out = {"y": y.detach(), "moving_mean": layer.running_mean, "moving_variance": layer.running_var}
+        return {name: value.numpy() for name, value in list(out.items()) + list(zip(asked, found))}
 
 
 IMPLEMENTATIONS = [SyncBatchNorm]

@@ -50,11 +50,13 @@ class MatrixRow(msgspec.Struct):
 def lines(run: Run) -> list[MatrixRow]:
     """Return a line for each implementation that the run judged, in its order."""
     counts: defaultdict[str, dict[str, Counter[str]]] = defaultdict(
-        lambda: {name: Counter() for name in ("judged", "failed", "named", "steps", "dtypes", "ranks")}
+        lambda: {name: Counter() for name in ("judged", "failed", "named", "steps", "refused", "dtypes", "ranks")}
     )
     facts = _facts(run)
     for result in run.results:
         case = run.cases.get(result.case)
+        if case and result.output == "outcome":
+            counts[result.implementation]["refused"][result.mode] += 1
         if case and case.recipe and result.output == "outcome" and result.failed:
             counts[result.implementation]["steps"][case.recipe["signature"].get("feature", "")] += 1
         if case and is_judged(result) and (case.recipe or case.case in facts):
@@ -92,6 +94,8 @@ def _line(identity: str, counts: dict[str, Counter[str]], statement: Statement) 
     judged = dict(counts["judged"])
     failed_steps = {column: counts["steps"][column] for column in _OF_ARRAYS}
     empty = {c: _reason(c, statement, failed_steps.get(c, 0)) for c in COLUMNS if not judged.get(c)}
+    for mode in empty.keys() & counts["refused"].keys():
+        empty[mode] = empty[mode] or f"{counts['refused'][mode]} steps were asked, and none gave an array"
     failed, named, dtypes, ranks = (dict(sorted(counts[n].items())) for n in ("failed", "named", "dtypes", "ranks"))
     return MatrixRow(identity, judged, failed, named, dtypes, ranks, empty)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import msgspec
 import numpy as np
@@ -181,3 +183,32 @@ def test_the_state_of_a_replica_without_rows_stays():
     for t, output in ((0, "moving_mean"), (1, "moving_variance")):
         ask = [WrongValue(ExactCase(case), statement, Reply(0, "x", reply), t, output) for reply in (kept, moved)]
         assert [explains("of a replica without rows", one) for one in ask] == [True, False]
+
+
+_PROCESS = """
+import sys, torch
+rank, store = int(sys.argv[1]), torch.distributed.FileStore(sys.argv[2], 2)
+torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+x, layer = torch.arange(8.0).reshape(4, 2) + rank, torch.nn.SyncBatchNorm(2)
+total = torch.ones(1)
+torch.distributed.all_reduce(total)
+try:
+    layer(x)
+    print("trained")
+except ValueError as error:
+    print(int(total), error)
+print(bool((layer.eval()(x) == torch.nn.functional.batch_norm(x, torch.zeros(2), torch.ones(2), eps=1e-5)).all()))
+"""
+
+
+@pytest.mark.proof
+@pytest.mark.framework("torch")
+def test_two_processes_over_gloo_refuse_to_train_and_infer(tmp_path):
+    """Both add up numbers together; SyncBatchNorm raises in both before it does, and infers as one layer does."""
+    command = [sys.executable, "-c", _PROCESS]
+    both = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=240)[0].splitlines() for process in both]
+    assert said == [["2 SyncBatchNorm expected input tensor to be on GPU or XPU or privateuseone", "True"]] * 2

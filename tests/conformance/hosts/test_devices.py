@@ -147,7 +147,7 @@ def test_every_torch_and_jax_implementation_has_both_devices():
     there = by_device["cuda"] | {"torch.nn.SyncBatchNorm"}  # which needs a process for each GPU
     without = {entry.environment for entry in roster.built_in() if entry.statement.id not in there}
     assert by_device["cuda"] - {"torch.F.batch_norm+no_cudnn"} < by_device["cpu"]
-    assert without == {"numpy", "keras-numpy", "jax-replicas", "tensorflow-replicas", "tf-1.15", "tf-1.7"}
+    assert without == {"numpy", "keras-numpy", "jax-replicas", "tensorflow-replicas", "jax-shards", "tf-1.15", "tf-1.7"}
 
 
 @pytest.mark.framework("torch", "jax", "haiku", "tensorflow")

@@ -82,6 +82,19 @@ def test_a_column_whose_steps_all_failed_is_no_gap(run):
     assert empty() == ""
 
 
+def test_training_that_is_always_refused_is_no_gap(run):
+    """Where no step of training gives an array, since all are refused, as stated or not, the cell says how many."""
+    found = run("numpy.two_pass", cases=4)
+    identity, case = found.implementations[0].id, next(iter(found.cases))
+    steps = [
+        Result(case, identity, v, step=0, mode="train", output="outcome", outcome="Refused") for v in ("PASS", "FAIL")
+    ]
+    changed = msgspec.structs.replace(found, results=[*(r for r in found.results if r.mode == "infer"), *steps])
+    (line,) = matrix.lines(changed)
+    assert line.empty["train"] == "2 steps were asked, and none gave an array"
+    assert not [gap for gap in matrix.gaps([line]) if "for train" in gap]
+
+
 def test_the_page_shows_counts_failures_and_notes(run, adapter):
     """Each line is a row; failures are counted beside, empty cells lead to their note."""
     found = run("numpy.two_pass", adapter("wrong:MomentumSwapped"), cases=SMOKE)
