@@ -2,7 +2,7 @@
 
 A grid of CUDA has at most 65,535 blocks along two of its axes. PyTorch gives cuDNN inference of no more examples, and
 gave it no more than 131,070 rows in training. float32 counts to 2^24, 32 bits index 2^31 elements. The numbers of
-channels are odd.
+channels are odd, but for one of channels that lie last, which cuDNN takes in fours.
 https://docs.nvidia.com/cuda/cuda-c-programming-guide/: technical specifications per compute capability
 https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/Normalization.cpp and v1.9.0 of it: use_cudnn
 """
@@ -27,7 +27,11 @@ _GRID = "on both sides of the most blocks that a grid has along an axis, and exa
 _ROWS = "on both sides of the most rows that cuDNN took"
 _COUNTED = "as many values as float32 counts, and one more"
 _INDEXED = "more elements than 32 bits index"
+_LAST = "channels that lie last in memory, in half precision beside float32 too: cuDNN has kernels for that"
+_ALL = ("float32", "float16", "bfloat16")
 _NUMBERS = {
+    "64 channels last": Grid("rank 4, axis 1", (16, 64, 14, 14), _ALL, _LAST, examples=16, layout="channels_last"),
+    "65 channels last": Grid("rank 4, axis 1", (16, 65, 14, 14), _ALL, _LAST, examples=16, layout="channels_last"),
     "65,534 values": Grid("rank 3, axis 1", (65534, 3, 1), ("float32", "float16"), _GRID, examples=65536),
     "65,535 values": Grid("rank 3, axis 1", (65535, 3, 1), ("float32", "float16"), _GRID, examples=65536),
     "65,536 examples": Grid("rank 3, axis 1", (65536, 3, 1), ("float32", "float16"), _GRID, examples=65536),

@@ -17,7 +17,7 @@ import numpy as np
 from conformance.cases import whole_numbers
 from conformance.cases.feature import Feature
 from conformance.cases.recipe import Recipe
-from conformance.model.case import Case, Dtypes, numpy_dtype
+from conformance.model.case import Case, Dtypes, Layout, numpy_dtype
 from reference.spec import Array, kept_shape
 
 _EXAMPLES = 8
@@ -30,6 +30,7 @@ class Grid(NamedTuple):
     """One size: where the channels are, its shape with the channels second, the dtypes, and where it is from.
 
     examples: as many as inference normalizes at most.
+    layout: that of the batches.
     """
 
     placement: str
@@ -38,6 +39,7 @@ class Grid(NamedTuple):
     source: str
     modes: str = "train infer"
     examples: int = _EXAMPLES
+    layout: Layout = "C"
 
     def feature(self, profile: Literal["thorough", "sizes"] = "thorough") -> Feature:
         """Return the feature of this size, which a profile asks."""
@@ -48,7 +50,7 @@ class Grid(NamedTuple):
             dtypes=("float32",),
             modes=(self.modes,),
             sizes=(self.shape,),
-            layouts=("C",),
+            layouts=(self.layout,),
             profile=profile,
             shapes=functools.partial(shapes, examples=self.examples),
             draw=functools.partial(draw, examples=self.examples),

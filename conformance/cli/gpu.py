@@ -6,20 +6,20 @@ import importlib.metadata
 import math
 import os
 import shutil
-import subprocess
 import sys
-import tarfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 import msgspec
 
-from conformance.cases.cells import ALONE, SMOKE
+from conformance.cases.cells import SMOKE
 from conformance.cases.gpu_sizes import HUGE_BYTES
+from conformance.cli.gpu_results import HUGE, SIZES, archived, begun, gated
 from conformance.hosts import availability, doctor, machine, roster, targets
+from conformance.hosts.environment import Limits
 from conformance.hosts.machine import describe_host
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
@@ -30,7 +30,7 @@ from conformance.model.results import ImplementationRecord, Run
 from conformance.runs import fitting, run_file
 from conformance.runs.merging import merge
 from conformance.studies import devices
-from conformance.studies.deadlines import BNCONF, Deadline
+from conformance.studies.deadlines import Deadline
 
 _GIB = 1 << 30
 DEVICE = "cuda"
@@ -43,8 +43,7 @@ _NAMED = 3
 _AT_A_TIME = 8  # environments that are asked at a time whether they can run: each imports a framework
 _REPEATED = 4  # cases that are asked again, those with the most values per channel; the first alone of who compiles
 _MOST = 1_000_000  # elements of what is asked again
-_KEPT = 16 << 20  # bytes of a file in the archive at most
-_SIZES, _HUGE = ALONE
+_QUICK = Limits(start=30, case=15)
 _BESIDE = 1.5  # of what the huge case needs: memory that is free where all else runs beside it
 
 
@@ -86,8 +85,8 @@ def gpu(
     run = _merged([out / f"shard-{n}" for n in range(1, number + 1)], out / "run")
     _write_environment(out / "environment.json", run)
     _write_devices(out, run, chosen, again)
-    status = _gated(out, end)
-    archive = _archived(out)
+    status = gated(out, end)
+    archive = archived(out)
     click.echo(f"{(time.monotonic() - began) / 60:.1f} minutes; {archive.resolve()}")
     sys.exit(status)
 
@@ -158,13 +157,13 @@ def _run(
         generated = ["--cases", str(cases), "--shard", f"{number}/{shards}"]
         deadline.start(out / f"shard-{number}", [*words, *generated, *_named(chosen)])
     if sizes:
-        deadline.start(out / _SIZES, [*words, "--profile", _SIZES, *_named(chosen)])
+        deadline.start(out / SIZES, [*words, "--profile", SIZES, *_named(chosen)])
         device = [entry for entry in chosen if entry.device == chosen[-1].device]
         if why := _no_room(device[-1].device):
-            click.echo(f"{_HUGE} is left out: {why}")
+            click.echo(f"{HUGE} is left out: {why}")
         else:
             memory = ["--memory", str(math.ceil(_needed() / _GIB)), "--jobs", "1"]
-            deadline.start(out / _HUGE, [*words, "--profile", _HUGE, *memory, *_named(device)])
+            deadline.start(out / HUGE, [*words, "--profile", HUGE, *memory, *_named(device)])
     deadline.end()
 
 
@@ -183,13 +182,9 @@ def _no_room(device: str) -> str:
     return ""
 
 
-def _begun(folders: Iterable[Path]) -> list[Path]:
-    return [folder for folder in folders if (folder / run_file.FILE).exists()]
-
-
 def _merged(folders: list[Path], out: Path) -> Run:
     """Merge what shards there are; raise where none has begun."""
-    began = _begun(folders)
+    began = begun(folders)
     if not began:
         raise Incomplete(f"no shard has judged anything: see {folders[0]}.log; give it more --minutes")
     merge(began, out, ["bnconf", *sys.argv[1:]])
@@ -209,13 +204,13 @@ def _write_devices(out: Path, run: Run, chosen: list[RosterEntry], until: float)
     """Write the devices side by side, the sizes, and what differs where a case is asked again."""
     device = chosen[-1].device
     entries = [entry for entry in chosen if entry.device == device]
-    sizes = {folder: run_file.read(folder) for folder in _begun((out / _SIZES, out / _HUGE))}
+    sizes = {folder: run_file.read(folder) for folder in begun((out / SIZES, out / HUGE))}
     runs = {out / "run": run, **sizes}
     files = [(record, folder / record.file) for folder, one in runs.items() for record in one.cases.values()]
     small = [(record, file) for record, file in files if record.elements <= _MOST and file.exists()]
     repeated = sorted(small, key=lambda one: -one[0].values)[:_REPEATED]
     cases: list[Case] = [read_case(file)[0] for _, file in repeated]
-    found = list(devices.again(cases, Participants(entries), _TIMES, until))
+    found = list(devices.again(cases, Participants(entries, limits=_QUICK), _TIMES, until))
     vary = [f"- `{v.implementation}`, case {repeated[v.case][0].case}: {v.answers} different ones of {v.asked}"
             for v in found if v.answers > 1]  # fmt: skip
     said = "\n".join(vary) or "Each time the same bits."
@@ -241,48 +236,3 @@ def _side_by_side(runs: Mapping[Path, Run], until: float) -> str:
     camps = devices.camps(runs, DEVICE, _MOST, until)
     click.echo(f"side by side: {sum(pair.arrays for pair in pairs)} arrays were judged on both devices; {camps}")
     return f"{devices.as_markdown(pairs, DEVICE)}\n\n{camps}" if pairs else "No array was judged on both."
-
-
-def _gated(out: Path, end: float) -> int:
-    """Gate the runs, write a baseline and the report while there is time; return the worst exit status of the gates."""
-    worst = _gate(out / "run", out / "gate.txt", end, "--write-baseline", str(out / "baseline.jsonl"))
-    _in_time(["report", str(out / "run"), "--out", str(out / "report.html")], end)
-    for folder in _begun((out / _SIZES, out / _HUGE)):
-        worst = max(worst, _gate(folder, out / f"gate-{folder.name}.txt", end))
-    return worst
-
-
-def _gate(folder: Path, out: Path, end: float, *words: str) -> int:
-    """Gate one run; return the exit status, 3 where there is no time."""
-    found = _in_time(["gate", str(folder), *words], end)
-    if found is None:
-        return 3
-    out.write_text(found.stdout + found.stderr)
-    click.echo(f"{folder.name}: {found.stdout.strip().rpartition(chr(10))[2] or found.stderr.strip()}")
-    return found.returncode
-
-
-def _in_time(words: list[str], end: float) -> subprocess.CompletedProcess[str] | None:
-    """Run a command of bnconf, if it ends in time; say so if it does not."""
-    try:
-        return subprocess.run(
-            [*BNCONF, *words], capture_output=True, text=True, check=False, timeout=end - time.monotonic()
-        )
-    except subprocess.TimeoutExpired:
-        click.echo(f"{words[0]} of {Path(words[1]).name} is left out: there is no time")
-        return None
-
-
-def _archived(out: Path) -> Path:
-    """Write the archive, without the arrays of large cases, and say which are not in it."""
-    large = [file for file in out.rglob("*.safetensors") if file.stat().st_size > _KEPT]
-    with tarfile.open(f"{out}.tar.gz", "w:gz", compresslevel=3) as archive:
-        for file in sorted(out.rglob("*")):
-            if file.is_file() and file not in large:
-                archive.add(file, Path(out.name) / file.relative_to(out))
-    if large:
-        size = sum(file.stat().st_size for file in large) / _GIB
-        click.echo(
-            f"{len(large)} files of {size:.1f} GiB stay in {out}: bnconf run --profile {_SIZES} draws them again"
-        )
-    return Path(f"{out}.tar.gz")

@@ -16,7 +16,7 @@ from conformance.hosts import availability, going_on
 from conformance.hosts.participants import Participants
 from conformance.model.case import Case
 from conformance.model.case_facts import every_step
-from conformance.model.outcome import Reply, reply_in_parts
+from conformance.model.outcome import Crashed, Reply, TimedOut, reply_in_parts
 from conformance.model.results import Result, Rho, Run
 from conformance.model.statement import Statement, recorded
 from conformance.runs import explaining, summary
@@ -182,11 +182,15 @@ def again(cases: list[Case], who: Participants, times: int, until: float = math.
     bits: defaultdict[tuple[str, int], list[bytes]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for host in who.environments():
+            if time.monotonic() >= until:
+                break
             hosted = who.hosted(host)
             started = availability.hosting(host, hosted, who.limits, Path(folder) / "log", in_process=who.in_process)
             with started as (worker, records, _):
                 promised = {record.id: recorded(record) for record in records if record.available}
                 for reply in going_on.ask(worker, _asked(cases, promised, times, until), promised) if worker else ():
+                    if any(isinstance(outcome, TimedOut | Crashed) for outcome in reply.outcomes):
+                        continue  # no answer, and so not another one
                     bits[reply.implementation, reply.request].append(_bits(reply))
     for (identity, case), found in sorted(bits.items()):
         yield AskedAgain(identity, case, len(set(found)), len(found))
@@ -197,6 +201,7 @@ def _asked(cases: list[Case], who: dict[str, Statement], times: int, until: floa
     for number, case in enumerate(cases):
         facts = every_step(case)
         ids = [name for name, s in who.items() if not s.unsupported(*facts) and not (number and s.compiled)]
+        ids.sort(key=lambda name: who[name].compiled)  # who compiles comes last
         for name, _ in itertools.product(ids, range(times)):
             if time.monotonic() < until:
                 yield going_on.AskedCase(number, case, [name])

@@ -13,11 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cases import building, corpus, strategies
+from conformance.cases.cells import SMOKE
 from conformance.cli import gpu
 from conformance.cli.main import main
 from conformance.gate.baseline import read as read_baseline
 from conformance.hosts import doctor, roster
 from conformance.hosts.participants import Participants
+from conformance.model.case_facts import every_step
 from conformance.runs import run_file
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
@@ -162,7 +164,7 @@ def test_where_both_fail_it_is_told_whether_they_answer_the_same(tmp_path):
 
 def test_sizes_say_who_was_not_reached(tmp_path):
     """The table has each size with how many answered it, and names those who support it and were not asked in time."""
-    recipes = strategies.of_profile("sizes", 0)[:2]
+    recipes = [r for r in strategies.of_profile("sizes", 0) if r.signature.feature == "65,534 values"]
     items = [RunCase(i, recipe, building.build(recipe, 0)) for i, recipe in enumerate(recipes)]
     entries = roster.select(("numpy.two_pass", "numpy.folded"))
     Campaign(Options(Participants(entries), tmp_path), Progress(), items=items).run()
@@ -200,3 +202,41 @@ def test_what_is_huge_is_asked_where_there_is_room(memory, of_the_gpu, why, monk
     monkeypatch.setattr(gpu.machine, "available_memory", lambda: memory)
     monkeypatch.setattr(doctor, "gpu_memory", lambda: of_the_gpu)
     assert gpu._no_room("cuda") == why
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Return the cases that the command asks of every roster, but for the largest, with the facts of their steps."""
+    recipes = [recipe for recipe in strategies.of_profile("sizes", 0) if building.size(recipe) < 1 << 22]
+    cases = [case for _, case in strategies.cases(0, SMOKE)]
+    return [(case, every_step(case)) for case in [*cases, *(building.build(recipe, 0) for recipe in recipes)]]
+
+
+@pytest.mark.parametrize("name", ["torch.F.batch_norm", "torch.F.batch_norm+no_cudnn", "torch.nn.BatchNorm2d"])
+def test_a_gpu_is_asked_what_cudnn_has_kernels_for(name, asked):
+    """By cuDNN and without it: channels last in float32, both halves, and these beside parameters of float32."""
+    (entry,) = roster.select((f"{name}@cuda",))
+    there = {
+        (case.dtypes.x, case.dtypes.parameters)
+        for case, facts in asked
+        if case.layout == "channels_last" and facts[0].rank == 4 and not entry.statement.unsupported(*facts)
+    }
+    assert there >= {("float32", "float32"), ("float16", "float32"), ("bfloat16", "float32"), ("bfloat16", "bfloat16")}
+
+
+def test_a_gpu_is_asked_of_what_is_compiled_for_it(asked):
+    """torch.compile, which is Triton there, JAX and Keras are on its roster and asked; SyncBatchNorm is not."""
+    here = {entry.statement.id: entry for entry in roster.built_in("cuda")}
+    assert "torch.nn.SyncBatchNorm" not in here  # it needs a process for each GPU
+    for name in (
+        "torch.F.batch_norm+compile",
+        "flax.linen.BatchNorm+jit",
+        "flax.nnx.BatchNorm+jit",
+        "haiku.BatchNorm+jit",
+        "equinox.BatchNorm+batch+jit",
+        "keras.BatchNormalization+torch",
+        "keras.BatchNormalization+jax+jit",
+        "tf_keras.BatchNormalization",
+    ):
+        supported = [case for case, facts in asked if not here[name].statement.unsupported(*facts)]
+        assert len(supported) > 15, name
