@@ -40,7 +40,7 @@ is left is for the gates, the report and the archive."""
 _CORES = 4  # for each shard: its workers take turns with its judge
 _TIMES = 10
 _NAMED = 3
-_AT_A_TIME = 8  # environments that are asked at a time whether they can run: each imports a framework
+_AT_A_TIME = min(os.cpu_count() or 1, 8)  # environments that are asked whether they can run: each imports a framework
 _REPEATED = 4  # cases that are asked again, those with the most values per channel; the first alone of who compiles
 _MOST = 1_000_000  # elements of what is asked again
 _QUICK = Limits(start=30, case=15)
@@ -99,6 +99,9 @@ def _check_own(out: Path) -> None:
 
 def _chosen(patterns: tuple[str, ...], *, rehearse: bool) -> list[RosterEntry]:
     """Return whom to ask, on both devices, and say who is left out; raise where no GPU is found."""
+    if rehearse and not doctor.gpu():
+        click.echo("left out on cuda: everything, since nvidia-smi finds no GPU")
+        return _there(patterns, "cpu")
     there = _there(patterns, DEVICE)
     names = {entry.statement.id for entry in there}
     if there:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGINT, SIGKILL
 
 BNCONF = (sys.executable, "-m", "conformance")
 _LOOK = 0.2  # seconds from one look at whether they are done to the next
-_GRACE = 3.0  # seconds from a second Ctrl-C until a process is killed
 
 
 class Deadline:
@@ -42,11 +43,19 @@ class Deadline:
                 self._tell(f"{name} is not done in time, and is cut short")
                 process.send_signal(SIGINT)
         for process in _still(late, self._last):
-            process.send_signal(SIGINT)  # a second one ends it at once, and its workers
-        for process in _still(late, self._last + _GRACE):
-            process.kill()
-        for process in late:
-            process.wait()
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it started, each of which leads a session of its own, at once."""
+    with contextlib.suppress(OSError):  # where there is no /proc, they end once they find nobody to answer
+        files = Path(f"/proc/{process.pid}/task").glob("*/children")
+        started = [int(pid) for file in files for pid in file.read_text().split()]
+        process.kill()
+        for pid in started:
+            os.killpg(pid, SIGKILL)
+    process.kill()
+    process.wait()
 
 
 def _still(processes: list[subprocess.Popen[bytes]], moment: float) -> list[subprocess.Popen[bytes]]:

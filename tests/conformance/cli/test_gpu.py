@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tarfile
@@ -73,6 +74,7 @@ def test_a_rehearsal_does_it_on_the_cpu_alone(tmp_path, monkeypatch):
     """Where there is no GPU, --rehearse runs all of it; what is not done in time is cut short, and said."""
     out = tmp_path / "gpu"
     monkeypatch.setattr(gpu, "_ASKED", 0.07)
+    monkeypatch.setattr(doctor, "gpu", lambda: "")
     words = [
         "gpu",
         "--rehearse",
@@ -90,7 +92,7 @@ def test_a_rehearsal_does_it_on_the_cpu_alone(tmp_path, monkeypatch):
     found = CliRunner().invoke(main, words)
     assert "shard-1 is not done in time, and is cut short" in found.output
     assert found.exit_code == 3
-    assert "left out on cuda: numpy.two_pass runs on the CPU alone" in found.output
+    assert "left out on cuda: everything, since nvidia-smi finds no GPU" in found.output
 
 
 def test_side_by_side_counts_what_fails_on_one_alone(tmp_path):
@@ -176,17 +178,36 @@ def test_sizes_say_who_was_not_reached(tmp_path):
     assert devices.of_sizes([cut]).count("| numpy.two_pass@cpu |") == 2
 
 
-def test_what_does_not_end_in_time_is_stopped_and_then_killed(tmp_path, monkeypatch):
-    """A process that heeds no Ctrl-C is ended all the same, and those that are done are left alone."""
-    monkeypatch.setattr(deadlines, "_GRACE", 0.3)
+def ended(pid):
+    """Wait until a process is gone, which takes a moment once it is killed; raise ProcessLookupError then."""
+    for _ in range(50):
+        os.kill(int(pid), 0)
+        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+            raise ProcessLookupError
+        time.sleep(0.1)
+
+
+def test_what_does_not_end_in_time_is_stopped_and_then_killed(tmp_path):
+    """A process that heeds no Ctrl-C is ended all the same, and what it started; those that are done are left alone."""
     said, began = [], time.monotonic()
-    deaf = "import signal, sys, time; signal.signal(2, lambda *_: None); time.sleep(float(sys.argv[1]))"
-    runs = deadlines.Deadline(began + 1, began + 1.5, said.append, (sys.executable, "-c", deaf))
+    deaf = (
+        "import pathlib, signal, subprocess, sys, time\n"
+        "signal.signal(2, lambda *_: None)\n"
+        "child = subprocess.Popen(['sleep', sys.argv[1]], start_new_session=True)\n"
+        "pathlib.Path(sys.argv[3] + '.pid').write_text(str(child.pid))\n"
+        "time.sleep(float(sys.argv[1]))\n"
+    )
+    runs = deadlines.Deadline(began, began, said.append, (sys.executable, "-c", deaf))
     runs.start(tmp_path / "quick", ["0"])
-    runs.start(tmp_path / "deaf", ["60"])
+    runs.start(tmp_path / "deaf", ["600"])
+    while not (tmp_path / "deaf.pid").exists() or runs._running["quick"].poll() is None:
+        time.sleep(0.1)
+    runs._last = time.monotonic() + 0.5
     runs.end()
     assert said == ["deaf is not done in time, and is cut short"]
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 300
+    with pytest.raises(ProcessLookupError):
+        ended((tmp_path / "deaf.pid").read_text())
 
 
 @pytest.mark.parametrize(
