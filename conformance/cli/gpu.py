@@ -81,10 +81,12 @@ def gpu(
     asked = f"{cases} cases" + (" and the sizes" if sizes else "")
     click.echo(f"{len(chosen)} implementations, {asked}, {number} shards, at most {minutes:g} minutes")
     asked, stopped, again, end = (began + 60 * minutes * part for part in (_ASKED, _STOPPED, _AGAIN, 1))
-    _run(out, Deadline(asked, stopped, click.echo), chosen, ["--seed", str(seed)], cases, number, sizes=sizes)
+    everybody = not patterns and chosen[-1].device == "cpu"  # who is not there makes no such run incomplete
+    words = ["--seed", str(seed), *([] if everybody else _named(chosen))]
+    _run(out, Deadline(asked, stopped, click.echo), chosen, words, cases, number, sizes=sizes)
     run = _merged([out / f"shard-{n}" for n in range(1, number + 1)], out / "run")
     _write_environment(out / "environment.json", run)
-    _write_devices(out, run, chosen, again)
+    _write_devices(out, run, _ready(chosen, run.implementations), again)
     status = gated(out, end)
     archive = archived(out)
     click.echo(f"{(time.monotonic() - began) / 60:.1f} minutes; {archive.resolve()}")
@@ -101,32 +103,31 @@ def _chosen(patterns: tuple[str, ...], *, rehearse: bool) -> list[RosterEntry]:
     """Return whom to ask, on both devices, and say who is left out; raise where no GPU is found."""
     if rehearse and not doctor.gpu():
         click.echo("left out on cuda: everything, since nvidia-smi finds no GPU")
-        return _there(patterns, "cpu")
-    there = _there(patterns, DEVICE)
+        return [entry for pattern in patterns or ("*",) for entry in _entries(pattern, "cpu")]
+    there = _there(patterns)
     names = {entry.statement.id for entry in there}
-    if there:
-        return [*(entry for entry in _there(patterns, "cpu") if entry.statement.id in names), *there]
-    if not rehearse:
-        raise Incomplete(
-            f"nothing here finds a GPU ({doctor.gpu() or 'nvidia-smi finds none'}); --rehearse does without"
-        )
-    return _there(patterns, "cpu")
+    if there:  # what is there for a GPU is there for the CPU
+        same = (entry for pattern in patterns or ("*",) for entry in _entries(pattern, "cpu"))
+        return [*(entry for entry in same if entry.statement.id in names), *there]
+    said = doctor.gpu() or "nvidia-smi finds none"
+    raise Incomplete(f"nothing here finds a GPU ({said}); --rehearse does without, where nvidia-smi finds none")
 
 
-def _there(patterns: tuple[str, ...], device: str) -> list[RosterEntry]:
-    """Return who can run on a device, and say why the others cannot."""
-    entries = [entry for pattern in patterns or ("*",) for entry in _entries(pattern, device)]
+def _there(patterns: tuple[str, ...]) -> list[RosterEntry]:
+    """Return who can run on the GPU, and say why the others cannot."""
+    entries = [entry for pattern in patterns or ("*",) for entry in _entries(pattern, DEVICE)]
     hosts = {entry.host: [e for e in entries if e.host == entry.host] for entry in entries}
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        found = [
-            record
-            for records in pool.map(lambda own: availability.check(own, {}), hosts.values())
-            for record in records
-        ]
-    for reason, ids in _why_not(found):
+        checked = list(pool.map(lambda own: availability.check(own, {}), hosts.values()))
+    return _ready(entries, [record for records in checked for record in records])
+
+
+def _ready(entries: list[RosterEntry], records: list[ImplementationRecord]) -> list[RosterEntry]:
+    """Return those that can run, as their records say, and say why the others cannot."""
+    for reason, ids in _why_not(records):
         more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-        click.echo(f"left out on {device}: {', '.join(ids[:_NAMED])}{more}: {reason}")
-    ready = {record.id for record in found if record.available}
+        click.echo(f"left out: {', '.join(ids[:_NAMED])}{more}: {reason}")
+    ready = {record.id for record in records if record.available}
     return [entry for entry in entries if entry.id in ready]
 
 
@@ -158,15 +159,15 @@ def _run(
     """Run all shards, the sizes and what is huge at a time; what is not done in time keeps what it has."""
     for number in range(1, shards + 1):
         generated = ["--cases", str(cases), "--shard", f"{number}/{shards}"]
-        deadline.start(out / f"shard-{number}", [*words, *generated, *_named(chosen)])
+        deadline.start(out / f"shard-{number}", [*words, *generated])
     if sizes:
-        deadline.start(out / SIZES, [*words, "--profile", SIZES, *_named(chosen)])
+        deadline.start(out / SIZES, [*words, "--profile", SIZES])
         device = [entry for entry in chosen if entry.device == chosen[-1].device]
         if why := _no_room(device[-1].device):
             click.echo(f"{HUGE} is left out: {why}")
         else:
             memory = ["--memory", str(math.ceil(_needed() / _GIB)), "--jobs", "1"]
-            deadline.start(out / HUGE, [*words, "--profile", HUGE, *memory, *_named(device)])
+            deadline.start(out / HUGE, [*words[:2], "--profile", HUGE, *memory, *_named(device)])
     deadline.end()
 
 
@@ -205,7 +206,7 @@ def _write_environment(path: Path, run: Run) -> None:
 
 def _write_devices(out: Path, run: Run, chosen: list[RosterEntry], until: float) -> None:
     """Write the devices side by side, the sizes, and what differs where a case is asked again."""
-    device = chosen[-1].device
+    device = chosen[-1].device if chosen else "cpu"
     entries = [entry for entry in chosen if entry.device == device]
     sizes = {folder: run_file.read(folder) for folder in begun((out / SIZES, out / HUGE))}
     runs = {out / "run": run, **sizes}

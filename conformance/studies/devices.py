@@ -119,12 +119,8 @@ def _failing_on_both(run: Run, device: str) -> list[str]:
 def _alike(wrong: list[list[str]], device: str) -> list[bool]:
     """Return, for each implementation that is wrong on both devices, whether one camp has both."""
     where = {identity: n for n, camp in enumerate(wrong) for identity in camp}
-    both = [
-        (n, where[f"{i[:-4]}@{device}"])
-        for i, n in where.items()
-        if i.endswith("@cpu") and f"{i[:-4]}@{device}" in where
-    ]
-    return [here == there for here, there in both]
+    other = {identity: f"{identity.removesuffix('@cpu')}@{device}" for identity in where if identity.endswith("@cpu")}
+    return [where[here] == where[there] for here, there in other.items() if there in where]
 
 
 def of_sizes(runs: Iterable[Run]) -> str:
