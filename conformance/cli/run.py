@@ -123,7 +123,7 @@ def _check(options: Options, profile: str, minutes: float | None, ray: str | Non
         f"--changed-since {since}": since,
         f"--jobs {options.jobs}": options.jobs,
         "--shard {}/{}".format(*options.shard): options.shard != (1, 1),
-        f"--profile {profile}": profile == "soak",
+        f"--profile {profile}": profile == "soak" or options.profile,
     }
     if ray is not None and (word := next((word for word, given in asked.items() if given), None)):
         raise InvalidInput(f"{word}: is of a run on one machine, and --ray spreads it by itself; leave one out")

@@ -67,7 +67,7 @@ def lines(run: Run) -> list[MatrixRow]:
 
 def _facts(run: Run) -> dict[str, list[Facts]]:
     """Return the facts about the steps of a run's named cases, of those that the corpus still has."""
-    named = ((case_id(named.case), named.case) for named in corpus.read())
+    named = ((case_id(named.case), named.case) for named in corpus.every())
     return {identity: every_step(case) for identity, case in named if identity in run.cases}
 
 
