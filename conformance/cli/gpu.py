@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import math
 import os
 import shutil
@@ -118,7 +119,7 @@ def _there(patterns: tuple[str, ...]) -> list[RosterEntry]:
     entries = [entry for pattern in patterns or ("*",) for entry in _entries(pattern, DEVICE)]
     hosts = {entry.host: [e for e in entries if e.host == entry.host] for entry in entries}
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        checked = list(pool.map(lambda own: availability.check(own, {}), hosts.values()))
+        checked = list(pool.map(availability.check, hosts.values(), itertools.repeat({})))
     return _ready(entries, [record for records in checked for record in records])
 
 
