@@ -235,9 +235,12 @@ def test_ray_is_imported_for_the_option_alone(tmp_path):
 
 @pytest.mark.proof
 @pytest.mark.skipif(not HAS_RAY, reason="ray is not installed: pip install 'batchnorm-conformance[ray]'")
-def test_a_node_that_is_killed_costs_time_alone(bnconf, options, whole, adapter):
+def test_a_node_that_is_killed_costs_time_alone(bnconf, adapter, tmp_path):
     """Over two nodes, one of which is killed in mid-run: exit 0, and every record that one machine writes."""
-    out = options().out
+    names = ("numpy.two_pass", "numpy.fast", adapter("wrong:BiasedForUnbiased"))
+    words = ["run", *(word for name in names for word in ("-i", name)), "--cases", "8", "--no-corpus"]
+    whole = [sys.executable, "-m", "conformance", *words, "--out", "whole"]
+    subprocess.run(whole, cwd=tmp_path, check=True, capture_output=True)
     cluster = subprocess.Popen(
         [sys.executable, "-c", CLUSTER],
         text=True,
@@ -247,11 +250,9 @@ def test_a_node_that_is_killed_costs_time_alone(bnconf, options, whole, adapter)
     )
     try:
         address = cluster.stdout.readline().strip()
-        names = [word for entry in options().who.entries for word in ("-i", entry.named)]
-        limits = ["--timeout", "60", "--memory", "4"]
-        run = bnconf("run", *names, *limits, "--cases", "8", "--no-corpus", "--ray", address, "--out", str(out))
+        run = bnconf(*words, "--ray", address, "--out", "spread")
         until = time.monotonic() + 300
-        while run.poll() is None and time.monotonic() < until and not list((out / "blocks").glob("*.jsonl")):
+        while run.poll() is None and time.monotonic() < until and not list(tmp_path.glob("spread/blocks/*.jsonl")):
             time.sleep(0.05)
         print("kill", file=cluster.stdin, flush=True)
         assert cluster.stdout.readline() == "killed\n"
@@ -260,4 +261,5 @@ def test_a_node_that_is_killed_costs_time_alone(bnconf, options, whole, adapter)
         cluster.communicate("\n")
     assert run.returncode == 0, told
     assert "1 of 3 nodes are lost" in told
-    assert (lines(out), files(out)) == (lines(whole), files(whole))
+    assert lines(tmp_path / "spread") == lines(tmp_path / "whole")
+    assert files(tmp_path / "spread") == files(tmp_path / "whole")
