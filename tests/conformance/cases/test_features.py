@@ -14,6 +14,7 @@ from conformance.cases.building import build
 from conformance.cases.cells import CELLS
 from conformance.cases.edges import EDGES
 from conformance.cases.features import FEATURES
+from conformance.cases.gpu_sizes import GPU_SIZES
 from conformance.cases.large import LARGE
 from conformance.cases.sizes import SIZES
 from conformance.cases.strategies import recipes
@@ -82,7 +83,11 @@ OF_LAYERS |= {
 
 @pytest.mark.parametrize(
     "feature",
-    [f for f in FEATURES if f not in {"half parameters", "half averages", "replicas of halves", *LARGE, *OF_LAYERS}],
+    [
+        f
+        for f in FEATURES
+        if f not in {"half parameters", "half averages", "replicas of halves", *LARGE, *OF_LAYERS, *GPU_SIZES}
+    ],
 )
 def test_correct_code_conforms(feature):
     """The reference in float32 passes every output of every feature, and each output is really compared."""
