@@ -17,6 +17,9 @@ from conformance.hosts.roster import RosterEntry, requirements
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
 
+_START = 600.0
+"""Seconds for a worker to say hello: Ray runs what it starts at nice 15, behind everything else on a busy node."""
+
 
 class Block(msgspec.Struct, frozen=True):
     """A shard of the cases for the implementations of one environment: what one task of a cluster answers.
@@ -54,7 +57,8 @@ def cut(options: Options, shards: int) -> list[Block]:
 
 def _block(options: Options, host: Environment, shard: tuple[int, int]) -> Block:
     entries = [_placed(entry) for entry in options.who.hosted(host)]
-    theirs = msgspec.structs.replace(options.who, entries=entries)
+    limits = msgspec.structs.replace(options.who.limits, start=_START)
+    theirs = msgspec.structs.replace(options.who, entries=entries, limits=limits)
     # One worker for one CPU; the folder is the node's to choose.
     asked = msgspec.structs.replace(options, who=theirs, shard=shard, jobs=1, out=Path(), resume=False)
     return Block(host.name, asked, requirements(theirs.interpreters.get(entries[0].environment, "")))

@@ -177,7 +177,7 @@ def test_a_node_with_other_versions_is_not_believed(options):
 
 
 def test_a_block_asks_for_a_gpu_and_for_packages(options):
-    """A block on CUDA gets a GPU where there is one; `--env NAME=requirement` is its runtime environment."""
+    """It gets a GPU where it runs on one and there is one, `--env NAME=requirement` first, and time to start."""
     told = options()
     who = Participants(
         select(("torch.F.batch_norm@cuda", "torch.F.batch_norm")), interpreters={"torch": "torch==2.12.1"}
@@ -186,6 +186,7 @@ def test_a_block_asks_for_a_gpu_and_for_packages(options):
     assert [tasks._needs(Local(gpus=1), block)["num_gpus"] for block in (cpu, cuda)] == [0, 1]
     assert tasks._needs(Local(), cuda)["num_gpus"] == 0
     assert tasks._needs(Local(), cpu)["runtime_env"] == {"pip": ["torch==2.12.1"]}
+    assert cpu.options.who.limits.start == 600
 
 
 def test_what_a_node_gets_is_this_bnconf(tmp_path):
@@ -238,7 +239,7 @@ def test_ray_is_imported_for_the_option_alone(tmp_path):
 def test_a_node_that_is_killed_costs_time_alone(bnconf, adapter, tmp_path):
     """Over two nodes, one of which is killed in mid-run: exit 0, and every record that one machine writes."""
     names = ("numpy.two_pass", "numpy.fast", adapter("wrong:BiasedForUnbiased"))
-    words = ["run", *(word for name in names for word in ("-i", name)), "--cases", "8", "--no-corpus"]
+    words = ["run", *(word for name in names for word in ("-i", name)), "--cases", "80", "--no-corpus"]
     whole = [sys.executable, "-m", "conformance", *words, "--out", "whole"]
     subprocess.run(whole, cwd=tmp_path, check=True, capture_output=True)
     cluster = subprocess.Popen(
