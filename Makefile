@@ -35,7 +35,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report report-gpu test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-correct prove-blocks prove-explain prove-versions history mutants screenshots format hooks install \
+	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-resume prove-correct prove-blocks prove-explain prove-versions history mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -108,7 +108,7 @@ prove-gate: $(RUN_READY) ## gate ten seeds drawn afresh (CASES; GATE_ARGS such a
 
 prove-audit: $(RUN_READY) ## the audit over everything: cells proven, identify, translations
 	@$(BIN)/python tests/benchmarks/prove_audit.py
-	@AUDIT_SEEDS=10 $(BIN)/python -m pytest -q tests/conformance/studies/test_audit.py -k random
+	@AUDIT_SEEDS=10 $(BIN)/python -m pytest -q tests/conformance/studies/test_audit.py -m proof -k random
 	@$(BIN)/python tests/benchmarks/prove_translate.py
 
 prove-hunt: $(DEV_READY) ## hunt thirty named faults down to at most twelve elements
@@ -119,6 +119,9 @@ prove-tolerance: $(RUN_READY) ## ten pairs for allclose, a thousand fresh batche
 
 prove-order: $(RUN_READY) ## no answer depends on what was asked before: 300 pairs for each implementation (half an hour)
 	@$(BIN)/python tests/benchmarks/prove_order.py $(ORDER_ARGS)
+
+prove-resume: $(RUN_READY) ## kill a run ten times with SIGKILL and go on with it: the same records (some minutes; RESUME_ARGS such as --seed 3)
+	@$(BIN)/python tests/benchmarks/prove_resume.py $(RESUME_ARGS)
 
 prove-upstream: $(RUN_READY) ## tell everything known as a script, run each: it must show it (half an hour; UPSTREAM_ARGS such as --all)
 	@$(BIN)/python tests/benchmarks/prove_upstream.py $(UPSTREAM_ARGS)

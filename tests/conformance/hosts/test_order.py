@@ -27,7 +27,12 @@ KEEPING = [  # those that keep something between cases, by what they keep
         ("equinox", ("equinox.BatchNorm+batch+jit",), ("jax", "equinox"), pytest.mark.proof),
         ("keras-jax", ("keras.BatchNormalization+jax+jit",), ("jax", "keras"), pytest.mark.proof),
         ("torch", ("torch.F.batch_norm+export", "torch.F.batch_norm+script"), ("torch",)),
-        ("tensorflow", ("tf.nn.batch_normalization+graph", "tf.compat.v1.layers.*"), ("tensorflow", "tf_keras")),
+        (
+            "tensorflow",
+            ("tf.nn.batch_normalization+graph", "tf.compat.v1.layers.*"),
+            ("tensorflow", "tf_keras"),
+            pytest.mark.proof,
+        ),
     )
 ]
 GIVEN = {"gamma": [1.5, -0.5], "beta": [0.25, 1.0], "moving_mean": [0.5, 0.0], "moving_variance": [1.0, 2.0]}

@@ -76,14 +76,12 @@ def test_a_promise_that_is_not_kept_is_refuted(adapter, tmp_path):
 
 
 def test_two_audits_are_compared(synthetic, tmp_path):
-    """--against says which field changed; the same audit again says nothing."""
+    """--against says which field changed, and no other."""
     before, after = tmp_path / "before.json", tmp_path / "after.json"
     assert invoke("audit", "-i", synthetic(stated=True), "--out", before).exit_code == 0
     unbiased = synthetic(stated=True, stored_variance="unbiased")
     assert invoke("audit", "-i", unbiased, "--out", after, "--against", before).exit_code == 0
     assert [change["field"] for change in json.loads(after.read_text())["changes"]] == ["stored_variance"]
-    assert invoke("audit", "-i", unbiased, "--out", before, "--against", after).exit_code == 0
-    assert not json.loads(before.read_text()).get("changes")
 
 
 def test_who_cannot_be_asked_is_incomplete(tmp_path):
@@ -133,6 +131,7 @@ def random_semantics(rng):
                 return drawn
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("seed", range(int(os.environ.get("AUDIT_SEEDS", "1"))))
 def test_random_semantics_are_found(synthetic, adapter, seed):
     """Every field drawn by seed, ten in `make prove-audit`: what is left is the truth, but where there is no bound."""
