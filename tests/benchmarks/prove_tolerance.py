@@ -17,7 +17,7 @@ PAIRS = (
     ("torch.nn.BatchNorm2d", "tf_keras.BatchNormalization", "--shape 8,4,6,6"),
     ("torch.F.batch_norm", "flax.linen.BatchNorm+jit", "--shape 32,8 --mean 30"),
     ("flax.linen.BatchNorm+jit", "haiku.BatchNorm+jit", "--shape 64,4"),
-    ("torch.F.batch_norm", "numpy.two_pass", "--shape 32,8 --dtype float16 --output y --output dx"),
+    ("torch.F.batch_norm", "flax.linen.BatchNorm+jit", "--shape 32,8 --dtype float16 --output y --output dx"),
     ("torch.F.batch_norm", "numpy.two_pass", "--shape 32,8 --dtype float64"),
     ("keras.BatchNormalization+tensorflow", "keras.BatchNormalization+jax+jit", "--shape 16,8"),
     ("sonnet.BatchNorm", "tf_keras.BatchNormalization", "--shape 16,8 --axis -1"),
