@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reference.activation import activate
 from reference.averages import bessel as bessel
 from reference.averages import entering, moves, published, update_fraction
 from reference.batches import average, join, observe, quiet
@@ -65,7 +66,7 @@ def train(x: Array, parameters: Parameters, state: State, spec: Spec, semantics:
         z = z * broadcast(r, spec, x.ndim) + broadcast(d, spec, x.ndim)
     if adjustment is not None:
         z = z * adjustment.scale + adjustment.bias
-    return Training(affine(z, parameters, spec), new, *overall)
+    return Training(activate(affine(z, parameters, spec), semantics), new, *overall)
 
 
 @quiet
@@ -77,7 +78,7 @@ def infer(x: Array, parameters: Parameters, state: State, spec: Spec, semantics:
     """
     used = published(state, spec, semantics) if spec.track else train(x, parameters, state, spec, semantics)
     mean, variance = broadcast(used.mean, spec, x.ndim), broadcast(used.variance, spec, x.ndim)
-    return affine((x - mean) / spread(variance, spec, semantics), parameters, spec)
+    return activate(affine((x - mean) / spread(variance, spec, semantics), parameters, spec), semantics)
 
 
 def moments(x: Array, axes: tuple[int, ...], shares: Array | None = None) -> tuple[Array, Array]:

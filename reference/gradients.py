@@ -24,7 +24,7 @@ dV/dx_i = 2 w_i (x_i - mu), because what reaches V through mu is -2 sum(w_i (x_i
     x'_i  = g_i + w_i (mu' + 2 (x_i - mu) V')
 
 By batch statistics, x' = gamma/s (y' - mean(y') - z mean(y' z)): Ioffe & Szegedy 2015, section 3, with its sums
-simplified. In inference M and U are constants, so x' = g.
+simplified. In inference M and U are constants, so x' = g. Behind an activation y' is 0 where that is (BN-37).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def train_gradients(
     (True, [1.0])
     """
     step = trace_training(x, parameters, state, spec, semantics, mask, adjustment, updating)
-    dy = split(dy, spec, semantics) if step.batch.virtual else dy
+    dy = step.passed(split(dy, spec, semantics) if step.batch.virtual else dy)
     dx = backward(step, dy, dmean, dvariance, spec)
     dx = join(dx, x.shape, spec, semantics) if step.batch.virtual else dx
     return Gradients(dx, step.batch.summed(dy * step.p, state), step.batch.summed(dy, state))
@@ -84,6 +84,7 @@ def infer_gradients(
     ([0.5, 1.0], [2.0], [3.0])
     """
     step = trace_inference(x, parameters, state, spec, semantics)
+    dy = step.passed(dy)
     dx = backward(step, dy, None, None, spec)
     return Gradients(dx, step.batch.summed(dy * step.p, state), step.batch.summed(dy, state))
 

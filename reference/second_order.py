@@ -168,7 +168,7 @@ def _forwards(step: Trace, tangent: Tangent, spec: Spec, semantics: Semantics) -
 
 
 def _tangents(x: Array, step: Trace, rate: _Forwards, state: State, spec: Spec, semantics: Semantics) -> Tangents:
-    y = rate.gamma * step.p + step.gamma * step.f * rate.z + rate.beta
+    y = step.passed(rate.gamma * step.p + step.gamma * step.f * rate.z + rate.beta)
     y = join(y, x.shape, spec, semantics) if step.batch.virtual else y
     if step.constant:
         return Tangents(y, np.zeros_like(state.mean), np.zeros_like(state.mean))
@@ -180,7 +180,7 @@ def _second_order(
     dmean: Array | None, dvariance: Array | None,
 ) -> Gradients:  # fmt: skip
     rate = _forwards(step, tangent, spec, semantics)
-    dy = split(dy, spec, semantics) if step.batch.virtual else dy
+    dy = step.passed(split(dy, spec, semantics) if step.batch.virtual else dy)
     g = direct(step, dy)
     dx = (rate.gamma * step.f * dy - g * rate.s) / step.s
     if not step.constant:

@@ -45,6 +45,7 @@ class Semantics:
     new_state (BN-28): what training makes of the moving statistics is differentiated with respect to the batch, or
         `stopped`: a constant.
     variance_mean (BN-29): the mean inside the variance is differentiated too, or `stopped` there: a constant.
+    activation (BN-37): what is fused behind the layer: nothing, or `relu`, max(y, 0).
     parameter_dtype, statistics_dtype, output_dtype (BN-26): what gamma and beta, the moving statistics and the
         output are stored in.
     """
@@ -77,6 +78,7 @@ class Semantics:
     zero_epsilon: Literal["accepted", "refused"] = "accepted"
     new_state: Literal["differentiated", "stopped"] = "differentiated"
     variance_mean: Literal["differentiated", "stopped"] = "differentiated"
+    activation: Literal["none", "relu"] = "none"
     parameter_dtype: Storage = "at_least_float32"
     statistics_dtype: Storage = "at_least_float32"
     output_dtype: Storage = "input"

@@ -53,9 +53,10 @@ def train_third_order(
     if step.constant:
         return Curvatures(np.zeros_like(x), np.zeros_like(x), np.zeros_like(state.mean))
     dy, tangent = (split(array, spec, semantics) for array in (dy, tangent))
+    dy = step.passed(dy)
     mu, s, h, away = _spreads(step, tangent)
     z = _over((step.z * step.s, tangent - step.a * step.k * mu[1], mu[2]), s)
-    y, dx = 2 * step.gamma * step.f * z[2], 2 * _backwards(step, dy, z, s, h, mu, away)
+    y, dx = step.passed(2 * step.gamma * step.f * z[2]), 2 * _backwards(step, dy, z, s, h, mu, away)
     y, dx = (join(array, x.shape, spec, semantics) for array in (y, dx))
     return Curvatures(y, dx, step.batch.summed(2 * dy * step.f * z[2], state))
 

@@ -23,6 +23,7 @@ class Trace:
     deviation: x - mu; 0 where a mask says that a value does not count.
     j: 0 where the mean inside the variance is stopped; otherwise 1.
     constant: the statistics used do not depend on x, and those of the batch are not returned.
+    open: where y is above 0, which alone a fused activation lets through; None where there is none.
     """
 
     batch: Batch
@@ -41,6 +42,11 @@ class Trace:
     b: Any
     j: int
     constant: bool
+    open: Array | None = None
+
+    def passed(self, values: Array) -> Array:
+        """Return what reaches y from behind its activation, or the activation from y (BN-37)."""
+        return values if self.open is None else np.where(self.open, values, 0)
 
 
 def trace_training(
@@ -76,8 +82,9 @@ def trace_training(
     w = 1 / batch.n if batch.shares is None else batch.shares
     j = int(semantics.variance_mean == "differentiated")
     k, c = batch.kept, 2 * batch.kept * (1 - batch.kept) ** 2
-    gamma = _gamma(parameters, batch, spec)
-    return Trace(batch, gamma, z, f * z + shift, f, s, h, mu, batch.counted - mu, w, k, c, a, b, j, constant=False)
+    gamma, p = _gamma(parameters, batch, spec), f * z + shift
+    open_ = _open(gamma * p, parameters, batch, spec, semantics)
+    return Trace(batch, gamma, z, p, f, s, h, mu, batch.counted - mu, w, k, c, a, b, j, constant=False, open=open_)
 
 
 def trace_inference(x: Array, parameters: Parameters, state: State, spec: Spec, semantics: Semantics) -> Trace:
@@ -90,7 +97,14 @@ def trace_inference(x: Array, parameters: Parameters, state: State, spec: Spec, 
     s = spread(batch.align(used.variance, spec), spec, semantics)
     z = (x - batch.align(used.mean, spec)) / s
     gamma = _gamma(parameters, batch, spec)
-    return Trace(batch, gamma, z, z, one, s, s, zero, x, one, one, zero, 0, 0, 1, constant=True)
+    open_ = _open(gamma * z, parameters, batch, spec, semantics)
+    return Trace(batch, gamma, z, z, one, s, s, zero, x, one, one, zero, 0, 0, 1, constant=True, open=open_)
+
+
+def _open(scaled: Array, parameters: Parameters, batch: Batch, spec: Spec, semantics: Semantics) -> Array | None:
+    if semantics.activation == "none":
+        return None
+    return (scaled if parameters.beta is None else scaled + batch.align(parameters.beta, spec)) > 0
 
 
 def _gamma(parameters: Parameters, batch: Batch, spec: Spec) -> Array:

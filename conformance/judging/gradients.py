@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.judging import not_finite
+from conformance.judging import activated, not_finite
 from conformance.judging.bounds.bounds import Bounds, NormalizingStatistics
 from conformance.judging.bounds.gradients import GradientBounds
 from conformance.judging.bounds.renorm import Approximate, exact
@@ -38,7 +38,8 @@ def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
         value = train_gradients(*common, **more, updating=updating)
     else:
         value = infer_gradients(*common)
-    dy, formulas = step.laid_out(dy), _Formulas(step, before, used)
+    dy, e_dy = activated.reaching(step, before, used, step.laid_out(dy))
+    formulas = _Formulas(step, before, used, e_dy)
     of_dx, size = formulas("dx", dy), np.abs(dy)
     kinds, terms = partial(_kinds_dx, step, before, of_dx, value.dx), partial(_terms_dx, step, of_dx)
     out = {"dx": step.expected("dx", value.dx, step.joined(_e_dx(step, before, of_dx)), terms, kinds=kinds)}
@@ -47,7 +48,7 @@ def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
         kinds = partial(_kinds_dgamma, step, before, dy)
         out["dgamma"] = _of_no_rows(step, before, used, _sum(step, "dgamma", value.dgamma, e, terms, kinds=kinds))
     if step.spec.center:
-        e, terms = _e_dbeta(step, dy, used), partial(_terms, step, lambda: size)
+        e, terms = _e_dbeta(step, dy, e_dy, used), partial(_terms, step, lambda: size)
         out["dbeta"] = _sum(step, "dbeta", value.dbeta, e, terms, kinds=partial(_kinds_dbeta, step, dy))
     return out
 
@@ -105,7 +106,8 @@ def following(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
     dy, inner = q.dy(t), step.inner(before)
     if q.array(t, "x") is None or dy is None:
         return {}
-    formulas = _Formulas(step, before, used)
+    dy, e_dy = activated.reaching(step, before, used, dy)
+    formulas = _Formulas(step, before, used, e_dy)
     of_dx, of_dgamma = (formulas(name, dy) for name in ("dx", "dgamma"))
     gamma, r = step.gamma, of_dx.used.r
     returned, e_returned = _through_returned(step, of_dx, before)
@@ -134,17 +136,17 @@ def _terms(step: ExpectedStep, values: Callable[[], Array]) -> Array:
 
 
 class _Formulas:
-    """The bounds of one step's gradients; outputs that are promised alike share them."""
+    """The bounds of one step's gradients; outputs that are promised alike share them. e_dy: how far dy is off."""
 
-    def __init__(self, step: ExpectedStep, before: StateWithError, used: Normalizing) -> None:
-        self.step, self.before, self.used = step, before, used
+    def __init__(self, step: ExpectedStep, before: StateWithError, used: Normalizing, e_dy: Array) -> None:
+        self.step, self.before, self.used, self.e_dy = step, before, used, e_dy
         self._found: dict[Bounds, GradientBounds] = {}
 
     def __call__(self, output: str, dy: Array, groups: int = 1) -> GradientBounds:
         """Return the bounds for one output. dy is laid out as the batch."""
         step, bounds = self.step, self.step.bounds(output, groups)
         if bounds not in self._found:
-            reaching, e = _reaching(step, self.before, dy, bounds.units.u)
+            reaching, e = _reaching(step, self.before, dy, self.e_dy, bounds.units.u)
             e = e + bounds.taken(reaching)  # arithmetic in less than dy's dtype rounds it first
             recovered = self._recovered(output, bounds) if bounds.numerics.recovered else None
             self._found[bounds] = GradientBounds(bounds, step.batch, self.used(output), reaching, e, recovered)
@@ -218,13 +220,14 @@ def _part(step: ExpectedStep, before: StateWithError) -> float:
     return float(update_fraction(before.state.updates + 1, step.spec, step.semantics)) * step.promise.updates(step.t)
 
 
-def _reaching(step: ExpectedStep, before: StateWithError, dy: Array, u: float) -> tuple[Array, Array]:
+def _reaching(step: ExpectedStep, before: StateWithError, dy: Array, e_dy: Array, u: float) -> tuple[Array, Array]:
     """Return the part of dy that reaches z, after the adjustment and renorm's r, and its error."""
     inner = step.inner(before)
     if inner is None:
-        return dy, np.zeros((), dy.dtype)
+        return dy, e_dy
     f = inner[0]
-    return f.value * dy, (f.error + 2 * u * np.abs(f.value)) * np.abs(dy)
+    off = np.where(e_dy == 0, 0, 2 * (np.abs(f.value) + f.error) * e_dy)
+    return f.value * dy, (f.error + 2 * u * np.abs(f.value)) * np.abs(dy) + off
 
 
 def _e_dgamma(step: ExpectedStep, before: StateWithError, dy: Array, formulas: _Formulas) -> Array:
@@ -237,9 +240,9 @@ def _e_dgamma(step: ExpectedStep, before: StateWithError, dy: Array, formulas: _
     return summed(step, mean)
 
 
-def _e_dbeta(step: ExpectedStep, dy: Array, used: Normalizing) -> Array:
+def _e_dbeta(step: ExpectedStep, dy: Array, e_dy: Array, used: Normalizing) -> Array:
     bounds = step.bounds("dbeta", _groups(step))
-    return summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, bounds.taken(dy)).e_mean_dy)
+    return summed(step, GradientBounds(bounds, step.batch, used("dbeta"), dy, e_dy + bounds.taken(dy)).e_mean_dy)
 
 
 def _groups(step: ExpectedStep) -> int:

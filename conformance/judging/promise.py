@@ -110,6 +110,7 @@ class Promise:
             "derivatives of a state that averages deviations": (
                 about.of == "state" and promised.moving_spread == "stddev"
             ),
+            "derivatives along a tangent behind an activation": second and promised.activation != "none",
             "third derivatives that begin forward": about.differentiation.startswith("third_"),
             "derivatives along a tangent of more than a plain layer": second and bool(special),
             "epsilon outside the root with renorm, or along a tangent": (

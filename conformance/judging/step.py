@@ -122,17 +122,24 @@ class ExpectedStep:
 
     def y(self, before: StateWithError, used: Normalizing) -> Expected:
         """Return the expected y: the affine map of the normalized input."""
-        bounds, u, affine = self.bounds("y"), used("y"), self.affine(before)
-        z = (self.batch.x - u.mean) * u.r
-        y = affine.scale * z + affine.shift
+        u, affine = used("y"), self.affine(before)
+        y, e = self.mapped(before, used)
+        if self.semantics.activation == "relu":  # what may be above 0 by its error is no further from it than that
+            y, e = np.maximum(y, 0), np.where(y > 0, e, np.maximum(y + e, 0))
 
         def terms() -> Array:
             factor = np.abs(affine.scale) * u.r
             return self.joined(factor * np.abs(self.batch.x) + (factor * np.abs(u.mean) + np.abs(affine.shift)))
 
-        bound = self.joined(bounds.e_y(self.batch.x, y, affine, u))
+        bound = self.joined(e)
         gain = self.joined(np.abs(self.gamma))
         return self.expected("y", self.joined(y), bound, terms, kinds=lambda: self._kinds_y(before, y, u), gain=gain)
+
+    def mapped(self, before: StateWithError, used: Normalizing) -> tuple[Array, Array]:
+        """Return y before any activation, laid out as the batch, and its error."""
+        u, affine = used("y"), self.affine(before)
+        y = affine.scale * ((self.batch.x - u.mean) * u.r) + affine.shift
+        return y, self.bounds("y").e_y(self.batch.x, y, affine, u)
 
     def _kinds_y(self, before: StateWithError, y: Array, used: NormalizingStatistics) -> Array:
         plain, affine = self.inner(before) is None, self.affine(before)
@@ -247,8 +254,11 @@ class ExpectedStep:
         own = formulas.certainty(self.batch)
         assert own < OWN, f"the reference may be off by {own:.2g} of the bound"
         bound = np.where(unbounded, np.inf, bound * (1 + own))
+        cut = self.semantics.activation != "none"  # which may make a number of what is not finite
         promised = (
-            None if np.isfinite(value).all() else not_finite.held(kinds() if kinds else self._poisoned(value), value)
+            None
+            if cut or np.isfinite(value).all()
+            else not_finite.held(kinds() if kinds else self._poisoned(value), value)
         )
         return Expected(value, bound, self.promise.dtype(formulas.numerics.stored), terms, kinds=promised, **more)
 

@@ -22,5 +22,6 @@ _FIELDS = {
     "BN-26": ("parameter_dtype", "statistics_dtype", "output_dtype"),
     "BN-28": ("new_state",),
     "BN-29": ("variance_mean",),
+    "BN-37": ("activation",),
 }
 RULES = {field: rule for rule, fields in _FIELDS.items() for field in fields}

@@ -17,7 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "plain layer": (
         *NATIVE,
         *("average", "stored_variance", "moving_spread", "initial_mean", "initial_variance", "training_statistics"),
-        *("frozen", "updates", "epsilon_placement", "epsilon_floor", "epsilon_dtype"),
+        *("frozen", "updates", "epsilon_placement", "epsilon_floor", "epsilon_dtype", "activation"),
     ),
     "few values": ("single_value", "empty_batch", "zero_epsilon"),
     "renorm and virtual batches": (

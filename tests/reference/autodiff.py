@@ -28,7 +28,7 @@ def forward(scenario: Any, data: Any) -> Any:
         if semantics.frozen == "infer" and not spec.trainable:
             mean, variance = (jnp.asarray(v) for v in (state.mean, state.variance))
             y = (x - mean.reshape(to_x)) / jnp.sqrt(variance.reshape(to_x) + spec.epsilon)
-            return y * gamma.reshape(to_x) + beta.reshape(to_x), mean, variance
+            return _activated(y * gamma.reshape(to_x) + beta.reshape(to_x), semantics), mean, variance
         weights = _weights(scenario, data)
         epsilon = max(spec.epsilon, semantics.epsilon_floor)
         epsilon = float(np.float32(epsilon)) if semantics.epsilon_dtype == "float32" else epsilon
@@ -56,9 +56,13 @@ def forward(scenario: Any, data: Any) -> Any:
         if data.adjustment is not None:
             z = z * data.adjustment.scale + data.adjustment.bias
         y = z * gamma.reshape(to_x) + beta.reshape(to_x)
-        return y, mean.reshape(state.mean.shape), variance.reshape(state.mean.shape)
+        return _activated(y, semantics), mean.reshape(state.mean.shape), variance.reshape(state.mean.shape)
 
     return step
+
+
+def _activated(y: Any, semantics: Any) -> Any:
+    return jax.nn.relu(y) if semantics.activation == "relu" else y
 
 
 def _shape_against_x(spec: Spec, shape: tuple[int, ...]) -> list[int]:

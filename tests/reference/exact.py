@@ -152,8 +152,12 @@ class Layer:
                 z = r * z + d
             if self.data.adjustment is not None:
                 z = number(self.data.adjustment.scale[i]) * z + number(self.data.adjustment.bias[i])
-            y[i] = self.gamma[k] * z + self.beta[k]
+            y[i] = self.activated(self.gamma[k] * z + self.beta[k])
         return y, mean, variance
+
+    def activated(self, y: Fraction) -> Fraction:
+        """Return y behind the activation."""
+        return max(y, Fraction(0)) if self.semantics.activation == "relu" else y
 
     def moves(self) -> bool:
         """Return whether a step moves the state."""
@@ -245,5 +249,7 @@ class Layer:
         y = {}
         for i in product(*(range(n) for n in x.shape)):
             m, v = self.published(self.key(i))
-            y[i] = self.gamma[self.key(i)] * (number(x[i]) - m) / self.spread(v) + self.beta[self.key(i)]
+            y[i] = self.activated(
+                self.gamma[self.key(i)] * (number(x[i]) - m) / self.spread(v) + self.beta[self.key(i)]
+            )
         return y

@@ -95,6 +95,8 @@ SCENARIOS = [
     Scenario("epsilon-floor", Spec(epsilon=1e-8), Semantics(epsilon_floor=0.25)),
     Scenario("epsilon-rounded", Spec(epsilon=0.1), Semantics(epsilon_dtype="float32")),
     Scenario("epsilon-outside", Spec(epsilon=0.125), Semantics(epsilon_placement="outside")),
+    Scenario("relu", Spec(momentum=0.5), Semantics(activation="relu")),
+    Scenario("relu-frozen", Spec(trainable=False), Semantics(frozen="infer", activation="relu")),
     Scenario("no-scale", Spec(scale=False)),
     Scenario("no-center", Spec(center=False)),
     Scenario("momentum-0", Spec(momentum=0.0)),

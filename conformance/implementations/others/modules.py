@@ -9,8 +9,8 @@ from . import said
 _AFFINE = ("weight", "bias")
 
 
-def trained(identity, packages, page, cite):
-    """Return the statement of a layer that calls torch's own batch normalization."""
+def trained(identity, packages, page, cite, activation="none"):
+    """Return the statement of a layer that calls torch's own batch normalization, and an activation behind it."""
     rule = {
         "cite": cite,
         "semantics": {
@@ -18,6 +18,7 @@ def trained(identity, packages, page, cite):
             "frozen": "train",
             "empty_batch": "keep",
             "zero_epsilon": "refused",
+            "activation": activation,
         },
         "numerics": {"variance": "stable", "merge": "moved", "affine": "folded", "sums": "serial"},
     }
@@ -29,11 +30,11 @@ def trained(identity, packages, page, cite):
     return said.stated(identity, packages, page, "updated", [rule], _supports(), refusals=[refusal])
 
 
-def frozen(identity, packages, page, cite):
+def frozen(identity, packages, page, cite, activation="none"):
     """Return the statement of a layer of constants."""
     rule = {
         "cite": cite,
-        "semantics": {"frozen": "train", "average": "none"},
+        "semantics": {"frozen": "train", "average": "none", "activation": activation},
         "numerics": {"affine": "folded", "sums": "serial"},
     }
     lacks = {"train": "its parameters and statistics are constants"}

@@ -142,7 +142,7 @@ _STAGES = {
     **dict.fromkeys(("mask", "mask_rank", "mask_offset", "all_masked"), "mask"),
     **dict.fromkeys(("renorm", "reversed_clipping"), "renorm"),
     **dict.fromkeys(("virtual_batches", "virtual_statistics", "indivisible_inference"), "virtual batches"),
-    "adjustment": AFFINE,
+    **dict.fromkeys(("adjustment", "activation"), AFFINE),
     "variance_mean": DX_PRODUCT,
 }
 _SAID: dict[tuple[str, Any], tuple[str, str]] = {
@@ -165,6 +165,8 @@ _SAID: dict[tuple[str, Any], tuple[str, str]] = {
     ("epsilon_placement", "outside"): (INVERSE, "epsilon is added outside the root"),
     ("epsilon_placement", "inside"): (INVERSE, "epsilon is added inside the root"),
     ("epsilon_floor", 1.001e-5): (INVERSE, "epsilon is at least 1.001e-05"),
+    ("activation", "relu"): (AFFINE, "what is below 0 is cut off, as by a ReLU"),
+    ("activation", "none"): (AFFINE, "what is below 0 is not cut off"),
     ("mask", "ignored"): ("mask", "the mask is ignored"),
     ("mask", "boolean"): ("mask", "the mask is boolean: what is not 0 counts as 1"),
     ("variance_mean", "stopped"): (DX_PRODUCT, "the mean inside the variance is stopped"),

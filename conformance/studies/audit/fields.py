@@ -27,7 +27,14 @@ _KEEPING = {
     *("stored_variance", "moving_spread", "fraction_dtype", "fraction_rounded", "initial_mean", "initial_variance"),
     *("frozen", "updates", "new_state"),
 }
-_WITHOUT_TRAINING = {"epsilon_placement", "epsilon_floor", "epsilon_dtype", "output_dtype", "indivisible_inference"}
+_WITHOUT_TRAINING = {
+    "epsilon_placement",
+    "epsilon_floor",
+    "epsilon_dtype",
+    "activation",
+    "output_dtype",
+    "indivisible_inference",
+}
 _COLUMN = {
     **dict.fromkeys(("renorm", "reversed_clipping"), "renorm"),
     **dict.fromkeys(("virtual_batches", "virtual_statistics", "indivisible_inference"), "virtual batch"),

@@ -63,7 +63,7 @@ _ALL: tuple[Dtype, ...] = ("float32", "float64")
 PROBES = (
     Probe(
         "plain",
-        ("average", "training_statistics", "stored_variance", "moving_spread", "epsilon_placement"),
+        ("average", "training_statistics", "stored_variance", "moving_spread", "epsilon_placement", "activation"),
         making.asking("train train infer"),
     ),
     Probe(

@@ -162,7 +162,7 @@ class Search:
         reply = self.ask(case)
         answered = ProbeAnswer(self._exact_case(case), _returning(self.statement, reply), reply)
         self.answered |= any(isinstance(o, Outputs) and o.tensors for o in answered.reply.outcomes)
-        extended = self._extended(probe)
+        extended = _possible(self._extended(probe), reply)
         classes = {self._class(probe, case, candidate): candidate for candidate in extended}
         near = {n: c for n, c in classes.items() if self._is_near(case, reply, self._answers[probe.name, _key(c)])}
         right = {name for name, candidate in near.items() if _explains(answered, probe, candidate)}
@@ -216,6 +216,14 @@ def _returning(statement: Statement, reply: Reply) -> Statement:
     stored_as = [Rule("as returned", {"output": [n]}, numerics={"stored": dtype}) for n, dtype in named.items()]
     outputs = tuple(name for name in statement.outputs if name in arrays) or statement.outputs  # where it raised
     return msgspec.structs.replace(statement, outputs=outputs, rules=[*statement.rules, *stored_as])
+
+
+def _possible(candidates: list[Candidate], reply: Reply) -> list[Candidate]:
+    """Return the candidates without those that cut off what is below 0, where an answer is: they need no simulation."""
+    ys = [o.tensors["y"] for o in reply.outcomes if isinstance(o, Outputs) and "y" in o.tensors]
+    if not any((np.real(y) < 0).any() for y in ys):
+        return candidates
+    return [candidate for candidate in candidates if candidate.get("activation", "none") == "none"]
 
 
 def _near(got: Array, wanted: Array) -> bool:

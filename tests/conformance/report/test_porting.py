@@ -53,5 +53,11 @@ def test_every_column_has_a_group_and_every_field_a_place_where_it_shows():
     """No field of `Semantics` is left out of the groups, nor without a word on where it shows."""
     named = {name for names in porting.GROUPS.values() for name in names}
     assert set(porting.FIELDS) <= named
-    silent = {"moving_spread", "initial_mean", "epsilon_placement", "epsilon_dtype"}  # that nobody of the roster has
+    silent = {
+        "moving_spread",
+        "initial_mean",
+        "epsilon_placement",
+        "epsilon_dtype",
+        "activation",
+    }  # that nobody of the roster has
     assert set(porting.FIELDS) - set(effects.OF_SEMANTICS) - set(effects.ELSEWHERE) == silent

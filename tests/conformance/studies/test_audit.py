@@ -119,6 +119,16 @@ def test_the_semantics_of_an_unknown_implementation_are_found(synthetic, semanti
     assert found[0]["open"] == {}
 
 
+@pytest.mark.proof
+def test_an_activation_is_found(synthetic):
+    """A ReLU behind the layer is found; what second derivatives would show stays open, as they are not bound there."""
+    result = invoke("identify", "-i", synthetic(activation="relu", stored_variance="unbiased"), "--json")
+    (found,) = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert found["semantics"][0] == {"activation": "relu", "stored_variance": "unbiased"}
+    assert set(found["open"]) == {"variance_mean"}
+
+
 def random_semantics(rng):
     """Draw a value for every field, again where what they are together is not defined."""
     while True:
@@ -143,7 +153,8 @@ def test_random_semantics_are_found(synthetic, adapter, seed):
     truth = stating.changed(meant(entry.statement, Semantics(**drawn), ["float32", "float64", "float16"]))
     for one in found:
         assert truth in one["semantics"], one["open"]
-        unbounded = {"variance_mean"} if drawn["epsilon_placement"] == "outside" else set[str]()
+        along = drawn["epsilon_placement"] == "outside" or drawn["activation"] == "relu"
+        unbounded = {"variance_mean"} if along else set[str]()
         unbounded |= {"new_state"} if drawn["moving_spread"] == "stddev" else set()
         assert set(one["open"]) <= unbounded
 
