@@ -2,7 +2,8 @@
 
 Each version gets an environment of its own, with companions of its day, and a run of the smoke profile, which is gated.
 What was judged is kept in reports/versions, and a version is judged again only where its file is gone. The table is
-conformance/versions.md. Exits 1 where a gate is neither green nor yellow.
+conformance/versions.md, in which a family of which nothing is kept stays as it stands. Exits 1 where a gate is neither
+green nor yellow.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -36,6 +38,7 @@ _TRIES = 3
 """How many environments of its day, and of a year later, are made until everybody can run; then one of today."""
 _PATIENT = "900"
 """Seconds for a case: a machine that does something else beside it is no reason for a failure."""
+_ROW = re.compile(r"^\| \d", re.MULTILINE)
 _HEAD = """# The versions that are judged
 
 Made by `make prove-versions`: {versions} versions of {families} families on a CPU. Each family at the oldest version
@@ -181,24 +184,27 @@ def _less(records: list[ImplementationRecord]) -> Iterator[tuple[str, list[str]]
             yield record.id, less
 
 
-def page(found: dict[str, list[JudgedVersion]]) -> str:
-    """Return the table of all families as Markdown."""
-    head = _HEAD.format(versions=sum(map(len, found.values())), families=len(found))
-    if missing := [family.module for family in FAMILIES if family.module not in found]:
+def page(found: dict[str, list[JudgedVersion]], standing: str = "") -> str:
+    """Return the table of all families as Markdown; standing: the page that there is."""
+    there = {part.partition("\n")[0]: f"{part.strip()}\n" for part in standing.split("\n## ")[1:]}
+    parts = there | {family: "\n".join(_of_family(family, versions)) + "\n" for family, versions in found.items()}
+    shown = [parts[family.module] for family in FAMILIES if family.module in parts]
+    versions = sum(len(_ROW.findall(part)) for part in shown)
+    head = _HEAD.format(versions=versions, families=len(shown))
+    if missing := [family.module for family in FAMILIES if family.module not in parts]:
         head += f"\nNot judged yet: {', '.join(missing)}.\n"
-    return head + "".join(f"{line}\n" for family, versions in found.items() for line in _of_family(family, versions))
+    return head + "".join(f"\n## {part}" for part in shown)
 
 
 def _of_family(family: str, versions: list[JudgedVersion]) -> Iterator[str]:
-    yield from ("", f"## {family}", "", "| version | beside it | there | gate |", "|---|---|---|---|")
+    yield from (family, "", "| version | beside it | there | gate |", "|---|---|---|---|")
     for one in versions:
         beside = ", ".join(f"{name} {version}" for name, version in one.beside.items() if name != "jaxlib")
         counted = one.says[-1].partition("; ")[2]
         said = f"**{one.colour}**: {counted}" if counted else one.says[-1]
         yield f"| {one.version} {one.date} | {beside} | {one.there} of {one.wanted} | {said} |"
-    yield ""
-    for one in versions:
-        yield from (f"- {one.version}: {line}" for line in _told(one))
+    if told := [f"- {one.version}: {line}" for one in versions for line in _told(one)]:
+        yield from ("", *told)
 
 
 def _told(one: JudgedVersion) -> Iterator[str]:
@@ -251,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
         if wanted and not given.page_only:
             _judge(family, given.python)
     found = {family.module: kept for family in FAMILIES if (kept := _read(family))}
-    PAGE.write_text(page(found))
+    PAGE.write_text(page(found, PAGE.read_text() if PAGE.exists() else ""))
     red = [f"{name} {one.version}" for name, versions in found.items() for one in versions if one.colour == "red"]
     print(f"{PAGE}: {sum(map(len, found.values()))} versions, {len(red)} red{': ' * bool(red)}{', '.join(red)}")
     return int(bool(red))

@@ -54,6 +54,21 @@ def test_a_version_is_a_row_with_what_is_said_of_it(prove, tmp_path, capsys):
     assert capsys.readouterr().out.endswith("1 versions, 0 red\n")
 
 
+def test_a_family_of_which_nothing_is_kept_stays_as_it_stands(prove, tmp_path):
+    """Who judges one family alone loses no other from the page; the head counts the rows of both."""
+    (tmp_path / "kept").mkdir()
+    one = prove.JudgedVersion("3.6", "2024-10-03", {}, 1, 1, {}, {}, [YELLOW])
+    (tmp_path / "kept" / "keras-3.6.json").write_bytes(msgspec.json.encode(one))
+    assert prove.main(["--page-only"]) == 0
+    (tmp_path / "kept" / "keras-3.6.json").rename(tmp_path / "kept" / "onnx-3.6.json")
+    before = (tmp_path / "versions.md").read_text()
+    assert prove.main(["--page-only"]) == 0
+    text = (tmp_path / "versions.md").read_text()
+    assert before.partition("## keras")[2] == text.partition("## keras")[2]
+    assert "2 versions of 2 families" in text
+    assert "\n## onnx\n\n| version" in text
+
+
 def test_a_red_gate_is_named_and_exits_1(prove, tmp_path, capsys):
     """What is neither green nor yellow fails the proof."""
     (tmp_path / "kept").mkdir()
