@@ -85,6 +85,7 @@ def _of_case(case: Case) -> CaseFacts:
         resized=_resized(sizes),
         no_rows=any(not case.x(t).size for t in range(len(case.steps))),
         tracked=case.spec.track,
+        zero_epsilon=case.spec.epsilon == 0,
         odd=_odd(case),
     )
 

@@ -57,6 +57,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     resized: whether a batch has `more` channels than the first, or else `fewer`.
     no_rows: whether some batch is empty.
     tracked: whether the layer keeps moving statistics.
+    zero_epsilon: whether epsilon is 0, so that only the variance keeps a channel finite.
     odd: what is out of the ordinary, so that to refuse it is as right as to answer by the formula (BN-32): a `momentum`
         outside 0 to 1, a negative `epsilon` or NaN for one, no `channels`, given `statistics` that no batch can have;
         or, to be refused, `parameters` of another number of values, or of as many in another shape (`shape`).
@@ -102,6 +103,7 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     resized: Resized
     no_rows: bool
     tracked: bool
+    zero_epsilon: bool
     odd: Odd
 
 

@@ -95,7 +95,7 @@ def _of_number(name: str, values: Array, fails: Array) -> Iterator[Condition]:
     if above.size:
         limit = float(above.min())
         yield Condition(words.format(f"< {_shown(limit)}"), _NUMBER_BITS[name] + 3, values < limit)
-    if least == most and (below.size or above.size):
+    if least == most and (below.size or above.size) and name != "far":  # no kernel tells one such ratio from another
         yield Condition(words.format(f"= {_shown(float(least))}"), _NUMBER_BITS[name] + 1, values == least)
 
 
@@ -241,6 +241,7 @@ _WORDS: dict[str, _Words] = {
     "no_rows": _either("in cases with an empty batch", "without empty batches"),
     "one_channel": _either("with one channel", "with several channels"),
     "odd": lambda value: "with ordinary values" if value == "False" else f"with an odd {value}",
+    "zero_epsilon": _either("with an epsilon of 0", "with an epsilon other than 0"),
     "cumulative": _either("with a cumulative mean", "with a momentum"),
     "backward": "with gradients taken {}".format,
     "differentiation": "with differentiation {}".format,
