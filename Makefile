@@ -35,7 +35,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report report-gpu test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-resume prove-correct prove-blocks prove-explain prove-versions history mutants screenshots format hooks install \
+	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-resume prove-correct prove-blocks prove-explain prove-versions prove-peers history mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -140,6 +140,9 @@ prove-explain: $(DEV_READY) ## explain forty faults: stage, change, where over a
 
 prove-versions: $(RUN_READY) ## judge every family at its oldest version, two between and the newest, for conformance/versions.md (VERSIONS_ARGS such as keras; gigabytes)
 	@$(BIN)/python tests/benchmarks/prove_versions.py $(VERSIONS_ARGS)
+
+prove-peers: $(DEV_READY) ## run frameworks' own tests of batch normalization beside ours: assertions and mutants for a second (half an hour; PEERS_ARGS such as --tests FOLDER)
+	@$(BIN)/python tests/benchmarks/prove_peers.py $(PEERS_ARGS)
 
 history: $(RUN_READY) ## ask releases of every family what the corpus asks, for conformance/history.md (HISTORY_ARGS such as keras; gigabytes)
 	@$(BIN)/python tests/benchmarks/history.py $(HISTORY_ARGS)
