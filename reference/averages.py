@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from reference.batches import Batch, total
-from reference.spec import Array, Semantics, Spec, State, kept_shape
+from reference.spec import Array, Semantics, Spec, State, kept_shape, reduced_axes
 
 
 def initial(spec: Spec, semantics: Semantics, shape: tuple[int, ...], dtype: type[Any] = np.float64) -> State:
@@ -77,7 +78,7 @@ def published(state: State, spec: Spec, semantics: Semantics) -> State:
 def moves(x: Array, spec: Spec, semantics: Semantics, updating: bool = True) -> bool:
     """Return whether a training step moves the state: not when frozen, not asked for, or kept as it was (BN-14, BN-25).
 
-    One that is not kept never moves (BN-33).
+    One that is not kept never moves (BN-33), nor does a single value that is left as it is (BN-24).
 
     >>> moves(np.ones((2, 1)), Spec(trainable=False), Semantics())
     False
@@ -85,7 +86,20 @@ def moves(x: Array, spec: Spec, semantics: Semantics, updating: bool = True) -> 
     thawed = spec.trainable or semantics.frozen == "train"
     asked = updating or semantics.updates == "always"
     kept = spec.track and semantics.average != "none"
-    return thawed and asked and kept and not (x.size == 0 and semantics.empty_batch == "keep")
+    left = (x.size == 0 and semantics.empty_batch == "keep") or passes(x, spec, semantics)
+    return thawed and asked and kept and not left
+
+
+def passes(x: Array, spec: Spec, semantics: Semantics) -> bool:
+    """Return whether a training step leaves the batch as it is, of one value to average (BN-24).
+
+    >>> alone = Semantics(single_value="identity")
+    >>> passes(np.ones((1, 3)), Spec(), alone), passes(np.ones((2, 3)), Spec(), alone)
+    (True, False)
+    """
+    if semantics.single_value != "identity" or (semantics.frozen == "infer" and not spec.trainable):
+        return False
+    return math.prod(x.shape[axis] for axis in reduced_axes(spec, x.ndim)) == 1
 
 
 def entering(

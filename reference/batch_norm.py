@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference.activation import activate
-from reference.averages import bessel as bessel
-from reference.averages import entering, moves, published, update_fraction
+from reference.averages import entering, moves, passes, published, update_fraction
 from reference.batches import average, join, observe, quiet
 from reference.renorm import correction, renorm_update
 from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State, broadcast, floored_epsilon
@@ -66,7 +65,8 @@ def train(x: Array, parameters: Parameters, state: State, spec: Spec, semantics:
         z = z * broadcast(r, spec, x.ndim) + broadcast(d, spec, x.ndim)
     if adjustment is not None:
         z = z * adjustment.scale + adjustment.bias
-    return Training(activate(affine(z, parameters, spec), semantics), new, *overall)
+    y = activate(affine(z, parameters, spec), semantics)
+    return Training(x if passes(x, spec, semantics) else y, new, *overall)
 
 
 @quiet

@@ -33,8 +33,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reference.averages import passes
 from reference.batches import join, quiet, split, total
-from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
+from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State, broadcast
 from reference.trace import Trace, trace_inference, trace_training
 
 
@@ -63,6 +64,9 @@ def train_gradients(
     >>> bool(abs(g.dx.sum()) < 1e-15), g.dbeta.tolist()
     (True, [1.0])
     """
+    if passes(x, spec, semantics):  # which is its own mean
+        dx = dy if dmean is None else dy + broadcast(dmean, spec, x.ndim)
+        return Gradients(dx, np.zeros_like(state.mean), np.zeros_like(state.mean))
     step = trace_training(x, parameters, state, spec, semantics, mask, adjustment, updating)
     dy = step.passed(split(dy, spec, semantics) if step.batch.virtual else dy)
     dx = backward(step, dy, dmean, dvariance, spec)

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reference.averages import published
+from reference.averages import passes, published
 from reference.batches import average, join, quiet, split, total
 from reference.gradients import Gradients, direct, returned
 from reference.spec import Adjustment, Array, Parameters, Semantics, Spec, State
@@ -41,10 +41,7 @@ from reference.trace import Trace, trace_inference, trace_training
 
 @dataclass(frozen=True)
 class Tangent:
-    """A direction to move the inputs in: x of the input's shape; all others of the kept shape, None for 0.
-
-    mean, variance: of the moving statistics that inference is given.
-    """
+    """A direction to move x in, and what is of the kept shape: gamma, beta, the statistics given to infer. None: 0."""
 
     x: Array
     gamma: Array | None = None
@@ -88,6 +85,8 @@ def train_tangents(
     >>> train_tangents(x, Tangent(np.ones((2, 1))), Parameters(), state, Spec(), Semantics()).mean.tolist()
     [1.0]
     """
+    if passes(x, spec, semantics):
+        return Tangents(tangent.x, tangent.x.reshape(state.mean.shape), np.zeros_like(state.mean))
     step = trace_training(x, parameters, state, spec, semantics, mask, adjustment, updating)
     return _tangents(x, step, _forwards(step, tangent, spec, semantics), state, spec, semantics)
 
@@ -130,6 +129,8 @@ def train_second_order(
     >>> bool(abs(h.dx).max() < 1e-15)  # a shift of all values changes nothing
     True
     """
+    if passes(x, spec, semantics):
+        return Gradients(np.zeros_like(x), np.zeros_like(state.mean), np.zeros_like(state.mean))
     step = trace_training(x, parameters, state, spec, semantics, mask, adjustment, updating)
     return _second_order(x, dy, tangent, step, state, spec, semantics, dmean, dvariance)
 
@@ -151,11 +152,9 @@ def infer_second_order(
 def _forwards(step: Trace, tangent: Tangent, spec: Spec, semantics: Semantics) -> _Forwards:
     along = split(tangent.x, spec, semantics) if step.batch.virtual else tangent.x
     zero = np.zeros((), tangent.x.dtype)
-    gamma = zero if tangent.gamma is None else step.batch.align(tangent.gamma, spec)
-    beta = zero if tangent.beta is None else step.batch.align(tangent.beta, spec)
+    kept = (tangent.gamma, tangent.beta, tangent.mean, tangent.variance)
+    gamma, beta, mean, variance = (zero if rate is None else step.batch.align(rate, spec) for rate in kept)
     if step.constant:
-        used = (zero if rate is None else step.batch.align(rate, spec) for rate in (tangent.mean, tangent.variance))
-        mean, variance = used
         s = variance / (2 * step.h)
         return _Forwards(along, gamma, beta, zero, zero, zero, s, (along - mean - step.z * s) / step.s)
     axes, shares = step.batch.axes, step.batch.shares

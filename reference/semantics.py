@@ -38,7 +38,8 @@ class Semantics:
         axis, or has the input's rank, or either.
     mask_offset, all_masked (BN-23): added to the sum of weights that is divided by; the mean and variance of
         nothing: 0, or NaN.
-    single_value (BN-24): one value to average: N/(N-1) is taken as 1, or is NaN, or training is refused.
+    single_value (BN-24): one value to average: N/(N-1) is taken as 1, or is NaN, or training is refused, or leaves it
+        as it is: y = x, and the state stays (`identity`).
     empty_batch (BN-25): no value to average: the state becomes NaN, or stays (`keep`), or moves towards 0 (`zero`),
         or training is refused.
     zero_epsilon (BN-4): whether training with epsilon = 0, or less, is refused.
@@ -73,7 +74,7 @@ class Semantics:
     mask_rank: Literal["any", "without_last", "full"] = "any"
     mask_offset: float = 0.0
     all_masked: Literal["zero", "nan"] = "zero"
-    single_value: Literal["factor_1", "nan", "refused"] = "factor_1"
+    single_value: Literal["factor_1", "nan", "refused", "identity"] = "factor_1"
     empty_batch: Literal["nan", "keep", "zero", "refused"] = "nan"
     zero_epsilon: Literal["accepted", "refused"] = "accepted"
     new_state: Literal["differentiated", "stopped"] = "differentiated"

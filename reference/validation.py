@@ -61,7 +61,7 @@ def validate_semantics(spec: Spec, semantics: Semantics) -> None:
     moving, outside = semantics.training_statistics == "moving", semantics.epsilon_placement == "outside"
     debiased, earlier = semantics.average == "zero_debiased", semantics.renorm == "tf_1_7"
     stddev, virtual = semantics.moving_spread == "stddev", spec.virtual_batch_size is not None
-    size = f"virtual_batch_size={spec.virtual_batch_size}"
+    size, left = f"virtual_batch_size={spec.virtual_batch_size}", semantics.single_value == "identity"
     undefined = [
         (moving and spec.renorm, "training_statistics='moving'", "renorm=True", "training_statistics='batch'"),
         (moving and virtual, "training_statistics='moving'", size, "training_statistics='batch'"),
@@ -73,6 +73,7 @@ def validate_semantics(spec: Spec, semantics: Semantics) -> None:
         (not spec.track and moving, "track=False", "training_statistics='moving'", "track=True"),
         (not spec.track and spec.renorm, "track=False", "renorm=True", "track=True"),
         (not spec.track and virtual, "track=False", size, "track=True"),
+        (not spec.track and left, "track=False", "single_value='identity'", "track=True"),
     ]
     for found, value, other, fix in undefined:
         if found:

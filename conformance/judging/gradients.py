@@ -16,6 +16,7 @@ from conformance.judging.bounds.roundings import grown, growth
 from conformance.judging.carried import StateWithError
 from conformance.judging.step import Expected, ExpectedOutputs, ExpectedStep, Normalizing
 from reference import (
+    Gradients,
     batch_weights,
     infer_gradients,
     train_gradients,
@@ -38,6 +39,8 @@ def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
         value = train_gradients(*common, **more, updating=updating)
     else:
         value = infer_gradients(*common)
+    if step.passes:
+        return _passed(step, value)
     dy, e_dy = activated.reaching(step, before, used, step.laid_out(dy))
     formulas = _Formulas(step, before, used, e_dy)
     of_dx, size = formulas("dx", dy), np.abs(dy)
@@ -51,6 +54,13 @@ def gradients(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
         e, terms = _e_dbeta(step, dy, e_dy, used), partial(_terms, step, lambda: size)
         out["dbeta"] = _sum(step, "dbeta", value.dbeta, e, terms, kinds=partial(_kinds_dbeta, step, dy))
     return out
+
+
+def _passed(step: ExpectedStep, exact: Gradients) -> ExpectedOutputs:
+    """Return the gradients of a step that leaves its batch as it is (BN-24): dy, and of gamma and beta none."""
+    none, there = np.zeros_like(exact.dbeta), {"dgamma": step.spec.scale, "dbeta": step.spec.center}
+    unchanged = step.stored("dx", exact.dx, np.zeros_like(exact.dx), kinds=lambda: not_finite.of(exact.dx))
+    return {"dx": unchanged} | {name: step.expected(name, none, none) for name, has in there.items() if has}
 
 
 def _sum(
@@ -104,7 +114,7 @@ def following(step: ExpectedStep, before: StateWithError, used: Normalizing) -> 
     """Return the dx and dgamma of a training step that follow from given statistics, the batch's own or not."""
     q, t = step.exact_case, step.t
     dy, inner = q.dy(t), step.inner(before)
-    if q.array(t, "x") is None or dy is None:
+    if q.array(t, "x") is None or dy is None or step.passes:
         return {}
     dy, e_dy = activated.reaching(step, before, used, dy)
     formulas = _Formulas(step, before, used, e_dy)

@@ -111,6 +111,9 @@ class Promise:
                 about.of == "state" and promised.moving_spread == "stddev"
             ),
             "derivatives along a tangent behind an activation": second and promised.activation != "none",
+            "derivatives along a tangent of a single value that is left as it is": (
+                second and promised.single_value == "identity" and any(map(_of_one_value, self.exact_case.facts))
+            ),
             "third derivatives that begin forward": about.differentiation.startswith("third_"),
             "derivatives along a tangent of more than a plain layer": second and bool(special),
             "epsilon outside the root with renorm, or along a tangent": (
@@ -194,6 +197,10 @@ class Promise:
             return replace(promised, numerics=numerics)
 
         return replace(self, here=changed(self.here), steps=tuple(map(changed, self.steps)), limitless=limitless)
+
+
+def _of_one_value(about: Facts) -> bool:
+    return about.mode == "train" and about.n == "1"
 
 
 def _step_promise(statement: Statement, about: Facts, told_apart: Any) -> StepPromise:

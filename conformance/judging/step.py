@@ -17,6 +17,7 @@ from conformance.judging.expected import Expected as Expected
 from conformance.judging.not_finite import Kinds
 from conformance.judging.promise import Promise
 from conformance.model.numerics import finfo
+from reference.averages import passes
 from reference.batch_norm import spread
 from reference.batches import join, split
 from reference.spec import Array, kept_shape
@@ -42,6 +43,7 @@ class ExpectedStep:
         self.spec, self.semantics = promise.asked(t), promise.semantics
         self.mode = promise.mode(t)
         self.training = self.mode == "train"
+        self.passes = self.training and passes(promise.case.x(t), self.spec, self.semantics)
         if batch is None:
             batch = self.exact_case.batch(t, self.semantics) if self.training else self.exact_case.whole(t)
         self.batch = batch
@@ -121,7 +123,9 @@ class ExpectedStep:
     # --- the output ----------------------------------------------------------------------------------------------
 
     def y(self, before: StateWithError, used: Normalizing) -> Expected:
-        """Return the expected y: the affine map of the normalized input."""
+        """Return the expected y: the affine map of the normalized input; or the input as it is (BN-24)."""
+        if self.passes:
+            return self.unchanged("y", "x")
         u, affine = used("y"), self.affine(before)
         y, e = self.mapped(before, used)
         if self.semantics.activation == "relu":  # what may be above 0 by its error is no further from it than that
@@ -134,6 +138,12 @@ class ExpectedStep:
         bound = self.joined(e)
         gain = self.joined(np.abs(self.gamma))
         return self.expected("y", self.joined(y), bound, terms, kinds=lambda: self._kinds_y(before, y, u), gain=gain)
+
+    def unchanged(self, output: str, given: str) -> Expected:
+        """Return the expected output that is what was given, x or dy, whose infinities and NaN it has."""
+        value = self.exact_case.array(self.t, given)
+        assert value is not None
+        return self.stored(output, value, np.zeros_like(value), kinds=lambda: not_finite.of(value))
 
     def mapped(self, before: StateWithError, used: Normalizing) -> tuple[Array, Array]:
         """Return y before any activation, laid out as the batch, and its error."""

@@ -56,6 +56,8 @@ def forward(scenario: Any, data: Any) -> Any:
         if data.adjustment is not None:
             z = z * data.adjustment.scale + data.adjustment.bias
         y = z * gamma.reshape(to_x) + beta.reshape(to_x)
+        if semantics.single_value == "identity" and x.size == state.mean.size:
+            y = x
         return _activated(y, semantics), mean.reshape(state.mean.shape), variance.reshape(state.mean.shape)
 
     return step

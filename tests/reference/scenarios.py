@@ -108,6 +108,10 @@ SCENARIOS = [
     Scenario("float32-fraction", Spec(momentum=0.9), Semantics(fraction_dtype="float32")),
     Scenario("float32-momentum", Spec(momentum=0.9), Semantics(fraction_dtype="float32", fraction_rounded="momentum")),
     Scenario("unbiased", Spec(momentum=0.5), Semantics(stored_variance="unbiased")),
+    Scenario("one-value-left", Spec(), Semantics(training_statistics="moving", single_value="identity"), shape=(1, 3)),
+    Scenario(
+        "one-value-frozen", Spec(trainable=False), Semantics(frozen="infer", single_value="identity"), shape=(1, 3)
+    ),
     Scenario("moving-stddev", Spec(momentum=0.5), Semantics(moving_spread="stddev")),
     Scenario("frozen-batch", Spec(trainable=False)),
     Scenario("frozen-infer", Spec(trainable=False), Semantics(frozen="infer")),

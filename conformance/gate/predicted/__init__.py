@@ -17,7 +17,7 @@ from conformance.gate.predicted.complexes import real_mean, unconjugated
 from conformance.gate.predicted.derivatives import forward_over_forward, of_later_statistics, of_squared_weights, third
 from conformance.gate.predicted.graphs import from_one_state, in_reverse, with_later_statistics
 from conformance.gate.predicted.integers import cut, cut_at_last, wrapped
-from conformance.gate.predicted.others import in_turn, left_as_it_came
+from conformance.gate.predicted.others import in_turn
 from conformance.gate.predicted.recomputed import moved_twice
 from conformance.gate.predicted.replicas import each_by_itself, of_means, without_rows
 from conformance.judging import carried, expectation
@@ -268,7 +268,6 @@ FORMULAS: dict[str, Formula] = {
     "of the replicas' means": of_means,
     "each replica by itself": each_by_itself,
     "of a replica without rows": without_rows,
-    "left as it came": left_as_it_came,
     "statistics in turn": in_turn,
     "third with constant statistics": third,
     "forward over forward with constant statistics": forward_over_forward,

@@ -26,7 +26,7 @@ class Functional(object):
         [
             {
                 "cite": _KERNEL + ": two passes, y = x * (inv_std * scale) + (bias - mean * inv_std * scale); "
-                "epsilon and momentum are floats, for double too",
+                "epsilon and momentum are floats, for double too; one value per channel is copied to y",
                 "semantics": {
                     "stored_variance": "biased",
                     "frozen": "train",
@@ -34,6 +34,7 @@ class Functional(object):
                     "fraction_rounded": "momentum",
                     "empty_batch": "keep",
                     "epsilon_dtype": "float32",
+                    "single_value": "identity",
                 },
                 "numerics": {"variance": "two_pass", "affine": "folded", "shift": "apart", "sums": "serial"},
             },

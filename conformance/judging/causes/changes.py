@@ -167,6 +167,7 @@ _SAID: dict[tuple[str, Any], tuple[str, str]] = {
     ("epsilon_floor", 1.001e-5): (INVERSE, "epsilon is at least 1.001e-05"),
     ("activation", "relu"): (AFFINE, "what is below 0 is cut off, as by a ReLU"),
     ("activation", "none"): (AFFINE, "what is below 0 is not cut off"),
+    ("single_value", "identity"): (AFFINE, "one value per channel is left as it is: y is x, and the state stays"),
     ("mask", "ignored"): ("mask", "the mask is ignored"),
     ("mask", "boolean"): ("mask", "the mask is boolean: what is not 0 counts as 1"),
     ("variance_mean", "stopped"): (DX_PRODUCT, "the mean inside the variance is stopped"),
