@@ -35,7 +35,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report report-gpu test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-resume prove-correct prove-blocks prove-explain prove-versions prove-peers history mutants screenshots format hooks install \
+	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-resume prove-million prove-correct prove-blocks prove-explain prove-versions prove-peers history mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -122,6 +122,9 @@ prove-order: $(RUN_READY) ## no answer depends on what was asked before: 300 pai
 
 prove-resume: $(RUN_READY) ## kill a run ten times with SIGKILL and go on with it: the same records (some minutes; RESUME_ARGS such as --seed 3)
 	@$(BIN)/python tests/benchmarks/prove_resume.py $(RESUME_ARGS)
+
+prove-million: $(RUN_READY) ## judge 1,000,000 arrays in one run: throughput, memory and disk by tenths (half an hour; MILLION_ARGS such as --cases 800)
+	@$(BIN)/python tests/benchmarks/prove_million.py $(MILLION_ARGS)
 
 prove-upstream: $(RUN_READY) ## tell everything known as a script, run each: it must show it (half an hour; UPSTREAM_ARGS such as --all)
 	@$(BIN)/python tests/benchmarks/prove_upstream.py $(UPSTREAM_ARGS)

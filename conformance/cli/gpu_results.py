@@ -21,7 +21,7 @@ _KEPT = 16 << 20  # bytes of a file in the archive at most
 
 def begun(folders: Iterable[Path]) -> list[Path]:
     """Return the folders in which a run has begun."""
-    return [folder for folder in folders if (folder / run_file.FILE).exists()]
+    return [folder for folder in folders if run_file.is_run(folder)]
 
 
 def gated(out: Path, end: float) -> int:

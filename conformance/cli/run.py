@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from conformance.cli import console, finished
 from conformance.cli.options import chosen, implementations_and_limits
 from conformance.cli.watching import watching
 from conformance.model.errors import Incomplete, InvalidInput
-from conformance.model.results import EndRecord
+from conformance.model.results import EndRecord, Record
 from conformance.runs import estimating, run_file
 from conformance.runs.campaign import Campaign, Options
 
@@ -141,12 +142,21 @@ def _once(options: Options, *, quiet: bool) -> EndRecord:
 
 
 def _show(end: EndRecord, options: Options, *, timings: bool, as_json: bool) -> None:
-    found = run_file.read(options.out)
+    found = run_file.read(options.out, thinned=_thinned(options.out))
     click.echo(console.as_json(found)) if as_json else finished.print_run(found, options.out, timings=timings)
     if not end.complete:
         raise Incomplete(
             "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")
         )
+
+
+def _thinned(out: Path) -> Callable[[Record], None] | None:
+    """Return what makes the records of a large run smaller, for whom only the worst is shown of."""
+    if run_file.path_of(out).suffix != ".gz":
+        return None
+    from conformance.report.thinning import Thinning
+
+    return Thinning()
 
 
 def _soak(options: Options, minutes: float, *, timings: bool, as_json: bool) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from conformance.cases.cells import CELLS, DEFAULT
 from conformance.gate.findings import Finding
 from conformance.model.case_facts import every_step
-from conformance.model.codec import read_case
+from conformance.model.errors import InvalidInput
 from conformance.model.facts import Facts
 from conformance.model.results import NOTHING, ImplementationRecord, Run, why_nothing
 from conformance.model.statement import recorded
+from conformance.runs import case_files
 
 
 def incomplete(folder: Path, run: Run, chosen: Run) -> Iterator[Finding]:
@@ -25,7 +27,8 @@ def incomplete(folder: Path, run: Run, chosen: Run) -> Iterator[Finding]:
         if not about or about in wanted:
             yield Finding("incomplete", reason, about)
     if not any(result.verdict in ("PASS", "FAIL") for result in chosen.results):
-        yield Finding("incomplete", NOTHING + why_nothing(chosen.results))
+        excluding = ((r.implementation, r.reason) for r in chosen.results if r.verdict == "UNSUPPORTED")
+        yield Finding("incomplete", NOTHING + why_nothing(excluding))
     if run.header.cases >= DEFAULT and run.header.shard == "1/1" and not run.header.selected:
         yield from _empty_cells(folder, run)
 
@@ -51,9 +54,13 @@ def unreached(run: Run) -> list[str]:
 
 
 def _facts(folder: Path, run: Run, cell: str) -> list[list[Facts]]:
-    """Return the facts about the cases of a cell, as far as their files are there."""
-    files = [folder / case.file for case in run.cases.values() if case.cell == cell]
-    return [every_step(read_case(file)[0]) for file in files if file.exists()]
+    """Return the facts about the cases of a cell, as far as they are there."""
+    found: list[list[Facts]] = []
+    for record in run.cases.values():
+        if record.cell == cell:
+            with contextlib.suppress(InvalidInput):
+                found.append(every_step(case_files.read(folder, run, record)))
+    return found
 
 
 def _only_of(run: Run, cases: list[list[Facts]]) -> list[str]:

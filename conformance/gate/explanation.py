@@ -16,11 +16,11 @@ from conformance.judging import mismatch
 from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import MISSING, judge
 from conformance.model import buffers
-from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply
 from conformance.model.results import ImplementationRecord, Result, Run
 from conformance.model.statement import Statement, recorded
+from conformance.runs import case_files
 from conformance.runs.run_file import answer_file
 
 ExplanationKind = Literal["explained", "changed", "spread", "unexplained"]
@@ -59,7 +59,7 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
             found += [Explanation(result, "unexplained") for result in results]
             continue
         if case not in exact_cases:
-            exact_cases = {case: ExactCase(read_case(folder / run.cases[case].file)[0])}
+            exact_cases = {case: ExactCase(case_files.read(folder, run, run.cases[case]))}
         reply = _reply(folder / answer_file(results[0].case, record.id))
         found += FailedAnswer(record, exact_cases[case], reply).explained(results, *about[implementation])
     return found

@@ -167,14 +167,49 @@ def answer(implementation, identity, request, fields, tensors):
     return in_parts({"reply": json.dumps(reply)}, arrays)
 
 
+class Log:
+    """What stderr holds: the words of implementations, each below the question that they are about.
+
+    A question about which nothing was said is taken back by the next one, where stderr is a file.
+    """
+
+    def __init__(self):
+        self._begins = self._ends = 0
+
+    def about(self, identity, request):
+        """Say which question the next lines are about."""
+        sys.stderr.flush()
+        self._take_back()
+        sys.stderr.write("%s%s, request %d\n" % (MARK, identity, request))
+        sys.stderr.flush()
+        self._ends = _size()
+
+    def _take_back(self):
+        end = _size()
+        if end and end == self._ends:
+            os.ftruncate(sys.stderr.fileno(), self._begins)
+        else:
+            self._begins = end
+
+
+LOG = Log()
+
+
+def _size():
+    """Return how many bytes stderr holds; 0 where it is no file."""
+    try:
+        return os.lseek(sys.stderr.fileno(), 0, os.SEEK_END)
+    except (OSError, ValueError):
+        return 0
+
+
 def replies(body, ready):
     """Yield the reply frames to one request frame, in parts: one per implementation asked for."""
     metadata, tensors = decode(body)
     request = json.loads(metadata["request"])
     asked.check_request(request)
     for identity in request["implementations"]:
-        sys.stderr.write("%s%s, request %d\n" % (MARK, identity, request["id"]))  # whose words the next lines are
-        sys.stderr.flush()
+        LOG.about(identity, request["id"])
         fields = json.loads(metadata["case"])  # each its own, whatever another did to it
         wrong = asked.misread(request, fields, tensors, ready)
         if wrong:

@@ -7,11 +7,12 @@ which is another one in each process; it needs the whole in memory for that.
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import mmap
 import struct
-from collections.abc import Iterable
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ Parts = list[bytes | memoryview]
 """What a buffer is made of, one part after the other."""
 MAPPED = 1 << 24
 """Bytes from which on a file is mapped instead of read."""
+_LEVEL = 1  # of gzip: what it makes smaller it makes so at once
 
 
 def encode(metadata: dict[str, str], tensors: dict[str, Array]) -> bytes:
@@ -93,11 +95,16 @@ def _view(body: Body, said: dict[str, Any], first: int) -> Array:
     return np.frombuffer(body, dtype, math.prod(shape), first + said["data_offsets"][0]).reshape(shape)
 
 
-def write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write a buffer to a file, part by part. What was there before stays whole, as parts may be read from it."""
+def write(path: Path, parts: Parts, *, packed: bool = False) -> None:
+    """Write a buffer to a file, part by part. What was there before stays whole, as parts may be read from it.
+
+    packed: in gzip, beside it with .gz, unless it is so large that it will be mapped.
+    """
+    packed = packed and sum(len(part) for part in parts) < MAPPED
+    path = _packed(path) if packed else path
     draft = path.with_name(f"{path.name}.draft")
     try:
-        with draft.open("wb") as stream:
+        with gzip.open(draft, "wb", _LEVEL) if packed else draft.open("wb") as stream:
             stream.writelines(parts)
         draft.replace(path)
     except OSError:
@@ -106,7 +113,22 @@ def write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
 
 
 def read(path: Path) -> Body:
-    """Return the bytes of a file. Those of a large one are left where they are: it may be larger than memory."""
+    """Return the bytes of a file, in gzip or not. Those of a large one stay there: it may be larger than memory."""
+    if there(path) != path:
+        try:
+            with gzip.open(there(path)) as stream:
+                return stream.read()
+        except (EOFError, zlib.error) as error:
+            raise ValueError(f"not a safetensors buffer: {error}") from error
     with path.open("rb") as stream:
         large = path.stat().st_size >= MAPPED
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if large else stream.read()
+
+
+def there(path: Path) -> Path:
+    """Return where the buffer of a file is: in it, or in gzip beside it."""
+    return path if path.exists() or not _packed(path).exists() else _packed(path)
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")

@@ -187,9 +187,12 @@ def unjudged(judged: Iterable[Result]) -> str:
     return "; ".join(f"step {step} {', '.join(outputs)}: {reason}" for (step, reason), outputs in found.items())
 
 
-def why_nothing(found: Iterable[Result]) -> str:
-    """Return which facts excluded the cases of a run, to follow `NOTHING`; empty if none did."""
-    why = excluded.brief((r.implementation, r.reason) for r in found if r.verdict == "UNSUPPORTED")
+def why_nothing(excluding: Iterable[tuple[str, str]]) -> str:
+    """Return which facts excluded the cases of a run, to follow `NOTHING`; empty if none did.
+
+    excluding: the implementation and the reason of each result that is UNSUPPORTED.
+    """
+    why = excluded.brief(excluding)
     return f": {why}; ask other or more cases" if why else ""
 
 

@@ -14,12 +14,12 @@ from conformance.judging.exact_case import ExactCase
 from conformance.judging.judgment import compared
 from conformance.model import buffers
 from conformance.model.case import Case
-from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Outputs, Reply, decode_reply
-from conformance.model.results import Result, Run
+from conformance.model.results import CaseRecord, Result, Run
 from conformance.model.statement import Statement, recorded
 from conformance.report.tally import Count
+from conformance.runs import case_files
 from conformance.runs.run_file import answer_file
 from reference.precision import widened
 from reference.spec import Array, kept_axes
@@ -69,7 +69,7 @@ def samples(run: Run, folder: Path, counts: list[Count]) -> list[Sample]:
         if record is None or case is None or not record.statement:
             continue
         if case.case not in exact_cases:
-            exact_cases[case.case] = _exact_case(folder / case.file)
+            exact_cases[case.case] = _exact_case(run, folder, case)
         exact_case, reply = exact_cases[case.case], _reply(folder / answer_file(case.case, record.id))
         sample = _sample(exact_case, recorded(record), reply, result)
         size = sum(array.size for array in sample.arrays.values()) if sample else 0
@@ -88,9 +88,9 @@ def _wanted(counts: list[Count]) -> list[Result]:
     return [result for _, result in zip(range(SAMPLES), rounds, strict=False)]
 
 
-def _exact_case(path: Path) -> ExactCase | None:
+def _exact_case(run: Run, folder: Path, record: CaseRecord) -> ExactCase | None:
     try:
-        return ExactCase(read_case(path)[0])
+        return ExactCase(case_files.read(folder, run, record))
     except InvalidInput:
         return None
 

@@ -92,7 +92,7 @@ def runs(reports: Path, *, read_all: bool = False) -> list[Summary]:
     A run folder counts once it has a summary, which a report leaves there. With read_all, the others are read too.
     """
     kept = [(path.stem, read(path)) for path in sorted((reports / HISTORY).glob("*.json"))]
-    folders = [path.parent for path in sorted(reports.glob(f"*/{run_file.FILE}"))]
+    folders = run_file.folders(reports)
     kept += [(folder.name, _of_folder(folder)) for folder in folders if read_all or (folder / FILE).exists()]
     named = [msgspec.structs.replace(one, name=name) for name, one in kept]
     return sorted(_distinct(named), key=lambda s: s.started)
@@ -105,7 +105,7 @@ def _distinct(found: Iterable[Summary]) -> list[Summary]:
 
 def _of_folder(folder: Path) -> Summary:
     """Return the summary of a run folder; if the run itself is newer, one made from it."""
-    path, run = folder / FILE, folder / run_file.FILE
+    path, run = folder / FILE, run_file.path_of(folder)
     fresh = path.exists() and path.stat().st_mtime >= run.stat().st_mtime
     found = read(path) if fresh else of(run_file.read(folder))
     report = f"{folder.name}/report.html" if (folder / "report.html").exists() else ""

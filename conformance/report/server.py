@@ -21,14 +21,14 @@ class Pages:
     """The page of the run as it is now."""
 
     def __init__(self, folder: Path, gather: Callable[[], Material]) -> None:
-        self.file = folder / run_file.FILE if folder.is_dir() else folder
-        self._gather, self._lock = gather, threading.Lock()
+        self._run, self._gather, self._lock = folder, gather, threading.Lock()
         self._made, self._page = "", b""
 
     def stamp(self) -> str:
         """Return a value that changes when the run does."""
+        file = run_file.path_of(self._run) if self._run.is_dir() else self._run
         try:
-            found = self.file.stat()
+            found = file.stat()
         except OSError:  # being replaced just now
             return self._made
         return f"{found.st_mtime_ns} {found.st_size}"

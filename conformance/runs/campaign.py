@@ -27,8 +27,10 @@ from conformance.model.results import Result
 from conformance.model.stopwatch import part
 from conformance.model.version import version
 from conformance.runs import commands, fitting, gathering, resuming, run_file
+from conformance.runs.case_files import CaseFiles
 from conformance.runs.dealing import Deal
 from conformance.runs.gathering import Gathered
+from conformance.runs.holding import Held
 from conformance.runs.interrupting import interruptible
 from conformance.runs.ledger import Ledger
 from conformance.runs.planning import Planning
@@ -87,7 +89,8 @@ class Campaign:
         self._hosts, self._given = self.who.workers(self._workers_at_most()), items
         self._workers_in_all = sum(len(workers) for _, workers in self._hosts)
         self._jobs = threading.Semaphore(options.jobs or self._workers_in_all or 1)
-        self.ledger, self._stop = Ledger(), threading.Event()
+        self._files = CaseFiles(options.out)
+        self.ledger, self._held, self._stop = Ledger(), Held(), threading.Event()
         deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT)
         earlier = Earlier(options.changed_since) if options.changed_since else None
         self._planning = Planning(self.who, deal, self.ledger, progress, self._incomplete, options.out, earlier)
@@ -152,7 +155,7 @@ class Campaign:
         if self._given is not None:
             cases = gathering.given(self._given)
         room = fitting.room(self.who.limits, min(o.jobs or workers, workers))
-        found = gathering.gather(cases, o.shard, room, o.out, self.ledger)
+        found = gathering.gather(cases, o.shard, room, self._files, self.ledger)
         for reason in found.skipped:
             self._incomplete(reason)
         return found
@@ -229,13 +232,14 @@ class Campaign:
         """Judge an answer, write the verdicts, report them; return the seconds of CPU that both took."""
         began = time.thread_time()
         with part("judge"):
-            found = judge(item.id, item.exact_case, entry.statement, reply)
+            found = judge(item.id, self._held.exact_case(item), entry.statement, reply)
         judging = time.thread_time() - began
         self.ledger.took({entry.id: reply.cpu, "judging": judging})
         if any(result.failed for result in found):
+            self._files.keep(item)
             file = self.options.out / run_file.answer_file(item.id, entry.id)
             with part("write"):
-                buffers.write(file, reply_in_parts(reply))  # before the verdict that needs it
+                buffers.write(file, reply_in_parts(reply), packed=True)  # before the verdict that needs it
         self.ledger.write(*found)
         self._tell_failures(item, entry, reply, [result for result in found if result.failed])
         self._observer(item, entry, reply, found)
@@ -255,13 +259,12 @@ class Campaign:
         self.progress.note(reason)
 
     def _close(self) -> results.EndRecord:
-        found = self.ledger.results()
-        for identity, reason, number in _not_callable(found):
+        for identity, reason, number in self.ledger.counted.not_callable():
             self._incomplete(f"{identity}: {number} cases were not answered: {reason}", identity)
         if self._stop.is_set() and not self.options.fail_fast:
             self._incomplete("the run was interrupted")
-        if not any(result.verdict in ("PASS", "FAIL") for result in found) and not self.ledger.reasons:
-            self._incomplete(results.NOTHING + results.why_nothing(found))
+        if not self.ledger.counted.compared and not self.ledger.reasons:
+            self._incomplete(results.NOTHING + results.why_nothing(self.ledger.counted.excluded()))
             return self.ledger.close(self._ids(), nothing=True)
         return self.ledger.close(self._ids())
 
@@ -280,12 +283,3 @@ def header(options: Options) -> results.RunRecord:
         "{}/{}".format(*options.shard),
         options.who.requested,
     )
-
-
-def _not_callable(found: list[Result]) -> list[tuple[str, str, int]]:
-    """Return who was asked what the installed version cannot be called with: why, and in how many cases."""
-    cases: dict[tuple[str, str], set[str]] = {}
-    for result in found:
-        if result.verdict == "UNSUPPORTED" and result.reason.startswith(results.CANNOT):
-            cases.setdefault((result.implementation, result.reason), set()).add(result.case)
-    return [(identity, reason, len(ids)) for (identity, reason), ids in sorted(cases.items())]

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from conformance.model.results import EndRecord, RunRecord
-from conformance.runs.run_file import FILE
+from conformance.runs import gzipped, run_file
 
 _TRUST = 0.2
 """What an earlier run measured weighs as much as this share of an implementation's cases."""
@@ -25,8 +25,6 @@ _START = 3.0
 """Seconds of CPU that a worker takes for its start, and no record has: between NumPy's and TensorFlow's."""
 _HOST = ("generating", "judging")
 """What a record of costs has beside implementations."""
-_TAIL = 1 << 16
-"""Bytes at the end of a run file that hold its last record."""
 
 
 class Costs(msgspec.Struct, frozen=True):
@@ -55,9 +53,10 @@ def earlier(out: Path, cases: int) -> Costs | None:
 
 def _beside(out: Path) -> Iterator[Path]:
     """Yield run files: that of the folder, then those beside it, the latest first."""
-    yield out / FILE
+    yield run_file.path_of(out)
     try:
-        yield from sorted(out.resolve().parent.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime)
+        beside = map(run_file.path_of, run_file.folders(out.resolve().parent))
+        yield from sorted(beside, key=lambda path: -path.stat().st_mtime)
     except OSError:  # one that is gone meanwhile; an estimate does without
         return
 
@@ -65,12 +64,9 @@ def _beside(out: Path) -> Iterator[Path]:
 def _costs(path: Path) -> Costs | None:
     """Return what a run measured, read off its first and last record; None where it has not ended as asked."""
     try:
-        with path.open("rb") as stream:
-            first = stream.readline()
-            stream.seek(max(0, path.stat().st_size - _TAIL))
-            last = stream.read().splitlines()[-1]
+        first, last = gzipped.ends(path)
         header, end = msgspec.json.decode(first, type=RunRecord), msgspec.json.decode(last, type=EndRecord)
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
         return None
     who = [name for name in end.cpu if name not in _HOST]
     if not (end.complete and who and header.shard == "1/1") or end.taken:

@@ -1,4 +1,4 @@
-"""The cases of a run, drawn one by one, and each on disk before the next.
+"""The cases of a run, drawn one by one, and each recorded before the next.
 
 A large one is read from its file from then on, so that all of them may be more than memory holds. One that memory does
 not hold alone is skipped, before any of it is drawn.
@@ -9,28 +9,30 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from conformance.cases import building, corpus, strategies
 from conformance.cases.recipe import Recipe, Signature
-from conformance.model import buffers
-from conformance.model.codec import case_in_parts
 from conformance.model.facts import Facts
 from conformance.model.results import SkippedRecord
 from conformance.model.stopwatch import part
+from conformance.runs.case_files import CaseFiles
 from conformance.runs.fitting import Room
 from conformance.runs.ledger import Ledger
 from conformance.runs.run_case import RunCase
 
 
 class Drawn(NamedTuple):
-    """A case that may be asked. size: its bytes; make: builds it."""
+    """A case that may be asked.
+
+    size: its bytes; make: builds it; given: somebody else has it, and may have other uses for what is computed of it.
+    """
 
     number: int
     origin: Recipe | corpus.Named
     size: int
     make: Callable[[], RunCase]
+    given: bool = False
 
 
 class Gathered(NamedTuple):
@@ -65,11 +67,11 @@ def _built(index: int, recipe: Recipe, seed: int) -> RunCase:
 def given(items: Iterable[RunCase]) -> Iterator[Drawn]:
     """Yield cases that somebody made already."""
     for item in items:
-        yield Drawn(item.index, item.origin, item.case.nbytes, lambda item=item: item)
+        yield Drawn(item.index, item.origin, item.case.nbytes, lambda item=item: item, given=True)
 
 
-def gather(cases: Iterable[Drawn], shard: tuple[int, int], room: Room, folder: Path, ledger: Ledger) -> Gathered:
-    """Write the cases of a shard and their records, and return them."""
+def gather(cases: Iterable[Drawn], shard: tuple[int, int], room: Room, files: CaseFiles, ledger: Ledger) -> Gathered:
+    """Write the cases of a shard, as far as they are kept, and their records, and return them."""
     found = Gathered({}, [], [])
     for one in cases:
         here, needed = one.number % shard[1] == shard[0] - 1, room.lacking(one.size)
@@ -79,9 +81,12 @@ def gather(cases: Iterable[Drawn], shard: tuple[int, int], room: Room, folder: P
             item = _made(one, ledger)
             if here:
                 found.items[one.number] = item
-                _write(item, folder, ledger)
+                files.put(item)
+                ledger.write(item.record())
             if item.signature:
                 found.signatures.append((item.signature, item.facts))
+            if here and not one.given:
+                item.release()
     return found
 
 
@@ -91,15 +96,6 @@ def _made(one: Drawn, ledger: Ledger) -> RunCase:
         item = one.make()
     ledger.took({"generating": time.thread_time() - began})
     return item
-
-
-@part("write")
-def _write(item: RunCase, folder: Path, ledger: Ledger) -> None:
-    path = folder / item.file
-    buffers.write(path, case_in_parts(item.case, sealed=True))
-    if path.stat().st_size >= buffers.MAPPED:
-        item.reread(path)
-    ledger.write(item.record())
 
 
 def _skipped(one: Drawn, needed: int, room: Room, ledger: Ledger) -> str:

@@ -6,21 +6,57 @@ import contextlib
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import UNSET
 
-from conformance.model.results import EndRecord, Record, Result
+from conformance.model.results import CANNOT, EndRecord, Record, Result
 from conformance.model.stopwatch import part
-from conformance.runs import run_file
 from conformance.runs.run_file import RunFile
 from conformance.runs.timetable import ITSELF, Spent
 
 
-class Ledger:
-    """The records of a run, each on disk before the next. The thread of each environment writes to it.
+class Counted:
+    """What a run remembers of its results: numbers, since results may be more than memory holds.
 
+    verdicts: how many there are of each.
+    """
+
+    def __init__(self) -> None:
+        self.verdicts = Counter[str]()
+        self._excluded = Counter[tuple[str, str]]()
+        self._not_callable: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def add(self, record: Record) -> None:
+        """Count a record, if it is a result."""
+        if not isinstance(record, Result):
+            return
+        self.verdicts[record.verdict] += 1
+        if record.verdict == "UNSUPPORTED":
+            why = record.implementation, record.reason
+            self._excluded[why] += 1
+            if record.reason.startswith(CANNOT):
+                self._not_callable[why].add(record.case)
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was compared."""
+        return bool(self.verdicts["PASS"] or self.verdicts["FAIL"])
+
+    def excluded(self) -> Iterator[tuple[str, str]]:
+        """Yield the implementation and the reason of each result that is UNSUPPORTED."""
+        return self._excluded.elements()
+
+    def not_callable(self) -> list[tuple[str, str, int]]:
+        """Return who was asked what the installed version cannot be called with: why, and in how many cases."""
+        return [(*why, len(cases)) for why, cases in sorted(self._not_callable.items())]
+
+
+class Ledger:
+    """The records of a run, on disk and counted. The thread of each environment writes to it.
+
+    counted: what is remembered of its results.
     reasons: why the run is incomplete.
     whose: the implementation that a reason is about, by the reason.
     cpu: seconds of CPU, by what took them.
@@ -29,7 +65,7 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.counted = Counted()
         self.reasons: list[str] = []
         self.whose: dict[str, str] = {}
         self.cpu: defaultdict[str, float] = defaultdict(float)
@@ -37,11 +73,14 @@ class Ledger:
         self._lock, self._began = threading.Lock(), time.monotonic()
 
     @contextlib.contextmanager
-    def opened(self, folder: Path, begins: Sequence[Record], *, clear: bool) -> Generator[None]:
+    def opened(self, folder: Path, begins: Iterable[Record], *, clear: bool) -> Generator[None]:
         """Open the run file of a folder, with its first records; clear: cases that are there are removed."""
-        self.records += begins
-        with RunFile(folder, begins, clear=clear) as self._file:
+        with RunFile(folder, map(self._counted, begins), clear=clear) as self._file:
             yield
+
+    def _counted(self, record: Record) -> Record:
+        self.counted.add(record)
+        return record
 
     @property
     def path(self) -> Path:
@@ -53,7 +92,8 @@ class Ledger:
         """Append records; raise OSError if the file cannot hold them."""
         with self._lock:
             self._file.write(*records)
-            self.records.extend(records)
+            for record in records:
+                self.counted.add(record)
 
     def took(self, cpu: dict[str, float]) -> None:
         """Add seconds of CPU to what took them."""
@@ -74,11 +114,6 @@ class Ledger:
             if whose:
                 self.whose[reason] = whose
 
-    def results(self) -> list[Result]:
-        """Return the results so far."""
-        with self._lock:
-            return [record for record in self.records if isinstance(record, Result)]
-
     def close(self, ids: Sequence[str], *, nothing: bool = False) -> EndRecord:
         """Write how the run ended, and sort the file.
 
@@ -86,7 +121,7 @@ class Ledger:
         nothing: that nothing was compared is why the run is incomplete.
         """
         cpu = {name: round(value, 3) for name, value in sorted(self.cpu.items())}
-        verdicts = dict(sorted(Counter(result.verdict for result in self.results()).items()))
+        verdicts = dict(sorted(self.counted.verdicts.items()))
         seconds = round(time.monotonic() - self._began, 3)
         whose = dict(sorted(self.whose.items())) or UNSET
         taken = dict(sorted(self.taken.items())) or UNSET
@@ -103,5 +138,5 @@ class Ledger:
             self.spent.table() or UNSET,
         )
         self.write(end)
-        self._file.finish(run_file.ordered(self.records, ids))
+        self._file.finish(ids)
         return end

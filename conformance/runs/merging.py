@@ -14,6 +14,7 @@ from types import MappingProxyType
 import msgspec
 from msgspec import UNSET
 
+from conformance.model import buffers
 from conformance.model.errors import InvalidInput
 from conformance.model.results import EndRecord, ImplementationRecord, Record, Run
 from conformance.runs import run_file
@@ -43,9 +44,9 @@ def merge(folders: list[Path], out: Path, command: list[str]) -> EndRecord:
     if out.resolve() in {shard.folder.resolve() for shard in shards}:
         raise InvalidInput(f"--out {out}: is one of the shards; name another folder")
     records, end = _together(shards, command)
-    with RunFile(out) as file:
+    with RunFile(out, records) as file:
         _copy(shards, out)
-        file.finish(run_file.ordered(records, [r.id for r in records if isinstance(r, ImplementationRecord)]))
+        file.finish([r.id for r in records if isinstance(r, ImplementationRecord)])
     return end
 
 
@@ -61,8 +62,8 @@ def join(
     """
     records, end = _together(sorted(map(_shard, files), key=lambda shard: shard.number), command, lost)
     end = msgspec.structs.replace(end, seconds=round(seconds, 3))
-    with RunFile(out, clear=False) as file:
-        file.finish(run_file.ordered([*map(_named_here, records[:-1]), end], ids))
+    with RunFile(out, [*map(_named_here, records[:-1]), end], clear=False) as file:
+        file.finish(ids)
     return end
 
 
@@ -200,9 +201,14 @@ def _copy(shards: list[Shard], out: Path) -> None:
     """Copy the cases and the answers that failed."""
     for shard in shards:
         answers = {answer_file(r.case, r.implementation) for r in shard.run.results if r.failed}
+        failed = {r.case for r in shard.run.results if r.failed}
+        drawn = {case.file for case in shard.run.cases.values() if case.recipe and case.case not in failed}
         for file in sorted({*(record.file for record in shard.run.cases.values()), *answers}):
+            kept = buffers.there(shard.folder / file)
+            if file in drawn and not kept.exists():
+                continue
             try:
-                shutil.copyfile(shard.folder / file, out / file)
+                shutil.copyfile(kept, out / kept.relative_to(shard.folder))
             except OSError as error:
                 raise InvalidInput(
                     f"{shard.folder / file}: cannot be copied ({error.strerror}); copy the whole folder of the shard"

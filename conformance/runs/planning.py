@@ -102,7 +102,7 @@ class Planning:
 
     def _tell_unasked(self, entries: list[RosterEntry], asked: set[str]) -> None:
         """Report each implementation that is asked no case, and which facts exclude it."""
-        why = [(r.implementation, r.reason) for r in self.ledger.results() if r.reason]
+        why = list(self.ledger.counted.excluded())
         answered = {identity for _, identity in self.answered} | self.ledger.taken.keys()
         for entry in entries:
             if entry.id not in asked | answered:

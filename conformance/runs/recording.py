@@ -17,11 +17,11 @@ import msgspec
 from conformance.cases import corpus
 from conformance.model import buffers
 from conformance.model.case import Case, case_id
-from conformance.model.codec import REPLY, case_in_parts, read_case, read_recorded
+from conformance.model.codec import REPLY, case_in_parts, read_recorded
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply, join_reply, split_reply
 from conformance.model.results import ImplementationRecord, Result
-from conformance.runs import run_file
+from conformance.runs import case_files, run_file
 
 SCHEMA = 1
 _KEY = "recorded"
@@ -79,15 +79,25 @@ def read(path: Path) -> Iterator[Recording]:
     A name of the corpus is the case of that name, where no such file is there.
     """
     named = corpus.FOLDER / f"{path}.json"
-    if (path / run_file.FILE).exists():
+    if run_file.is_run(path):
         yield from of_run(path)
     elif path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in (".safetensors", ".json"))
         if not files:
             raise InvalidInput(f"{path}: holds no case file; give a run's folder, or one of case files")
         yield from map(_read, files)
+    elif path.parent.name == "cases" and not path.exists() and run_file.is_run(path.parent.parent):
+        yield _not_kept(path)
     else:
         yield _read(path if path.exists() or not named.exists() else named)
+
+
+def _not_kept(path: Path) -> Recording:
+    """Return a case of a run that has no file of it."""
+    run = run_file.read(path.parent.parent)
+    if path.stem not in run.cases:
+        return _read(path)
+    return Recording(path.stem, case_files.read(path.parent.parent, run, run.cases[path.stem]))
 
 
 def _read(path: Path) -> Recording:
@@ -132,8 +142,8 @@ def of_run(folder: Path, wanted: str = "") -> Iterator[Recording]:
         kept = {name: found for name, found in of_case.items() if wanted or any(result.failed for result in found)}
         if kept:
             answers = [_of_run(folder, records[name], found) for name, found in kept.items() if name in records]
-            read_back, extra = read_case(folder / run.cases[case].file)
-            yield Recording(run.cases[case].name or case, read_back, tuple(answers), run.header.environment, extra)
+            read_back = case_files.read(folder, run, run.cases[case])
+            yield Recording(run.cases[case].name or case, read_back, tuple(answers), run.header.environment)
 
 
 def _of_run(folder: Path, record: ImplementationRecord, found: list[Result]) -> RecordedAnswer:

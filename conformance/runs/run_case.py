@@ -41,14 +41,18 @@ class RunCase:
     def reread(self, path: Path) -> None:
         """Take the same case from a file, where its tensors stay until they are read."""
         self.case = read_case(path)[0]
-        self.__dict__.pop("exact_case", None)
+        self.release()
 
     @functools.cached_property
     def exact_case(self) -> ExactCase:
-        """The case at the reference's precision."""
+        """The case at the reference's precision, and all that was computed of it."""
         return ExactCase(self.case)
 
-    @property
+    def release(self) -> None:
+        """Let the exact case go; whoever holds it keeps it, and whoever asks for it again has another one made."""
+        self.__dict__.pop("exact_case", None)
+
+    @functools.cached_property
     def facts(self) -> list[Facts]:
         """The facts about each step."""
         return self.exact_case.facts

@@ -1,8 +1,9 @@
 """The file of a run, JSON lines: written as the run goes, and read back by all who ask about a run.
 
 One object a line: `run` opens the file, then one `implementation` each, one `case` each, one `skipped` each that memory
-does not hold, the `result`s, and `end` closes it. Each record is on disk before the next is judged, and what was
-written outlives a full disk. A file without `end` is an interrupted run; a torn last line is tolerated and said.
+does not hold, the `result`s, and `end` closes it. A file of many lines is in gzip (`gzipped.LARGE`). Each record is on
+disk before the next is judged, in gzip within a second or a few hundred of them, and what was written outlives a full
+disk. A file without `end` is an interrupted run; a torn last line is tolerated and said.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import gc
 import itertools
 import os
 import re
+import time
+import zlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -29,14 +32,17 @@ from conformance.model.results import (
     Run,
     RunRecord,
     SkippedRecord,
-    WorkerRecord,
 )
+from conformance.runs import gzipped
+from conformance.runs.ordering import Order
 
 FILE = "run.jsonl"
+_BATCH, _PATIENCE = 1 << 16, 1.0
+"""How many bytes of lines wait for others in gzip, and for how many seconds."""
 
 
 def answer_file(case: str, implementation: str) -> str:
-    """Return where a run folder keeps an answer that failed, so that it can be judged again.
+    """Return where a run folder keeps an answer that failed, so that it can be judged again; in gzip it ends in .gz.
 
     >>> answer_file("034287ab02e95a33", "torch.F.batch_norm@cpu")
     'answers/034287ab02e95a33.torch.F.batch_norm@cpu.safetensors'
@@ -45,34 +51,68 @@ def answer_file(case: str, implementation: str) -> str:
     return f"answers/{case}.{slug}.safetensors"
 
 
-def lines(records: Sequence[Record]) -> bytes:
-    """Return records as lines of a run file."""
-    return b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+def path_of(folder: Path) -> Path:
+    """Return the path of the run file in a folder, in gzip or not, whether it is there or not."""
+    packed = folder / f"{FILE}.gz"
+    return packed if packed.exists() else folder / FILE
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder has a run file."""
+    return path_of(folder).exists()
+
+
+def folders(reports: Path) -> list[Path]:
+    """Return the folders beside each other that have a run file, by name."""
+    return sorted({path.parent for path in reports.glob(f"*/{FILE}*") if is_run(path.parent)})
 
 
 class RunFile:
     """The file of a run. A record that does not fit leaves no part of a line, and nothing is written after it."""
 
-    def __init__(self, folder: Path, begins: Sequence[Record] = (), *, clear: bool = True) -> None:
+    def __init__(self, folder: Path, begins: Iterable[Record] = (), *, clear: bool = True) -> None:
         """Make the folder and the file; begins: its first records. An earlier file stays until these are written."""
-        self.path = folder / FILE
+        self._folder, self._cases, self._full = folder, dict[str, int](), False
         try:
             for part in ("cases", "answers"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
-            self._replace(lines(begins))
-            for old in (p for part in ("cases", "answers") for p in (folder / part).glob("*.safetensors") if clear):
+            self._store(map(self._line, begins))
+            for old in (p for part in ("cases", "answers") for p in (folder / part).glob("*.safetensors*") if clear):
                 old.unlink()
-            self._stream = self.path.open("ab", buffering=0)
         except OSError as error:
             raise InvalidInput(f"--out {folder}: cannot be written ({error}); name a folder that can be") from error
-        self._whole, self._full = self.path.stat().st_size, False
+
+    def _line(self, record: Record) -> bytes:
+        """Return a record as a line; note which cases there are."""
+        if isinstance(record, CaseRecord):
+            self._cases[record.case] = record.index
+        return msgspec.json.encode(record) + b"\n"
+
+    def _store(self, lines: Iterable[bytes]) -> None:
+        """Replace the file, and go on behind these lines."""
+        self.path = gzipped.store(self._folder / FILE, lines)
+        self._stream = self.path.open("ab", buffering=0)
+        self._whole = self.path.stat().st_size
+        self._batches = gzipped.Batches() if self.path.suffix == ".gz" else None
+        self._waiting, self._since = bytearray(), time.monotonic()
 
     def write(self, *records: Record) -> None:
         """Append records; raise OSError if they do not fit."""
         if self._full:
             raise OSError(0, "what came before it could not be written", str(self.path))
-        rest = lines(records)
-        size = len(rest)
+        self._waiting += b"".join(map(self._line, records))
+        patient = len(self._waiting) < _BATCH and time.monotonic() < self._since + _PATIENCE
+        if self._batches and patient:
+            return
+        self._flush()
+        if not self._batches and self._whole >= gzipped.LARGE:
+            self._stream.close()
+            self._store(gzipped.read(self.path))
+
+    def _flush(self) -> None:
+        rest = self._batches.made(bytes(self._waiting)) if self._batches and self._waiting else bytes(self._waiting)
+        self._waiting.clear()
+        size, self._since = len(rest), time.monotonic()
         try:
             while rest:
                 rest = rest[self._stream.write(rest) :]
@@ -89,42 +129,17 @@ class RunFile:
 
     def __exit__(self, *_: object) -> None:
         """Close the file. What was written stays."""
+        if not self._full:
+            self._flush()
         self._stream.close()
 
-    def finish(self, order: Sequence[Record]) -> None:
+    def finish(self, implementations: Sequence[str]) -> None:
         """Replace the file by the same records in a stable order, so that equal runs are equal files."""
-        self._replace(lines(order))
-
-    def _replace(self, content: bytes) -> None:
-        draft = self.path.with_suffix(".draft")
-        try:
-            draft.write_bytes(content)
-            draft.replace(self.path)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
-
-
-def ordered(records: Iterable[Record], implementations: Sequence[str]) -> list[Record]:
-    """Return the records of a run in a stable order: equal runs give equal files, whichever worker was faster."""
-    records = list(records)
-    kinds = [RunRecord, WorkerRecord, ImplementationRecord, CaseRecord, SkippedRecord, Result, EndRecord]
-    cases = {record.case: record.index for record in records if isinstance(record, CaseRecord)}
-    ids = {identity: n for n, identity in enumerate(implementations)}
-
-    def key(record: Record) -> tuple[int, ...]:
-        kind = kinds.index(type(record))
-        match record:
-            case Result():
-                return kind, cases[record.case], ids.get(record.implementation, len(ids)), record.step
-            case CaseRecord() | SkippedRecord():
-                return kind, record.index
-            case ImplementationRecord():
-                return kind, ids[record.id]
-            case _:
-                return (kind,)
-
-    return sorted(records, key=key)
+        self._flush()
+        size = self._whole if self._batches is None else gzipped.size(self.path)
+        order = Order(self._cases, implementations)
+        self._stream.close()
+        self._store(order.sorted(gzipped.read(self.path), size, self._folder))
 
 
 def read(folder: Path, *, mend: bool = False, thinned: Callable[[Record], None] | None = None) -> Run:
@@ -133,11 +148,13 @@ def read(folder: Path, *, mend: bool = False, thinned: Callable[[Record], None] 
     mend: leave damaged lines out, and with each the answers beside it, of which it may have been a part.
     thinned: sees every record, and takes out what its reader has no use for, so that more of them fit into memory.
     """
-    path = folder / FILE if folder.is_dir() else folder
+    path = path_of(folder) if folder.is_dir() else folder
     try:
-        with path.open("rb") as file, _uncollected():
-            lines = ((n, line) for n, line in enumerate(file, 1) if not line.isspace())
+        with _uncollected():
+            lines = ((n, line) for n, line in enumerate(gzipped.read(path), 1) if not line.isspace())
             records, torn = _parse(path, lines, thinned or _whole, mend=mend)
+    except zlib.error as error:  # a checksum that is wrong says nothing of where
+        raise InvalidInput(f"{path}: is damaged ({error}); run it again without --resume") from error
     except OSError as error:
         raise InvalidInput(f"{folder}: holds no run ({error.strerror}); give the folder of a `bnconf run`") from error
     if not records or not isinstance(records[0], RunRecord):
@@ -186,7 +203,8 @@ def _parse(
             if following is _END and number > 1:
                 return _without_neighbours(records, damaged), True
             if not mend or number == 1:
-                fix = "the same `bnconf run` again with --resume keeps the rest" if number > 1 else "run again"
+                rest = number > 1 and path.suffix != ".gz"
+                fix = "the same `bnconf run` again with --resume keeps the rest" if rest else "run again"
                 kept = sum(isinstance(record, Result) for record in records)
                 raise InvalidInput(
                     f"{path}, line {number}: {_damage(line, error)}; {kept} results before it are whole; {fix}"

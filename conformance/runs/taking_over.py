@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from conformance.hosts.machine import describe_host
+from conformance.model import buffers
 from conformance.model.results import ImplementationRecord, Result
 from conformance.runs import run_file
 from conformance.runs.run_file import answer_file
@@ -41,10 +42,10 @@ class Earlier:
         if any(result.outcome in ("Crashed", "TimedOut") for result in found):
             return []
         if any(result.failed for result in found):
-            kept = self.folder / answer_file(case, implementation)
+            kept = buffers.there(self.folder / answer_file(case, implementation))
             if not kept.is_file():
                 return []
-            shutil.copyfile(kept, out / answer_file(case, implementation))
+            shutil.copyfile(kept, out / kept.relative_to(self.folder))
         return found
 
 

@@ -23,6 +23,7 @@ from conformance.model.results import ImplementationRecord, Record, Result, Rho
 from conformance.model.rules import Rule
 from conformance.model.spelling import Misspelt
 from conformance.model.statement import Statement
+from conformance.runs import run_file
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
@@ -106,9 +107,9 @@ def read(path: Path = FILE) -> list[KnownReport]:
 def recalled(options: Options, progress: Progress, entries: list[KnownReport]) -> list[Recalled]:
     """Make a run, and return every entry with what became of it."""
     recall = Recall(entries)
-    run = Campaign(options, progress, recall.note)
-    run.run()
-    return recall.recalled(run.ledger.records)
+    Campaign(options, progress, recall.note).run()
+    found = run_file.read(options.out)
+    return recall.recalled([*found.implementations, *found.results])
 
 
 class Recall:

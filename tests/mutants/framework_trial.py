@@ -23,7 +23,7 @@ from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
 from conformance.model import results
 from conformance.model.outcome import Reply
-from conformance.runs import campaign, run_file
+from conformance.runs import campaign, gzipped, run_file
 from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
 
@@ -79,23 +79,27 @@ class Timed:
         self.campaign = campaign.Campaign(options, Progress(), self._note, items)
         self._began, self._cpu_before = time.monotonic(), _cpu(None)
         self.failed: dict[str, tuple[float, float]] = {}
+        self._run: results.Run | None = None
 
     def _note(self, item: RunCase, _entry: RosterEntry, _reply: Reply, judged: list[results.Result]) -> None:
         """Note when a case failed first; stop where nothing explains it."""
         found = [result for result in judged if result.failed]
         if found:
-            pid = next(r.pid for r in reversed(self.campaign.ledger.records) if isinstance(r, results.WorkerRecord))
-            self.failed.setdefault(item.id, (time.monotonic() - self._began, _cpu(pid) - self._cpu_before))
+            self.failed.setdefault(item.id, (time.monotonic() - self._began, _cpu(self._pid()) - self._cpu_before))
             if any(one.kind != "explained" for one in self._explained(found)):
                 self.campaign.stop()
 
+    def _pid(self) -> int:
+        """Return the process id of the latest worker."""
+        lines = [line for line in gzipped.read(run_file.path_of(self.out)) if line.startswith(b'{"type":"worker"')]
+        return msgspec.json.decode(lines[-1], type=results.WorkerRecord).pid
+
     def _explained(self, found: list[results.Result]) -> list[explanation.Explanation]:
         """Return what the gate will say of these failures; it asks of each case and implementation alone."""
-        records = self.campaign.ledger.records
-        (header,) = (r for r in records if isinstance(r, results.RunRecord))
-        about = [r for r in records if isinstance(r, results.ImplementationRecord)]
-        cases = {r.case: r for r in records if isinstance(r, results.CaseRecord)}
-        run = results.Run(header, about, cases, found, None, torn=False)
+        names = {record.id for record in self._run.implementations} if self._run else set()
+        if self._run is None or not {result.implementation for result in found} <= names:
+            self._run = run_file.read(self.out)
+        run = msgspec.structs.replace(self._run, results=found)
         return explanation.explain(self.out, run, divergences.read(divergences.FOLDER))
 
 

@@ -14,7 +14,7 @@ from conformance.gate.decision import GateDecision
 from conformance.gate.findings import Finding
 from conformance.gate.outputs.text import SHOWN, command, one_line
 from conformance.model.results import Run
-from conformance.runs.run_file import FILE
+from conformance.runs.run_file import path_of
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _RULES = {
@@ -47,7 +47,7 @@ def as_sarif(decision: GateDecision, run: Run, folder: Path) -> str:
                 "tool": {"driver": driver},
                 "invocations": [invocation],
                 "columnKind": "unicodeCodePoints",
-                "results": [*found, *_suppressed(decision)],
+                "results": [*found, *_suppressed(decision, path_of(folder).name)],
             }
         ],
     }
@@ -58,19 +58,19 @@ def _result(finding: Finding, causes: list[str], run: Run, folder: Path) -> dict
     level = "error" if finding.status else "note" if finding.kind == "version changed" else "warning"
     lines = [one_line(said) for said in (finding.says, *causes)]
     lines += [command(run, failure, folder) for failure in finding.failures[:SHOWN]]
-    file = run.cases[finding.failures[0].case].file if finding.failures else FILE
+    file = run.cases[finding.failures[0].case].file if finding.failures else path_of(folder).name
     about = (finding.kind, finding.implementation, finding.output, *finding.divergences)
     return {**_about(finding.kind, level, "\n".join(lines), file), "partialFingerprints": {"bnconf/v1": _hash(about)}}
 
 
-def _suppressed(decision: GateDecision) -> Iterator[dict[str, Any]]:
-    """Yield a result for each implementation and output that known divergences explain."""
+def _suppressed(decision: GateDecision, file: str) -> Iterator[dict[str, Any]]:
+    """Yield a result for each implementation and output that known divergences explain; file: the run's."""
     counts = Counter((e.result.implementation, e.result.output, e.divergences) for e in decision.explained)
     for (implementation, output, divergences), count in sorted(counts.items()):
         text = one_line(f"{implementation} {output}: {count} failures as {', '.join(divergences)} predicts")
         why = one_line("; ".join(decision.reasons[name] for name in divergences))
         yield {
-            **_about("explained", "note", text, FILE),
+            **_about("explained", "note", text, file),
             "partialFingerprints": {"bnconf/v1": _hash(("explained", implementation, output, *divergences))},
             "suppressions": [{"kind": "external", "status": "accepted", "justification": why}],
         }

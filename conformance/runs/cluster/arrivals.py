@@ -14,11 +14,10 @@ import msgspec
 from conformance.cases import corpus
 from conformance.cases.recipe import Recipe
 from conformance.model import buffers
-from conformance.model.codec import read_case
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.outcome import decode_reply
 from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Result, Run
-from conformance.runs import merging, run_file
+from conformance.runs import case_files, merging, run_file
 from conformance.runs.campaign import Options, header
 from conformance.runs.cluster.blocks import Block
 from conformance.runs.progress import FailedReply
@@ -47,7 +46,11 @@ class Arrivals:
         self._records: dict[str, ImplementationRecord] = {}
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.jsonl"))
+        return sorted(self._folder.glob(f"*.{run_file.FILE}*"))
+
+    def _file(self, block: Block) -> Path | None:
+        """Return the run file of a block that has arrived."""
+        return next((path for path in self._files() if _name(path) == block.name), None)
 
     def shards(self) -> int | None:
         """Return into how many shards the run was cut that is gone on with; None if it begins."""
@@ -59,13 +62,13 @@ class Arrivals:
     def left(self, blocks: Sequence[Block]) -> list[Block]:
         """Return the blocks that are to be asked: those that have not arrived whole."""
         names = {block.name for block in blocks}
-        if strange := [path for path in self._files() if path.stem not in names]:
+        if strange := [path for path in self._files() if _name(path) not in names]:
             raise InvalidInput(f"--resume: {strange[0]} is not asked now; ask for the same, or name another --out")
         return [block for block in blocks if not self._is_whole(block)]
 
     def _is_whole(self, block: Block) -> bool:
-        path = self._folder / f"{block.name}.jsonl"
-        if not path.exists():
+        path = self._file(block)
+        if path is None:
             return False
         run = run_file.read(path)
         if differ := [name for name in _SAME if getattr(run.header, name) != getattr(self._begin, name)]:
@@ -88,7 +91,8 @@ class Arrivals:
                     file.replace(self.options.out / part / file.name)
             for log in Path(place).glob("*.log"):
                 log.replace(self._folder / f"{block.name}.log")
-            (Path(place) / run_file.FILE).replace(self._folder / f"{block.name}.jsonl")
+            file = run_file.path_of(Path(place))
+            file.replace(self._folder / f"{block.name}.{file.name}")
         return run
 
     def _differs(self, run: Run) -> str:
@@ -111,14 +115,14 @@ class Arrivals:
                 found.setdefault((result.case, result.implementation), []).append(result)
         items: dict[str, RunCase] = {}
         for (case, identity), failures in sorted(found.items()):
-            item = items.get(case) or items.setdefault(case, self._item(run.cases[case]))
+            item = items.get(case) or items.setdefault(case, self._item(run, run.cases[case]))
             reply = decode_reply(buffers.read(self.options.out / run_file.answer_file(case, identity)))
             yield FailedReply(item, records[identity], reply, failures)
 
-    def _item(self, record: CaseRecord) -> RunCase:
+    def _item(self, run: Run, record: CaseRecord) -> RunCase:
         named = next((one for one in corpus.read() if one.name == record.name), None) if record.name else None
         origin = named or msgspec.convert(record.recipe, Recipe)
-        return RunCase(record.index, origin, read_case(self.options.out / record.file)[0])
+        return RunCase(record.index, origin, case_files.read(self.options.out, run, record))
 
     def close(self, seconds: float, lost: dict[str, list[str]]) -> EndRecord:
         """Write the run that the blocks make together, and remove them if it is complete.
@@ -133,3 +137,8 @@ class Arrivals:
         if end.complete:
             shutil.rmtree(self._folder)
         return end
+
+
+def _name(path: Path) -> str:
+    """Return the name of the block whose run file this is."""
+    return path.name.partition(f".{run_file.FILE}")[0]

@@ -10,10 +10,10 @@ from typing import Protocol
 from conformance.judging.exact_case import ExactCase
 from conformance.model import buffers
 from conformance.model.case import Case
-from conformance.model.codec import read_case
 from conformance.model.errors import InvalidInput
 from conformance.model.outcome import Reply, decode_reply
 from conformance.model.results import CaseRecord, Run
+from conformance.runs import case_files
 from conformance.runs.run_file import answer_file
 
 
@@ -42,15 +42,14 @@ class InFolder:
     """What the folder of a run holds; a file that is gone tells nothing."""
 
     def __init__(self, run: Run, folder: Path) -> None:
-        self._files = {case: folder / record.file for case, record in run.cases.items()}
         self.features = {name: _feature(record) for name, record in run.cases.items()}
-        self._folder = folder
+        self._run, self._folder = run, folder
         self._exact_case = functools.lru_cache(maxsize=32)(self._read)
 
     def cases(self) -> Iterator[tuple[str, Case]]:
         """Yield every case that is there."""
-        for name, path in self._files.items():
-            if (case := _case(path)) is not None:
+        for name in self._run.cases:
+            if (case := self._case(name)) is not None:
                 yield name, case
 
     def exact_case(self, case: str) -> ExactCase | None:
@@ -58,8 +57,14 @@ class InFolder:
         return self._exact_case(case)
 
     def _read(self, case: str) -> ExactCase | None:
-        found = _case(self._files[case])
+        found = self._case(case)
         return None if found is None else ExactCase(found)
+
+    def _case(self, name: str) -> Case | None:
+        try:
+            return case_files.read(self._folder, self._run, self._run.cases[name])
+        except InvalidInput:
+            return None
 
     def reply(self, case: str, implementation: str) -> Reply | None:
         """Return an answer that fails."""
@@ -91,10 +96,3 @@ class InMemory:
 def _feature(record: CaseRecord) -> str:
     """Return what a case asks beyond the plain layer; `corpus` of one with a name."""
     return record.recipe.get("signature", {}).get("feature", "") if record.recipe else "corpus"
-
-
-def _case(path: Path) -> Case | None:
-    try:
-        return read_case(path)[0]
-    except InvalidInput:
-        return None

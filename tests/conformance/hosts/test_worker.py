@@ -125,3 +125,15 @@ def test_an_adapter_finds_what_stands_beside_it_and_no_others_neighbour(tmp_path
     found = [worker.by_path(str(tmp_path / place / "mine.py")).beside.PLACE for place in ("one", "two")]
     assert found == ["one", "two"]
     assert set(sys.modules) == before
+
+
+def test_a_log_has_questions_of_which_something_was_said(monkeypatch, tmp_path):
+    """A question about which nothing was said makes way for the next; the last stays, as who dies of it is silent."""
+    with (tmp_path / "log").open("a") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        log = worker.Log()
+        for n, said in enumerate(["", "", "a warning\n", "", ""]):
+            log.about("a@cpu", n)
+            stream.write(said)
+    expected = "== a@cpu, request 2\na warning\n== a@cpu, request 4\n"
+    assert (tmp_path / "log").read_text() == expected

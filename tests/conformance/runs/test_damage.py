@@ -144,7 +144,9 @@ def test_what_cannot_be_read_or_written_is_named(command, finished):
 
 
 def test_a_run_without_its_cases_is_named(finished):
-    """A folder that was copied without `cases` is an error that names the file."""
+    """Of a folder that was copied without `cases` those of the corpus are an error that names the file."""
+    lines = finished.read_bytes()
+    finished.write_bytes(re.sub(rb'"recipe":{.*?},"well_posed"', b'"recipe":{},"well_posed"', lines))
     for file in Path("run/cases").iterdir():
         file.unlink()
     done = invoke("explain", next(iter(run_file.read(Path("run")).cases)))
