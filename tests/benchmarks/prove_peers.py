@@ -184,7 +184,7 @@ def _tests(peer: Peer, files: list[Path], home: Path, failing: Sequence[str], mu
     """Run a framework's tests but for some; with a mutant, to the first that fails."""
     markers = "".join(f"\n    {one}" for one in peer.markers)
     (home / "pytest.ini").write_text(f"[pytest]\nenable_assertion_pass_hook = true\nmarkers ={markers}\n")
-    options = ["-q", "-p", "no:cacheprovider", "-p", "assertions", "-c", str(home / "pytest.ini")]
+    options = ["-q", "-s", "-p", "no:cacheprovider", "-p", "assertions", "-c", str(home / "pytest.ini")]
     options += ["--rootdir", str(files[0].parent), *(["-k", peer.select] if peer.select else [])]
     options += [*(["-x"] if mutant else []), *(part for one in failing for part in ("--deselect", one))]
     path = [HERE / "peers", *([HOOK] if mutant else []), *(file.parent for file in files[:1] if peer.files)]
