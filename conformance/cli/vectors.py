@@ -13,6 +13,7 @@ from conformance.cases import cells
 from conformance.hosts import roster
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.runs import gathering, wording
+from conformance.runs.kept_recipes import WantedRecipes
 from conformance.workbench.vectors import judging, writing
 from conformance.workbench.vectors.judging import JudgedVector
 
@@ -22,7 +23,7 @@ def write(vectors: Path, promises: str, count: int | None, seed: int) -> None:
     entries = roster.select((promises,))
     if len(entries) != 1:
         raise InvalidInput(f"--promises {promises}: names {len(entries)} implementations; name one")
-    drawn = gathering.drawn(seed, cells.SMOKE if count is None else count, with_corpus=True)
+    drawn = gathering.drawn(WantedRecipes(seed, cells.SMOKE if count is None else count), with_corpus=True)
     index = writing.write(vectors, drawn, entries[0].statement)
     left = f"; {index.skipped} left out, which {promises} cannot be asked, or which are larger than 4 MiB"
     click.echo(f"{vectors.resolve()}: {len(index.cases)} cases{left if index.skipped else ''}")

@@ -25,11 +25,12 @@ def digest(target: str) -> str:
     if path.suffix != ".py" or not path.is_file():
         return ""
     own = _built_in(path) if path.parent == _BUILT_IN else _hashed(path.parent.glob("*.py"))
-    return hashlib.sha256(f"{own} {_of_the_suite()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{own} {of_the_suite()}".encode()).hexdigest()[:16]
 
 
 @functools.cache
-def _of_the_suite() -> str:
+def of_the_suite() -> str:
+    """Return a hash of what draws, asks and judges."""
     return _hashed(file for folder in _DECIDE for file in folder.rglob("*") if file.suffix in (".py", ".json", ".toml"))
 
 

@@ -6,18 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-
-import msgspec
+from concurrent.futures import Future
 
 from conformance.cases import cells
 from conformance.hosts import environment as env
 from conformance.hosts import going_on
 from conformance.hosts.environment import Worker, WorkerDied
 from conformance.hosts.in_process import LocalWorker
-from conformance.hosts.machine import describe_host
-from conformance.hosts.participants import Participants
 from conformance.hosts.roster import RosterEntry
 from conformance.judging.judgment import judge
 from conformance.model import buffers, results
@@ -25,47 +20,20 @@ from conformance.model.errors import Incomplete
 from conformance.model.outcome import Reply, reply_in_parts
 from conformance.model.results import Result
 from conformance.model.stopwatch import part
-from conformance.model.version import version
 from conformance.runs import commands, fitting, gathering, resuming, run_file
 from conformance.runs.case_files import CaseFiles
 from conformance.runs.dealing import Deal
 from conformance.runs.gathering import Gathered
 from conformance.runs.holding import Held
 from conformance.runs.interrupting import interruptible
+from conformance.runs.kept_recipes import WantedRecipes
 from conformance.runs.ledger import Ledger
+from conformance.runs.options import Options, header
 from conformance.runs.planning import Planning
 from conformance.runs.progress import FailedReply, Progress
 from conformance.runs.run_case import RunCase
 from conformance.runs.taking_over import Earlier
 from conformance.runs.turns import Turns
-
-
-class Options(msgspec.Struct, frozen=True):
-    """What to ask, of whom, and how much of it.
-
-    jobs: how many environments run at a time; 0: all.
-    corpus: the named cases are asked too.
-    profile: only the cases that this profile alone asks; empty: as many of each cell as `cases` says.
-    shard: (k, n): every n-th case, from the k-th on.
-    resume: what the folder's run judged is kept, and the rest is asked.
-    fail_fast: nothing more is asked after the first failure.
-    changed_since: the folder of an earlier run, whose results are taken over of whoever has not changed since.
-    command: what the user typed, for the record.
-    """
-
-    who: Participants
-    out: Path
-    seed: int = 0
-    cases: int = cells.DEFAULT
-    corpus: bool = True
-    profile: str = ""
-    jobs: int = 0
-    shard: tuple[int, int] = (1, 1)
-    resume: bool = False
-    fail_fast: bool = False
-    changed_since: Path | None = None
-    command: list[str] = []
-
 
 Observer = Callable[[RunCase, RosterEntry, Reply, list[Result]], None]
 """Called with each answer and its verdicts, in the thread of the environment that gave it."""
@@ -95,6 +63,7 @@ class Campaign:
         earlier = Earlier(options.changed_since) if options.changed_since else None
         self._planning = Planning(self.who, deal, self.ledger, progress, self._incomplete, options.out, earlier)
         self._workers: list[Worker | LocalWorker] = []
+        self._gathered: Future[Gathered] = Future()
         self._unwritten: OSError | None = None
 
     def run(self) -> results.EndRecord:
@@ -106,12 +75,14 @@ class Campaign:
             self._planning.answered = {(result.case, result.implementation) for result in kept}
             try:
                 self._tell_begun()
-                gathered = self._gathered()
-                threads = [threading.Thread(target=self._host, args=turn) for turn in self._taking_turns(gathered)]
+                threads = [threading.Thread(target=self._host, args=turn) for turn in self._taking_turns()]
                 for thread in threads:
                     thread.start()
-                for thread in threads:
-                    thread.join()
+                try:
+                    self._gather()  # while the workers start
+                finally:
+                    for thread in threads:
+                        thread.join()
                 if self._unwritten is None:
                     return self._close()
             except OSError as error:
@@ -148,10 +119,19 @@ class Campaign:
             f"{self.ledger.path}; make room, and go on: {again}"
         )
 
-    def _gathered(self) -> Gathered:
+    def _gather(self) -> None:
+        try:
+            self._gathered.set_result(self._of_run())
+        except BaseException as error:  # a worker that waits for cases is to end, whatever there is
+            self._stop.set()
+            self._gathered.set_exception(error)
+            raise
+
+    def _of_run(self) -> Gathered:
         o, workers = self.options, self._workers_in_all
         ids = [entry.id for entry in self.who.entries]
-        cases = gathering.drawn(o.seed, o.cases, with_corpus=o.corpus, ids=ids, profile=o.profile)
+        asked = WantedRecipes(o.seed, o.cases, o.profile)
+        cases = gathering.drawn(asked, with_corpus=o.corpus, ids=ids, cache=self.who.cache)
         if self._given is not None:
             cases = gathering.given(self._given)
         room = fitting.room(self.who.limits, min(o.jobs or workers, workers))
@@ -164,23 +144,23 @@ class Campaign:
         """Return how many workers an environment may have: two, unless told how many may run, or there is one core."""
         return 1 if self.options.jobs or self.who.in_process else min(2, os.cpu_count() or 1)
 
-    def _taking_turns(self, gathered: Gathered) -> Iterator[tuple[env.Environment, Turns, Gathered]]:
+    def _taking_turns(self) -> Iterator[tuple[env.Environment, Turns]]:
         """Yield every worker with what it takes turns at."""
         for host, workers in self._hosts:
             turns = Turns(host, self.who.hosted(host), len(workers))
-            yield from ((worker, turns, gathered) for worker in workers)
+            yield from ((worker, turns) for worker in workers)
 
-    def _host(self, host: env.Environment, turns: Turns, gathered: Gathered) -> None:
+    def _host(self, host: env.Environment, turns: Turns) -> None:
         """Run one worker, from its start to its end, when its turn comes."""
         with self._jobs:
             try:
                 if not self._stop.is_set():
-                    self._host_now(host, turns, gathered)
+                    self._host_now(host, turns)
             except OSError as error:  # nothing more can be written, by anybody
                 self._unwritten = self._unwritten or error
                 self._stop.set()
 
-    def _host_now(self, host: env.Environment, turns: Turns, gathered: Gathered) -> None:
+    def _host_now(self, host: env.Environment, turns: Turns) -> None:
         try:
             worker = self._worker(host)
         except WorkerDied as error:
@@ -193,7 +173,7 @@ class Campaign:
             return
         self._workers.append(worker)
         try:
-            self._ask(worker, turns, gathered)
+            self._ask(worker, turns)
         except OSError:
             raise
         except Exception as error:
@@ -213,7 +193,8 @@ class Campaign:
     def _started(self, name: str, pid: int) -> None:
         self.ledger.write(results.WorkerRecord(name, pid))
 
-    def _ask(self, worker: Worker | LocalWorker, turns: Turns, gathered: Gathered) -> None:
+    def _ask(self, worker: Worker | LocalWorker, turns: Turns) -> None:
+        gathered = self._gathered.result()
         turns.plan(lambda: self._planning.planned(worker, turns, gathered))
         by_id = {entry.id: entry for entry in turns.entries}
 
@@ -267,19 +248,3 @@ class Campaign:
             self._incomplete(results.NOTHING + results.why_nothing(self.ledger.counted.excluded()))
             return self.ledger.close(self._ids(), nothing=True)
         return self.ledger.close(self._ids())
-
-
-def header(options: Options) -> results.RunRecord:
-    """Return the record that opens the file of a run, which begins now."""
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    return results.RunRecord(
-        results.SCHEMA,
-        version(),
-        options.seed,
-        options.cases,
-        options.command,
-        started,
-        describe_host(),
-        "{}/{}".format(*options.shard),
-        options.who.requested,
-    )

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from conformance.cases import building, corpus, strategies
+from conformance.cases import building, corpus
 from conformance.cases.recipe import Recipe, Signature
 from conformance.model.facts import Facts
 from conformance.model.results import SkippedRecord
 from conformance.model.stopwatch import part
+from conformance.runs import kept_recipes
 from conformance.runs.case_files import CaseFiles
 from conformance.runs.fitting import Room
+from conformance.runs.kept_recipes import WantedRecipes
 from conformance.runs.ledger import Ledger
 from conformance.runs.run_case import RunCase
 
@@ -48,14 +50,15 @@ class Gathered(NamedTuple):
     skipped: list[str]
 
 
-def drawn(seed: int, cases: int, *, with_corpus: bool, ids: Iterable[str] = (), profile: str = "") -> Iterator[Drawn]:
+def drawn(asked: WantedRecipes, *, with_corpus: bool, ids: Iterable[str] = (), cache: bool = True) -> Iterator[Drawn]:
     """Yield the cases of a seed, or of a profile that has some of its own, and of the corpus those of a run of these.
 
     ids: of the implementations.
     """
-    recipes = strategies.of_profile(profile, seed) if profile else strategies.chosen(seed, cases)
+    with part("draw"):
+        recipes = kept_recipes.recipes(asked, cache=cache)
     for i, recipe in enumerate(recipes):
-        yield Drawn(i, recipe, building.size(recipe), functools.partial(_built, i, recipe, seed))
+        yield Drawn(i, recipe, building.size(recipe), functools.partial(_built, i, recipe, asked.seed))
     for i, named in enumerate(corpus.of_run(ids) if with_corpus else (), len(recipes)):
         yield Drawn(i, named, named.case.nbytes, functools.partial(RunCase, i, named, named.case))
 

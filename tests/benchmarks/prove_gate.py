@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.cases.cells import SMOKE
+from conformance.runs import gzipped, run_file
 
 TIMES = {"command", "started", "seconds", "cpu"}  # a command names its folder and its shard
 RANGE = 10**6  # of the seeds that are drawn
@@ -70,7 +71,7 @@ def merged(out: Path, seed: int, options: argparse.Namespace) -> bool:
 
 def records(folder: Path) -> list[str]:
     """Return the lines of a run file without times and processes."""
-    found: list[dict[str, Any]] = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
+    found: list[dict[str, Any]] = list(map(json.loads, gzipped.read(run_file.path_of(folder))))
     return [json.dumps({k: v for k, v in r.items() if k not in TIMES}) for r in found if r["type"] != "worker"]
 
 

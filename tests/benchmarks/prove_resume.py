@@ -1,8 +1,10 @@
-"""Prove that a run survives: `python tests/benchmarks/prove_resume.py [--kills 10] [--seed 0] [PATTERN …]`.
+"""Prove that a run survives: `python tests/benchmarks/prove_resume.py [--kills 10] [--seed 0] [--packed] [PATTERN …]`.
 
 One run is left alone. Others of the same seed are killed with SIGKILL, each at a random moment, gone on with by
 `--resume` and, every other time, killed and gone on with once more: in the end each must hold what the one left alone
 holds, record by record, but for times and process ids.
+
+--packed: with run files in gzip, as large ones are, and with no file of a case that all pass.
 
 Exits 1 where a record differs.
 """
@@ -22,6 +24,13 @@ from typing import Any
 
 from conformance.runs import run_file
 
+COMMAND = [sys.executable, "-m", "conformance"]
+PACKED = """
+from conformance.cli.main import main
+from conformance.runs import case_files, gzipped
+gzipped.LARGE = case_files.ROOM = 0
+main()
+"""
 EAGER = ("numpy.two_pass", "numpy.fast", "torch.F.batch_norm")
 
 
@@ -31,7 +40,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="Of the moments. Default: the clock.")
     parser.add_argument("patterns", nargs="*", default=list(EAGER))
+    parser.add_argument("--packed", action="store_true")
     asked = parser.parse_args()
+    COMMAND[1:] = ["-c", PACKED] if asked.packed else COMMAND[1:]
     print(f"moments of seed {asked.seed}")
     with tempfile.TemporaryDirectory() as home:
         differ = killed(asked.patterns, asked.kills, random.Random(asked.seed), Path(home))
@@ -61,7 +72,7 @@ def run(patterns: list[str], out: Path, *, resume: bool = False) -> subprocess.P
     """Start a run; resume: go on with what is in its folder."""
     words = [word for pattern in patterns for word in ("-i", pattern)]
     words += ["--profile", "smoke", "--out", str(out), *(("--resume",) if resume else ())]
-    command, quiet = [sys.executable, "-m", "conformance", "run", *words], subprocess.DEVNULL
+    command, quiet = [*COMMAND, "run", *words], subprocess.DEVNULL
     return subprocess.Popen(command, stdout=quiet, stderr=quiet)
 
 
@@ -72,7 +83,7 @@ def kill(process: subprocess.Popen[bytes], after: float, out: Path) -> int:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    return len(run_file.read(out).results) if (out / run_file.FILE).exists() else 0
+    return len(run_file.read(out).results) if run_file.is_run(out) else 0
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:
