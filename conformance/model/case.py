@@ -10,6 +10,7 @@ the layer's.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Collection
@@ -184,7 +185,7 @@ def content(case: Case) -> dict[str, Any]:
 
 def _spelled_out(value: object) -> Any:
     if isinstance(value, msgspec.Struct):
-        fields = {f.name: getattr(value, f.name) for f in msgspec.structs.fields(value) if not _is_too_new(f, value)}
+        fields = {f.name: getattr(value, f.name) for f in _fields(type(value)) if not _is_too_new(f, value)}
         return {name: _spelled_out(field) for name, field in fields.items()}
     if isinstance(value, Spec):
         fields = dataclasses.asdict(value)  # msgspec leaves out a dataclass's defaults
@@ -192,6 +193,11 @@ def _spelled_out(value: object) -> Any:
     if isinstance(value, tuple):
         return [_spelled_out(v) for v in cast("tuple[object, ...]", value)]
     return value
+
+
+@functools.cache  # their annotations are read anew each time
+def _fields(of: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(of)
 
 
 def _is_too_new(field: msgspec.structs.FieldInfo, value: msgspec.Struct) -> bool:
@@ -225,7 +231,7 @@ def _bare(value: object) -> Any:
         return {f.name: given[f.name] for f in dataclasses.fields(value) if getattr(value, f.name) != f.default}
     if not isinstance(value, msgspec.Struct):
         return value
-    pairs = ((f.name, getattr(value, f.name), _default(f)) for f in msgspec.structs.fields(value))
+    pairs = ((f.name, getattr(value, f.name), _default(f)) for f in _fields(type(value)))
     return {name: _bare(v) for name, v, default in pairs if v != default}
 
 
