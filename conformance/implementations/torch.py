@@ -92,8 +92,9 @@ _NO_STATE = {
 }
 _UNDEFINED = {
     "when": {"tracked": [False], "mode": ["infer"]},
-    "error": ["RuntimeError"],
-    "cite": "aten/src/ATen/native/Normalization.cpp, _batch_norm_impl_index: must be defined in evaluation mode",
+    "error": ["RuntimeError", "ValueError"],
+    "cite": "aten/src/ATen/native/Normalization.cpp, _batch_norm_impl_index: must be defined in evaluation mode; "
+    "torch.native_batch_norm says so by a ValueError from torch 2.15 on",
 }
 ALL = ["float32", "float64", "float16", "bfloat16"]
 GRADIENTS = ["y", "dx", "dgamma", "dbeta", "moving_mean", "moving_variance"]
