@@ -48,7 +48,7 @@ for cases in (framework_trial.SMOKE, framework_trial.DEFAULT):
     if framework_trial.attempt(mutant.site.implementation, cases, mutant.variables()).decision.status == 1:
         sys.exit(1)
 """
-_FAILED = re.compile(r"^FAILED (\S+?)(?: - .*)?$", re.MULTILINE)
+_FAILED = re.compile(r"^FAILED (?:\S*/)?(\S+?)(?: - .*)?$", re.MULTILINE)
 
 
 class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,12 +123,23 @@ class Figures(msgspec.Struct, frozen=True):
     @property
     def row(self) -> str:
         """A row of the table."""
-        killed = [kill.theirs_cpu for kill in self.kills if kill.theirs]
-        there = statistics.median(killed) if killed else float("inf")
-        here = statistics.median(kill.ours_cpu for kill in self.kills if kill.ours)
+        theirs = [(kill.theirs, kill.theirs_cpu) for kill in self.kills]
+        ours = [(kill.ours, kill.ours_cpu) for kill in self.kills]
         rates = f"{self.theirs.rate:.1f} | {self.ours.rate:.1f} | {self.ours.rate / self.theirs.rate:.1f}"
-        counts = f"{len(killed)} | {sum(kill.ours for kill in self.kills)} of {len(self.kills)}"
-        return f"| {self.name} | {rates} | {counts} | {there:.1f} | {here:.1f} | {there / here:.1f} |"
+        counts = f"{sum(killed for killed, _ in theirs)} | {sum(killed for killed, _ in ours)} of {len(ours)}"
+        there, here = _for_each(theirs), _for_each(ours)
+        medians = f"{_median(theirs):.1f} | {_median(ours):.1f}"
+        return f"| {self.name} | {rates} | {counts} | {there:.1f} | {here:.1f} | {there / here:.1f} | {medians} |"
+
+
+def _for_each(kills: list[tuple[bool, float]]) -> float:
+    """Return the seconds that went to all mutants, for each that was killed."""
+    return sum(cpu for _, cpu in kills) / (sum(killed for killed, _ in kills) or float("nan"))
+
+
+def _median(kills: list[tuple[bool, float]]) -> float:
+    """Return the median of the seconds to those mutants that were killed."""
+    return statistics.median([cpu for killed, cpu in kills if killed] or [float("nan")])
 
 
 def main() -> int:
@@ -149,7 +160,8 @@ def main() -> int:
         found.append(measured(name, peers[name], files, asked.mutants))
     if asked.json:
         asked.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-    print("| tests | assertions/s | ours | ratio | killed | ours | s to a kill | ours | ratio |\n" + "|---" * 9 + "|")
+    print("| tests | assertions/s | ours | ratio | killed | ours | s for each | ours | ratio | median to one | ours |")
+    print("|---" * 11 + "|")
     print("\n".join(one.row for one in found))
     return 0
 
