@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from conformance.cases import strategies
+from conformance.cases.building import build
 from conformance.cli.main import main
 from conformance.hosts import compiled, machine, roster
 from conformance.hosts.participants import Participants
+from conformance.runs import replaying
 
+_JITTED = [
+    "flax.linen.BatchNorm+jit@cpu",
+    "flax.nnx.BatchNorm+jit@cpu",
+    "haiku.BatchNorm+jit@cpu",
+    "equinox.BatchNorm+ema+jit@cpu",
+]
 JAX = "JAX_COMPILATION_CACHE_DIR"
 
 
@@ -63,3 +73,21 @@ def test_a_run_keeps_what_it_compiles(run):
     second = run("flax.linen.BatchNorm+jit", cases=3, out="second", afresh=True)
     assert second.results == first.results
     assert [one.programs for one in compiled.kept()] == [programs]
+
+
+@pytest.mark.proof
+@pytest.mark.framework("jax", "flax", "haiku", "equinox")
+@pytest.mark.xdist_group("jax")
+@pytest.mark.parametrize("identity", _JITTED)
+def test_another_epsilon_and_other_values_compile_nothing(identity):
+    """What an argument can trace is one: of a signature that was asked, other numbers need no program more."""
+    recipe = next(one for one in strategies.chosen(0, 60) if one.cell == "rank 4, axis -1; easy; float32")
+    other = msgspec.structs.replace(recipe, epsilon=0.01, ratio=1.0, spread=10.0, number=7)
+    who = Participants(roster.select((identity,)))
+    counts: list[int] = []
+    for one in (recipe, other):
+        ((answer,),) = [found.answers for found in replaying.ask([build(one, 0)], who)]
+        assert {result.verdict for result in answer.results} <= {"PASS"}
+        counts.append(sum(programs for _, programs, _ in compiled.kept()))
+    assert counts[0] > 0
+    assert counts == counts[:1] * 2
