@@ -20,7 +20,7 @@ class Participants(msgspec.Struct, frozen=True):
     requested: they were asked for by name, so that a missing one makes a run incomplete.
     in_process: they are called directly, without a process, for debugging.
     interpreters: the Python of an environment, by the environment's name.
-    cache: what JAX compiles is kept for other runs (`compiled`).
+    cache: what JAX compiles is kept for other runs (`compiled`), and so is what is drawn (`runs/kept_recipes`).
     """
 
     entries: list[RosterEntry]
