@@ -56,7 +56,7 @@ def where_they_run(command: Callable[..., None]) -> Callable[..., None]:
                      "and what is judged, not bnconf. Repeatable."),
         click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
         click.option("--cache/--no-cache", default=True,
-                     help="Keep what JAX compiles, and what is drawn, for other runs; bnconf cache shows it. Default: yes."),
+                     help="Keep what is compiled and drawn for other runs; bnconf cache shows it. Default: yes."),
         click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
                      help="Seconds for one case and implementation."),
         click.option("--memory", type=gibibytes, metavar="GIB",

@@ -75,11 +75,28 @@ def run(implementation, case):
     except MemoryError:
         outcomes.append({"type": "crashed", "reason": "out of memory"})
     except Exception as error:
-        traceback.print_exc()
+        _tell(error)
         name, lines = type(error).__name__, (str(error).strip() or repr(error)).splitlines()
         refused = {"type": "refused", "error": name, "message": " ".join(lines)[:500]}
         outcomes.append(dict(refused, by_adapter=True) if _by_adapter(error, implementation) else refused)
     return outcomes, tensors
+
+
+_TOLD = set()
+"""The places that exceptions came from, frame by frame, of those that were told."""
+
+
+def _tell(error):
+    """Write an exception to the log; its frames only if no other came the same way."""
+    frames, last = [], error.__traceback__
+    while last is not None:
+        frames.append((last.tb_frame.f_code.co_filename, last.tb_lineno))
+        last = last.tb_next
+    if tuple(frames) in _TOLD:
+        sys.stderr.writelines(traceback.format_exception_only(type(error), error))
+    else:
+        _TOLD.add(tuple(frames))
+        traceback.print_exc()
 
 
 def _by_adapter(error, implementation):

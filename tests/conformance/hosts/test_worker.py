@@ -137,3 +137,18 @@ def test_a_log_has_questions_of_which_something_was_said(monkeypatch, tmp_path):
             stream.write(said)
     expected = "== a@cpu, request 2\na warning\n== a@cpu, request 4\n"
     assert (tmp_path / "log").read_text() == expected
+
+
+def test_a_log_shows_once_where_an_exception_came_from(capsys):
+    """Whoever refuses alike again and again fills no log with the same frames; each refusal has its own words."""
+
+    class Refusing:
+        def run(self, case):
+            raise ValueError(f"not {case}")
+            yield {}
+
+    for n in range(3):
+        ((outcome,), _) = worker.run(Refusing(), n)
+        assert outcome["message"] == f"not {n}"
+    said = capsys.readouterr().err
+    assert (said.count("Traceback"), [n for n in range(3) if f"ValueError: not {n}\n" in said]) == (1, [0, 1, 2])
