@@ -1,4 +1,4 @@
-"""The cases of a run as files of its folder: as many as there is room for, and each that somebody fails.
+"""The cases of a run as files of its folder: as many as there is room for, and in gzip each that somebody fails.
 
 Beyond the room a case that is drawn is no file: its recipe is in the run file, and what is drawn of it again is held to
 its id. Whatever has no recipe is a file, and whatever is so large that it is read from there while it is asked.
@@ -44,19 +44,19 @@ class CaseFiles:
 
     @part("write")
     def keep(self, item: RunCase) -> None:
-        """Write a case that somebody fails, unless it is there."""
+        """Write a case that somebody fails, in gzip, unless it is there."""
         with self._lock:
-            if not (self._folder / item.file).exists():
-                self._write(item)
+            if not buffers.there(self._folder / item.file).exists():
+                self._write(item, packed=True)
 
-    def _write(self, item: RunCase) -> None:
-        buffers.write(self._folder / item.file, case_in_parts(item.case, sealed=True))
+    def _write(self, item: RunCase, *, packed: bool = False) -> None:
+        buffers.write(self._folder / item.file, case_in_parts(item.case, sealed=True), packed=packed)
 
 
 def read(folder: Path, run: Run, record: CaseRecord) -> Case:
     """Return a case of a run, from its file or drawn again; raise `InvalidInput` where neither gives it."""
     path = folder / record.file
-    if path.exists() or not record.recipe:
+    if buffers.there(path).exists() or not record.recipe:
         return read_case(path)[0]
     try:
         case = building.build(msgspec.convert(record.recipe, Recipe), run.header.seed)

@@ -86,10 +86,10 @@ def read(path: Path) -> Iterator[Recording]:
         if not files:
             raise InvalidInput(f"{path}: holds no case file; give a run's folder, or one of case files")
         yield from map(_read, files)
-    elif path.parent.name == "cases" and not path.exists() and run_file.is_run(path.parent.parent):
+    elif path.parent.name == "cases" and not buffers.there(path).exists() and run_file.is_run(path.parent.parent):
         yield _not_kept(path)
     else:
-        yield _read(path if path.exists() or not named.exists() else named)
+        yield _read(path if buffers.there(path).exists() or not named.exists() else named)
 
 
 def _not_kept(path: Path) -> Recording:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from conformance.cases import strategies
 from conformance.cli.main import main
+from conformance.model import buffers
 from conformance.model.case import case_id
 from conformance.model.errors import InvalidInput
 from conformance.runs import case_files, holding, run_file
@@ -42,7 +43,7 @@ def made(tmp_path_factory):
 def test_what_fails_has_a_file_and_what_passes_beyond_the_room_has_none(made):
     """Whoever looks at a failure needs nothing but the folder."""
     run = run_file.read(made[1])
-    failed = {run.cases[result.case].file for result in run.results if result.failed}
+    failed = {f"{run.cases[result.case].file}.gz" for result in run.results if result.failed}
     assert {f"cases/{path.name}" for path in (made[1] / "cases").iterdir()} == failed
     assert 0 < len(failed) < len(run.cases) == len(list((made[0] / "cases").iterdir()))
 
@@ -56,13 +57,16 @@ def test_what_is_drawn_again_is_the_same_case(made):
 
 def test_whoever_reads_a_run_needs_no_files_of_what_passes(made, tmp_path):
     """Gate, explanations, exports, replays and merged shards say what they say of the run with all files."""
-    case = next(record for record in run_file.read(made[1]).cases.values() if not (made[1] / record.file).exists())
+    run = run_file.read(made[1])
+    case = next(record for record in run.cases.values() if not buffers.there(made[1] / record.file).exists())
     asked = (["gate"], ["explain", "--run"], ["matrix"], ["explain", case.case, "--run"])
     for command in asked:
         said = [invoke(*command, folder).replace(str(folder), "RUN") for folder in made]
         assert said[0] == said[1]
-    replays = [invoke("replay", folder / case.file, "-i", "numpy.two_pass") for folder in made]
-    assert replays[0].replace(str(made[0]), "RUN") == replays[1].replace(str(made[1]), "RUN")
+    failed = next(result.case for result in run.results if result.failed)
+    for name in (case.file, f"cases/{failed}.safetensors"):
+        replays = [invoke("replay", folder / name, "-i", "numpy.two_pass") for folder in made]
+        assert replays[0].replace(str(made[0]), "RUN") == replays[1].replace(str(made[1]), "RUN")
     assert invoke("merge", made[1], "--out", tmp_path / "merged")
     assert run_file.read(tmp_path / "merged").results == run_file.read(made[0]).results
 
@@ -71,7 +75,7 @@ def test_another_case_is_not_taken_for_one_that_is_gone(made):
     """What is drawn with another seed, as with another NumPy, is refused."""
     run = run_file.read(made[1])
     other = msgspec.structs.replace(run, header=msgspec.structs.replace(run.header, seed=1))
-    record = next(record for record in run.cases.values() if not (made[1] / record.file).exists())
+    record = next(record for record in run.cases.values() if not buffers.there(made[1] / record.file).exists())
     with pytest.raises(InvalidInput, match="is not there, and what is drawn of its recipe here is another case"):
         case_files.read(made[1], other, record)
     broken = msgspec.structs.replace(record, recipe={"cell": "?"})
