@@ -49,8 +49,10 @@ class Draft:
         self.entry, *self.variants = shown.record.id.partition("@")[0].split("+")
         self.step, self.output = shown.step, shown.output
         self.dtype, self.actions = shown.case.dtypes.x, shown.case.actions
-        if self.actions.members > 1 or self.actions.replicas or self.spec.momentum is None or shown.case.batches:
-            raise Untold("no script is written for ensembles, replicas or counted batches")
+        if self.actions.members > 1 or self.spec.momentum is None or shown.case.batches:
+            raise Untold("no script is written for ensembles or counted batches")
+        if self.actions.replicas and not {"pmap", "mirrored"} & set(self.variants):
+            raise Untold(f"no script is written for replicas of {shown.record.id}")
         if any(step.adjustment is not None or step.direction for step in self.view.steps):
             raise Untold("no script is written for an adjustment, nor for a tangent of gamma and beta")
 

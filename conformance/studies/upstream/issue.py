@@ -21,6 +21,7 @@ _UNUSUAL = {
     "mask": False,
     "renorm": False,
     "virtual": False,
+    "replicas": False,
     "trainable": True,
 }
 """What is said of a case only where it is otherwise, by fact."""

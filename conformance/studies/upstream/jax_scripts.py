@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from conformance.studies.upstream import jax_derivatives
+from conformance.studies.upstream import jax_derivatives, replica_scripts
 from conformance.studies.upstream.draft import Draft, Untold
 from conformance.studies.upstream.jax_derivatives import Pure, array
 from conformance.studies.upstream.literals import packed, wrapped
@@ -23,6 +23,8 @@ def render(draft: Draft) -> Program:
         program.imports.append('jax.config.update("jax_enable_x64", True)')
     if draft.actions.backward == "together":
         raise Untold("no script is written for one gradient of all calls on JAX")
+    if draft.actions.replicas:
+        replica_scripts.devices(draft, program)
     _LIBRARIES[name](draft, program)
     return program
 
@@ -34,6 +36,9 @@ def _axis(draft: Draft) -> str:
 
 def _steps(draft: Draft, program: Program, call: Callable[[str, str, Any], str], pure: Pure) -> None:
     """Add the steps: `call(p, x, step)` gives (y, state); pure: what is differentiated, but for its y."""
+    if draft.actions.replicas:
+        replica_scripts.mapped(draft, program, call, pure.parameters)
+        return
     for step in draft.steps:
         if draft.derived(step):
             y = f"{call('p', 'x', step)}[0]"
@@ -47,7 +52,9 @@ def _steps(draft: Draft, program: Program, call: Callable[[str, str, Any], str],
 def _got(draft: Draft, program: Program, mean: str, variance: str) -> None:
     """Say what is got, unless it is a derivative."""
     found = {"moving_mean": mean, "moving_variance": variance}
-    program.got = program.got or f"np.asarray({found.get(draft.output, draft.name('y', draft.step))})"
+    of = found.get(draft.output, draft.name("y", draft.step))
+    whole = replica_scripts.of_all(draft, of) if draft.actions.replicas else f"np.asarray({of})"
+    program.got = program.got or whole
 
 
 def _dtypes(draft: Draft) -> list[str]:
@@ -69,6 +76,7 @@ def _flax(draft: Draft, program: Program) -> None:
 
 
 def _linen(draft: Draft, program: Program, words: list[str]) -> None:
+    words += [f"axis_name={replica_scripts.AXIS}"] if draft.actions.replicas else []
     program.lines += wrapped(f"layer = flax.linen.BatchNorm({', '.join(words)})")
     named = {"scale": "gamma", "bias": "beta"}
     params = ", ".join(f'"{key}": {array(draft, n)}' for key, n in named.items() if draft.has(n))
@@ -166,7 +174,8 @@ def _equinox(draft: Draft, program: Program) -> None:
     program.imports.append("import equinox as eqx")
     program.versions["equinox"] = "eqx.__version__"
     spec, kind = draft.spec, "ema" if "ema" in draft.variants else "batch"
-    words = [str(draft.view.kept[0]), '"batch"', f"eps={draft.epsilon}", f"momentum={draft.momentum}"]
+    axes = f'("batch", {replica_scripts.AXIS})' if draft.actions.replicas else '"batch"'
+    words = [str(draft.view.kept[0]), axes, f"eps={draft.epsilon}", f"momentum={draft.momentum}"]
     words += [] if spec.scale else ["channelwise_affine=False"]
     dtype = "complex64" if draft.shown.complex else draft.shown.case.dtypes.statistics
     words += ([] if dtype == "float32" else [f'dtype="{dtype}"']) + [f'mode="{kind}"']

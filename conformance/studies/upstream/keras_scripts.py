@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from conformance.studies.upstream import jax_derivatives, taped
+from conformance.studies.upstream import jax_derivatives, replica_scripts, taped
 from conformance.studies.upstream.draft import Draft, Untold
 from conformance.studies.upstream.jax_derivatives import Pure, array
 from conformance.studies.upstream.literals import packed, targets, wrapped
@@ -25,6 +25,8 @@ def render(draft: Draft) -> Program:
         return _stateless(draft, program)
     module = draft.entry.partition(".")[0]
     _layer(draft, program, module)
+    if draft.actions.replicas:
+        return replica_scripts.mirrored(draft, program, _call(draft))
     if "graph" in draft.variants and draft.differentiated and draft.target.forward:
         return _forward(draft, program)
     program.lines += _graph(draft)

@@ -14,7 +14,11 @@ from conformance.studies.upstream.shown import Shown
 
 _NUMBERS = re.compile(r": got (\S+) right (\S+)(?: allowed error \S+)?$", re.MULTILINE)
 _WORDS = re.compile(r": got (.+?) right (.+)$", re.MULTILINE)
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+_QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "JAX_TRACEBACK_FILTERING": "off",  # else the last line of a traceback is about that, and not the exception
+}
 
 
 @dataclass(frozen=True)

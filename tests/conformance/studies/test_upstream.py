@@ -26,7 +26,7 @@ from conformance.model.results import ImplementationRecord
 from conformance.runs import recording, replaying
 from conformance.studies.recall import Instead
 from conformance.studies.upstream import issue, literals, right, running, scripts, shown, telling
-from conformance.studies.upstream.draft import Draft
+from conformance.studies.upstream.draft import Draft, Untold
 from conformance.studies.upstream.program import Program
 from conformance.studies.upstream.running import Ran
 from conformance.studies.upstream.shorter import seeded
@@ -50,6 +50,18 @@ DERIVATIVES = [
         ("keras", "keras.ops.batch_normalization+jax+jit", "second-derivative-along-a-shift", "dgamma"),
     )),
 ]  # fmt: skip
+REPLICAS = [
+    ("flax", "flax.linen.BatchNorm+axis_name+pmap", "replicas-then-inference", "y"),
+    *(pytest.param(*one, marks=pytest.mark.proof) for one in (
+        ("flax", "flax.linen.BatchNorm+axis_name+pmap", "replicas-on-two-processors", "moving_variance"),
+        ("equinox", "equinox.BatchNorm+batch+axis_name+pmap", "replicas-on-two-processors", "moving_mean"),
+        ("tf_keras", "tf_keras.BatchNormalization+synchronized+mirrored", "replicas-of-uneven-batches", "y"),
+        ("tf_keras", "tf_keras.BatchNormalization+synchronized+mirrored",
+         "replicas-whose-rows-are-masked-unevenly", "moving_variance"),
+        ("keras", "keras.BatchNormalization+tensorflow+synchronized+mirrored",
+         "replicas-of-uneven-batches", "moving_mean"),
+    )),
+]  # fmt: skip
 ONE_EACH = [
     ("torch", "torch.nn.BatchNorm1d", "torch-half-not-contiguous"),
     ("tf_keras", "tf_keras.BatchNormalization+fused_false", "rebuilt-where-it-was-not-fused"),
@@ -58,6 +70,11 @@ ONE_EACH = [
     ("onnx", "onnx.reference.BatchNormalization+opset9", "r09-frozen-but-training"),
     *(pytest.param(*one, marks=pytest.mark.proof) for one in (
         ("haiku", "haiku.BatchNorm", "i-times-x"),
+        ("flax", "flax.linen.BatchNorm+axis_name+pmap", "replicas-masked-unevenly"),
+        ("equinox", "equinox.BatchNorm+ema+axis_name+pmap", "replicas-then-inference"),
+        ("keras", "keras.BatchNormalization+tensorflow+synchronized+mirrored",
+         "replicas-whose-rows-are-masked-unevenly"),
+        ("tf_keras", "tf_keras.BatchNormalization+synchronized+mirrored", "a-replica-without-rows"),
         ("keras", "keras.ops.batch_normalization+tensorflow", "i-times-x"),
         ("keras", "keras.BatchNormalization+jax+jit", "eight-bits"),
     )),
@@ -192,6 +209,45 @@ def test_a_derivative_on_jax_is_what_the_definition_gives(package, identity, nam
     script = scripts.script(_shown(CASES[name], output, identity, step=0))
     got, value = running.numbers(running.run(script, sys.executable, {}, 120))
     assert abs(got - value) <= 1e-5 * max(abs(value), 1)
+
+
+@pytest.mark.parametrize(("package", "identity", "name", "output"), REPLICAS)
+def test_a_batch_that_replicas_share_is_what_the_definition_gives(package, identity, name, output):
+    """Of replicas that conform the script prints the right value twice: they are asked for the whole batch together."""
+    pytest.importorskip(package)
+    one = _shown(CASES[name], output, identity)
+    got, value = running.numbers(running.run(scripts.script(one), sys.executable, {}, 120))
+    assert abs(got - value) <= 1e-5 * max(abs(value), 1)
+
+
+def test_the_last_line_of_what_jax_raises_is_the_exception():
+    """A reader of the issue sees what was raised, and not that JAX has left out lines of its traceback."""
+    pytest.importorskip("jax")
+    ran = running.run("import jax\njax.lax.rsqrt(1)\n", sys.executable, {}, 60)
+    assert ran.output.strip().startswith("TypeError: rsqrt")
+
+
+@pytest.mark.parametrize(
+    ("identity", "output", "said"),
+    [
+        ("flax.linen.BatchNorm+axis_name+pmap", "dx", "gradients of replicas"),
+        ("flax.linen.BatchNorm+sharded+jit", "y", "replicas of flax.linen.BatchNorm+sharded+jit"),
+        ("haiku.BatchNorm+cross_replica_axis+pmap", "y", "replicas of haiku"),
+        ("keras.BatchNormalization+tensorflow+synchronized+mirrored", "dgamma", "gradients of replicas"),
+    ],
+)
+def test_other_replicas_are_not_told(identity, output, said):
+    """Gradients, and replicas that no script asks together, are refused: no script asks one layer in their place."""
+    with pytest.raises(Untold) as raised:
+        scripts.script(_shown(CASES["replicas-then-inference"], output, identity))
+    assert said in str(raised.value)
+
+
+def test_an_issue_about_replicas_says_so():
+    """Whether replicas have as many rows each, or some has none, stands with what is out of the ordinary."""
+    one = _shown(CASES["a-replica-without-rows"], "y")
+    assert "replicas empty" in issue.text(one, "import numpy\n", None, [], [])
+    assert "replicas" not in issue.text(_shown(CASES["r05-two-rows"], "y"), "import numpy\n", None, [], [])
 
 
 def test_a_step_that_was_refused_is_left_out():
