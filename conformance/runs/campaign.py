@@ -24,7 +24,7 @@ from conformance.runs import commands, fitting, gathering, resuming, run_file
 from conformance.runs.case_files import CaseFiles
 from conformance.runs.dealing import Deal
 from conformance.runs.gathering import Gathered
-from conformance.runs.holding import Held
+from conformance.runs.holding import Held, lasting
 from conformance.runs.interrupting import interruptible
 from conformance.runs.kept_recipes import WantedRecipes
 from conformance.runs.ledger import Ledger
@@ -80,9 +80,10 @@ class Campaign:
                     thread.start()
                 try:
                     self._gather()  # while the workers start
+                    with lasting():
+                        _join(threads)
                 finally:
-                    for thread in threads:
-                        thread.join()
+                    _join(threads)
                 if self._unwritten is None:
                     return self._close()
             except OSError as error:
@@ -248,3 +249,8 @@ class Campaign:
             self._incomplete(results.NOTHING + results.why_nothing(self.ledger.counted.excluded()))
             return self.ledger.close(self._ids(), nothing=True)
         return self.ledger.close(self._ids())
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import sys
 import threading
+from collections.abc import Generator
 
 from conformance.judging.exact_case import ExactCase
 from conformance.runs.run_case import RunCase
@@ -20,7 +23,7 @@ class Held:
 
     def __init__(self) -> None:
         self._items: dict[int, RunCase] = {}
-        self._lock, self._size, self._gone = threading.Lock(), 0, 0
+        self._lock, self._size, self._gone, self._times = threading.Lock(), 0, 0, 0
 
     def exact_case(self, item: RunCase) -> ExactCase:
         """Return the exact case of a case, and let others go, the longest unused first, where there is no room."""
@@ -37,8 +40,21 @@ class Held:
         self._size -= item.case.nbytes
         self._gone += item.case.nbytes
         if self._gone >= ROOM // _TIMES:
-            self._gone = 0
+            self._gone, self._times = 0, self._times + 1
+            if self._times % _TIMES == 0:
+                gc.collect()  # promises and their cases point at one another
             _give_back()
+
+
+@contextlib.contextmanager
+def lasting() -> Generator[None]:
+    """Keep the garbage collector from all that there is: the more that lasts, the longer it lets garbage lie."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _give_back() -> None:
