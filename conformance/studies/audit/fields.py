@@ -112,7 +112,7 @@ def rivals(name: str, semantics: Semantics, *, keeps: bool = True) -> tuple[Any,
     """Return the other values of a field that mean something else than its own: an audit must rule them out.
 
     >>> rivals("single_value", Semantics()), rivals("average", Semantics())
-    (('refused',), ('zero_debiased', 'first_batch', 'none'))
+    (('refused', 'identity'), ('zero_debiased', 'first_batch', 'none'))
     """
     found: dict[Semantics, Any] = {}
     for value in values(name):

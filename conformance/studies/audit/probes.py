@@ -66,11 +66,8 @@ PROBES = (
         ("average", "training_statistics", "stored_variance", "moving_spread", "epsilon_placement", "activation"),
         making.asking("train train infer"),
     ),
-    Probe(
-        "tiny epsilon",
-        ("epsilon_floor",),
-        making.tiny_epsilon,
-    ),
+    Probe("inference alone", ("activation",), making.asking("infer")),  # whose y is below 0 in some elements
+    Probe("tiny epsilon", ("epsilon_floor",), making.tiny_epsilon),
     Probe("epsilon that float32 rounds", ("epsilon_dtype",), making.asking("train infer", epsilon=0.1), ("float64",)),
     Probe("own start, train first", ("initial_mean", "initial_variance"), making.asking("train infer", own=True)),
     Probe("own start, infer first", ("initial_mean", "initial_variance"), making.asking("infer train", own=True)),
