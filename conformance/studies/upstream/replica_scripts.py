@@ -21,7 +21,7 @@ _MAPPED = ("flax.linen.", "equinox.")
 
 def devices(draft: Draft, program: Program) -> None:
     """Give JAX a device of the host for each replica."""
-    if "pmap" not in draft.variants or not draft.entry.startswith(_MAPPED):
+    if not draft.entry.startswith(_MAPPED):
         raise Untold(f"no script is written for replicas of {draft.shown.record.id}")
     _unless_differentiated(draft)
     flag = f"--xla_force_host_platform_device_count={len(draft.actions.replicas)}"
@@ -50,8 +50,6 @@ def of_all(draft: Draft, found: str) -> str:
 
 def mirrored(draft: Draft, program: Program, call: Callable[[str, Any], str]) -> Program:
     """Put the layer, whose lines the program has, under a strategy, and add its steps; `call(x, step)` is one."""
-    if "mirrored" not in draft.variants:
-        raise Untold(f"no script is written for replicas of {draft.shown.record.id}")
     _unless_differentiated(draft)
     rows = list(draft.actions.replicas)
     names = ", ".join(f'"CPU:{number}"' for number in range(len(rows)))
