@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := reports/latest
 AUDIT := $(if $(PROFILE)$(CASES),no,yes)
-WORKER_SIDE := $(addprefix conformance/hosts/,worker.py asked.py seen.py spending.py versions.py wire.py) conformance/implementations
+WORKER_SIDE := $(addprefix conformance/hosts/,worker.py asked.py keeping.py seen.py spending.py versions.py wire.py) conformance/implementations
 COMMA := ,
 
 # The first Python that is new enough; constraints.txt is for 3.11, so that comes first.

@@ -15,11 +15,12 @@ from conformance.runs import kept_recipes
     "--json", "as_json", is_flag=True, help="A list of objects with folder, programs (or recipes) and size in bytes."
 )
 def cache(clear: bool, as_json: bool) -> None:
-    """Show what is kept in the user's cache: what JAX compiled in earlier runs, and the recipes that they drew.
+    """Show what is kept in the user's cache: what JAX, XLA in TensorFlow and inductor compiled, and recipes drawn.
 
-    A run takes both from there, and gives the same bits; --no-cache of a run leaves it alone. JAX tells versions and
-    flags apart; each processor has a folder of its own. Where JAX_COMPILATION_CACHE_DIR is set, it is kept there.
-    Recipes are kept for the last 32 seeds and numbers of cases, until a source or a version changes.
+    A run takes both from there, and gives the same bits; --no-cache of a run leaves it alone. Each processor has a
+    folder of its own, and in it each version and its flags. What is damaged is compiled again. Where
+    JAX_COMPILATION_CACHE_DIR or TORCHINDUCTOR_CACHE_DIR is set, it is kept there; 512 MiB at most of TensorFlow's and
+    inductor's. Recipes are kept for the last 32 seeds and numbers of cases, until a source or a version changes.
     """
     found, recipes = compiled.kept(), kept_recipes.kept()
     if clear:

@@ -1,20 +1,24 @@
-"""What JAX has compiled, kept in the user's cache: once on a machine, not once in every run."""
+"""What JAX, XLA in TensorFlow and inductor compiled, kept in the user's cache: once on a machine, not in every run."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from conformance.hosts import machine
+from conformance.hosts import machine, undamaged
 
 _NAME = "JAX_COMPILATION_CACHE_DIR"
+_OTHERS = "BNCONF_COMPILED"  # read by worker.py, whose keeping.py tells TensorFlow and PyTorch
+_PROGRAMS = ("-cache", ".pb", ".so")
+_MOST = 512 << 20  # bytes, of the others: beyond, what is oldest goes
 
 
 class Kept(NamedTuple):
-    """What is kept in a folder: how many programs, and their bytes."""
+    """What is kept in a folder: how many programs, and the bytes of all that is there."""
 
     folder: Path
     programs: int
@@ -22,33 +26,45 @@ class Kept(NamedTuple):
 
 
 def folder() -> Path:
-    """Return where it is kept for this processor: JAX tells versions and flags apart, but not instruction sets."""
+    """Return where it is kept for this processor: frameworks tell versions and flags apart, not instruction sets."""
     return _everything() / hashlib.sha256(machine.processor().encode()).hexdigest()[:12]
 
 
 def variables() -> dict[str, str]:
-    """Return the environment variables that make JAX keep what it compiles; none where the user has said where.
+    """Return the environment variables that make frameworks keep what they compile; none where the user has said where.
 
     https://docs.jax.dev/en/latest/persistent_compilation_cache.html
     """
+    others = folder() / "others"
+    found = {_OTHERS: str(others)} if _in_use(others) else {}
     if _NAME in os.environ:
-        return {}
+        return found
     every = {"MIN_COMPILE_TIME_SECS": "0", "MIN_ENTRY_SIZE_BYTES": "-1"}
-    return {_NAME: str(folder())} | {f"JAX_PERSISTENT_CACHE_{name}": value for name, value in every.items()}
+    return found | {_NAME: str(folder())} | {f"JAX_PERSISTENT_CACHE_{name}": value for name, value in every.items()}
+
+
+def none() -> dict[str, str]:
+    """Return the environment variables that make frameworks compile anew: JAX and TensorFlow do unless told."""
+    return {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
 
 
 def kept() -> list[Kept]:
     """Return what is kept, for each processor."""
     found: list[Kept] = []
     for place in sorted(_everything().glob("*/")):
-        sizes = [path.stat().st_size for path in place.iterdir() if path.is_file()]
-        found.append(Kept(place, sum(path.name.endswith("-cache") for path in place.iterdir()), sum(sizes)))
+        sizes = {path.name: path.stat().st_size for path in place.rglob("*") if path.is_file()}
+        found.append(Kept(place, sum(name.endswith(_PROGRAMS) for name in sizes), sum(sizes.values())))
     return found
 
 
 def clear() -> None:
     """Remove all of it."""
     shutil.rmtree(_everything(), ignore_errors=True)
+
+
+@functools.cache
+def _in_use(place: Path) -> bool:
+    return undamaged.in_use(place, _MOST)
 
 
 def _everything() -> Path:

@@ -8,7 +8,7 @@ from conformance.hosts import compiled
 from conformance.hosts.environment import Environment, Limits
 from conformance.hosts.roster import RosterEntry, environments
 
-_LONG = ("tensorflow", "jax")
+_LONG = ("tensorflow", "jax", "torch")
 """Environments whose answers take most of a run of everything. One worker of each would keep the others' cores idle."""
 _PAYS = 8
 """From this many implementations on, a second worker pays for its start."""
@@ -20,7 +20,7 @@ class Participants(msgspec.Struct, frozen=True):
     requested: they were asked for by name, so that a missing one makes a run incomplete.
     in_process: they are called directly, without a process, for debugging.
     interpreters: the Python of an environment, by the environment's name.
-    cache: what JAX compiles is kept for other runs (`compiled`), and so is what is drawn (`runs/kept_recipes`).
+    cache: what is compiled is kept for other runs (`compiled`), and so is what is drawn (`runs/kept_recipes`).
     """
 
     entries: list[RosterEntry]
@@ -32,7 +32,7 @@ class Participants(msgspec.Struct, frozen=True):
 
     def environments(self) -> list[Environment]:
         """Return the environments that host the participants."""
-        kept = compiled.variables() if self.cache else {}
+        kept = compiled.variables() if self.cache else compiled.none()
         found = environments(self.entries, self.interpreters)
         return [msgspec.structs.replace(one, variables=kept | one.variables) for one in found]
 

@@ -38,8 +38,8 @@ def by_path(path):
     return module
 
 
-_wire, _seen, asked, _spending, _versions = (
-    by_path(os.path.join(_HERE, name + ".py")) for name in ("wire", "seen", "asked", "spending", "versions")
+_wire, _seen, asked, _spending, _versions, _keeping = (
+    by_path(os.path.join(_HERE, name + ".py")) for name in ("wire", "seen", "asked", "spending", "versions", "keeping")
 )
 decode, encode, in_parts = _wire.decode, _wire.encode, _wire.in_parts
 read_frame, write_frame = _wire.read_frame, _wire.write_frame
@@ -271,6 +271,8 @@ def main():
     os.dup2(2, 1)  # from here on, what a framework prints goes to stderr
     sys.path[:] = [p for p in sys.path if os.path.abspath(p) != _HERE]  # adapters are called like their frameworks
     limit_memory(arguments.memory)
+    if os.environ.get("BNCONF_COMPILED"):
+        _keeping.keep(os.environ["BNCONF_COMPILED"], arguments.device)
     ready, listing = instantiate(arguments.adapters, arguments.device, arguments.only)
     write_frame(stdout, encode({"hello": json.dumps(greeting(listing))}, {}))
     serve(sys.stdin.buffer, stdout, ready)

@@ -12,8 +12,10 @@ from collections.abc import Generator
 from conformance.judging.exact_case import ExactCase
 from conformance.runs.run_case import RunCase
 
-ROOM = 16 << 20
-"""Bytes of the tensors of cases that are held; what is computed of them takes some twenty times as much."""
+ROOM = 256 << 20
+"""Bytes of what is computed of the cases that are held."""
+_EACH, _LARGE = 8 << 10, 512 << 10
+"""What is known of a case takes 8 KiB and the bytes of its tensors, measured, each; large ones are taken in pieces."""
 _TIMES = 8
 """How often memory is given back while as much is let go as there is room for."""
 
@@ -22,28 +24,35 @@ class Held:
     """Exact cases by use; one that was let go is made again when it is asked of."""
 
     def __init__(self) -> None:
-        self._items: dict[int, RunCase] = {}
-        self._lock, self._size, self._gone, self._times = threading.Lock(), 0, 0, 0
+        self._items: dict[int, tuple[RunCase, int]] = {}
+        self._lock, self._size, self._gone = threading.Lock(), 0, 0
 
     def exact_case(self, item: RunCase) -> ExactCase:
         """Return the exact case of a case, and let others go, the longest unused first, where there is no room."""
         with self._lock:
-            if self._items.pop(item.index, None) is None:
-                self._size += item.case.nbytes
-            self._items[item.index] = item
+            self._size -= self._items.pop(item.index, (item, 0))[1]
+            self._items[item.index] = item, (size := _size(item))
+            self._size += size
             while self._size > ROOM and len(self._items) > 1:
-                self._let_go(self._items.pop(next(iter(self._items))))
+                self._let_go(*self._items.pop(next(iter(self._items))))
             return item.exact_case
 
-    def _let_go(self, item: RunCase) -> None:
+    def _let_go(self, item: RunCase, size: int) -> None:
+        exact = item.exact_case
         item.release()
-        self._size -= item.case.nbytes
-        self._gone += item.case.nbytes
+        if exact.lock.acquire(blocking=False):  # promises and their case point at one another
+            exact.known.clear()
+            exact.lock.release()
+        self._size -= size
+        self._gone += size
         if self._gone >= ROOM // _TIMES:
-            self._gone, self._times = 0, self._times + 1
-            if self._times % _TIMES == 0:
-                gc.collect()  # promises and their cases point at one another
+            self._gone = 0
             _give_back()
+
+
+def _size(item: RunCase) -> int:
+    """Return about how many bytes there are of what was computed of a case so far."""
+    return (1 + len(item.exact_case.known)) * (_EACH + min(item.case.nbytes, _LARGE))
 
 
 @contextlib.contextmanager

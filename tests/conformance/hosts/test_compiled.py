@@ -1,8 +1,12 @@
-"""What JAX compiles is kept for the next run, for each processor apart, unless somebody says otherwise."""
+"""What is compiled is kept for the next run, for each processor apart, unless somebody says otherwise."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -11,9 +15,9 @@ from click.testing import CliRunner
 from conformance.cases import strategies
 from conformance.cases.building import build
 from conformance.cli.main import main
-from conformance.hosts import compiled, machine, roster
+from conformance.hosts import compiled, keeping, machine, roster
 from conformance.hosts.participants import Participants
-from conformance.runs import replaying
+from conformance.runs import replaying, run_file
 
 _JITTED = [
     "flax.linen.BatchNorm+jit@cpu",
@@ -81,7 +85,8 @@ def test_a_run_keeps_what_it_compiles(run):
 @pytest.mark.parametrize("identity", _JITTED)
 def test_another_epsilon_and_other_values_compile_nothing(identity):
     """What an argument can trace is one: of a signature that was asked, other numbers need no program more."""
-    recipe = next(one for one in strategies.chosen(0, 60) if one.cell == "rank 4, axis -1; easy; float32")
+    cell = f"rank 4, axis {1 if 'equinox' in identity else -1}; easy; float32"
+    recipe = next(one for one in strategies.chosen(0, 60) if one.cell == cell)
     other = msgspec.structs.replace(recipe, epsilon=0.01, ratio=1.0, spread=10.0, number=7)
     who = Participants(roster.select((identity,)))
     counts: list[int] = []
@@ -91,3 +96,74 @@ def test_another_epsilon_and_other_values_compile_nothing(identity):
         counts.append(sum(programs for _, programs, _ in compiled.kept()))
     assert counts[0] > 0
     assert counts == counts[:1] * 2
+
+
+def test_each_version_and_its_flags_have_a_folder(monkeypatch):
+    """Programs of another version, or of other flags where these are not told apart, are never taken."""
+    monkeypatch.setattr(keeping, "_installed", {"torch": "2.13.0", "tensorflow": "2.21.0"}.get)
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TF_XLA_FLAGS", "XLA_FLAGS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    keeping.keep("/kept", "cpu")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/kept/inductor-2.13.0"
+    told = os.environ["TF_XLA_FLAGS"]
+    assert told.startswith("--tf_xla_persistent_cache_directory=/kept/xla-2.21.0-")
+    keeping.keep("/elsewhere", "cpu")
+    assert "/elsewhere" not in os.environ["TORCHINDUCTOR_CACHE_DIR"] + os.environ["TF_XLA_FLAGS"]
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    keeping.keep("/kept", "cpu")
+    assert os.environ["TF_XLA_FLAGS"] not in (told, "")
+
+
+@pytest.mark.parametrize(
+    ("version", "device", "folder"),
+    [("2.15.1", "cpu", "/kept"), ("2.21.0", "cuda", "/kept"), ("2.21.0", "cpu", "/a b")],
+)
+def test_xla_keeps_nothing_where_it_cannot(monkeypatch, version, device, folder):
+    """TensorFlow before 2.16 crashed, a GPU is not told from another one, and its flags are parted by spaces."""
+    monkeypatch.setattr(keeping, "_installed", {"tensorflow": version}.get)
+    monkeypatch.setenv("TF_XLA_FLAGS", "--his")
+    keeping.keep(folder, device)
+    assert os.environ["TF_XLA_FLAGS"] == "--his"
+
+
+def results(out, identity, *options):
+    """Run an implementation in a process of its own; return the results, without addresses of objects."""
+    command = [sys.executable, "-m", "conformance", "run", "-i", identity, "--cases", "16", "--no-corpus", "--out", out]
+    subprocess.run([*command, *options], capture_output=True, check=True)
+    return [re.sub(r"0x\w+", "", str(result)) for result in run_file.read(out).results]
+
+
+@pytest.mark.framework("tensorflow")
+@pytest.mark.xdist_group("tensorflow")
+def test_a_damaged_program_of_xla_is_compiled_again(tmp_path):
+    """A run with what was kept, one after half of it was damaged, and one that keeps nothing have the same results."""
+    identity = "tf.compat.v1.nn.fused_batch_norm+xla@cpu"
+    first = results(tmp_path / "first", identity)
+    programs = sorted(compiled.folder().glob("others/xla-*/*.pb"))
+    assert programs
+    written = programs[0].stat().st_mtime_ns
+    assert results(tmp_path / "again", identity) == first
+    assert programs[0].stat().st_mtime_ns == written
+    for number, program in enumerate(programs[::2]):
+        program.write_bytes(program.read_bytes()[: 1000 * (number % 2)] or bytes(program.stat().st_size))
+    assert results(tmp_path / "damaged", identity) == first
+    assert sorted(compiled.folder().glob("others/xla-*/*.pb")) == programs
+    assert results(tmp_path / "none", identity, "--no-cache") == first
+
+
+@pytest.mark.proof
+@pytest.mark.framework("torch")
+@pytest.mark.xdist_group("torch")
+def test_a_damaged_library_of_inductor_is_compiled_again(tmp_path):
+    """The same of what PyTorch's compiler keeps, of which each kind of file is damaged."""
+    identity = "torch.F.batch_norm+compile@cpu"
+    first = results(tmp_path / "first", identity)
+    kept = sorted(path for path in compiled.folder().glob("others/inductor-*/**/*") if path.is_file())
+    assert {path.suffix for path in kept} >= {"", ".so", ".cpp", ".py"}
+    assert results(tmp_path / "again", identity) == first
+    for path in kept[::2]:
+        path.write_bytes(path.read_bytes()[:-100] + bytes(min(path.stat().st_size, 100)))
+    assert results(tmp_path / "damaged", identity) == first
+    assert results(tmp_path / "none", identity, "--no-cache") == first

@@ -25,10 +25,10 @@ def test_each_environment_has_workers_of_its_own(most):
 
 
 def test_what_takes_longest_is_shared_by_two_workers():
-    """TensorFlow and JAX have two workers, each of which hosts all that the first does."""
+    """TensorFlow, JAX and PyTorch have two workers, each of which hosts all that the first does."""
     found = {host.name: workers for host, workers in Participants(roster.select(())).workers(2)}
-    assert {name for name, workers in found.items() if len(workers) > 1} == {"tensorflow", "jax"}
-    for first, second in (found["tensorflow"], found["jax"]):
+    assert {name for name, workers in found.items() if len(workers) > 1} == {"tensorflow", "jax", "torch"}
+    for first, second in (found["tensorflow"], found["jax"], found["torch"]):
         assert msgspec.structs.replace(second, name=first.name) == first
 
 

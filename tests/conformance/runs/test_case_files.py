@@ -86,7 +86,7 @@ def test_another_case_is_not_taken_for_one_that_is_gone(made):
 def test_exact_cases_beyond_the_room_are_let_go(monkeypatch):
     """The longest unused goes first, whoever holds it keeps it, and it is made again when it is asked for."""
     items = [RunCase(n, recipe, case) for n, (recipe, case) in enumerate(strategies.cases(0, 4))]
-    sizes = [item.case.nbytes for item in items]
+    sizes = [(8 << 10) + item.case.nbytes for item in items]
     monkeypatch.setattr(holding, "ROOM", sum(sizes[:2]) + sizes[3])
     held = Held()
     first, second, again = (held.exact_case(items[n]) for n in (0, 1, 0))
@@ -98,3 +98,17 @@ def test_exact_cases_beyond_the_room_are_let_go(monkeypatch):
     assert held.exact_case(items[1]) is second
     assert held.exact_case(items[0]) is not first
     assert first.facts == items[0].facts
+
+
+def test_a_case_takes_the_more_room_the_more_is_known_of_it(monkeypatch):
+    """What was computed of it counts when it is asked for again; what is let go is forgotten at once."""
+    items = [RunCase(n, recipe, case) for n, (recipe, case) in enumerate(strategies.cases(0, 3))]
+    held = Held()
+    found = [held.exact_case(item) for item in items]
+    monkeypatch.setattr(holding, "ROOM", sum((8 << 10) + item.case.nbytes for item in items))
+    found[1].known["what"] = "ever"
+    found[0].known["what"] = "ever"
+    assert held.exact_case(items[0]) is found[0]
+    assert not found[1].known
+    assert held.exact_case(items[2]) is found[2]
+    assert held.exact_case(items[1]) is not found[1]

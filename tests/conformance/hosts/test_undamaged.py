@@ -1,0 +1,94 @@
+"""Of the files that are kept for the next process none is taken that is not as it was written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from conformance.hosts import undamaged
+
+_PROCESS = """
+import sys
+from pathlib import Path
+from conformance.hosts import undamaged
+place = Path(sys.argv[1])
+print(undamaged.in_use(place, int(sys.argv[2])), *sorted(p.name for p in place.glob("*/*")))
+for name in sys.argv[3:]:
+    (place / "of").mkdir(exist_ok=True)
+    (place / "of" / name).write_bytes(name.encode() * 100)
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Return a folder that is not there yet."""
+    return tmp_path / "kept"
+
+
+def used(place, *new, most=1 << 20):
+    """Use a folder in a process of its own that writes new files; return whether it could, and what it found."""
+    told = subprocess.run(
+        [sys.executable, "-c", _PROCESS, place, str(most), *new], capture_output=True, text=True, check=True
+    )
+    could, *names = told.stdout.split()
+    return could == "True", names
+
+
+def test_what_was_written_is_there_for_the_next_process(place):
+    """Also as a copy, whose times are others."""
+    assert used(place, "a", "b") == (True, [])
+    assert used(place) == (True, ["a", "b"])
+    os.utime(place / "of" / "a", ns=(1, 1))
+    assert used(place) == (True, ["a", "b"])
+
+
+@pytest.mark.parametrize("damage", [b"", b"a" * 99, b"a" * 99 + b"b"], ids=["emptied", "cut", "changed"])
+def test_what_is_damaged_is_removed(place, damage):
+    """Whether its size is the same or not; the others stay."""
+    used(place, "a", "b")
+    (place / "of" / "a").write_bytes(damage)
+    assert used(place) == (True, ["b"])
+
+
+def test_what_a_killed_process_left_is_removed(place):
+    """It may be half a file: no process that ended has noted it."""
+    used(place, "a")
+    (place / "of" / "half").write_bytes(b"hal")
+    assert used(place) == (True, ["a"])
+    (place / "notes.json").write_bytes(b"{")
+    assert used(place) == (True, [])
+
+
+def test_nothing_is_removed_while_another_process_uses_it(place):
+    """What that one has written is taken as it is."""
+    used(place, "a")
+    assert undamaged.in_use(place, 1 << 20)
+    (place / "of" / "new").write_bytes(b"new")
+    assert used(place) == (True, ["a", "new"])
+
+
+def test_what_is_oldest_is_removed_beyond_the_most(place):
+    """Two files of a hundred bytes are left of three."""
+    used(place, "a", "b", "c")
+    for age, name in enumerate("cab"):
+        os.utime(place / "of" / name, ns=(10**9 - age, 10**9 - age))
+    assert used(place, most=250) == (True, ["a", "c"])
+
+
+def test_a_folder_that_cannot_be_used_is_left_alone(place, monkeypatch):
+    """A file in its place, or a disk that is nearly full: programs are compiled as without it."""
+    (place.parent / "file").write_bytes(b"")
+    assert not undamaged.in_use(place.parent / "file", 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    assert not undamaged.in_use(place, 1)
+
+
+def test_without_locks_it_is_not_used(place, monkeypatch):
+    """As on Windows, where nobody could tell whether he is alone."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert not undamaged.in_use(place, 1)
