@@ -9,7 +9,7 @@ import hashlib
 import os
 
 _XLA = "--tf_xla_persistent_cache_directory="
-_SINCE = (2, 16)  # in 2.10 it crashed: https://github.com/tensorflow/tensorflow/issues/57649
+_SINCE = (2, 18)  # the oldest tried; 2.10 crashed: https://github.com/tensorflow/tensorflow/issues/57649
 
 
 def keep(folder, device):

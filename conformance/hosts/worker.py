@@ -8,6 +8,7 @@ contract; this file is one way to keep it.
 
 import argparse
 import dis
+import gc
 import importlib
 import importlib.util
 import json
@@ -271,6 +272,7 @@ def main():
     os.dup2(2, 1)  # from here on, what a framework prints goes to stderr
     sys.path[:] = [p for p in sys.path if os.path.abspath(p) != _HERE]  # adapters are called like their frameworks
     limit_memory(arguments.memory)
+    gc.set_threshold(20000, 20, 20)  # a tenth of the CPU of JAX went to looking for garbage that is not there
     if os.environ.get("BNCONF_COMPILED"):
         _keeping.keep(os.environ["BNCONF_COMPILED"], arguments.device)
     ready, listing = instantiate(arguments.adapters, arguments.device, arguments.only)

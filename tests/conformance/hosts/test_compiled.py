@@ -118,10 +118,10 @@ def test_each_version_and_its_flags_have_a_folder(monkeypatch):
 
 @pytest.mark.parametrize(
     ("version", "device", "folder"),
-    [("2.15.1", "cpu", "/kept"), ("2.21.0", "cuda", "/kept"), ("2.21.0", "cpu", "/a b")],
+    [("2.17.1", "cpu", "/kept"), ("2.21.0", "cuda", "/kept"), ("2.21.0", "cpu", "/a b")],
 )
 def test_xla_keeps_nothing_where_it_cannot(monkeypatch, version, device, folder):
-    """TensorFlow before 2.16 crashed, a GPU is not told from another one, and its flags are parted by spaces."""
+    """An older TensorFlow crashed, a GPU is not told from another one, and its flags are parted by spaces."""
     monkeypatch.setattr(keeping, "_installed", {"tensorflow": version}.get)
     monkeypatch.setenv("TF_XLA_FLAGS", "--his")
     keeping.keep(folder, device)
