@@ -53,6 +53,7 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
     exact_cases: dict[str, ExactCase] = {}
     witnesses = Witnesses(run)
     about = {name: _about(witnesses, records[name], known) for name in {n for _, n in failures if n in records}}
+    statements: defaultdict[str, Statements] = defaultdict(dict)
     for (case, implementation), results in sorted(failures.items()):
         record = records.get(implementation)  # an interrupted run may have lost it
         if not record or not any(about[implementation]):
@@ -61,7 +62,8 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
         if case not in exact_cases:
             exact_cases = {case: ExactCase(case_files.read(folder, run, run.cases[case]))}
         reply = _reply(folder / answer_file(results[0].case, record.id))
-        found += FailedAnswer(record, exact_cases[case], reply).explained(results, *about[implementation])
+        answer = FailedAnswer(record, exact_cases[case], reply, statements[implementation])
+        found += answer.explained(results, *about[implementation])
     return found
 
 
@@ -72,12 +74,22 @@ def _about(
     return [divergence for divergence in known if divergence.concerns(record)], elsewhere(witnesses, known, record)
 
 
-class FailedAnswer:
-    """One implementation's answer to one case, with failures in it."""
+Statements = dict[tuple[object, ...], Statement]
+"""What an implementation promises by what is changed of it; whoever holds several of its answers to it keeps them."""
 
-    def __init__(self, record: ImplementationRecord, exact_case: ExactCase, reply: Reply) -> None:
+
+class FailedAnswer:
+    """One implementation's answer to one case, with failures in it.
+
+    statements: those of other answers of the implementation, which know what they promise of the same facts.
+    """
+
+    def __init__(
+        self, record: ImplementationRecord, exact_case: ExactCase, reply: Reply, statements: Statements | None = None
+    ) -> None:
         self.record, self.exact_case, self.reply = record, exact_case, reply
-        self.statement = recorded(record)
+        self._statements: Statements = {} if statements is None else statements
+        self.statement = self._changed([])
 
     def explained(
         self, failures: list[Result], known: list[Divergence], others: list[Divergence] | None = None
@@ -153,10 +165,12 @@ class FailedAnswer:
         return {(r.step, r.output): r.verdict for r in judge("", exact_case, statement, self.reply)}
 
     def _changed(self, about: list[Divergence], *, everywhere: bool = False) -> Statement:
-        statement = self.statement
-        for divergence in about:
-            statement = divergence.changed(statement, everywhere=everywhere)
-        return statement
+        key = (everywhere, *(divergence.id for divergence in about)) if about else ()
+        if key not in self._statements:
+            statement = self._changed(about[:-1], everywhere=everywhere) if about else recorded(self.record)
+            changed = about[-1].changed(statement, everywhere=everywhere) if about else statement
+            self._statements[key] = changed
+        return self._statements[key]
 
 
 def _passes(verdicts: dict[Any, str], result: Result) -> bool:
