@@ -13,7 +13,7 @@ from rich.table import Table
 from conformance.cases.cells import DEFAULT
 from conformance.cli.terminal import in_lines, say, terminal
 from conformance.gate import divergences
-from conformance.gate.explanation import Explanation, explain
+from conformance.gate.explanation import Explained, Explanation, explain
 from conformance.model.errors import InvalidInput
 from conformance.model.outputs import EVERY
 from conformance.model.results import Result, Run
@@ -28,10 +28,15 @@ _NARROW = 72
 """Columns that a table needs for saying of which output the worst ρ is."""
 
 
-def print_run(run: Run, folder: Path, console: Console | None = None, *, timings: bool = False) -> None:
-    """Print the final table, the failures that nothing known explains, the verdict and, if asked, the timetable."""
+def print_run(
+    run: Run, folder: Path, console: Console | None = None, *, timings: bool = False, before: Explained | None = None
+) -> None:
+    """Print the final table, the failures that nothing known explains, the verdict and, if asked, the timetable.
+
+    before: failures that were explained while the run went on.
+    """
     console, rows = console or terminal(), summary.rows(run)
-    explained = _explained(run, folder)
+    explained = _explained(run, folder, before)
     known = Counter(one.result.implementation for one in explained)
     console.print(_table(rows, known, console))
     _print_first(console, [*_looser(rows), *_unjudged(rows)], commands.line("report", commands.file(folder)))
@@ -65,10 +70,10 @@ def _print_timetable(console: Console, spent: Timetable) -> None:
         say(console, f"{name}: {', '.join(parts)} seconds of CPU")
 
 
-def _explained(run: Run, folder: Path) -> list[Explanation]:
+def _explained(run: Run, folder: Path, before: Explained | None) -> list[Explanation]:
     """Return the failures that known divergences explain; none where answers are gone, so that nothing can be held."""
     try:
-        return [one for one in explain(folder, run, divergences.read()) if one.kind == "explained"]
+        return [one for one in explain(folder, run, divergences.read(), before) if one.kind == "explained"]
     except InvalidInput:
         return []
 

@@ -13,7 +13,10 @@ import msgspec
 from conformance.cases import cells
 from conformance.cli import console, finished
 from conformance.cli.options import chosen, implementations_and_limits
+from conformance.cli.telling import ToldFailures
 from conformance.cli.watching import watching
+from conformance.gate import divergences
+from conformance.gate.explanation import Explained
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.results import EndRecord, Record
 from conformance.runs import estimating, run_file
@@ -108,8 +111,9 @@ def run(
     if profile == "soak":
         _soak(options, minutes or 60.0, timings=timings, as_json=as_json)
     else:
-        end = _once(options, quiet=as_json) if ray is None else _spread(options, ray, quiet=as_json)
-        _show(end, options, timings=timings, as_json=as_json)
+        telling = ToldFailures(divergences.read())
+        end = _once(options, telling, quiet=as_json) if ray is None else _spread(options, ray, quiet=as_json)
+        _show(end, options, telling.explained, timings=timings, as_json=as_json)
 
 
 def _check(options: Options, profile: str, minutes: float | None, ray: str | None) -> None:
@@ -136,14 +140,17 @@ def _spread(options: Options, address: str, *, quiet: bool) -> EndRecord:
     return spreading.spread(options, address, quiet=quiet)
 
 
-def _once(options: Options, *, quiet: bool) -> EndRecord:
-    with watching(estimating.earlier(options.out, options.cases), quiet=quiet) as progress:
+def _once(options: Options, telling: ToldFailures, *, quiet: bool) -> EndRecord:
+    with watching(estimating.earlier(options.out, options.cases), telling, quiet=quiet) as progress:
         return Campaign(options, progress).run()
 
 
-def _show(end: EndRecord, options: Options, *, timings: bool, as_json: bool) -> None:
+def _show(end: EndRecord, options: Options, before: Explained, *, timings: bool, as_json: bool) -> None:
     found = run_file.read(options.out, thinned=_thinned(options.out))
-    click.echo(console.as_json(found)) if as_json else finished.print_run(found, options.out, timings=timings)
+    if as_json:
+        click.echo(console.as_json(found))
+    else:
+        finished.print_run(found, options.out, timings=timings, before=before)
     if not end.complete:
         raise Incomplete(
             "; ".join(end.reasons[:3]) + (f"; and {len(end.reasons) - 3} more" if len(end.reasons) > 3 else "")

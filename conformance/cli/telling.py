@@ -7,7 +7,7 @@ import textwrap
 import threading
 
 from conformance.gate.divergences import Divergence
-from conformance.gate.explanation import Explanation, FailedAnswer
+from conformance.gate.explanation import Explained, Explanation, FailedAnswer, Statements
 from conformance.model.results import Deviation, ImplementationRecord, Result
 from conformance.runs import summary
 from conformance.runs.progress import FailedReply
@@ -15,43 +15,46 @@ from conformance.runs.run_case import RunCase
 
 _LONGEST = 240
 """Letters of a message that are told; the report has all of it."""
+_KEPT = 20_000
+"""Answers of which it is kept what the known divergences make of them; the others are judged again at the end."""
 
 
 class ToldFailures:
     """The failures of a run, once for each kind: a known divergence, or an implementation and what is wrong with it.
 
-    An answer is held to the known divergences if none like it was before: the same implementation and output, and the
-    same divergences that speak of it. The gate holds all of them.
+    explained: what the known divergences make of each failure, by case and implementation.
     """
 
     def __init__(self, known: list[Divergence]) -> None:
-        self._known, self._lock = known, threading.Lock()
+        self._known, self._lock, self.explained = known, threading.Lock(), Explained()
         self._about: dict[str, list[Divergence]] = {}
-        self._looked_at, self._told = set[tuple[str, ...]](), set[tuple[str, ...]]()
+        self._statements, self._told = dict[str, Statements](), set[tuple[str, ...]]()
 
     def lines(self, failed: FailedReply) -> list[str]:
         """Return a line for each failure in an answer that is of a kind not told yet."""
-        about = self._of(failed.record)
-        new = [r for r in failed.failures if self._is_new(self._looked_at, self._place(failed, r, about))]
-        if not new:
-            return []
-        explained = FailedAnswer(failed.record, failed.item.exact_case, failed.reply).explained(new, about)
-        return [_line(failed.item, one) for one in explained if self._is_new(self._told, _kind(one))]
+        found = self._explained(failed, self._of(failed.record))
+        return [_line(failed.item, one) for one in found if self._is_new(_kind(one))]
+
+    def _explained(self, failed: FailedReply, about: list[Divergence]) -> list[Explanation]:
+        if not about:
+            return [Explanation(result, "unexplained") for result in failed.failures]
+        statements = self._statements[failed.record.id]
+        answer = FailedAnswer(failed.record, failed.item.exact_case, failed.reply, statements)
+        found = answer.explained(failed.failures, about)
+        if len(self.explained) < _KEPT:
+            self.explained[failed.item.id, failed.record.id] = found
+        return found
 
     def _of(self, record: ImplementationRecord) -> list[Divergence]:
         if record.id not in self._about:
+            self._statements[record.id] = {}
             self._about[record.id] = [divergence for divergence in self._known if divergence.concerns(record)]
         return self._about[record.id]
 
-    def _place(self, failed: FailedReply, result: Result, about: list[Divergence]) -> tuple[str, ...]:
-        facts = failed.item.exact_case.about(result.step)
-        covering = (divergence.id for divergence in about if divergence.covers(facts, result.output))
-        return failed.record.id, result.output, _message(result), *covering
-
-    def _is_new(self, those: set[tuple[str, ...]], one: tuple[str, ...]) -> bool:
+    def _is_new(self, kind: tuple[str, ...]) -> bool:
         with self._lock:
-            is_new = one not in those
-            those.add(one)
+            is_new = kind not in self._told
+            self._told.add(kind)
         return is_new
 
 

@@ -110,12 +110,13 @@ class _Lines(_Watched):
 
 
 @contextlib.contextmanager
-def watching(costs: Costs | None = None, *, quiet: bool) -> Generator[Progress]:
-    """Yield the progress that a run reports to. costs: what an earlier run measured."""
+def watching(costs: Costs | None = None, telling: ToldFailures | None = None, *, quiet: bool) -> Generator[Progress]:
+    """Yield the progress that a run reports to. costs: what an earlier run measured. telling: its failures."""
     if quiet:
         yield Progress()
         return
-    console, telling, estimate = terminal(stderr=True), ToldFailures(divergences.read()), Estimate(costs)
+    console, estimate = terminal(stderr=True), Estimate(costs)
+    telling = telling or ToldFailures(divergences.read())
     if not console.is_terminal:
         yield _Lines(console, telling, estimate)
         return

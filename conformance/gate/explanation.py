@@ -42,8 +42,15 @@ class Explanation(msgspec.Struct, frozen=True):
     elsewhere: bool = False
 
 
-def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation]:
-    """Return an explanation of every failure of a run."""
+Explained = dict[tuple[str, str], list[Explanation]]
+"""Explanations of all failures of an answer, by the id of its case and by the implementation."""
+
+
+def explain(folder: Path, run: Run, known: list[Divergence], before: Explained | None = None) -> list[Explanation]:
+    """Return an explanation of every failure of a run.
+
+    before: what the same divergences, but those of other versions, have explained already.
+    """
     records = {record.id: record for record in run.implementations}
     failures: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in run.results:
@@ -59,12 +66,27 @@ def explain(folder: Path, run: Run, known: list[Divergence]) -> list[Explanation
         if not record or not any(about[implementation]):
             found += [Explanation(result, "unexplained") for result in results]
             continue
+        if again := _again(results, (before or {}).get((case, implementation), []), about[implementation]):
+            found += again
+            continue
         if case not in exact_cases:
             exact_cases = {case: ExactCase(case_files.read(folder, run, run.cases[case]))}
         reply = _reply(folder / answer_file(results[0].case, record.id))
         answer = FailedAnswer(record, exact_cases[case], reply, statements[implementation])
         found += answer.explained(results, *about[implementation])
     return found
+
+
+def _again(
+    results: list[Result], before: list[Explanation], about: tuple[list[Divergence], list[Divergence]]
+) -> list[Explanation]:
+    """Return what was explained before of the same failures; nothing where another version may explain more."""
+    by_place = {(one.result.step, one.result.output): one for one in before}
+    found = [by_place.get((result.step, result.output)) for result in results]
+    if about[1] and any(one is None or one.kind != "explained" for one in found):
+        return []
+    again = [msgspec.structs.replace(one, result=result) for one, result in zip(found, results, strict=True) if one]
+    return again if len(again) == len(results) else []
 
 
 def _about(

@@ -18,6 +18,7 @@ from conformance.cli.main import main
 from conformance.cli.telling import ToldFailures
 from conformance.cli.terminal import terminal
 from conformance.gate import divergences
+from conformance.gate.explanation import explain
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
 from conformance.model.results import ImplementationRecord
@@ -119,7 +120,7 @@ def _read(host):
 
 @pytest.fixture
 def told(tmp_path, adapter, manifest):
-    """Return the lines that a run of what is wrong tells while it runs, one divergence being known, and the run."""
+    """Return what watched a run of what is wrong, in lines, the run, and the divergence that is known."""
 
     class Lines(Progress):
         def __init__(self, telling):
@@ -132,12 +133,13 @@ def told(tmp_path, adapter, manifest):
     watched = Lines(ToldFailures(divergences.read(known)))
     who = Participants(select((adapter("wrong"),)))
     Campaign(Options(who, tmp_path / "run", cases=30, corpus=False), watched).run()
-    return watched.lines, run_file.read(tmp_path / "run")
+    return watched, run_file.read(tmp_path / "run"), divergences.read(known)
 
 
 def test_failures_are_told_once_per_kind_and_known_where_they_are(told):
     """A known divergence once, with its name; of the rest each implementation and output once, with shape and N."""
-    lines, run = told
+    watched, run, _ = told
+    lines = watched.lines
     known = [line for line in lines if line.startswith("known")]
     assert len(known) == 1
     assert re.search(r"wrong\.biased_for_unbiased@cpu moving_variance in train, .*\(biased\)$", known[0])
@@ -148,3 +150,27 @@ def test_failures_are_told_once_per_kind_and_known_where_they_are(told):
     for line in lines:
         case, step, shape = re.search(r"case (\w+) step (\d), shape (\([\d, ]+\)), N = \d+: ", line).groups()
         assert f"{shape} " in run.cases[case].summary or step != "0"
+
+
+def test_what_is_explained_while_it_runs_is_not_judged_again(told, tmp_path, monkeypatch):
+    """The same is made of each failure as of its answer on disk; what was not told, or not all of it, is read."""
+    watched, run, known = told
+    before = watched.telling.explained
+    every = explain(tmp_path / "run", run, known)
+    assert {one.kind for one in every} >= {"explained", "unexplained"}
+    monkeypatch.setattr("conformance.runs.case_files.read", None)
+    assert explain(tmp_path / "run", run, known, before) == every
+    place = next(iter(before))
+    for lacking in (before | {place: before[place][1:]}, {}):
+        with pytest.raises(TypeError, match="not callable"):
+            explain(tmp_path / "run", run, known, lacking)
+
+
+def test_what_another_version_may_explain_is_judged_again(told, tmp_path, monkeypatch):
+    """While it runs nobody knows whether the witnesses of another version are as they were."""
+    watched, run, known = told
+    versions = [msgspec.structs.replace(known[0], id="other", versions={"numpy": "<1"})]
+    monkeypatch.setattr("conformance.gate.explanation.elsewhere", lambda *_: versions)
+    monkeypatch.setattr("conformance.runs.case_files.read", None)
+    with pytest.raises(TypeError, match="not callable"):
+        explain(tmp_path / "run", run, known, watched.telling.explained)
