@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from conformance.cli import console, upstream
-from conformance.cli.options import assignment, chosen, implementations_and_limits, of_vectors
+from conformance.cli.options import chosen, implementations_and_limits, of_vectors
 from conformance.hosts import roster
 from conformance.hosts.machine import describe_host
 from conformance.hosts.participants import Participants
@@ -128,8 +128,9 @@ def _recorded(parts: list[Recording], common: dict[str, Any]) -> tuple[Participa
         try:
             here = identity in known and record.named in ("", identity)
             asked = common | _as_recorded(record, common["interpreters"])
-            pythons |= dict(map(assignment, asked["interpreters"]))
-            entries += [known[identity]] if here else chosen((commands.target(record)[1],), **asked).entries
+            found = chosen((identity if here else commands.target(record)[1],), **asked)
+            pythons |= found.interpreters
+            entries += [known[identity]] if here else found.entries
         except (InvalidInput, Incomplete) as error:
             gone[identity] = f"{identity}: {error}"
     return msgspec.structs.replace(who, entries=entries, requested=True, interpreters=pythons), gone
@@ -141,7 +142,7 @@ def _as_recorded(record: results.ImplementationRecord, interpreters: tuple[str, 
     An interpreter that the caller names replaces the recorded one.
     """
     said = [text for option, text in itertools.pairwise(record.options) if option == "--env"]
-    found = [text for text in said if shutil.which(text.partition("=")[2])]
+    found = [text for text in said if shutil.which(python := text.partition("=")[2]) or roster.requirements(python)]
     there = {"device": record.device} if record.named not in ("", record.id) else {}
     return {"interpreters": (*found, *interpreters), **there}
 

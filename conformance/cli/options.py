@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from conformance.gate import divergences
-from conformance.hosts import roster, targets
+from conformance.hosts import installing, roster, targets
 from conformance.hosts.environment import Limits
 from conformance.hosts.participants import Participants
 from conformance.model.errors import InvalidInput
@@ -53,7 +53,8 @@ def where_they_run(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--env", "interpreters", multiple=True, metavar="NAME=PYTHON",
                      help="Host an environment in another interpreter: torch=/opt/mine/bin/python judges your own "
                      "build, user=/path/to/python hosts what -i names of your own. It needs Python 3.6 or later, numpy "
-                     "and what is judged, not bnconf. Repeatable."),
+                     "and what is judged, not bnconf. torch=torch==2.12.1 makes one of a release, once, and "
+                     "torch=torch==2.12.1,numpy==2.2.6 with another package too. Repeatable."),
         click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
         click.option("--cache/--no-cache", default=True,
                      help="Keep what is compiled and drawn for other runs; bnconf cache shows it. Default: yes."),
@@ -113,22 +114,36 @@ def chosen(
     cache: bool,
     timeout: float,
     memory: float | None,
+    installs: bool = True,
 ) -> Participants:
-    """Return whom the options choose, and where they run; raise `InvalidInput` if they name nothing known."""
-    pythons = dict(assignment(text) for text in interpreters)
+    """Return whom the options choose, and where they run; raise `InvalidInput` if they name nothing known.
+
+    installs: an environment is made of the requirements that an interpreter is named by.
+    """
+    said = dict(assignment(text) for text in interpreters)
+    pythons = said | (_made(said, "user", ()) if installs else {})
     entries = roster.select(patterns, device, pythons.get("user", sys.executable))
+    for name in {entry.host for entry in entries} - {"user"} if installs else ():
+        packages = (package for entry in entries if entry.host == name for package in entry.statement.packages)
+        pythons |= _made(said, name, tuple(dict.fromkeys(packages)))
     if in_process and (apart := [entry.target for entry in entries if targets.program(entry.target)]):
         raise InvalidInput(f"--in-process -i {apart[0]}: an executable is a process of its own; leave one of them out")
     limits = Limits(case=timeout, memory=memory)
     shared = (*_limits(limits), *(["--in-process"] if in_process else []))
     return Participants(
-        [msgspec.structs.replace(entry, options=(*_where(entry, pythons), *shared)) for entry in entries],
+        [msgspec.structs.replace(entry, options=(*_where(entry, said), *shared)) for entry in entries],
         requested=bool(patterns),
         in_process=in_process,
         interpreters=pythons,
         limits=limits,
         cache=cache,
     )
+
+
+def _made(said: dict[str, str], name: str, modules: tuple[str, ...]) -> dict[str, str]:
+    """Return the interpreter that an environment's requirements mean; nothing where none are said."""
+    wanted = roster.requirements(said.get(name, ""))
+    return {name: installing.python(wanted, modules, lambda line: click.echo(line, err=True))} if wanted else {}
 
 
 def _where(entry: roster.RosterEntry, pythons: dict[str, str]) -> list[str]:

@@ -94,7 +94,7 @@ def run(
     Exits 0 when the run completed, whatever the verdicts, and 3 when it did not.
     """
     options = Options(
-        chosen(**common),
+        chosen(**common, installs=ray is None),
         out,
         seed=seed,
         cases=cases or PROFILES[profile],

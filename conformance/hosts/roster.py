@@ -178,11 +178,11 @@ def environments(entries: list[RosterEntry], interpreters: dict[str, str]) -> li
     unknown = set(interpreters) - {*_BUILT_IN, *_OTHERS, "user"}
     if unknown:
         raise InvalidInput(f"--env {min(unknown)}: no such environment; use one of {[*_BUILT_IN, *_OTHERS, 'user']}")
-    for name, python in interpreters.items():
-        if requirements(python):
-            fix = "only `bnconf run --ray` installs; give the path of a Python that has it"
-            raise InvalidInput(f"--env {name}={python}: is a requirement, which {fix}")
     names = dict.fromkeys(entry.host for entry in entries)
+    for name, python in interpreters.items():
+        if name in names and requirements(python):
+            fix = "this command does not install; give the path of a Python that has it"
+            raise InvalidInput(f"--env {name}={python}: is a requirement, which {fix}")
     return [_environment(name, [e for e in entries if e.host == name], interpreters) for name in names]
 
 

@@ -212,7 +212,6 @@ def test_what_a_node_gets_is_this_bnconf(tmp_path):
         (["--ray", "--shard", "1/2"], "--shard 1/2: is of a run on one machine"),
         (["--ray", "--profile", "soak"], "--profile soak: is of a run on one machine"),
         (["--ray", "--changed-since", "."], "--changed-since .: is of a run on one machine"),
-        (["--env", "numpy=numpy==2.2.6"], "--env numpy=numpy==2.2.6: is a requirement, which only"),
     ],
 )
 def test_bad_usage_exits_2_and_names_the_value(arguments, says, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from packaging.version import Version
 
 from conformance.cases import corpus
 from conformance.cli.main import main
-from conformance.hosts import builds, roster
+from conformance.hosts import builds, installing, releases, roster
 from conformance.hosts.participants import Participants
 from conformance.hosts.releases import PackageIndex, Release
 from conformance.hosts.worker import by_path
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.outcome import Outputs, Refused, Reply
 from conformance.model.results import ImplementationRecord, Result
+from conformance.runs import run_file
 from conformance.runs.recording import RecordedAnswer
 from conformance.studies.bisecting import effects, halving, trying
 from conformance.studies.bisecting.effects import Effect
@@ -298,3 +300,68 @@ def test_no_network_is_one_sentence(index, monkeypatch):
     done = bisect()
     assert done.exit_code == 3
     assert "does not answer" in done.output
+
+
+def run(*arguments):
+    """Run the user's implementation on few cases."""
+    return CliRunner().invoke(main, ["run", "-i", "mine.py:Tiny", "--cases", "30", "--no-corpus", *arguments])
+
+
+@pytest.mark.proof
+def test_an_interpreter_may_be_named_by_a_release(index):
+    """It is made once, each release judged as it is, and the line that replays a failure works as printed."""
+    wrong = []
+    for version in ("1.2", "1.3"):
+        done = run("--env", f"user=tiny=={version}")
+        assert done.exit_code == 0, done.output
+        assert f"making an environment of tiny=={version} with Python" in done.output
+        found = run_file.read(index / "reports/latest")
+        assert {record.versions["tiny"] for record in found.implementations} == {version}
+        wrong.append(sum(result.failed and result.output == "y" for result in found.results))
+    assert wrong[0] < wrong[1]
+    lines = [line.strip() for line in done.output.splitlines() if "bnconf replay" in line]
+    assert lines, done.output
+    assert "--env user=tiny==1.3" in lines[0]
+    again = CliRunner().invoke(main, shlex.split(lines[0])[1:])
+    assert again.exit_code == 1, again.output
+    assert "making" not in again.output
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "said"),
+    [
+        ("user=tiny==7", 2, "tiny== 7: is none of the releases 0.9 to 1.5"),
+        ("user=nowhere==1", 2, "nowhere"),
+        ("user=tiny==1.5", 3, "tiny==1.5: no environment can be made of it here: "),
+    ],
+)
+def test_a_release_that_cannot_be_had_is_one_sentence(index, wanted, code, said):
+    """Bad input names the package and the version; what cannot be installed says why."""
+    done = run("--env", wanted)
+    assert (done.exit_code, said in done.output) == (code, True), done.output
+    assert not (index / "reports").exists()
+
+
+def test_what_is_said_of_other_packages_is_installed_instead(monkeypatch, tmp_path):
+    """Further requirements take the place of their packages as they are here, and the first setup that fits is kept."""
+    made = []
+
+    def build(_package, _release, setup, _where):
+        made.append(setup)
+        if len(made) == 1:
+            raise builds.Unbuildable("no wheel")
+        return builds.Built(sys.executable, "3.11", {})
+
+    setup = builds.Setup("", "3.11", ("torch==2.11.0", "numpy"), ("numpy==2.4.6", "mpmath==1.3.0"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    builds.kept().mkdir(parents=True)
+    monkeypatch.setattr(releases, "index", lambda: None)
+    monkeypatch.setattr(releases, "of", lambda *_: RELEASES)
+    monkeypatch.setattr(builds, "setups", lambda *_: [setup] * 2)
+    monkeypatch.setattr(builds, "build", build)
+    wanted = f"mine=={RELEASES[0].version}", "NumPy==2.2.6"
+    for _ in range(2):
+        assert installing.python(wanted, ("mine",), lambda _: None) == sys.executable
+    assert len(made) == 2
+    assert made[0].requirements == ("torch==2.11.0", "NumPy==2.2.6")
+    assert made[0].held == ("mpmath==1.3.0",)
