@@ -18,7 +18,7 @@ def cache(clear: bool, as_json: bool) -> None:
     """Show what is kept in the user's cache: what JAX, XLA in TensorFlow and inductor compiled, and recipes drawn.
 
     A run takes both from there, and gives the same bits; --no-cache of a run leaves it alone. Each processor has a
-    folder of its own, and in it each version and its flags. What is damaged is compiled again. Where
+    folder of its own, and in it each build of a framework and its flags. What is damaged is compiled again. Where
     JAX_COMPILATION_CACHE_DIR or TORCHINDUCTOR_CACHE_DIR is set, it is kept there; 512 MiB at most of TensorFlow's and
     inductor's. Recipes are kept for the last 32 seeds and numbers of cases, until a source or a version changes.
     """

@@ -1,4 +1,4 @@
-"""Where TensorFlow and PyTorch keep what they compile, told before they are imported.
+"""Where JAX, TensorFlow and PyTorch keep what they compile, told before they are imported: each build apart.
 
 Like `worker.py` read by Python 3.6, and importing nothing of the host.
 https://github.com/openxla/xla/issues/5366
@@ -7,17 +7,25 @@ https://docs.pytorch.org/tutorials/recipes/torch_compile_caching_configuration_t
 
 import hashlib
 import os
+from pathlib import Path
 
+_JAX = "JAX_COMPILATION_CACHE_DIR"
 _XLA = "--tf_xla_persistent_cache_directory="
 _SINCE = (2, 18)  # the oldest tried; 2.10 crashed: https://github.com/tensorflow/tensorflow/issues/57649
+_LIBRARIES = (".so", ".pyd", ".dll", ".dylib")
 
 
 def keep(folder, device):
-    """Let what is compiled for a device be kept in a folder, for each version apart, where the user says nothing else.
+    """Let what is compiled for a device be kept in a folder, for each build apart, where the user says nothing else.
 
-    PyTorch tells flags and devices apart, TensorFlow does not: each flags have a folder, and a GPU none.
+    JAX and PyTorch tell flags and devices apart, TensorFlow does not: each flags have a folder, and a GPU none.
+    Where nothing tells a build from another, nothing is kept of JAX and TensorFlow.
     """
-    torch, tensorflow = _installed("torch"), _installed("tensorflow")
+    jax, torch, tensorflow = build("jaxlib"), build("torch"), build("tensorflow")
+    beside = str(Path(folder).parent)
+    if os.environ.get(_JAX) == beside:  # as the host says, not the user
+        del os.environ[_JAX]
+        os.environ.update({_JAX: "%s/jax-%s" % (beside, jax)} if jax else {})
     if torch:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", "%s/inductor-%s" % (folder, torch))
     flags = os.environ.get("TF_XLA_FLAGS", "")
@@ -27,14 +35,28 @@ def keep(folder, device):
         os.environ["TF_XLA_FLAGS"] = (flags + " " + _XLA + where).strip()
 
 
-def _installed(name):
-    """Return the version of an installed distribution; empty if there is none, or in a Python that cannot say so."""
-    try:
-        from importlib.metadata import version  # novm - Python 3.8
+def build(name):
+    """Return a distribution's version, and a hash of what was installed and of each library that was changed since.
 
-        return version(name)
+    Whoever builds a framework of his own may build it again under the same version. Empty where nothing tells.
+    """
+    try:
+        from importlib.metadata import distribution  # novm - Python 3.8
+
+        found = distribution(name)
+        record = found.read_text("RECORD") or ""
+        listed = [line.rsplit(",", 2)[0] for line in record.splitlines()]
+        written = _time(found, next(path for path in listed if path.endswith(".dist-info/RECORD")))
+        libraries = [path for path in listed if any(end in Path(path).name for end in _LIBRARIES)]
+        since = [(path, _time(found, path)) for path in libraries if _time(found, path) > written]
     except Exception:  # what is installed may be damaged, and is not what is judged
         return ""
+    digest = hashlib.sha256((record + repr(since)).encode()).hexdigest()[:12]
+    return "%s-%s" % (found.version, digest) if libraries else ""
+
+
+def _time(found, path):
+    return Path(str(found.locate_file(path))).stat().st_mtime_ns
 
 
 def _numbers(version):

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -100,32 +101,62 @@ def test_another_epsilon_and_other_values_compile_nothing(identity):
 
 def test_each_version_and_its_flags_have_a_folder(monkeypatch):
     """Programs of another version, or of other flags where these are not told apart, are never taken."""
-    monkeypatch.setattr(keeping, "_installed", {"torch": "2.13.0", "tensorflow": "2.21.0"}.get)
-    for name in ("TORCHINDUCTOR_CACHE_DIR", "TF_XLA_FLAGS", "XLA_FLAGS"):
+    monkeypatch.setattr(keeping, "build", {"torch": "2.13.0-a", "tensorflow": "2.21.0-b", "jaxlib": "0.10-c"}.get)
+    names = (JAX, "TORCHINDUCTOR_CACHE_DIR", "TF_XLA_FLAGS", "XLA_FLAGS")
+    for name in names:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    keeping.keep("/kept", "cpu")
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/kept/inductor-2.13.0"
+    monkeypatch.setenv(JAX, "/kept")
+    keeping.keep("/kept/others", "cpu")
+    assert os.environ[JAX] == "/kept/jax-0.10-c"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/kept/others/inductor-2.13.0-a"
     told = os.environ["TF_XLA_FLAGS"]
-    assert told.startswith("--tf_xla_persistent_cache_directory=/kept/xla-2.21.0-")
-    keeping.keep("/elsewhere", "cpu")
-    assert "/elsewhere" not in os.environ["TORCHINDUCTOR_CACHE_DIR"] + os.environ["TF_XLA_FLAGS"]
+    assert told.startswith("--tf_xla_persistent_cache_directory=/kept/others/xla-2.21.0-b-")
+    keeping.keep("/elsewhere/others", "cpu")
+    assert "/elsewhere" not in "".join(os.environ.get(name, "") for name in names)
     monkeypatch.setenv("TF_XLA_FLAGS", "")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    keeping.keep("/kept", "cpu")
+    keeping.keep("/kept/others", "cpu")
     assert os.environ["TF_XLA_FLAGS"] not in (told, "")
+
+
+def test_a_build_is_told_from_another_of_the_same_version(tmp_path, monkeypatch):
+    """Another wheel, and a library that was built again since; what has no libraries, or no record, is nothing."""
+
+    def told(**files):
+        about = tmp_path / "mine-1.0.dist-info"
+        about.mkdir(exist_ok=True)
+        (about / "METADATA").write_text("Name: mine\nVersion: 1.0\n")
+        for name in files:
+            (tmp_path / name.replace("_", ".")).write_bytes(b"")
+        lines = [f"{name.replace('_', '.')},{sha256},0" for name, sha256 in files.items()]
+        (about / "RECORD").write_text("\n".join([*lines, "mine-1.0.dist-info/RECORD,,", ""]))
+        return keeping.build("mine")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    first = told(mine_so="sha256=a", mine_py="sha256=b")
+    assert first.startswith("1.0-")
+    assert told(mine_so="sha256=c", mine_py="sha256=b") != first
+    assert told(mine_so="sha256=a", mine_py="sha256=b") == first
+    later = time.time_ns() + 10**12
+    os.utime(tmp_path / "mine.so", ns=(later, later))
+    assert keeping.build("mine") not in (first, "")
+    assert told(mine_py="sha256=b") == ""
+    assert keeping.build("nobody") == ""
 
 
 @pytest.mark.parametrize(
     ("version", "device", "folder"),
-    [("2.17.1", "cpu", "/kept"), ("2.21.0", "cuda", "/kept"), ("2.21.0", "cpu", "/a b")],
+    [("2.17.1", "cpu", "/kept"), ("2.21.0", "cuda", "/kept"), ("2.21.0", "cpu", "/a b"), ("", "cpu", "/kept")],
 )
 def test_xla_keeps_nothing_where_it_cannot(monkeypatch, version, device, folder):
     """An older TensorFlow crashed, a GPU is not told from another one, and its flags are parted by spaces."""
-    monkeypatch.setattr(keeping, "_installed", {"tensorflow": version}.get)
+    monkeypatch.setattr(keeping, "build", lambda name: version if name == "tensorflow" else "")
     monkeypatch.setenv("TF_XLA_FLAGS", "--his")
+    monkeypatch.setenv(JAX, "/")
     keeping.keep(folder, device)
     assert os.environ["TF_XLA_FLAGS"] == "--his"
+    assert JAX not in os.environ  # of which nothing tells which build it is
 
 
 def results(out, identity, *options):
@@ -138,19 +169,17 @@ def results(out, identity, *options):
 @pytest.mark.framework("tensorflow")
 @pytest.mark.xdist_group("tensorflow")
 def test_a_damaged_program_of_xla_is_compiled_again(tmp_path):
-    """A run with what was kept, one after half of it was damaged, and one that keeps nothing have the same results."""
+    """A run after half of what was kept was damaged has the same results, and the programs are there again."""
     identity = "tf.compat.v1.nn.fused_batch_norm+xla@cpu"
     first = results(tmp_path / "first", identity)
     programs = sorted(compiled.folder().glob("others/xla-*/*.pb"))
     assert programs
-    written = programs[0].stat().st_mtime_ns
-    assert results(tmp_path / "again", identity) == first
-    assert programs[0].stat().st_mtime_ns == written
+    written = programs[1].stat().st_mtime_ns
     for number, program in enumerate(programs[::2]):
         program.write_bytes(program.read_bytes()[: 1000 * (number % 2)] or bytes(program.stat().st_size))
     assert results(tmp_path / "damaged", identity) == first
     assert sorted(compiled.folder().glob("others/xla-*/*.pb")) == programs
-    assert results(tmp_path / "none", identity, "--no-cache") == first
+    assert programs[1].stat().st_mtime_ns == written
 
 
 @pytest.mark.proof
