@@ -41,9 +41,12 @@ class Participants(msgspec.Struct, frozen=True):
         return [entry for entry in self.entries if entry.host == host.name]
 
     def workers(self, most: int) -> list[tuple[Environment, list[Environment]]]:
-        """Return each environment with its workers: one, or as many as `most` where its answers take long."""
+        """Return each environment with its workers: one, or as many as `most` where its answers take long.
+
+        Those that take longest come first, so that where few may run at a time none of them is left alone at the end.
+        """
         found: list[tuple[Environment, list[Environment]]] = []
-        for host in self.environments():
+        for host in sorted(self.environments(), key=lambda one: [*_LONG, one.name].index(one.name)):
             takes_long = host.name in _LONG and len(self.hosted(host)) >= _PAYS
             others = [f"{host.name}-{number}" for number in range(2, most + 1)] if takes_long else []
             found.append((host, [host, *(msgspec.structs.replace(host, name=name) for name in others)]))
