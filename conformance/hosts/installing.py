@@ -30,7 +30,7 @@ def python(wanted: tuple[str, ...], modules: tuple[str, ...], say: Callable[[str
         return made
     package, _, version = wanted[0].partition("==")
     where, why = releases.index(), "no Python here runs it"
-    release = releases.named(_released(package, where), f"{package}==", version)
+    release = releases.named(_released(package, where), package, version)
     for number, setup in enumerate(itertools.islice(builds.setups(package, release, modules), _TRIES)):
         say(f"making an environment of {', '.join(wanted)} with Python {setup.minor}")
         try:

@@ -330,8 +330,8 @@ def test_an_interpreter_may_be_named_by_a_release(index):
 @pytest.mark.parametrize(
     ("wanted", "code", "said"),
     [
-        ("user=tiny==7", 2, "tiny== 7: is none of the releases 0.9 to 1.5"),
-        ("user=nowhere==1", 2, "nowhere"),
+        ("user=tiny==7", 2, "tiny 7: is none of the releases 0.9 to 1.5"),
+        ("user=nowhere==1", 2, "nowhere: http"),
         ("user=tiny==1.5", 3, "tiny==1.5: no environment can be made of it here: "),
     ],
 )
