@@ -7,6 +7,7 @@ https://docs.pytorch.org/tutorials/recipes/torch_compile_caching_configuration_t
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 _JAX = "JAX_COMPILATION_CACHE_DIR"
@@ -21,14 +22,36 @@ def keep(folder, device):
     JAX and PyTorch tell flags and devices apart, TensorFlow does not: each flags have a folder, and a GPU none.
     Where nothing tells a build from another, nothing is kept of JAX and TensorFlow.
     """
-    jax, torch, tensorflow = build("jaxlib"), build("torch"), build("tensorflow")
-    beside = str(Path(folder).parent)
+    sys.meta_path.insert(0, _BeforeImport({"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}, folder, device))
+
+
+class _BeforeImport(object):
+    """Tells a framework when it is about to be imported: whoever imports none does not look for its build."""
+
+    def __init__(self, tell, folder, device):
+        self.tell, self.folder, self.device = tell, folder, device
+
+    def find_spec(self, name, _path=None, _target=None):
+        """Tell, and leave the finding to others."""
+        if name in self.tell:
+            self.tell.pop(name)(self.folder, self.device)
+
+
+def _jax(folder, _device):
+    beside, jax = str(Path(folder).parent), build("jaxlib")
     if os.environ.get(_JAX) == beside:  # as the host says, not the user
         del os.environ[_JAX]
         os.environ.update({_JAX: "%s/jax-%s" % (beside, jax)} if jax else {})
+
+
+def _torch(folder, _device):
+    torch = build("torch")
     if torch:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", "%s/inductor-%s" % (folder, torch))
-    flags = os.environ.get("TF_XLA_FLAGS", "")
+
+
+def _tensorflow(folder, device):
+    tensorflow, flags = build("tensorflow"), os.environ.get("TF_XLA_FLAGS", "")
     if _numbers(tensorflow) >= _SINCE and device == "cpu" and _XLA not in flags and " " not in folder:
         told = hashlib.sha256((os.environ.get("XLA_FLAGS", "") + " " + flags).encode()).hexdigest()[:12]
         where = "%s/xla-%s-%s" % (folder, tensorflow, told)

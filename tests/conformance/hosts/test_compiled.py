@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -99,6 +100,17 @@ def test_another_epsilon_and_other_values_compile_nothing(identity):
     assert counts == counts[:1] * 2
 
 
+def imported(folder, device):
+    """Let programs be kept, and look for each framework as an import does."""
+    keeping.keep(folder, device)
+    before = dict(os.environ)
+    assert [importlib.util.find_spec(name) for name in ("numpy", "pytest")]
+    assert os.environ == before
+    for name in ("jax", "torch", "tensorflow"):
+        assert sys.meta_path[0].find_spec(name) is None
+    del sys.meta_path[0]
+
+
 def test_each_version_and_its_flags_have_a_folder(monkeypatch):
     """Programs of another version, or of other flags where these are not told apart, are never taken."""
     monkeypatch.setattr(keeping, "build", {"torch": "2.13.0-a", "tensorflow": "2.21.0-b", "jaxlib": "0.10-c"}.get)
@@ -107,16 +119,16 @@ def test_each_version_and_its_flags_have_a_folder(monkeypatch):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv(JAX, "/kept")
-    keeping.keep("/kept/others", "cpu")
+    imported("/kept/others", "cpu")
     assert os.environ[JAX] == "/kept/jax-0.10-c"
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/kept/others/inductor-2.13.0-a"
     told = os.environ["TF_XLA_FLAGS"]
     assert told.startswith("--tf_xla_persistent_cache_directory=/kept/others/xla-2.21.0-b-")
-    keeping.keep("/elsewhere/others", "cpu")
+    imported("/elsewhere/others", "cpu")
     assert "/elsewhere" not in "".join(os.environ.get(name, "") for name in names)
     monkeypatch.setenv("TF_XLA_FLAGS", "")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    keeping.keep("/kept/others", "cpu")
+    imported("/kept/others", "cpu")
     assert os.environ["TF_XLA_FLAGS"] not in (told, "")
 
 
@@ -154,7 +166,7 @@ def test_xla_keeps_nothing_where_it_cannot(monkeypatch, version, device, folder)
     monkeypatch.setattr(keeping, "build", lambda name: version if name == "tensorflow" else "")
     monkeypatch.setenv("TF_XLA_FLAGS", "--his")
     monkeypatch.setenv(JAX, "/")
-    keeping.keep(folder, device)
+    imported(folder, device)
     assert os.environ["TF_XLA_FLAGS"] == "--his"
     assert JAX not in os.environ  # of which nothing tells which build it is
 
