@@ -164,8 +164,8 @@ def y_as(promise: Promise, t: int, numerics: Numerics) -> Expected | None:
         answers = trajectory(whole)[t]
         return None if isinstance(answers, Refusal) else answers["y"]
     key = Key(("y", t, promise.semantics, numerics, promise.limitless))  # all that y depends on here
-    if key not in promise.exact_case.known:
+    if key not in (known := promise.exact_case.known):
         start = StateWithError.exact(initial_state(promise.case, promise.semantics, promise.exact_case.dtype))
         step = _step(promise.with_y(numerics), t)
-        promise.exact_case.known[key] = step.y(start, step.normalizing(start))
-    return promise.exact_case.known[key]
+        known[key] = step.y(start, step.normalizing(start))
+    return known[key]

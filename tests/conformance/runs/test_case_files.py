@@ -107,8 +107,10 @@ def test_a_case_takes_the_more_room_the_more_is_known_of_it(monkeypatch):
     found = [held.exact_case(item) for item in items]
     monkeypatch.setattr(holding, "ROOM", sum((8 << 10) + item.case.nbytes for item in items))
     found[1].known["what"] = "ever"
+    looked_up = found[1].known
     found[0].known["what"] = "ever"
     assert held.exact_case(items[0]) is found[0]
     assert not found[1].known
+    assert looked_up == {"what": "ever"}  # by another thread, in the middle of it
     assert held.exact_case(items[2]) is found[2]
     assert held.exact_case(items[1]) is not found[1]
