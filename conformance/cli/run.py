@@ -13,9 +13,7 @@ import msgspec
 from conformance.cases import cells
 from conformance.cli import console, finished
 from conformance.cli.options import chosen, implementations_and_limits
-from conformance.cli.telling import ToldFailures
 from conformance.cli.watching import watching
-from conformance.gate import divergences
 from conformance.gate.explanation import Explained
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.results import EndRecord, Record
@@ -111,9 +109,9 @@ def run(
     if profile == "soak":
         _soak(options, minutes or 60.0, timings=timings, as_json=as_json)
     else:
-        telling = ToldFailures(divergences.read())
-        end = _once(options, telling, quiet=as_json) if ray is None else _spread(options, ray, quiet=as_json)
-        _show(end, options, telling.explained, timings=timings, as_json=as_json)
+        explained = Explained()
+        end = _once(options, explained, quiet=as_json) if ray is None else _spread(options, ray, quiet=as_json)
+        _show(end, options, explained, timings=timings, as_json=as_json)
 
 
 def _check(options: Options, profile: str, minutes: float | None, ray: str | None) -> None:
@@ -140,8 +138,8 @@ def _spread(options: Options, address: str, *, quiet: bool) -> EndRecord:
     return spreading.spread(options, address, quiet=quiet)
 
 
-def _once(options: Options, telling: ToldFailures, *, quiet: bool) -> EndRecord:
-    with watching(estimating.earlier(options.out, options.cases), telling, quiet=quiet) as progress:
+def _once(options: Options, explained: Explained, *, quiet: bool) -> EndRecord:
+    with watching(estimating.earlier(options.out, options.cases), explained, quiet=quiet) as progress:
         return Campaign(options, progress).run()
 
 

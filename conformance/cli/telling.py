@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import threading
+from collections import defaultdict
 
 from conformance.gate.divergences import Divergence
 from conformance.gate.explanation import Explained, Explanation, FailedAnswer, Statements
@@ -22,13 +23,14 @@ _KEPT = 20_000
 class ToldFailures:
     """The failures of a run, once for each kind: a known divergence, or an implementation and what is wrong with it.
 
-    explained: what the known divergences make of each failure, by case and implementation.
+    explained: what the known divergences make of each failure is added to it.
     """
 
-    def __init__(self, known: list[Divergence]) -> None:
-        self._known, self._lock, self.explained = known, threading.Lock(), Explained()
+    def __init__(self, known: list[Divergence], explained: Explained | None = None) -> None:
+        self._known, self._lock = known, threading.Lock()
+        self.explained: Explained = {} if explained is None else explained
         self._about: dict[str, list[Divergence]] = {}
-        self._statements, self._told = dict[str, Statements](), set[tuple[str, ...]]()
+        self._statements, self._told = defaultdict[str, Statements](dict), set[tuple[str, ...]]()
 
     def lines(self, failed: FailedReply) -> list[str]:
         """Return a line for each failure in an answer that is of a kind not told yet."""
@@ -47,7 +49,6 @@ class ToldFailures:
 
     def _of(self, record: ImplementationRecord) -> list[Divergence]:
         if record.id not in self._about:
-            self._statements[record.id] = {}
             self._about[record.id] = [divergence for divergence in self._known if divergence.concerns(record)]
         return self._about[record.id]
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from conformance.cli.telling import ToldFailures
 from conformance.cli.terminal import say, terminal
 from conformance.gate import divergences
+from conformance.gate.explanation import Explained
 from conformance.runs import estimating
 from conformance.runs.estimating import Costs, Estimate
 from conformance.runs.progress import FailedReply, Progress
@@ -110,13 +111,13 @@ class _Lines(_Watched):
 
 
 @contextlib.contextmanager
-def watching(costs: Costs | None = None, telling: ToldFailures | None = None, *, quiet: bool) -> Generator[Progress]:
-    """Yield the progress that a run reports to. costs: what an earlier run measured. telling: its failures."""
+def watching(costs: Costs | None = None, explained: Explained | None = None, *, quiet: bool) -> Generator[Progress]:
+    """Yield the progress that a run reports to. costs: what an earlier run measured. explained: see `ToldFailures`."""
     if quiet:
         yield Progress()
         return
     console, estimate = terminal(stderr=True), Estimate(costs)
-    telling = telling or ToldFailures(divergences.read())
+    telling = ToldFailures(divergences.read(), explained)
     if not console.is_terminal:
         yield _Lines(console, telling, estimate)
         return

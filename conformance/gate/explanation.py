@@ -187,11 +187,12 @@ class FailedAnswer:
         return {(r.step, r.output): r.verdict for r in judge("", exact_case, statement, self.reply)}
 
     def _changed(self, about: list[Divergence], *, everywhere: bool = False) -> Statement:
-        key = (everywhere, *(divergence.id for divergence in about)) if about else ()
+        key = (everywhere, *(divergence.id for divergence in about))
         if key not in self._statements:
-            statement = self._changed(about[:-1], everywhere=everywhere) if about else recorded(self.record)
-            changed = about[-1].changed(statement, everywhere=everywhere) if about else statement
-            self._statements[key] = changed
+            statement = recorded(self.record)
+            for divergence in about:
+                statement = divergence.changed(statement, everywhere=everywhere)
+            self._statements[key] = statement
         return self._statements[key]
 
 

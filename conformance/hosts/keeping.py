@@ -71,7 +71,8 @@ def build(name):
         listed = [line.rsplit(",", 2)[0] for line in record.splitlines()]
         written = _time(found, next(path for path in listed if path.endswith(".dist-info/RECORD")))
         libraries = [path for path in listed if any(end in Path(path).name for end in _LIBRARIES)]
-        since = [(path, _time(found, path)) for path in libraries if _time(found, path) > written]
+        times = [(path, _time(found, path)) for path in libraries]
+        since = [(path, time) for path, time in times if time > written]
     except Exception:  # what is installed may be damaged, and is not what is judged
         return ""
     digest = hashlib.sha256((record + repr(since)).encode()).hexdigest()[:12]
