@@ -164,7 +164,7 @@ format: $(DEV_READY) ## let ruff mend and format
 	@$(BIN)/ruff format
 
 # What is in the file beside bnconf: what it needs, but for NumPy, which every framework brings, for Linux on x86-64.
-PYZ_HOLDS := click hypothesis sortedcontainers jinja2 markupsafe ml-dtypes msgspec packaging rich markdown-it-py mdurl pygments
+PYZ_HOLDS := click hypothesis sortedcontainers jinja2 markupsafe ml-dtypes msgspec packaging psutil rich markdown-it-py mdurl pygments
 PYZ_PYTHONS := 3.11 3.12 3.13
 
 report-gpu: $(RUN_READY) ## judge what runs on the GPU, and the same on the CPU: reports/gpu.tar.gz, in 8 minutes (GPU_ARGS such as --rehearse)

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from conformance.hosts.patience import Patience
 from conformance.hosts.worker import MARK
 from conformance.model.buffers import Parts
 
@@ -68,12 +69,16 @@ class Process:
         """Queue a frame; its body may come in parts."""
         self._out.put(body)
 
-    def receive(self, timeout: float) -> bytes:
-        """Return the next frame's body."""
-        try:
-            frame = self._in.get(timeout=timeout)
-        except queue.Empty:
-            raise WorkerSilent from None
+    def receive(self, limit: float) -> bytes:
+        """Return the next frame's body; raise WorkerSilent if none comes within a limit, in seconds of `Patience`."""
+        patience = Patience(self._process.pid, limit)
+        while True:
+            try:
+                frame = self._in.get(timeout=patience.slice)
+                break
+            except queue.Empty:
+                if patience.is_over():
+                    raise WorkerSilent from None
         if isinstance(frame, Exception):
             raise frame
         return frame

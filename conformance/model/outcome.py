@@ -43,7 +43,7 @@ class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
 
 
 class TimedOut(msgspec.Struct, frozen=True, tag="timed_out"):
-    """There was no answer within the time limit, in seconds."""
+    """There was no answer within the time limit, in seconds: of CPU while it computed, else of the clock."""
 
     seconds: float
 
