@@ -29,6 +29,9 @@ PROFILES = {
     **{name: sum(cells.OF_PROFILE[name].values()) for name in cells.ALONE},
 }
 
+_HANDS = 5
+"""Of a smoke run: variants of a layer fail alike, and most layers have several."""
+
 
 @click.command()
 @implementations_and_limits
@@ -38,7 +41,8 @@ PROFILES = {
     type=click.Choice(list(PROFILES)),
     default="default",
     show_default=True,
-    help="How many cases to generate; smoke: one of each cell, a third of them for who compiles; thorough: 20 of each "
+    help="How many cases to generate; smoke: one of each cell, a fifth of them for each implementation that comes with "
+    "the suite, so that neighbours get other ones, all for your own; thorough: 20 of each "
     "cell, and large ones of up to 61,651,200 elements, with the layers of ResNet-50, EfficientNet-B0, a 3-D U-Net, "
     "PointNet and DCGAN; soak: small runs of one seed after the other, for --minutes; sizes: those alone at which "
     "kernels of GPUs change, of up to 2^24 values per channel; huge: one case of more than 2^31 elements.",
@@ -97,6 +101,7 @@ def run(
         seed=seed,
         cases=cases or PROFILES[profile],
         corpus=corpus and profile not in cells.ALONE,
+        hands=_HANDS if profile == "smoke" and cases is None else 1,
         profile=profile if profile in cells.ALONE else "",
         jobs=jobs,
         shard=_shard(shard),

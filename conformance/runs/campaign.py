@@ -59,7 +59,7 @@ class Campaign:
         self._jobs = threading.Semaphore(options.jobs or self._workers_in_all or 1)
         self._files = CaseFiles(options.out)
         self.ledger, self._held, self._stop = Ledger(), Held(), threading.Event()
-        deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT)
+        deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT, options.hands)
         earlier = Earlier(options.changed_since) if options.changed_since else None
         self._planning = Planning(self.who, deal, self.ledger, progress, self._incomplete, options.out, earlier)
         self._workers: list[Worker | LocalWorker] = []

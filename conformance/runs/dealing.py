@@ -1,4 +1,4 @@
-"""Which cases an implementation that compiles is asked: programs are dear, so it gets a part of those there are."""
+"""Which cases an implementation is asked: a part of them where programs are dear, or a run is to be short."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
-from conformance.cases.cells import DEFAULT
+from conformance.cases.cells import DEFAULT, PLAIN
 from conformance.cases.features import FEATURES
 from conformance.cases.recipe import Signature
 from conformance.cases.sizes import SIZES
@@ -29,10 +29,21 @@ class Deal(NamedTuple):
 
     seed: the run's.
     cases: how many it draws.
+    hands: among how many implementations they are dealt; 1: each gets all that it can pay for.
     """
 
     seed: int
     cases: int
+    hands: int = 1
+
+    def gives(self, number: int, identity: str) -> bool:
+        """Return whether an implementation that pays for no programs gets a drawn case.
+
+        Neighbours in the roster, who are variants of one layer, together get them all; somebody's own does alone. Plain
+        cells come placement after placement, again and again, those in float32 first: each gets some of every one.
+        """
+        turn = number + number // len(PLAIN) + _place(identity) + self.seed
+        return not _is_ours(identity) or turn % self.hands == 0
 
     def pooled(
         self, identity: str, statement: Statement, signatures: Iterable[tuple[Signature, list[Facts]]]
@@ -53,7 +64,7 @@ class Deal(NamedTuple):
         names = [name for name in FEATURES if name in featured]
         of_size = [name for name in names if name in SIZES or FEATURES[name].profile]
         others = [name for name in names if name not in of_size]
-        part = 1 if self.cases >= DEFAULT else _A_LOOK
+        part = 1 if self.cases >= DEFAULT else max(self.hands if _is_ours(identity) else 1, _A_LOOK)
         counted = [name for name in others if name in _COUNTED and part == 1]
         rest = [name for name in others if name not in counted]
         turn = _place(identity) + self.seed
@@ -68,6 +79,10 @@ class Deal(NamedTuple):
 def _place(identity: str) -> int:
     """Return the number of an implementation in the roster, so that neighbours are asked other things."""
     return _places().get(identity.rpartition("@")[0], zlib.crc32(identity.encode()))
+
+
+def _is_ours(identity: str) -> bool:
+    return identity.rpartition("@")[0] in _places()
 
 
 @functools.cache

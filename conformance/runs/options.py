@@ -19,6 +19,7 @@ class Options(msgspec.Struct, frozen=True):
 
     jobs: how many environments run at a time; 0: all.
     corpus: the named cases are asked too.
+    hands: among how many implementations drawn cases are dealt; 1: each is asked all.
     profile: only the cases that this profile alone asks; empty: as many of each cell as `cases` says.
     shard: (k, n): every n-th case, from the k-th on.
     resume: what the folder's run judged is kept, and the rest is asked.
@@ -32,6 +33,7 @@ class Options(msgspec.Struct, frozen=True):
     seed: int = 0
     cases: int = cells.DEFAULT
     corpus: bool = True
+    hands: int = 1
     profile: str = ""
     jobs: int = 0
     shard: tuple[int, int] = (1, 1)

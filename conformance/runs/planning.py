@@ -119,8 +119,14 @@ class Planning:
         reason = entry.statement.unsupported(*item.facts)
         if reason:
             self.ledger.write(Result(item.id, entry.id, "UNSUPPORTED", reason=reason))
-        asked = not reason and (not entry.statement.compiled or named or item.signature in pooled)
+        asked = not reason and (named or self._is_dealt(item, entry, pooled))
         return asked and not self._is_taken(item, entry)
+
+    def _is_dealt(self, item: RunCase, entry: RosterEntry, pooled: list[Signature]) -> bool:
+        if entry.statement.compiled:
+            return item.signature in pooled
+        whole = entry.statement.calibration or isinstance(item.origin, corpus.Named)  # what holds the suite itself
+        return whole or self._deal.gives(item.index, entry.id)
 
     def _is_taken(self, item: RunCase, entry: RosterEntry) -> bool:
         """Take over what the earlier run judged, if nothing has changed since; return whether there was anything."""

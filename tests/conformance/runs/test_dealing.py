@@ -82,3 +82,30 @@ def test_neighbours_are_dealt_other_placements(signatures):
     several = [name for name in first.keys() & second.keys() if len(there[name]) > 1]
     assert len(several) > 5
     assert all(repr(first[name]) != repr(second[name]) for name in several)
+
+
+HANDS = 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_neighbours_together_are_asked_every_case_of_a_smoke_run(seed):
+    """Whoever pays for no programs gets a fifth, of each placement and precision; neighbours together get all."""
+    ours = [entry.id for entry in built_in() if not entry.statement.compiled]
+    cells = [recipe.cell.split("; ") for recipe in strategies.chosen(seed, SMOKE)]
+    plain = {i: cell for i, cell in enumerate(cells) if len(cell) == 3}
+    dealt = {identity: {i for i in range(SMOKE) if Deal(seed, SMOKE, HANDS).gives(i, identity)} for identity in ours}
+    for given in dealt.values():
+        assert abs(len(given) - SMOKE / HANDS) < 2
+        for part in (0, 2):
+            assert {plain[i][part] for i in given & plain.keys()} == {cell[part] for cell in plain.values()}
+    variants = [identity for identity in ours if identity.startswith("torch.nn.BatchNorm")]
+    assert set().union(*(dealt[identity] for identity in variants)) == set(range(SMOKE))
+
+
+def test_ones_own_is_asked_every_case_of_a_smoke_run(signatures):
+    """An implementation that is not of the roster has no neighbours: it is dealt every case, and programs as before."""
+    assert all(Deal(3, SMOKE, HANDS).gives(number, "mine@cpu") for number in range(SMOKE))
+    statement = select((COMPILED,))[0].statement
+    mine, ours = (Deal(0, SMOKE, HANDS).pooled(name, statement, signatures) for name in ("mine@cpu", COMPILED))
+    assert mine == Deal(0, SMOKE).pooled("mine@cpu", statement, signatures)
+    assert len(ours) < len(mine)
