@@ -159,10 +159,15 @@ def _listed(versions: dict[str, str], names: list[str]) -> str:
 
 
 def worsened(run: Run, base: Baseline) -> Iterator[tuple[str, str, float, float]]:
-    """Yield outputs whose worst ρ grew by more than `WORSE` and is still at most 1: implementation, output, both."""
+    """Yield outputs whose worst ρ grew by more than `WORSE` and is still at most 1: implementation, output, both.
+
+    Of fewer arrays the worst is no larger, unless they are of other cases: nothing is said of these.
+    """
     before = {(line.implementation, line.output, line.numerics): line for line in base.lines}
     for line in of(run):
         old = before.get((line.implementation, line.output, line.numerics))
-        was, now = summary.as_number(old.rho) if old else -1.0, summary.as_number(line.rho)
+        if old is None or line.judged < old.judged:
+            continue
+        was, now = summary.as_number(old.rho), summary.as_number(line.rho)
         if 0 < was * WORSE < now <= 1:
             yield line.implementation, f"{line.output} {line.numerics}", was, now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from conformance.gate.baseline import Baseline, behaviour_changed, of
+from conformance.gate.baseline import Baseline, behaviour_changed, of, worsened
 from conformance.model.results import CANNOT, Result
 
 
@@ -32,6 +32,16 @@ def test_refusals_are_rows_of_the_baseline(run):
     assert (rows["refused"].steps, rows["refused"].judged, rows["refused"].failed) == (1, 0, 0)
     assert (rows["refused"].rho, rows["refused"].numerics) == (None, "")
     assert told(found, Baseline(of(found))) == []
+
+
+def test_accuracy_is_compared_of_as_many_arrays_as_the_baseline_has(run):
+    """A worst ρ that grew is told of a run of as many arrays or more; fewer are of other cases, and prove nothing."""
+    found = run("numpy.two_pass", cases=20)
+    fewer = [msgspec.structs.replace(row, rho=row.rho / 3 if row.rho else row.rho) for row in of(found)]
+    told_of = [output for _, output, _, _ in worsened(found, Baseline(fewer))]
+    assert "y train A·S" in told_of
+    more = [msgspec.structs.replace(row, judged=row.judged + 1) for row in fewer]
+    assert list(worsened(found, Baseline(more))) == []
 
 
 def test_a_framework_that_refuses_everything_is_told(run):
