@@ -26,7 +26,7 @@ KEEPING = [  # those that keep something between cases, by what they keep
         ("jax", ("flax.linen.BatchNorm+jit", "haiku.BatchNorm+jit"), ("jax",)),
         ("equinox", ("equinox.BatchNorm+batch+jit",), ("jax", "equinox"), pytest.mark.proof),
         ("keras-jax", ("keras.BatchNormalization+jax+jit",), ("jax", "keras"), pytest.mark.proof),
-        ("torch", ("torch.F.batch_norm+export", "torch.F.batch_norm+script"), ("torch",)),
+        ("torch", ("torch.F.batch_norm+export", "torch.F.batch_norm+script"), ("torch",), pytest.mark.proof),
         (
             "tensorflow",
             ("tf.nn.batch_normalization+graph", "tf.compat.v1.layers.*"),
