@@ -179,7 +179,7 @@ def _needed() -> int:
 
 def _no_room(device: str) -> str:
     """Return why the huge case cannot be asked on a device; empty if there is room."""
-    needed, free = math.ceil(_needed() * _BESIDE), machine.available_memory() or 0
+    needed, free = math.ceil(_needed() * _BESIDE), machine.available_memory()
     if free < needed:
         return f"it needs {needed / _GIB:.0f} GiB of memory beside all else, and {free / _GIB:.0f} are free"
     if device == DEVICE and doctor.gpu_memory() < _needed():

@@ -50,7 +50,7 @@ _HANDS = 5
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Of a soak.  [default: 60]")
 @click.option("--corpus/--no-corpus", default=True, help="Ask the named cases of the corpus too. Default: yes.")
-@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Environments to run at a time. Default: all.")
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers to run at a time. Default: all.")
 @click.option(
     "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
 )
@@ -144,8 +144,9 @@ def _spread(options: Options, address: str, *, quiet: bool) -> EndRecord:
 
 
 def _once(options: Options, explained: Explained, *, quiet: bool) -> EndRecord:
-    with watching(estimating.earlier(options.out, options.cases), explained, quiet=quiet) as progress:
-        return Campaign(options, progress).run()
+    before = estimating.earlier(options.out, options.cases)
+    with watching(before, explained, quiet=quiet) as progress:
+        return Campaign(options, progress, costs=before and before.cpu).run()
 
 
 def _show(end: EndRecord, options: Options, before: Explained, *, timings: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 PINNED = {
     "OMP_NUM_THREADS": "1",
@@ -39,14 +40,12 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnconf"
 
 
-def available_memory() -> int | None:
-    """Return how many bytes of memory can be allocated, as Linux estimates it; None where nothing says so."""
-    found: list[int] = []
+def available_memory() -> int:
+    """Return how many bytes of memory can be allocated, as the system estimates it."""
+    found = [psutil.virtual_memory().available]
     with contextlib.suppress(OSError, ValueError):
-        lines = (line.partition(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        found += [int(value.split()[0]) << 10 for key, _, value in lines if key == "MemAvailable"]
         found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))  # of the container, if that says a number
-    return min(found, default=None)
+    return min(found)
 
 
 def describe_host() -> dict[str, Any]:

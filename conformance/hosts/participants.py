@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from conformance.hosts import compiled
@@ -40,14 +42,26 @@ class Participants(msgspec.Struct, frozen=True):
         """Return the participants that an environment hosts."""
         return [entry for entry in self.entries if entry.host == host.name]
 
-    def workers(self, most: int) -> list[tuple[Environment, list[Environment]]]:
+    def workers(
+        self, most: int, costs: Mapping[str, float] | None = None
+    ) -> list[tuple[Environment, list[Environment]]]:
         """Return each environment with its workers: one, or as many as `most` where its answers take long.
 
         Those that take longest come first, so that where few may run at a time none of them is left alone at the end.
+
+        costs: seconds of CPU of implementations, where an earlier run has measured them.
         """
         found: list[tuple[Environment, list[Environment]]] = []
-        for host in sorted(self.environments(), key=lambda one: [*_LONG, one.name].index(one.name)):
+        for host in self._longest_first(costs or {}):
             takes_long = host.name in _LONG and len(self.hosted(host)) >= _PAYS
             others = [f"{host.name}-{number}" for number in range(2, most + 1)] if takes_long else []
             found.append((host, [host, *(msgspec.structs.replace(host, name=name) for name in others)]))
         return found
+
+    def _longest_first(self, costs: Mapping[str, float]) -> list[Environment]:
+        """Return the environments by what their implementations cost, or by what is known to take long."""
+        hosts = self.environments()
+        if all(any(entry.id in costs for entry in self.hosted(host)) for host in hosts):
+            took = {host.name: sum(costs.get(entry.id, 0.0) for entry in self.hosted(host)) for host in hosts}
+            return sorted(hosts, key=lambda host: -took[host.name])
+        return sorted(hosts, key=lambda host: [*_LONG, host.name].index(host.name))

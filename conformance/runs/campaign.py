@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 
 from conformance.cases import cells
@@ -44,7 +44,11 @@ def _ignore(_item: RunCase, _entry: RosterEntry, _reply: Reply, _found: list[Res
 
 
 class Campaign:
-    """A run in progress; items: its cases, where they are not drawn."""
+    """A run in progress.
+
+    items: its cases, where they are not drawn.
+    costs: seconds of CPU of implementations, as an earlier run measured them: what takes longest begins first.
+    """
 
     def __init__(
         self,
@@ -52,9 +56,10 @@ class Campaign:
         progress: Progress,
         observer: Observer = _ignore,
         items: list[RunCase] | None = None,
+        costs: Mapping[str, float] | None = None,
     ) -> None:
         self.options, self.who, self.progress, self._observer = options, options.who, progress, observer
-        self._hosts, self._given = self.who.workers(self._workers_at_most()), items
+        self._hosts, self._given = self.who.workers(self._workers_at_most(), costs), items
         self._workers_in_all = sum(len(workers) for _, workers in self._hosts)
         self._jobs = threading.Semaphore(options.jobs or self._workers_in_all or 1)
         self._files = CaseFiles(options.out)
@@ -142,8 +147,8 @@ class Campaign:
         return found
 
     def _workers_at_most(self) -> int:
-        """Return how many workers an environment may have: two, unless told how many may run, or there is one core."""
-        return 1 if self.options.jobs or self.who.in_process else min(2, os.cpu_count() or 1)
+        """Return how many workers an environment may have: two, unless one may run at a time, or there is one core."""
+        return 1 if self.who.in_process else min(2, os.cpu_count() or 1, self.options.jobs or 2)
 
     def _taking_turns(self) -> Iterator[tuple[env.Environment, Turns]]:
         """Yield every worker with what it takes turns at."""

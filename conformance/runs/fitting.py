@@ -46,7 +46,7 @@ def room(limits: Limits, at_a_time: int = 1) -> Room:
     if limits.memory is not None:
         return Room(most, f"--memory {limits.memory:g}", "give --memory {gib}")
     there = machine.available_memory()
-    if there is None or there // at_a_time >= most:
+    if there // at_a_time >= most:
         return Room(most, f"--memory is {limits.gib:g} unless you say otherwise", "give --memory {gib}")
     rule = f"{_gib(there)} are available" + (f" to {at_a_time} workers at a time" if at_a_time > 1 else "")
     fewer = "ask fewer at a time with --jobs 1, " if at_a_time > 1 else ""

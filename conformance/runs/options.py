@@ -17,7 +17,7 @@ from conformance.model.version import version
 class Options(msgspec.Struct, frozen=True):
     """What to ask, of whom, and how much of it.
 
-    jobs: how many environments run at a time; 0: all.
+    jobs: how many workers run at a time; 0: all.
     corpus: the named cases are asked too.
     hands: among how many implementations drawn cases are dealt; 1: each is asked all.
     profile: only the cases that this profile alone asks; empty: as many of each cell as `cases` says.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from signal import SIGINT, SIGKILL
+from signal import SIGINT
+
+import psutil
 
 BNCONF = (sys.executable, "-m", "conformance")
 _LOOK = 0.2  # seconds from one look at whether they are done to the next
@@ -48,12 +49,12 @@ class Deadline:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process and those that it started, each of which leads a session of its own, at once."""
-    with contextlib.suppress(OSError):  # where there is no /proc, they end once they find nobody to answer
-        files = Path(f"/proc/{process.pid}/task").glob("*/children")
-        started = [int(pid) for file in files for pid in file.read_text().split()]
+    with contextlib.suppress(psutil.Error):
+        started = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        for pid in started:
-            os.killpg(pid, SIGKILL)
+        for each in started:
+            with contextlib.suppress(psutil.Error):  # it has ended
+                each.kill()
     process.kill()
     process.wait()
 

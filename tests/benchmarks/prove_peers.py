@@ -4,11 +4,11 @@
 
 Two questions, by whole processes, imports included, theirs and ours at the same time on the same machine:
 
-- assertions that pass in a second. Theirs are counted by `peers/assertions.py`; ours are judged arrays of a smoke run,
-  each held in every element to a bound of its own, with nothing compiled kept from before.
-- seconds until a mutant of the framework is killed (`tests/mutants/frameworks`): their tests with -x; our smoke run, or
-  else a default run, up to the first failure that nothing explains. A test of theirs that fails without a mutant is
-  told, and left out.
+- assertions that pass in a second. Theirs are counted by `peers/assertions.py`; ours are judged arrays of a run of one
+  case of each cell, each held in every element to a bound of its own, with nothing compiled kept from before.
+- seconds until a mutant of the framework is killed (`tests/mutants/frameworks`): their tests with -x; such a run of
+  ours, or else a default run, up to the first failure that nothing explains. A test of theirs that fails without a
+  mutant is told, and left out.
 
 `peers/peers.toml` says which tests; those that no wheel brings have to lie in FOLDER. The mutants are those that this
 suite is scored by, and it kills all but the equivalent: what share of them others kill is no measure of those.
@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+
+from conformance.cases.cells import SMOKE
 
 HERE = Path(__file__).resolve().parent
 MUTANTS = HERE.parent / "mutants"
@@ -215,10 +217,10 @@ def _tests(peer: Peer, files: list[Path], home: Path, failing: Sequence[str], mu
 
 
 def _judged(peer: Peer, home: Path) -> Side:
-    """Run the smoke profile, and gate it."""
+    """Ask a case of each cell, and gate it."""
     command = [sys.executable, "-m", "conformance"]
     asked = [part for one in peer.ours for part in ("-i", one)]
-    run = _process([*command, "run", "--profile", "smoke", "--no-cache", "--out", str(home / "run"), *asked], {})
+    run = _process([*command, "run", "--cases", str(SMOKE), "--no-cache", "--out", str(home / "run"), *asked], {})
     gated = _process([*command, "gate", str(home / "run")], {})
     judged = re.search(r"(\d+) judged arrays", gated.said)
     assert (run.status, gated.status) == (0, 0), run.said + gated.said

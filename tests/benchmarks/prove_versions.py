@@ -1,9 +1,9 @@
 """Judge each family at the oldest version that is claimed, at newer ones and at the newest: `make prove-versions`.
 
-Each version gets an environment of its own, with companions of its day, and a run of the smoke profile, which is gated.
-What was judged is kept in reports/versions, and a version is judged again only where its file is gone. The table is
-conformance/versions.md, in which a family of which nothing is kept stays as it stands. Exits 1 where a gate is neither
-green nor yellow.
+Each version gets an environment of its own, with companions of its day, and a run of a case of each cell, which is
+gated. What was judged is kept in reports/versions, and a version is judged again only where its file is gone. The
+table is conformance/versions.md, in which a family of which nothing is kept stays as it stands. Exits 1 where a gate is
+neither green nor yellow.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from conformance.cases.cells import SMOKE
 from conformance.hosts import builds, releases, roster, venvs
 from conformance.hosts.releases import PackageIndex, Release
 from conformance.model.results import ImplementationRecord
@@ -43,7 +44,7 @@ _HEAD = """# The versions that are judged
 
 Made by `make prove-versions`: {versions} versions of {families} families on a CPU. Each family at the oldest version
 that `pyproject.toml` claims, at two between and at the newest that the index has, in an environment of its own with
-companions of its day: a run of the smoke profile, and its gate. *There* counts the implementations that can run.
+companions of its day: a run of a case of each cell, and its gate. *There* counts the implementations that can run.
 **green**: what departs does so as is known of this very version. **yellow**: some as is known of another version, which
 the gate says in one line. What changed from release to release: [history.md](history.md).
 """
@@ -158,7 +159,7 @@ def asked(family: Family, python: str, name: str = "given") -> JudgedVersion:
     hosts, out = dict.fromkeys(entry.environment for entry in family.entries), KEPT / f"{family.module}-{name}"
     named = [word for pattern in family.patterns for word in ("-i", pattern)]
     hosted = [word for host in hosts for word in ("--env", f"{host}={python}")]
-    bnconf("run", *named, *hosted, "--profile", "smoke", "--timeout", _PATIENT, "--out", str(out))
+    bnconf("run", *named, *hosted, "--cases", str(SMOKE), "--timeout", _PATIENT, "--out", str(out))
     records = run_file.read(out).implementations
     there = [record for record in records if record.available]
     only = [word for record in there for word in ("--only", record.id)]

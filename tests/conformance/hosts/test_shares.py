@@ -34,6 +34,18 @@ def test_what_takes_longest_is_shared_by_two_workers():
         assert msgspec.structs.replace(second, name=first.name) == first
 
 
+def test_what_an_earlier_run_measured_decides_what_begins_first():
+    """The environment that cost most is first; one that nothing is known of leaves all as they are without."""
+    who = Participants(roster.select(("numpy.two_pass", "numpy.fast", "torch.F.batch_norm", "flax.linen.BatchNorm")))
+    costs = {"numpy.two_pass@cpu": 7.0, "numpy.fast@cpu": 8.0, "torch.F.batch_norm@cpu": 9.0}
+    assert [host.name for host, _ in who.workers(1, costs)] == ["jax", "torch", "numpy"]
+    assert [host.name for host, _ in who.workers(1, costs | {"flax.linen.BatchNorm@cpu": 1.0})] == [
+        "numpy",
+        "torch",
+        "jax",
+    ]
+
+
 def test_one_implementation_has_one_worker():
     """A second start would cost more than it saves."""
     ((_, workers),) = Participants(roster.select(("flax.linen.BatchNorm", "flax.linen.BatchNorm+jit"))).workers(2)
