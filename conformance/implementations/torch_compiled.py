@@ -3,7 +3,9 @@
 https://docs.pytorch.org/docs/stable/generated/torch.compile.html
 """
 
+import functools
 import importlib
+import importlib.util
 
 from . import torch as common
 
@@ -57,6 +59,17 @@ class Compile(common.Functional):
     statement = _COMPILED
 
     def prepared(self, function):
+        """Return the compiled function, made at the first call: dynamo takes as long to import as all of PyTorch."""
+        if importlib.util.find_spec("torch._dynamo") is None:
+            importlib.import_module("torch._dynamo")  # which says why not
+        made = functools.lru_cache(maxsize=None)(functools.partial(self.compiled, function))
+
+        def call(*arguments):
+            return made()(*arguments)
+
+        return call
+
+    def compiled(self, function):
         """Return the compiled function, which may never fall back to eager execution."""
         config = importlib.import_module("torch._dynamo").config
         limits = [name for name in ("recompile_limit", "cache_size_limit") if hasattr(config, name)][:1]
