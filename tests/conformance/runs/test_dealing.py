@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
+from click.testing import CliRunner
 
 from conformance.cases import building, strategies
 from conformance.cases.cells import DEFAULT, SMOKE
 from conformance.cases.sizes import SIZES
+from conformance.cli.main import main
 from conformance.hosts.roster import built_in, select
+from conformance.model.errors import Incomplete
 from conformance.runs.dealing import Deal
 from conformance.runs.run_case import RunCase
 
+ASKED = ("onnx.reference.BatchNormalization+opset9", "numpy.two_pass")
 COMPILED = "flax.linen.BatchNorm+jit@cpu"
 
 
@@ -87,6 +93,12 @@ def test_neighbours_are_dealt_other_placements(signatures):
 HANDS = 5
 
 
+@pytest.fixture
+def campaign_of(run):
+    """Return a function that asks a layer and a calibration subject thirty cases, dealt among so many hands."""
+    return lambda hands: run(*ASKED, cases=30, hands=hands, out=f"dealt-{hands}")
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_neighbours_together_are_asked_every_case_of_a_smoke_run(seed):
     """Whoever pays for no programs gets a fifth, of each placement and precision; neighbours together get all."""
@@ -109,3 +121,34 @@ def test_ones_own_is_asked_every_case_of_a_smoke_run(signatures):
     mine, ours = (Deal(0, SMOKE, HANDS).pooled(name, statement, signatures) for name in ("mine@cpu", COMPILED))
     assert mine == Deal(0, SMOKE).pooled("mine@cpu", statement, signatures)
     assert len(ours) < len(mine)
+
+
+@pytest.mark.parametrize(
+    ("words", "hands"), [(["--profile", "smoke"], 5), (["--profile", "smoke", "--cases", "9"], 1), ([], 1)]
+)
+def test_only_a_smoke_run_deals(monkeypatch, tmp_path, words, hands):
+    """A number of cases that is asked for, and any other profile, is asked of everybody."""
+    asked = []
+
+    def campaign(options, *_, **__):
+        asked.append(options)
+        raise Incomplete("the run is not made")
+
+    monkeypatch.setattr(importlib.import_module("conformance.cli.run"), "Campaign", campaign)
+    command = ["run", "-i", "numpy.fast", "--out", str(tmp_path / "run"), *words]
+    assert CliRunner().invoke(main, command).exit_code == 3
+    assert [options.hands for options in asked] == [hands]
+
+
+def test_a_run_asks_what_is_dealt(campaign_of):
+    """Of thirty cases a layer is asked those that it is dealt, a calibration subject all that it supports."""
+    layer, subject = "onnx.reference.BatchNormalization+opset9@cpu", "numpy.two_pass@cpu"
+    whole, dealt = campaign_of(1), campaign_of(HANDS)
+    mine = {name for name, case in whole.cases.items() if Deal(0, 30, HANDS).gives(case.index, layer)}
+    assert asked_of(whole, layer) & mine == asked_of(dealt, layer) != asked_of(whole, layer)
+    assert asked_of(whole, subject) == asked_of(dealt, subject)
+
+
+def asked_of(found, identity):
+    """Return the cases that an implementation answered."""
+    return {r.case for r in found.results if r.implementation == identity and r.verdict != "UNSUPPORTED"}
