@@ -59,8 +59,8 @@ def where_they_run(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--cache/--no-cache", default=True,
                      help="Keep what is compiled and drawn for other runs; bnconf cache shows it. Default: yes."),
         click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
-                     help="Seconds for one case and implementation: of CPU while it computes, so that others on the "
-                     "machine cost it nothing, of the clock while it does not."),
+                     help="Seconds for one case and implementation: of CPU while it computes, whatever else the "
+                     "machine does, of the clock while it waits; ten times as many by the clock at most."),
         click.option("--memory", type=gibibytes, metavar="GIB",
                      help="GiB that a worker may allocate on a CPU, and that asking one case may take, 14 times its "
                      "tensors where it is judged and in a worker: 8, or 512MiB. A case that would need more is "

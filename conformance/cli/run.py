@@ -41,8 +41,8 @@ _HANDS = 5
     type=click.Choice(list(PROFILES)),
     default="default",
     show_default=True,
-    help="How many cases to generate; smoke: one of each cell, a fifth of them for each implementation that comes with "
-    "the suite, so that neighbours get other ones, all for your own; thorough: 20 of each "
+    help="How many cases to generate; smoke: one of each cell, of which each implementation of the roster is asked a "
+    "fifth, its neighbours other ones, and your own all; thorough: 20 of each "
     "cell, and large ones of up to 61,651,200 elements, with the layers of ResNet-50, EfficientNet-B0, a 3-D U-Net, "
     "PointNet and DCGAN; soak: small runs of one seed after the other, for --minutes; sizes: those alone at which "
     "kernels of GPUs change, of up to 2^24 values per channel; huge: one case of more than 2^31 elements.",
@@ -144,7 +144,7 @@ def _spread(options: Options, address: str, *, quiet: bool) -> EndRecord:
 
 
 def _once(options: Options, explained: Explained, *, quiet: bool) -> EndRecord:
-    before = estimating.earlier(options.out, options.cases)
+    before = estimating.earlier(options.out, options.cases, options.recorded_profile)
     with watching(before, explained, quiet=quiet) as progress:
         return Campaign(options, progress, costs=before and before.cpu).run()
 

@@ -36,7 +36,7 @@ _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How many seconds a worker may take to start and to answer one case, and how many GiB it may allocate.
+    """How many seconds of `Patience` a worker has to start and to answer one case, and how many GiB it may allocate.
 
     memory: as was said, for a worker on a CPU and for what asking one case takes; None: 8, and for a case no more than
         there is.

@@ -71,11 +71,14 @@ class Compile(common.Functional):
 
     def compiled(self, function):
         """Return the compiled function, which may never fall back to eager execution."""
-        config = importlib.import_module("torch._dynamo").config
-        limits = [name for name in ("recompile_limit", "cache_size_limit") if hasattr(config, name)][:1]
-        for name in limits + ["accumulated_" + limit for limit in limits]:
-            setattr(config, name, 1000)  # by the name that this version has for it
-        return self.torch.compile(function, fullgraph=True, dynamic=False)
+        try:
+            config = importlib.import_module("torch._dynamo").config
+            limits = [name for name in ("recompile_limit", "cache_size_limit") if hasattr(config, name)][:1]
+            for name in limits + ["accumulated_" + limit for limit in limits]:
+                setattr(config, name, 1000)  # by the name that this version has for it
+            return self.torch.compile(function, fullgraph=True, dynamic=False)
+        except (ImportError, RuntimeError) as error:  # as with a Python that is newer than this version
+            raise ImportError("torch.compile cannot be called here: %s" % error) from error
 
 
 class Export(common.Functional):

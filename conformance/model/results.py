@@ -27,7 +27,11 @@ Rho = float | Literal["inf"] | None
 
 
 class RunRecord(msgspec.Struct, frozen=True, tag="run"):
-    """What was asked for, and where it ran; selected: implementations were named, so that not all were asked."""
+    """What was asked for, and where it ran.
+
+    selected: implementations were named, so that not all were asked.
+    profile: smoke, or one of cases of its own; empty: every other, and a number of cases that was asked for.
+    """
 
     schema: int
     version: str
@@ -38,6 +42,7 @@ class RunRecord(msgspec.Struct, frozen=True, tag="run"):
     environment: dict[str, Any]
     shard: str = "1/1"
     selected: bool = False
+    profile: str = ""
 
 
 class ImplementationRecord(msgspec.Struct, frozen=True, tag="implementation"):

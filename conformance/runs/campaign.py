@@ -160,7 +160,7 @@ class Campaign:
         """Run one worker, from its start to its end, when its turn comes."""
         with self._jobs:
             try:
-                if not self._stop.is_set():
+                if not (self._stop.is_set() or turns.is_over()):
                     self._host_now(host, turns)
             except OSError as error:  # nothing more can be written, by anybody
                 self._unwritten = self._unwritten or error

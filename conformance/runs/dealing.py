@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 _COUNTED = (*matrix.FEATURES, "forward", "second order")  # each a column of the matrix
 _ALONE = ("built in inference", "two call sites", "mixed dtypes", "unknown sizes")
 """Features of a cell that nobody answers without compiling: whoever does is asked them, or nobody might be."""
-_A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a third of what it can pay for
+_A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a third of what it can pay for, or less
 
 
 class Deal(NamedTuple):
@@ -29,7 +29,7 @@ class Deal(NamedTuple):
 
     seed: the run's.
     cases: how many it draws.
-    hands: among how many implementations they are dealt; 1: each gets all that it can pay for.
+    hands: among how many implementations of the roster they are dealt; 1: each gets all that it can pay for.
     """
 
     seed: int
@@ -39,11 +39,12 @@ class Deal(NamedTuple):
     def gives(self, number: int, identity: str) -> bool:
         """Return whether an implementation that pays for no programs gets a drawn case.
 
-        Neighbours in the roster, who are variants of one layer, together get them all; somebody's own does alone. Plain
-        cells come placement after placement, again and again, those in float32 first: each gets some of every one.
+        Whoever follows in the roster gets others, most often a variant of the same layer; the calibration subjects, and
+        somebody's own, get all. Plain cells come placement after placement, again and again, those in float32 first:
+        each gets some of every one.
         """
-        turn = number + number // len(PLAIN) + _place(identity) + self.seed
-        return not _is_ours(identity) or turn % self.hands == 0
+        place = _eager().get(identity.rpartition("@")[0])
+        return place is None or (number + number // len(PLAIN) + place + self.seed) % self.hands == 0
 
     def pooled(
         self, identity: str, statement: Statement, signatures: Iterable[tuple[Signature, list[Facts]]]
@@ -79,6 +80,13 @@ class Deal(NamedTuple):
 def _place(identity: str) -> int:
     """Return the number of an implementation in the roster, so that neighbours are asked other things."""
     return _places().get(identity.rpartition("@")[0], zlib.crc32(identity.encode()))
+
+
+@functools.cache
+def _eager() -> dict[str, int]:
+    """Return the numbers of those that pay for no programs, without the calibration subjects."""
+    found = [entry for entry in roster.built_in() if not (entry.statement.compiled or entry.statement.calibration)]
+    return {entry.id.rpartition("@")[0]: place for place, entry in enumerate(found)}
 
 
 def _is_ours(identity: str) -> bool:

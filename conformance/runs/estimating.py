@@ -32,11 +32,13 @@ class Costs(msgspec.Struct, frozen=True):
 
     seconds: how long it took; 0 where that is not known.
     cpu: seconds of CPU of each implementation, judging included.
+    profile: of the run, as its record has it.
     """
 
     cases: int
     seconds: float
     cpu: dict[str, float]
+    profile: str = ""
 
     def scaled(self, cases: int) -> Costs:
         """Return what another number of cases would have cost; how long they would have taken is not known."""
@@ -44,10 +46,13 @@ class Costs(msgspec.Struct, frozen=True):
         return Costs(cases, 0.0, {name: value * by for name, value in self.cpu.items()})
 
 
-def earlier(out: Path, cases: int) -> Costs | None:
-    """Return what the run in a folder measured, or one beside it: of as many cases if there is one, else the latest."""
+def earlier(out: Path, cases: int, profile: str = "") -> Costs | None:
+    """Return what the run in a folder measured, or one beside it: of the same cases if there is one, else the latest.
+
+    profile: as a run's record has it.
+    """
     found = [costs for path in _beside(out) if (costs := _costs(path))]
-    alike = [costs for costs in found if costs.cases == cases]
+    alike = [costs for costs in found if (costs.cases, costs.profile) == (cases, profile)]
     return alike[0] if alike else found[0].scaled(cases) if found else None
 
 
@@ -72,7 +77,7 @@ def _costs(path: Path) -> Costs | None:
     if not (end.complete and who and header.shard == "1/1") or end.taken:
         return None
     judging = end.cpu.get("judging", 0.0) / len(who)
-    return Costs(header.cases, end.seconds, {name: end.cpu[name] + judging for name in who})
+    return Costs(header.cases, end.seconds, {name: end.cpu[name] + judging for name in who}, header.profile)
 
 
 class _Share(msgspec.Struct):

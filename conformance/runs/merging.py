@@ -21,7 +21,7 @@ from conformance.runs import run_file
 from conformance.runs.run_file import RunFile, answer_file
 from conformance.runs.timetable import added
 
-_SAME = ("version", "seed", "cases", "selected")
+_SAME = ("version", "seed", "cases", "selected", "profile")
 
 
 class Shard(msgspec.Struct, frozen=True):

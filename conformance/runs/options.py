@@ -19,7 +19,7 @@ class Options(msgspec.Struct, frozen=True):
 
     jobs: how many workers run at a time; 0: all.
     corpus: the named cases are asked too.
-    hands: among how many implementations drawn cases are dealt; 1: each is asked all.
+    hands: among how many implementations of the roster drawn cases are dealt; 1: each gets all that it can pay for.
     profile: only the cases that this profile alone asks; empty: as many of each cell as `cases` says.
     shard: (k, n): every n-th case, from the k-th on.
     resume: what the folder's run judged is kept, and the rest is asked.
@@ -42,6 +42,11 @@ class Options(msgspec.Struct, frozen=True):
     changed_since: Path | None = None
     command: list[str] = []
 
+    @property
+    def recorded_profile(self) -> str:
+        """The profile, where the number of cases does not say what is asked."""
+        return self.profile or ("smoke" if self.hands > 1 else "")
+
 
 def header(options: Options) -> results.RunRecord:
     """Return the record that opens the file of a run, which begins now."""
@@ -56,4 +61,5 @@ def header(options: Options) -> results.RunRecord:
         describe_host(),
         "{}/{}".format(*options.shard),
         options.who.requested,
+        options.recorded_profile,
     )

@@ -31,7 +31,7 @@ from conformance.runs.turns import Turns
 class Planning:
     """The plan of one run.
 
-    deal: how it deals cases to those who compile.
+    deal: how it deals cases.
     incomplete: called with why the run is incomplete, and whose fault that is.
     answered: cases and implementations that an earlier run of the folder judged.
     earlier: another run, whose results are taken over where nothing has changed; out: the folder of this one.
@@ -107,10 +107,11 @@ class Planning:
         for entry in entries:
             if entry.id not in asked | answered:
                 own = excluded.brief((name, reason) for name, reason in why if name == entry.id)
-                self.progress.note(f"{entry.id} is asked nothing: {own or 'no case of its signatures'}; ask more cases")
+                none = "no case of its signatures" if entry.statement.compiled else "no case that it is dealt"
+                self.progress.note(f"{entry.id} is asked nothing: {own or none}; ask more cases")
 
     def _is_asked(self, item: RunCase, entry: RosterEntry, pooled: list[Signature]) -> bool:
-        """Return whether an implementation gets a case; a compiled one gets pooled signatures only."""
+        """Return whether an implementation gets a case that it supports: what it is dealt, and what is named for it."""
         if (item.id, entry.id) in self.answered:
             return False
         named = isinstance(item.origin, corpus.Named) and item.origin.about.asks(entry.id)
@@ -125,8 +126,7 @@ class Planning:
     def _is_dealt(self, item: RunCase, entry: RosterEntry, pooled: list[Signature]) -> bool:
         if entry.statement.compiled:
             return item.signature in pooled
-        whole = entry.statement.calibration or isinstance(item.origin, corpus.Named)  # what holds the suite itself
-        return whole or self._deal.gives(item.index, entry.id)
+        return isinstance(item.origin, corpus.Named) or self._deal.gives(item.index, entry.id)
 
     def _is_taken(self, item: RunCase, entry: RosterEntry) -> bool:
         """Take over what the earlier run judged, if nothing has changed since; return whether there was anything."""

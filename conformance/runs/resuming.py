@@ -8,7 +8,7 @@ from conformance.model.errors import InvalidInput
 from conformance.model.results import Result, RunRecord
 from conformance.runs import run_file
 
-_SAME = ("version", "seed", "cases", "shard")
+_SAME = ("version", "seed", "cases", "shard", "profile")
 
 
 def kept(folder: Path, ids: set[str], header: RunRecord) -> list[Result]:

@@ -41,6 +41,11 @@ class Turns:
             self._to_come -= 1
             return not self._planned and not self._to_come
 
+    def is_over(self) -> bool:
+        """Return whether there is nothing left to ask: a worker that has yet to start need not."""
+        with self._lock:
+            return self._planned and not self._groups
+
     def turn(self) -> Iterator[AskedCase]:
         """Yield questions that no other worker has: group after group, until none is left."""
         while group := self._next():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGINT, SIGKILL
 
 import psutil
 
@@ -50,11 +51,11 @@ class Deadline:
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process and those that it started, each of which leads a session of its own, at once."""
     with contextlib.suppress(psutil.Error):
-        started = psutil.Process(process.pid).children(recursive=True)
+        started = psutil.Process(process.pid).children()
         process.kill()
         for each in started:
-            with contextlib.suppress(psutil.Error):  # it has ended
-                each.kill()
+            with contextlib.suppress(OSError):  # it leads no session, or has ended
+                os.killpg(each.pid, SIGKILL)
     process.kill()
     process.wait()
 

@@ -24,7 +24,7 @@ from conformance.runs.progress import FailedReply
 from conformance.runs.run_case import RunCase
 from conformance.runs.run_file import RunFile
 
-_SAME = ("version", "seed", "cases", "selected")
+_SAME = ("version", "seed", "cases", "selected", "profile")
 
 
 class Arrivals:

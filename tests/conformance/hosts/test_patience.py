@@ -15,10 +15,12 @@ LIMIT = 4
 FOREVER = 1000
 
 
-def slices(monkeypatch, given: list[float]) -> int:
+def slices(monkeypatch, given: list[float], *, runnable: bool = False) -> int:
     """Return how many slices a process is waited for that is given so much of a processor in each, again and again."""
     spent = itertools.accumulate(itertools.cycle(given), initial=0.0)
-    monkeypatch.setattr(patience, "cpu", lambda _process: next(spent))
+    monkeypatch.setattr(patience, "cpu", lambda _processes: next(spent))
+    monkeypatch.setattr(patience, "_started", lambda _process: [None])
+    monkeypatch.setattr(patience, "_waits_for_processor", lambda _process: runnable)
     waits = Patience(0, LIMIT)
     return 1 + next(n for n in range(FOREVER) if waits.is_over())
 
@@ -39,6 +41,12 @@ def slices(monkeypatch, given: list[float]) -> int:
 def test_who_computes_has_seconds_of_cpu_and_who_waits_those_of_the_clock(monkeypatch, given, waited):
     """A deadlock ends at the limit, and a worker that others starve has as much time as if it were alone."""
     assert slices(monkeypatch, given) == waited
+
+
+@pytest.mark.parametrize(("given", "waited"), [([0.0], 10 * LIMIT), ([0.01], 10 * LIMIT), ([1.0], LIMIT)])
+def test_who_waits_for_a_processor_waits_for_nothing_else(monkeypatch, given, waited):
+    """Whoever is runnable and is given nothing has ten times the limit."""
+    assert slices(monkeypatch, given, runnable=True) == waited
 
 
 ANSWERS = "import time, sys; end = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
@@ -82,10 +90,12 @@ def test_a_starved_worker_answers_and_one_that_computes_for_too_long_does_not(sa
         saying(60).receive(0.7)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what has ended")
 def test_what_a_worker_started_computes_for_it(saying):
     """A compiler that a worker waits for counts as the worker, and so does one that has ended."""
     process = saying(0.5, f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {ANSWERS!r}])\n")
     assert process.receive(30) == b"ok"
-    assert patience.cpu(process.pid) > 0.5
+    processes = patience._started(process.pid)
+    assert patience.cpu(processes) > 0.5
     process.close()
-    assert patience.cpu(process.pid) == 0
+    assert (patience.cpu(processes), patience._started(process.pid)) == (0, [])

@@ -101,8 +101,8 @@ def campaign_of(run):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_neighbours_together_are_asked_every_case_of_a_smoke_run(seed):
-    """Whoever pays for no programs gets a fifth, of each placement and precision; neighbours together get all."""
-    ours = [entry.id for entry in built_in() if not entry.statement.compiled]
+    """Whoever pays for no programs gets a fifth, of each placement and precision; five that follow get all."""
+    ours = [entry.id for entry in built_in() if not (entry.statement.compiled or entry.statement.calibration)]
     cells = [recipe.cell.split("; ") for recipe in strategies.chosen(seed, SMOKE)]
     plain = {i: cell for i, cell in enumerate(cells) if len(cell) == 3}
     dealt = {identity: {i for i in range(SMOKE) if Deal(seed, SMOKE, HANDS).gives(i, identity)} for identity in ours}
@@ -110,8 +110,8 @@ def test_neighbours_together_are_asked_every_case_of_a_smoke_run(seed):
         assert abs(len(given) - SMOKE / HANDS) < 2
         for part in (0, 2):
             assert {plain[i][part] for i in given & plain.keys()} == {cell[part] for cell in plain.values()}
-    variants = [identity for identity in ours if identity.startswith("torch.nn.BatchNorm")]
-    assert set().union(*(dealt[identity] for identity in variants)) == set(range(SMOKE))
+    for five in zip(*(ours[begin:] for begin in range(HANDS)), strict=False):
+        assert set().union(*(dealt[identity] for identity in five)) == set(range(SMOKE))
 
 
 def test_ones_own_is_asked_every_case_of_a_smoke_run(signatures):
@@ -147,6 +147,13 @@ def test_a_run_asks_what_is_dealt(campaign_of):
     mine = {name for name, case in whole.cases.items() if Deal(0, 30, HANDS).gives(case.index, layer)}
     assert asked_of(whole, layer) & mine == asked_of(dealt, layer) != asked_of(whole, layer)
     assert asked_of(whole, subject) == asked_of(dealt, subject)
+
+
+def test_shards_of_what_is_dealt_are_the_whole(run, campaign_of):
+    """Each shard asks an implementation those of its cases that it gets in the run of all."""
+    layer = "onnx.reference.BatchNormalization+opset9@cpu"
+    shards = [run(*ASKED, cases=30, hands=HANDS, shard=(k, 2), out=f"shard-{k}") for k in (1, 2)]
+    assert set().union(*(asked_of(one, layer) for one in shards)) == asked_of(campaign_of(HANDS), layer)
 
 
 def asked_of(found, identity):

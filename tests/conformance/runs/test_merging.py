@@ -110,6 +110,7 @@ def test_a_killed_shard_is_incomplete(shards, merge, tmp_path):
         ({"seed": 7}, "has seed 7, "),
         ({"cases": 25}, "has cases 25, "),
         ({"version": "9.9"}, "has version 9.9, "),
+        ({"profile": "smoke"}, "has profile smoke, "),
         ({"shard": "2/5"}, "is of another number of shards than"),
         ({"shard": "1/4"}, "is the same shard as"),
     ],

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from conformance.cases.cells import SMOKE
 from conformance.cli.main import main
-from conformance.hosts.environment import Limits
+from conformance.hosts import participants
+from conformance.hosts.environment import Limits, Worker
 from conformance.hosts.participants import Participants
 from conformance.hosts.roster import select
 from conformance.judging.judgment import judge
@@ -302,10 +303,11 @@ def test_a_second_interrupt_ends_at_once(tmp_path, bnconf, wait_for_results, ada
 
 
 def test_resume_refuses_another_run(run):
-    """Resuming with another seed would mix two runs."""
+    """Resuming with another seed, or a smoke run with as many cases for all, would mix two runs."""
     run("numpy.two_pass", cases=6)
-    with pytest.raises(InvalidInput, match="another seed"):
-        run("numpy.two_pass", cases=6, seed=1, resume=True)
+    for word, options in (("seed", {"seed": 1}), ("profile", {"hands": 5})):
+        with pytest.raises(InvalidInput, match=f"another {word}"):
+            run("numpy.two_pass", cases=6, resume=True, **options)
 
 
 def test_failures_are_told_as_they_occur(tmp_path, adapter):
@@ -331,11 +333,56 @@ def test_failures_are_told_as_they_occur(tmp_path, adapter):
     assert 0 < len(fast.results) < len(whole.results)
 
 
-def test_jobs_limits_how_many_environments_run_at_a_time(run, adapter):
-    """One at a time gives the same results."""
-    at_once = run("numpy.two_pass", adapter("faulty:Fine"), cases=6, out="a")
-    in_turn = run("numpy.two_pass", adapter("faulty:Fine"), cases=6, out="b", jobs=1)
-    assert at_once.results == in_turn.results
+@pytest.fixture
+def workers(monkeypatch):
+    """Return how many workers ran each time one more was started."""
+    running, found = set(), []
+    start, close = Worker.__init__, Worker.close
+
+    def started(self, *arguments, **words):
+        running.add(self)
+        found.append(len(running))
+        start(self, *arguments, **words)
+
+    def closed(self):
+        close(self)
+        running.discard(self)
+
+    monkeypatch.setattr(Worker, "__init__", started)
+    monkeypatch.setattr(Worker, "close", closed)
+    return found
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_jobs_limits_how_many_workers_run_at_a_time(run, adapter, workers, jobs):
+    """There are never more at a time, and the results are the same."""
+    names = ("numpy.two_pass", adapter("faulty:Fine"), "onnx.reference.BatchNormalization+opset9")
+    at_once = run(*names, cases=6, out="a")
+    workers.clear()
+    in_turn = run(*names, cases=6, out="b", jobs=jobs)
+    assert sorted(at_once.results, key=repr) == sorted(in_turn.results, key=repr)
+    assert max(workers) == jobs
+
+
+def test_a_worker_whose_questions_are_all_asked_is_not_started(run, monkeypatch, workers):
+    """With one job the second worker of an environment finds nothing left, and costs no start."""
+    monkeypatch.setattr(participants, "_LONG", ("numpy",))
+    monkeypatch.setattr(participants, "_PAYS", 1)
+    monkeypatch.setattr(Campaign, "_workers_at_most", lambda _: 2)
+    assert run("numpy.two_pass", cases=6, jobs=1, afresh=True).complete
+    assert workers == [1]
+
+
+def test_a_run_begins_with_what_an_earlier_one_says_takes_longest(monkeypatch, tmp_path):
+    """The command gives the run the seconds that implementations took in the folder's run before."""
+    command = ["run", "-i", "numpy.two_pass", "--cases", "4", "--no-corpus", "--out", str(tmp_path / "run")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    given, workers = [], Participants.workers
+    monkeypatch.setattr(
+        Participants, "workers", lambda who, most, costs: given.append(costs) or workers(who, most, costs)
+    )
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert given[0]["numpy.two_pass@cpu"] > 0
 
 
 def test_a_soak_runs_one_seed_after_the_other(tmp_path):
