@@ -23,6 +23,8 @@ _ALONE = ("built in inference", "two call sites", "mixed dtypes", "unknown sizes
 """Features of a cell that nobody answers without compiling: whoever does is asked them, or nobody might be."""
 _A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a third of what it can pay for, or less
 
+_DEARER = 2  # and where cases are dealt, for half as much as others, since a program takes as long as ten answers
+
 
 class Deal(NamedTuple):
     """How a run deals: each implementation and each seed begins elsewhere, so that together they leave little out.
@@ -65,7 +67,8 @@ class Deal(NamedTuple):
         names = [name for name in FEATURES if name in featured]
         of_size = [name for name in names if name in SIZES or FEATURES[name].profile]
         others = [name for name in names if name not in of_size]
-        part = 1 if self.cases >= DEFAULT else max(self.hands if _is_ours(identity) else 1, _A_LOOK)
+        dealt = _DEARER * self.hands if _is_ours(identity) and self.hands > 1 else 1
+        part = 1 if self.cases >= DEFAULT else max(dealt, _A_LOOK)
         counted = [name for name in others if name in _COUNTED and part == 1]
         rest = [name for name in others if name not in counted]
         turn = _place(identity) + self.seed

@@ -180,6 +180,7 @@ def results(out, identity, *options):
 
 @pytest.mark.framework("tensorflow")
 @pytest.mark.xdist_group("tensorflow")
+@pytest.mark.proof
 def test_a_damaged_program_of_xla_is_compiled_again(tmp_path):
     """A run after half of what was kept was damaged has the same results, and the programs are there again."""
     identity = "tf.compat.v1.nn.fused_batch_norm+xla@cpu"

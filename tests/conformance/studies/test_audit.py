@@ -159,6 +159,7 @@ def test_random_semantics_are_found(synthetic, adapter, seed):
         assert set(one["open"]) <= unbounded
 
 
+@pytest.mark.proof
 def test_what_is_identified_is_a_statement_to_commit(synthetic):
     """What is printed is the statement as Python, whose last rules say what was found."""
     printed = invoke("identify", "-i", synthetic(stored_variance="unbiased")).stdout

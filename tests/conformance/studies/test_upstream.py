@@ -64,11 +64,11 @@ REPLICAS = [
 ]  # fmt: skip
 ONE_EACH = [
     ("torch", "torch.nn.BatchNorm1d", "torch-half-not-contiguous"),
-    ("keras", "keras.BatchNormalization+numpy", "mask-of-one-channel"),
     ("flax", "flax.nnx.BatchNorm", "axis-before-the-first"),
     ("onnx", "onnx.reference.BatchNormalization+opset9", "r09-frozen-but-training"),
     *(pytest.param(*one, marks=pytest.mark.proof) for one in (
         ("tf_keras", "tf_keras.BatchNormalization+fused_false", "rebuilt-where-it-was-not-fused"),
+        ("keras", "keras.BatchNormalization+numpy", "mask-of-one-channel"),
         ("haiku", "haiku.BatchNorm", "i-times-x"),
         ("flax", "flax.linen.BatchNorm+axis_name+pmap", "replicas-masked-unevenly"),
         ("equinox", "equinox.BatchNorm+ema+axis_name+pmap", "replicas-then-inference"),
