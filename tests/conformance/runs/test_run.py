@@ -364,6 +364,14 @@ def test_jobs_limits_how_many_workers_run_at_a_time(run, adapter, workers, jobs)
     assert max(workers) == jobs
 
 
+@pytest.mark.parametrize(("jobs", "most"), [(0, 2), (1, 1), (2, 2), (5, 2)])
+def test_who_takes_long_has_as_many_workers_as_may_run(tmp_path, monkeypatch, jobs, most):
+    """PyTorch has two, and one where one may run at a time, which the estimate of the time is told too."""
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    one = Campaign(Options(Participants(select(("torch.*",))), tmp_path / "run", jobs=jobs), Progress())
+    assert [len(workers) for _, workers in one._hosts] == [most]
+
+
 def test_a_worker_whose_questions_are_all_asked_is_not_started(run, monkeypatch, workers):
     """With one job the second worker of an environment finds nothing left, and costs no start."""
     monkeypatch.setattr(participants, "_LONG", ("numpy",))
