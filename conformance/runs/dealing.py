@@ -22,8 +22,9 @@ _COUNTED = (*matrix.FEATURES, "forward", "second order")  # each a column of the
 _ALONE = ("built in inference", "two call sites", "mixed dtypes", "unknown sizes")
 """Features of a cell that nobody answers without compiling: whoever does is asked them, or nobody might be."""
 _A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a third of what it can pay for, or less
-
-_DEARER = 2  # and where cases are dealt, for half as much as others, since a program takes as long as ten answers
+_DEARER = (
+    2  # where cases are dealt, who compiles is dealt half as much as others: a program takes as long as ten answers
+)
 
 
 class Deal(NamedTuple):
@@ -45,7 +46,7 @@ class Deal(NamedTuple):
         somebody's own, get all. Plain cells come placement after placement, again and again, those in float32 first:
         each gets some of every one.
         """
-        place = _eager().get(identity.rpartition("@")[0])
+        place = _eager().get(_name(identity))
         return place is None or (number + number // len(PLAIN) + place + self.seed) % self.hands == 0
 
     def pooled(
@@ -67,8 +68,8 @@ class Deal(NamedTuple):
         names = [name for name in FEATURES if name in featured]
         of_size = [name for name in names if name in SIZES or FEATURES[name].profile]
         others = [name for name in names if name not in of_size]
-        dealt = _DEARER * self.hands if _is_ours(identity) and self.hands > 1 else 1
-        part = 1 if self.cases >= DEFAULT else max(dealt, _A_LOOK)
+        hands = self.hands if _name(identity) in _places() else 1
+        part = 1 if self.cases >= DEFAULT else max(_DEARER * hands, _A_LOOK)
         counted = [name for name in others if name in _COUNTED and part == 1]
         rest = [name for name in others if name not in counted]
         turn = _place(identity) + self.seed
@@ -82,23 +83,24 @@ class Deal(NamedTuple):
 
 def _place(identity: str) -> int:
     """Return the number of an implementation in the roster, so that neighbours are asked other things."""
-    return _places().get(identity.rpartition("@")[0], zlib.crc32(identity.encode()))
+    return _places().get(_name(identity), zlib.crc32(identity.encode()))
+
+
+@functools.cache
+def _places() -> dict[str, int]:
+    return {_name(entry.id): place for place, entry in enumerate(roster.built_in())}
 
 
 @functools.cache
 def _eager() -> dict[str, int]:
     """Return the numbers of those that pay for no programs, without the calibration subjects."""
     found = [entry for entry in roster.built_in() if not (entry.statement.compiled or entry.statement.calibration)]
-    return {entry.id.rpartition("@")[0]: place for place, entry in enumerate(found)}
+    return {_name(entry.id): place for place, entry in enumerate(found)}
 
 
-def _is_ours(identity: str) -> bool:
-    return identity.rpartition("@")[0] in _places()
-
-
-@functools.cache
-def _places() -> dict[str, int]:
-    return {entry.id.rpartition("@")[0]: place for place, entry in enumerate(roster.built_in())}
+def _name(identity: str) -> str:
+    """Return an id without its device."""
+    return identity.rpartition("@")[0]
 
 
 def _from(there: list[_T], turn: int, most: int) -> list[_T]:

@@ -50,13 +50,13 @@ class Deadline:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process and those that it started, each of which leads a session of its own, at once."""
-    with contextlib.suppress(psutil.Error):
+    started: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):  # it has ended
         started = psutil.Process(process.pid).children()
-        process.kill()
-        for each in started:
-            with contextlib.suppress(OSError):  # it leads no session, or has ended
-                os.killpg(each.pid, SIGKILL)
     process.kill()
+    for each in started:
+        with contextlib.suppress(OSError):  # it leads no session, or has ended
+            os.killpg(each.pid, SIGKILL)
     process.wait()
 
 
