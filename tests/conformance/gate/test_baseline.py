@@ -52,6 +52,11 @@ def test_a_worst_error_that_grew_is_told(monkeypatch, run, compiled, more, told)
     assert told or not outputs
 
 
+def test_an_output_that_the_baseline_has_not_is_no_worse(run):
+    """What was judged for the first time has nothing that it could have grown from."""
+    assert list(worsened(run("numpy.two_pass", cases=20), Baseline([]))) == []
+
+
 def test_a_framework_that_refuses_everything_is_told(run):
     """Where arrays were judged and every case is refused now, both are said, with how many."""
     before = with_a_refusal(run("numpy.two_pass", cases=20))
