@@ -57,7 +57,8 @@ def where_they_run(command: Callable[..., None]) -> Callable[..., None]:
                      "torch=torch==2.12.1,numpy==2.2.6 with another package too. Repeatable."),
         click.option("--in-process", is_flag=True, help="Call implementations directly, for debugging."),
         click.option("--cache/--no-cache", default=True,
-                     help="Keep what is compiled and drawn for other runs; bnconf cache shows it. Default: yes."),
+                     help="Keep what is compiled, drawn and judged for other runs; bnconf cache shows it. "
+                     "Default: yes."),
         click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True,
                      help="Seconds for one case and implementation: of CPU while it computes, whatever else the "
                      "machine does, of the clock while it waits; ten times as many by the clock at most."),

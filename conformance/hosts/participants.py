@@ -22,7 +22,8 @@ class Participants(msgspec.Struct, frozen=True):
     requested: they were asked for by name, so that a missing one makes a run incomplete.
     in_process: they are called directly, without a process, for debugging.
     interpreters: the Python of an environment, by the environment's name.
-    cache: what is compiled is kept for other runs (`compiled`), and so is what is drawn (`runs/kept_recipes`).
+    cache: what is compiled is kept for other runs (`compiled`), and so is what is drawn and judged
+        (`runs/kept_recipes`, `runs/kept_verdicts`).
     """
 
     entries: list[RosterEntry]

@@ -13,7 +13,7 @@ import reference
 _SUITE = Path(__file__).parents[1]
 _BUILT_IN = _SUITE / "implementations"
 _IMPORTS = re.compile(r"^ *from \.(\w*) import \(?([\w, ]*)", re.MULTILINE)  # no `ast`: python/cpython#106905
-_DECIDE = [_SUITE / room for room in ("cases", "hosts", "judging", "model")] + [Path(reference.__file__).parent]
+_JUDGE = [_SUITE / "judging", _SUITE / "model", Path(reference.__file__).parent]
 
 
 def digest(target: str) -> str:
@@ -31,7 +31,17 @@ def digest(target: str) -> str:
 @functools.cache
 def of_the_suite() -> str:
     """Return a hash of what draws, asks and judges."""
-    return _hashed(file for folder in _DECIDE for file in folder.rglob("*") if file.suffix in (".py", ".json", ".toml"))
+    return _of([_SUITE / "cases", _SUITE / "hosts", *_JUDGE])
+
+
+@functools.cache
+def of_the_judge() -> str:
+    """Return a hash of what judges: all that a verdict depends on besides the case, the answer and what is promised."""
+    return _of(_JUDGE)
+
+
+def _of(folders: list[Path]) -> str:
+    return _hashed(file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".json", ".toml"))
 
 
 @functools.cache

@@ -27,6 +27,7 @@ from conformance.runs.gathering import Gathered
 from conformance.runs.holding import Held, lasting
 from conformance.runs.interrupting import interruptible
 from conformance.runs.kept_recipes import WantedRecipes
+from conformance.runs.kept_verdicts import KeptVerdicts
 from conformance.runs.ledger import Ledger
 from conformance.runs.options import Options, header
 from conformance.runs.planning import Planning
@@ -67,6 +68,7 @@ class Campaign:
         deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT, options.hands)
         earlier = Earlier(options.changed_since) if options.changed_since else None
         self._planning = Planning(self.who, deal, self.ledger, progress, self._incomplete, options.out, earlier)
+        self._kept = KeptVerdicts(use=self.who.cache and not self.who.in_process)
         self._workers: list[Worker | LocalWorker] = []
         self._gathered: Future[Gathered] = Future()
         self._unwritten: OSError | None = None
@@ -76,7 +78,7 @@ class Campaign:
         begin = header(self.options)
         kept = resuming.kept(self.options.out, set(self._ids()), begin) if self.options.resume else []
         opened = self.ledger.opened(self.options.out, [begin, *kept], clear=not kept)
-        with opened, interruptible(self._stop, self._kill):
+        with opened, self._kept.opened(), interruptible(self._stop, self._kill):
             self._planning.answered = {(result.case, result.implementation) for result in kept}
             try:
                 self._tell_begun()
@@ -219,7 +221,10 @@ class Campaign:
         """Judge an answer, write the verdicts, report them; return the seconds of CPU that both took."""
         began = time.thread_time()
         with part("judge"):
-            found = judge(item.id, self._held.exact_case(item), entry.statement, reply)
+            answer, found = self._kept.of(item.id, entry.statement, reply)
+            if found is None:
+                found = judge(item.id, self._held.exact_case(item), entry.statement, reply)
+                self._kept.add(answer, found)
         judging = time.thread_time() - began
         self.ledger.took({entry.id: reply.cpu, "judging": judging})
         if any(result.failed for result in found):
@@ -248,6 +253,8 @@ class Campaign:
     def _close(self) -> results.EndRecord:
         for identity, reason, number in self.ledger.counted.not_callable():
             self._incomplete(f"{identity}: {number} cases were not answered: {reason}", identity)
+        if self._kept.taken:
+            self.progress.note(self._kept.told())
         if self._stop.is_set() and not self.options.fail_fast:
             self._incomplete("the run was interrupted")
         if not self.ledger.counted.compared and not self.ledger.reasons:

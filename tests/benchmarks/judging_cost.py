@@ -79,7 +79,8 @@ def shares_of_a_run(cases: int, entries: list[roster.RosterEntry]) -> tuple[floa
     """Return the host's CPU seconds of a run, those of judging, and those of expectations."""
     clocks = timed(expectation, ("trajectory", "after", "residual"))
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(Options(Participants(entries), Path(folder), cases=cases, corpus=False), Progress())
+        who = Participants(entries, cache=False)
+        campaign = Campaign(Options(who, Path(folder), cases=cases, corpus=False), Progress())
         began = time.process_time()
         campaign.run()
         total = time.process_time() - began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -24,12 +25,21 @@ from conformance.model import results
 from conformance.model.case import Case, Derivative, Step
 from conformance.runs import run_file
 from conformance.runs.campaign import Campaign, Options
+from conformance.runs.kept_verdicts import KeptVerdicts
 from conformance.runs.progress import Progress
 from reference import Spec
 
 ADAPTERS = Path(__file__).with_name("adapters")
 EVERYTHING = "BNCONF_RUN_OF_EVERYTHING"  # the folder of a run of the whole roster, a case of every cell and the corpus
 PATIENCE = 540  # seconds for that run, which may still be going on: beyond 600 a test ends the process
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kept_verdicts_opened() -> Any:
+    """Judge all that this process asks: what is kept knows no patches. Return how what is kept is opened."""
+    opened = KeptVerdicts.opened
+    KeptVerdicts.opened = lambda _self: contextlib.nullcontext()
+    return opened
 
 
 @pytest.fixture

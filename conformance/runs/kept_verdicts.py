@@ -1,0 +1,211 @@
+"""Verdicts, kept in the user's cache: an answer that was judged once is not judged again, as long as nothing changes.
+
+A verdict depends on the case and the answer alone, and on what judges: its sources, the versions of Python and of what
+it computes with, and the processor. It is kept by a hash of them all, sealed, and taken only if the seal fits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import shutil
+import sqlite3
+import sys
+import threading
+import zlib
+from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from conformance.hosts import machine, sources
+from conformance.model.outcome import Crashed, Reply, TimedOut, split_reply
+from conformance.model.results import Result
+from conformance.model.statement import Statement
+
+_MOST = 256 << 20
+"""Bytes that are kept of one state of the sources and versions; the oldest verdicts make way."""
+_FILES = 3
+"""How many such states are kept."""
+_BATCH = 1024
+"""How many verdicts are written at a time: each time costs as much as a hundred verdicts."""
+_SEAL = 16
+_TABLE = "CREATE TABLE IF NOT EXISTS verdicts (answer BLOB PRIMARY KEY, found BLOB NOT NULL)"
+_OLDEST = (
+    "DELETE FROM verdicts WHERE rowid IN "
+    "(SELECT rowid FROM verdicts ORDER BY rowid LIMIT (SELECT count(*) / 4 FROM verdicts))"
+)
+
+
+class KeptVerdicts:
+    """The verdicts that are kept. Threads share it; whatever is wrong with the file, answers are judged as without it.
+
+    use: whether it is used at all.
+    taken: how many verdicts were there.
+    """
+
+    def __init__(self, *, use: bool) -> None:
+        self._lock, self._new = threading.Lock(), dict[bytes, bytes]()
+        self._use, self.taken = use, 0
+        self._database: sqlite3.Connection | None = None
+        self._statements: dict[str, bytes] = {}
+
+    def of(self, case: str, statement: Statement, reply: Reply) -> tuple[bytes, list[Result] | None]:
+        """Return the hash of an answer, by which `add` takes what is found, and what was; None if it is to be judged.
+
+        The hash is empty where nothing is kept: who crashed or did not end is judged at once.
+        """
+        if self._database is None or any(isinstance(outcome, Crashed | TimedOut) for outcome in reply.outcomes):
+            return b"", None
+        bare, tensors = split_reply(reply)
+        told = case, reply.implementation, self._statement(reply.implementation, statement), bare.outcomes
+        answer = hashlib.blake2b(msgspec.msgpack.encode(told), digest_size=_SEAL)
+        for name, array in tensors.items():
+            flat = array.reshape(-1)  # of one that is contiguous no copy, since it may be most of what memory holds
+            answer.update(f"{name} {array.dtype} {array.shape} {array.flags.c_contiguous} ".encode())
+            answer.update(flat.view(np.uint8))
+        return (key := answer.digest()), self._found(key)
+
+    def add(self, answer: bytes, found: list[Result]) -> None:
+        """Keep what was found of an answer, unless it is a fault of ours."""
+        if not answer or any(result.verdict == "ERROR" for result in found):
+            return
+        sealed = _sealed(answer, found)
+        with self._lock:
+            self._new[answer] = sealed
+            if len(self._new) >= _BATCH:
+                self._write()
+
+    def told(self) -> str:
+        """Return in a sentence how many verdicts were there."""
+        return f"{self.taken:,} answers are bit for bit those that an earlier run judged; --no-cache judges them again"
+
+    @contextlib.contextmanager
+    def opened(self) -> Generator[None]:
+        """Use the file, and write at the end what is new."""
+        self._database = _opened() if self._use else None
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._write()
+                self._let_go()
+
+    def _found(self, answer: bytes) -> list[Result] | None:
+        with self._lock, self._fault_is_the_end():
+            if self._database is not None:
+                row = self._database.execute("SELECT found FROM verdicts WHERE answer = ?", [answer]).fetchone()
+                found = _unsealed(answer, row[0]) if row else None
+                self.taken += found is not None
+                return found
+        return None
+
+    def _write(self) -> None:
+        with self._fault_is_the_end():
+            if self._database is not None and self._new:
+                with self._database as written:
+                    written.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", self._new.items())
+                    if _size(written) > _MOST:
+                        written.execute(_OLDEST)
+        self._new.clear()
+
+    @contextlib.contextmanager
+    def _fault_is_the_end(self) -> Generator[None]:
+        """Use the file no more if it is damaged, in use for long, or the disk is full; the next run begins anew."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._let_go()
+            if not isinstance(error, sqlite3.OperationalError):
+                _path().unlink(missing_ok=True)
+
+    def _let_go(self) -> None:
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+
+    def _statement(self, identity: str, statement: Statement) -> bytes:
+        if identity not in self._statements:
+            self._statements[identity] = hashlib.sha256(msgspec.json.encode(statement)).digest()
+        return self._statements[identity]
+
+
+def folder() -> Path:
+    """Return where they are kept."""
+    return machine.cache() / "verdicts"
+
+
+def kept() -> tuple[int, int]:
+    """Return how many answers there are verdicts on, and the bytes of the files."""
+    answers, size = 0, 0
+    for path in folder().glob("*.sqlite"):
+        size += path.stat().st_size
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
+            answers += database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
+    return answers, size
+
+
+def clear() -> None:
+    """Remove them all."""
+    shutil.rmtree(folder(), ignore_errors=True)
+
+
+def _path() -> Path:
+    return folder() / f"{_judges()}.sqlite"
+
+
+def _opened() -> sqlite3.Connection | None:
+    """Return the file of what judges here and now, a new one if it is damaged; None where there can be none."""
+    path = _path()
+    for _ in range(2):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
+            found.execute("PRAGMA synchronous = OFF")  # what a crash of the system leaves torn is found by its seal
+            found.execute(_TABLE)
+            _let_go_of_others(path)
+        except (OSError, sqlite3.OperationalError):
+            return None
+        except sqlite3.DatabaseError:
+            path.unlink(missing_ok=True)
+        else:
+            return found
+    return None
+
+
+def _let_go_of_others(path: Path) -> None:
+    path.touch()
+    newest = sorted(folder().glob("*.sqlite"), key=lambda one: one.stat().st_mtime, reverse=True)
+    for old in newest[_FILES:]:
+        old.unlink(missing_ok=True)
+
+
+def _size(database: sqlite3.Connection) -> int:
+    """Return the bytes in use: pages that are free are written to again."""
+    pages, free, each = (
+        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * each
+
+
+@functools.cache
+def _judges() -> str:
+    """Return a hash of what decides a verdict besides the case and the answer."""
+    versions = [importlib.metadata.version(name) for name in ("numpy", "ml_dtypes", "msgspec")]
+    told = sources.of_the_judge(), sys.version, versions, machine.processor()
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:24]
+
+
+def _sealed(answer: bytes, found: list[Result]) -> bytes:
+    body = zlib.compress(msgspec.msgpack.encode(found), 1)
+    return hashlib.blake2b(answer + body, digest_size=_SEAL).digest() + body
+
+
+def _unsealed(answer: bytes, kept: bytes) -> list[Result] | None:
+    seal, body = kept[:_SEAL], kept[_SEAL:]
+    if hashlib.blake2b(answer + body, digest_size=_SEAL).digest() != seal:
+        return None
+    return msgspec.msgpack.decode(zlib.decompress(body), type=list[Result])
