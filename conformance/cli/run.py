@@ -50,7 +50,13 @@ _HANDS = 5
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Of a soak.  [default: 60]")
 @click.option("--corpus/--no-corpus", default=True, help="Ask the named cases of the corpus too. Default: yes.")
-@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers to run at a time. Default: all.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Workers to run at a time. Default: as many as there are cores, the longest first, where an earlier run of "
+    "the same folder or one beside it tells what takes long; else all.",
+)
 @click.option(
     "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."
 )
@@ -146,7 +152,7 @@ def _spread(options: Options, address: str, *, quiet: bool) -> EndRecord:
 def _once(options: Options, explained: Explained, *, quiet: bool) -> EndRecord:
     before = estimating.earlier(options.out, options.cases, options.recorded_profile)
     with watching(before, explained, quiet=quiet) as progress:
-        return Campaign(options, progress, costs=before and before.cpu).run()
+        return Campaign(options, progress, costs=before and before.cpu | before.starts).run()
 
 
 def _show(end: EndRecord, options: Options, before: Explained, *, timings: bool, as_json: bool) -> None:

@@ -50,7 +50,8 @@ class Participants(msgspec.Struct, frozen=True):
 
         Those that take longest come first, so that where few may run at a time none of them is left alone at the end.
 
-        costs: seconds of CPU of implementations, where an earlier run has measured them.
+        costs: seconds of CPU of implementations, and by its name of an environment's start, where an earlier run has
+        measured them.
         """
         found: list[tuple[Environment, list[Environment]]] = []
         for host in self._longest_first(costs or {}):
@@ -59,10 +60,14 @@ class Participants(msgspec.Struct, frozen=True):
             found.append((host, [host, *(msgspec.structs.replace(host, name=name) for name in others)]))
         return found
 
+    def measured(self, costs: Mapping[str, float] | None) -> bool:
+        """Return whether something is known of what each environment costs."""
+        return all(any(entry.id in (costs or {}) for entry in self.hosted(host)) for host in self.environments())
+
     def _longest_first(self, costs: Mapping[str, float]) -> list[Environment]:
         """Return the environments by what their implementations cost, or by what is known to take long."""
         hosts = self.environments()
-        if all(any(entry.id in costs for entry in self.hosted(host)) for host in hosts):
-            took = {host.name: sum(costs.get(entry.id, 0.0) for entry in self.hosted(host)) for host in hosts}
-            return sorted(hosts, key=lambda host: -took[host.name])
+        if self.measured(costs):
+            took = {host.name: [costs.get(entry.id, 0.0) for entry in self.hosted(host)] for host in hosts}
+            return sorted(hosts, key=lambda host: -costs.get(host.name, 0.0) - sum(took[host.name]))
         return sorted(hosts, key=lambda host: [*_LONG, host.name].index(host.name))

@@ -342,14 +342,18 @@ class Welford(Pairwise):
     def running(self, rows):
         """Return count, mean and sum of squared deviations of each lane; lane i has every lanes-th row from i on."""
         lanes, one = min(self.lanes, len(rows)), rows.dtype.type(1)
-        mean, square, count = np.zeros_like(rows[:lanes]), np.zeros_like(rows[:lanes]), np.zeros(lanes, rows.dtype)
-        for start in range(0, len(rows), lanes):
-            x = rows[start : start + lanes]
-            some = slice(len(x))  # the last rows may not fill the lanes
-            count[some] += one
-            deviation = x - mean[some]
-            mean[some] += deviation / _column(count[some], x)
-            square[some] += deviation * (x - mean[some])
+        mean, square, number = np.zeros_like(rows[:lanes]), np.zeros_like(rows[:lanes]), one - one
+        whole = len(rows) // lanes * lanes
+        for x in rows[:whole].reshape((-1,) + mean.shape):
+            number += one
+            deviation = x - mean
+            mean += deviation / number
+            square += deviation * (x - mean)
+        count, last = np.full(lanes, number), rows[whole:]  # which may not fill the lanes
+        count[: len(last)] += one
+        deviation = last - mean[: len(last)]
+        mean[: len(last)] += deviation / (number + one)
+        square[: len(last)] += deviation * (last - mean[: len(last)])
         return count, mean, square
 
     @staticmethod

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 
 from conformance.cases import cells
 from conformance.hosts import environment as env
@@ -30,6 +32,7 @@ from conformance.runs.kept_recipes import WantedRecipes
 from conformance.runs.kept_verdicts import KeptVerdicts
 from conformance.runs.ledger import Ledger
 from conformance.runs.options import Options, header
+from conformance.runs.places import Places
 from conformance.runs.planning import Planning
 from conformance.runs.progress import FailedReply, Progress
 from conformance.runs.run_case import RunCase
@@ -48,7 +51,7 @@ class Campaign:
     """A run in progress.
 
     items: its cases, where they are not drawn.
-    costs: seconds of CPU of implementations, as an earlier run measured them: what takes longest begins first.
+    costs: seconds of CPU of implementations and starts in an earlier run: what takes longest begins first.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Campaign:
         self.options, self.who, self.progress, self._observer = options, options.who, progress, observer
         self._hosts, self._given = self.who.workers(self._workers_at_most(), costs), items
         self._workers_in_all = sum(len(workers) for _, workers in self._hosts)
-        self._jobs = threading.Semaphore(options.jobs or self._workers_in_all or 1)
+        self._jobs = options.jobs or (_cores() if self.who.measured(costs) else self._workers_in_all)
         self._files = CaseFiles(options.out)
         self.ledger, self._held, self._stop = Ledger(), Held(), threading.Event()
         deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT, options.hands)
@@ -82,7 +85,7 @@ class Campaign:
             self._planning.answered = {(result.case, result.implementation) for result in kept}
             try:
                 self._tell_begun()
-                threads = [threading.Thread(target=self._host, args=turn) for turn in self._taking_turns()]
+                threads = [threading.Thread(target=self._host, args=turn) for turn in self._in_turn()]
                 for thread in threads:
                     thread.start()
                 try:
@@ -150,19 +153,23 @@ class Campaign:
 
     def _workers_at_most(self) -> int:
         """Return how many workers an environment may have: two, unless one may run at a time, or there is one core."""
-        return 1 if self.who.in_process else min(2, os.cpu_count() or 1, self.options.jobs or 2)
+        return 1 if self.who.in_process else min(2, _cores(), self.options.jobs or 2)
 
-    def _taking_turns(self) -> Iterator[tuple[env.Environment, Turns]]:
-        """Yield every worker with what it takes turns at."""
-        for host, workers in self._hosts:
-            turns = Turns(host, self.who.hosted(host), len(workers))
-            yield from ((worker, turns) for worker in workers)
+    def _in_turn(self) -> Iterator[tuple[env.Environment, Turns, AbstractContextManager[None]]]:
+        """Yield every worker with what it takes turns at, and its place: the second ones of all environments last."""
+        turns = {host.name: Turns(host, self.who.hosted(host), len(workers)) for host, workers in self._hosts}
+        rounds = itertools.zip_longest(*(workers for _, workers in self._hosts))
+        ordered = [worker for each in rounds for worker in each if worker]
+        places = Places(self._jobs, _cores(), len(ordered), len(self._hosts))
+        of = {worker.name: host.name for host, workers in self._hosts for worker in workers}
+        for number, worker in enumerate(ordered):
+            yield worker, turns[of[worker.name]], places.taken(number)
 
-    def _host(self, host: env.Environment, turns: Turns) -> None:
+    def _host(self, host: env.Environment, turns: Turns, place: AbstractContextManager[None]) -> None:
         """Run one worker, from its start to its end, when its turn comes."""
-        with self._jobs:
+        with place:
             try:
-                if not (self._stop.is_set() or turns.is_over()):
+                if not self._stop.is_set() and turns.pays():
                     self._host_now(host, turns)
             except OSError as error:  # nothing more can be written, by anybody
                 self._unwritten = self._unwritten or error
@@ -203,7 +210,7 @@ class Campaign:
 
     def _ask(self, worker: Worker | LocalWorker, turns: Turns) -> None:
         gathered = self._gathered.result()
-        turns.plan(lambda: self._planning.planned(worker, turns, gathered))
+        turns.plan(lambda: self._planning.planned(worker, turns, gathered), worker.starting)
         by_id = {entry.id: entry for entry in turns.entries}
 
         def until_stopped() -> Iterator[going_on.AskedCase]:
@@ -215,6 +222,7 @@ class Campaign:
         for reply in going_on.ask(worker, until_stopped(), {entry.id: entry.statement for entry in turns.entries}):
             self.ledger.spent.answered(turns.name, reply)
             seconds = self._judged(gathered.items[reply.request], by_id[reply.implementation], reply)
+            turns.took(seconds)
             self.progress.advanced(turns.name, reply.implementation, seconds)
 
     def _judged(self, item: RunCase, entry: RosterEntry, reply: Reply) -> float:
@@ -261,6 +269,10 @@ class Campaign:
             self._incomplete(results.NOTHING + results.why_nothing(self.ledger.counted.excluded()))
             return self.ledger.close(self._ids(), nothing=True)
         return self.ledger.close(self._ids())
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def _join(threads: list[threading.Thread]) -> None:

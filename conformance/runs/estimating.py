@@ -33,17 +33,19 @@ class Costs(msgspec.Struct, frozen=True):
     seconds: how long it took; 0 where that is not known.
     cpu: seconds of CPU of each implementation, judging included.
     profile: of the run, as its record has it.
+    starts: seconds of CPU that the workers of each environment took to start.
     """
 
     cases: int
     seconds: float
     cpu: dict[str, float]
     profile: str = ""
+    starts: dict[str, float] = {}
 
     def scaled(self, cases: int) -> Costs:
         """Return what another number of cases would have cost; how long they would have taken is not known."""
         by = cases / self.cases
-        return Costs(cases, 0.0, {name: value * by for name, value in self.cpu.items()})
+        return Costs(cases, 0.0, {name: value * by for name, value in self.cpu.items()}, starts=self.starts)
 
 
 def earlier(out: Path, cases: int, profile: str = "") -> Costs | None:
@@ -77,7 +79,8 @@ def _costs(path: Path) -> Costs | None:
     if not (end.complete and who and header.shard == "1/1") or end.taken:
         return None
     judging = end.cpu.get("judging", 0.0) / len(who)
-    return Costs(header.cases, end.seconds, {name: end.cpu[name] + judging for name in who}, header.profile)
+    starts = {name: parts["start"] for name, parts in (end.timetable or {}).items() if "start" in parts}
+    return Costs(header.cases, end.seconds, {name: end.cpu[name] + judging for name in who}, header.profile, starts)
 
 
 class _Share(msgspec.Struct):

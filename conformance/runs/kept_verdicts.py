@@ -66,7 +66,7 @@ class KeptVerdicts:
         for name, array in tensors.items():
             flat = array.reshape(-1)  # of one that is contiguous no copy, since it may be most of what memory holds
             answer.update(f"{name} {array.dtype} {array.shape} {array.flags.c_contiguous} ".encode())
-            answer.update(flat.view(np.uint8))
+            answer.update(flat.view(np.uint8).data)
         return (key := answer.digest()), self._found(key)
 
     def add(self, answer: bytes, found: list[Result]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -25,14 +26,17 @@ class Turns:
     def __init__(self, host: Environment, entries: list[RosterEntry], workers: int) -> None:
         self.name, self.entries = host.name, entries
         self._lock, self._to_come, self._groups = threading.Lock(), workers, deque[list[AskedCase]]()
-        self._planned = False
+        self._planned, self._taken, self._took, self._start = False, 0, 0.0, 0.0
 
-    def plan(self, plan: Plan) -> None:
-        """Let a worker that can answer say what is asked, if it is the first."""
+    def plan(self, plan: Plan, start: float) -> None:
+        """Let a worker that can answer say what is asked, if it is the first.
+
+        start: seconds of CPU that its start took.
+        """
         with self._lock:
             self._to_come -= 1
             if not self._planned:
-                self._planned = True
+                self._planned, self._start = True, start
                 self._groups.extend(_together(plan()))
 
     def unanswerable(self) -> bool:
@@ -41,10 +45,18 @@ class Turns:
             self._to_come -= 1
             return not self._planned and not self._to_come
 
-    def is_over(self) -> bool:
-        """Return whether there is nothing left to ask: a worker that has yet to start need not."""
+    def took(self, seconds: float) -> None:
+        """Add the seconds of CPU that an answer took."""
         with self._lock:
-            return self._planned and not self._groups
+            self._took += seconds
+
+    def pays(self) -> bool:
+        """Return whether one more worker pays for its start: half of what is left takes longer, as far as is known."""
+        with self._lock:
+            if not self._planned:
+                return True
+            left = self._took / self._taken * len(self._groups) if self._taken else math.inf
+            return bool(self._groups) and left / 2 > self._start
 
     def turn(self) -> Iterator[AskedCase]:
         """Yield questions that no other worker has: group after group, until none is left."""
@@ -53,6 +65,7 @@ class Turns:
 
     def _next(self) -> list[AskedCase]:
         with self._lock:
+            self._taken += bool(self._groups)
             return self._groups.popleft() if self._groups else []
 
 

@@ -57,7 +57,7 @@ def test_what_compiles_to_the_same_programs_is_asked_of_one_worker():
     asked = [going_on.AskedCase(n, _of(shape), ["numpy.two_pass@cpu"]) for n, shape in enumerate((2, 3, 2, 4, 3))]
     turns = Turns(Environment("numpy"), [], 2)
     for _ in range(2):
-        turns.plan(lambda: asked)
+        turns.plan(lambda: asked, 1.0)
     first, second = turns.turn(), turns.turn()
     taken = [next(first).number, next(second).number, *(q.number for q in first), *(q.number for q in second)]
     assert taken == [0, 1, 2, 3, 4]
