@@ -24,7 +24,7 @@ def cache(clear: bool, as_json: bool) -> None:
     in TensorFlow and inductor compiled each processor has a folder of its own, and in it each build of a framework and
     its flags. What is damaged is compiled again. Where JAX_COMPILATION_CACHE_DIR or TORCHINDUCTOR_CACHE_DIR is set, it
     is kept there; 512 MiB at most of TensorFlow's and inductor's. Recipes are kept for the last 32 seeds and numbers of
-    cases, and verdicts, by case and answer, up to 256 MiB, until a source or a version changes.
+    cases, and verdicts, by case and answer, for the last three states of what judges, up to 256 MiB of each.
     """
     found, recipes, (answers, size) = compiled.kept(), kept_recipes.kept(), kept_verdicts.kept()
     said: list[dict[str, str | int]] = [
@@ -49,6 +49,7 @@ def cache(clear: bool, as_json: bool) -> None:
 
 def _told(one: dict[str, str | int]) -> str:
     """Return what is kept in a folder, and how much."""
-    words = {"programs": "programs", "recipes": "lists of recipes", "answers": "answers judged"}
-    number = next(f"{one[name]:,} {said}" for name, said in words.items() if name in one)
+    words = {"programs": ("program", "programs"), "recipes": ("list of recipes", "lists of recipes")}
+    words["answers"] = "judged answer", "judged answers"
+    number = next(f"{one[name]:,} {said[one[name] != 1]}" for name, said in words.items() if name in one)
     return f"{number}, {int(one['size']) / 2**20:,.1f} MiB"

@@ -54,8 +54,8 @@ _HANDS = 5
     "--jobs",
     type=click.IntRange(min=0),
     default=0,
-    help="Workers to run at a time. Default: as many as there are cores, the longest first, where an earlier run of "
-    "the same folder or one beside it tells what takes long; else all.",
+    help="Workers to run at a time. Default: as many as there are cores, the longest first, where an earlier run in "
+    "the folder or beside it tells what takes long; else one of each environment.",
 )
 @click.option(
     "--shard", default="1/1", metavar="K/N", help="Every N-th case from the K-th on, to spread a run over machines."

@@ -27,8 +27,8 @@ class _Watched(Progress):
     def __init__(self, console: Console, telling: ToldFailures, estimate: Estimate) -> None:
         self.console, self._telling, self.estimate = console, telling, estimate
 
-    def begun(self, asked: Mapping[str, Sequence[str]], workers: Mapping[str, int]) -> None:
-        self.estimate.begun(asked, workers)
+    def begun(self, asked: Mapping[str, Sequence[str]], workers: Mapping[str, int], places: int) -> None:
+        self.estimate.begun(asked, workers, places)
 
     def started(self, environment: str, questions: Mapping[str, int]) -> None:
         self.estimate.started(environment, questions)
@@ -66,8 +66,8 @@ class _Bars(_Watched):
         self._bars, self._tasks, self._total = bars, dict[str, TaskID](), 0
         self._whole: TaskID | None = None
 
-    def begun(self, asked: Mapping[str, Sequence[str]], workers: Mapping[str, int]) -> None:
-        super().begun(asked, workers)
+    def begun(self, asked: Mapping[str, Sequence[str]], workers: Mapping[str, int], places: int) -> None:
+        super().begun(asked, workers, places)
         for task in (*self._tasks.values(), *([] if self._whole is None else [self._whole])):
             self._bars.remove_task(task)  # of a run before this one
         self._tasks, self._total = {}, 0

@@ -344,7 +344,7 @@ class Welford(Pairwise):
         lanes, one = min(self.lanes, len(rows)), rows.dtype.type(1)
         mean, square, number = np.zeros_like(rows[:lanes]), np.zeros_like(rows[:lanes]), one - one
         whole = len(rows) // lanes * lanes
-        for x in rows[:whole].reshape((-1,) + mean.shape):
+        for x in rows[:whole].reshape((whole // lanes,) + mean.shape):
             number += one
             deviation = x - mean
             mean += deviation / number

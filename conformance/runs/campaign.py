@@ -102,7 +102,7 @@ class Campaign:
 
     def _tell_begun(self) -> None:
         asked = {host.name: [entry.id for entry in self.who.hosted(host)] for host, _ in self._hosts}
-        self.progress.begun(asked, {host.name: len(workers) for host, workers in self._hosts})
+        self.progress.begun(asked, {host.name: len(workers) for host, workers in self._hosts}, self._jobs)
 
     @property
     def interrupted(self) -> bool:
@@ -145,7 +145,7 @@ class Campaign:
         cases = gathering.drawn(asked, with_corpus=o.corpus, ids=ids, cache=self.who.cache)
         if self._given is not None:
             cases = gathering.given(self._given)
-        room = fitting.room(self.who.limits, min(o.jobs or workers, workers))
+        room = fitting.room(self.who.limits, min(o.jobs or workers, workers))  # the same whatever ran before
         found = gathering.gather(cases, o.shard, room, self._files, self.ledger)
         for reason in found.skipped:
             self._incomplete(reason)
@@ -160,7 +160,7 @@ class Campaign:
         turns = {host.name: Turns(host, self.who.hosted(host), len(workers)) for host, workers in self._hosts}
         rounds = itertools.zip_longest(*(workers for _, workers in self._hosts))
         ordered = [worker for each in rounds for worker in each if worker]
-        places = Places(self._jobs, _cores(), len(ordered), len(self._hosts))
+        places = Places(self._jobs, self.options.jobs or _cores(), len(ordered), len(self._hosts))
         of = {worker.name: host.name for host, workers in self._hosts for worker in workers}
         for number, worker in enumerate(ordered):
             yield worker, turns[of[worker.name]], places.taken(number)
@@ -249,6 +249,7 @@ class Campaign:
         """Report what fails as it occurs, and stop at the first such answer if that was asked for."""
         if not failures or self._stop.is_set():
             return
+        self._held.exact_case(item)  # who tells of it asks for more of the case, even where the verdict was kept
         self.progress.failed(FailedReply(item, self._planning.records[entry.id], reply, failures))
         if self.options.fail_fast:
             self._stop.set()

@@ -22,7 +22,7 @@ from conformance.runs import gzipped, run_file
 _TRUST = 0.2
 """What an earlier run measured weighs as much as this share of an implementation's cases."""
 _START = 3.0
-"""Seconds of CPU that a worker takes for its start, and no record has: between NumPy's and TensorFlow's."""
+"""Seconds of CPU that a worker takes for its start where no run has measured it: between NumPy's and TensorFlow's."""
 _HOST = ("generating", "judging")
 """What a record of costs has beside implementations."""
 
@@ -31,7 +31,7 @@ class Costs(msgspec.Struct, frozen=True):
     """What a run measured.
 
     seconds: how long it took; 0 where that is not known.
-    cpu: seconds of CPU of each implementation, judging included.
+    cpu: seconds of CPU of each implementation, judging included; 0 of one that was not there.
     profile: of the run, as its record has it.
     starts: seconds of CPU that the workers of each environment took to start.
     """
@@ -75,24 +75,26 @@ def _costs(path: Path) -> Costs | None:
         header, end = msgspec.json.decode(first, type=RunRecord), msgspec.json.decode(last, type=EndRecord)
     except (OSError, ValueError):
         return None
-    who = [name for name in end.cpu if name not in _HOST]
-    if not (end.complete and who and header.shard == "1/1") or end.taken:
+    asked = [name for name in end.cpu if name not in _HOST]
+    answered = [name for name in asked if end.cpu[name]]
+    if not (end.complete and answered and header.shard == "1/1") or end.taken:
         return None
-    judging = end.cpu.get("judging", 0.0) / len(who)
+    judging = end.cpu.get("judging", 0.0) / len(answered)
+    cpu = dict.fromkeys(asked, 0.0) | {name: end.cpu[name] + judging for name in answered}
     starts = {name: parts["start"] for name, parts in (end.timetable or {}).items() if "start" in parts}
-    return Costs(header.cases, end.seconds, {name: end.cpu[name] + judging for name in who}, header.profile, starts)
+    return Costs(header.cases, end.seconds, cpu, header.profile, starts)
 
 
 class _Share(msgspec.Struct):
     """One implementation's part of a run.
 
-    prior: seconds of CPU that all of it took earlier; 0 where that is not known.
+    prior: seconds of CPU that all of it took earlier; None where that is not known.
     asked: how many cases; None before its worker has started.
     spent: seconds of CPU that the answered ones took.
     """
 
     environment: str
-    prior: float = 0.0
+    prior: float | None = None
     asked: int | None = None
     answered: int = 0
     spent: float = 0.0
@@ -100,7 +102,7 @@ class _Share(msgspec.Struct):
     def left(self, mean: float, whole: float) -> float:
         """Return what is left of it in seconds of CPU; mean: of one answer, whole: of all of one's, where unknown."""
         if self.asked is None:
-            return self.prior or whole
+            return whole if self.prior is None else self.prior
         if self.prior:
             each = (self.prior * _TRUST + self.spent) / (self.asked * _TRUST + self.answered or 1)
         else:
@@ -119,15 +121,17 @@ class Estimate:
         self._costs, self._clock, self._lock = costs, clock, threading.Lock()
         self._shares: dict[str, _Share] = {}
         self._workers: Mapping[str, int] = {}
+        self._most = 1  # how many cores are busy at most
         self._began = self._at = clock()
         self._shown, self._seen = math.nan, deque[tuple[float, float]]()
 
-    def begun(self, asked: Mapping[str, Sequence[str]], workers: Mapping[str, int]) -> None:
-        """The run begins. asked: implementations, and workers: how many, by environment."""
+    def begun(self, asked: Mapping[str, Sequence[str]], workers: Mapping[str, int], places: int) -> None:
+        """The run begins. asked: implementations, workers: how many, by environment; places: for so many at a time."""
         with self._lock:
             prior = self._costs.cpu if self._costs else {}
-            self._shares = {i: _Share(e, prior.get(i, 0.0)) for e, ids in asked.items() for i in ids}
+            self._shares = {i: _Share(e, prior.get(i)) for e, ids in asked.items() for i in ids}
             self._workers, self._began, self._shown = workers, self._clock(), math.nan
+            self._most = min(sum(workers.values()), os.cpu_count() or 1, places)
             self._seen.clear()
 
     def started(self, environment: str, questions: Mapping[str, int]) -> None:
@@ -163,17 +167,21 @@ class Estimate:
         started = {share.environment for share in shares if share.asked is not None}
         answered, spent = sum(share.answered for share in shares), sum(share.spent for share in shares)
         left = self._by_environment(spent / answered if answered else 0.0)
-        to_start = sum(self._workers.get(name, 1) for name in left.keys() - started) * _START
-        done = spent + sum(self._workers.get(name, 1) for name in started) * _START
+        to_start = sum(map(self._start, left.keys() - started))
+        done = spent + sum(map(self._start, started))
         work = done + sum(left.values()) + to_start
         answers = spent + sum(left.values())
-        earlier = self._earlier(answers)
+        alone = max(seconds / self._workers.get(name, 1) for name, seconds in left.items())
+        earlier = self._earlier(answers, alone)
         if not answered or (earlier is None and to_start):
             return earlier
-        alone = max(seconds / self._workers.get(name, 1) for name, seconds in left.items())
         now = elapsed + max(alone, (work - done) / max(done / elapsed, self._lately(elapsed, spent)))
         told = min(1.0, 3 * spent / answers) if earlier else 1.0
         return now**told * (earlier or 1.0) ** (1 - told)
+
+    def _start(self, environment: str) -> float:
+        """Return the seconds of CPU that an environment takes to start: what its workers took in the earlier run."""
+        return (self._costs.starts if self._costs else {}).get(environment, _START)
 
     def _lately(self, elapsed: float, spent: float) -> float:
         """Return how many seconds of CPU answers took in a second, over the last third of the time."""
@@ -192,12 +200,16 @@ class Estimate:
             found[share.environment] = found.get(share.environment, 0.0) + share.left(mean, whole)
         return found
 
-    def _earlier(self, work: float) -> float | None:
-        """Return how long so much work took in an earlier run of as many cases; None where there is none."""
-        if not (self._costs and self._costs.seconds and any(share.prior for share in self._shares.values())):
+    def _earlier(self, work: float, alone: float) -> float | None:
+        """Return how long so much work took in an earlier run, or takes without an idle core; None without one.
+
+        alone: seconds that what is left of one environment takes.
+        """
+        if not (self._costs and any(share.prior for share in self._shares.values())):
             return None
-        most = min(sum(self._workers.values()), os.cpu_count() or 1)
-        return work / min(sum(self._costs.cpu.values()) / self._costs.seconds, most)
+        if not self._costs.seconds:
+            return max(work / self._most, alone)
+        return work / min(sum(self._costs.cpu.values()) / self._costs.seconds, self._most)
 
 
 def words(seconds: float | None) -> str:

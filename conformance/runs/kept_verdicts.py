@@ -1,7 +1,7 @@
 """Verdicts, kept in the user's cache: an answer that was judged once is not judged again, as long as nothing changes.
 
-A verdict depends on the case and the answer alone, and on what judges: its sources, the versions of Python and of what
-it computes with, and the processor. It is kept by a hash of them all, sealed, and taken only if the seal fits.
+A verdict depends on the case, the promise and the answer alone, and on what judges: its sources, the versions of Python
+and of what it computes with, and the machine. It is kept by a hash of them all, sealed, and taken if the seal fits.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import os
 import shutil
-import sqlite3
-import sys
 import threading
 import zlib
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -26,10 +26,13 @@ from conformance.model.outcome import Crashed, Reply, TimedOut, split_reply
 from conformance.model.results import Result
 from conformance.model.statement import Statement
 
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
 _MOST = 256 << 20
-"""Bytes that are kept of one state of the sources and versions; the oldest verdicts make way."""
+"""Bytes that are kept of one judge; the oldest verdicts make way."""
 _FILES = 3
-"""How many such states are kept."""
+"""How many judges' verdicts are kept."""
 _BATCH = 1024
 """How many verdicts are written at a time: each time costs as much as a hundred verdicts."""
 _SEAL = 16
@@ -50,23 +53,21 @@ class KeptVerdicts:
     def __init__(self, *, use: bool) -> None:
         self._lock, self._new = threading.Lock(), dict[bytes, bytes]()
         self._use, self.taken = use, 0
-        self._database: sqlite3.Connection | None = None
-        self._statements: dict[str, bytes] = {}
+        self._database: Connection | None = None
 
     def of(self, case: str, statement: Statement, reply: Reply) -> tuple[bytes, list[Result] | None]:
         """Return the hash of an answer, by which `add` takes what is found, and what was; None if it is to be judged.
 
-        The hash is empty where nothing is kept: who crashed or did not end is judged at once.
+        case: its id. The hash is empty where nothing is kept: who crashed or did not end is judged at once.
         """
         if self._database is None or any(isinstance(outcome, Crashed | TimedOut) for outcome in reply.outcomes):
             return b"", None
         bare, tensors = split_reply(reply)
-        told = case, reply.implementation, self._statement(reply.implementation, statement), bare.outcomes
+        arrays = [(name, str(array.dtype), array.shape) for name, array in tensors.items()]
+        told = case, reply.implementation, statement, bare.outcomes, arrays
         answer = hashlib.blake2b(msgspec.msgpack.encode(told), digest_size=_SEAL)
-        for name, array in tensors.items():
-            flat = array.reshape(-1)  # of one that is contiguous no copy, since it may be most of what memory holds
-            answer.update(f"{name} {array.dtype} {array.shape} {array.flags.c_contiguous} ".encode())
-            answer.update(flat.view(np.uint8).data)
+        for array in tensors.values():
+            answer.update(array.reshape(-1).view(np.uint8).data)  # no copy: it may be most of what memory holds
         return (key := answer.digest()), self._found(key)
 
     def add(self, answer: bytes, found: list[Result]) -> None:
@@ -115,22 +116,22 @@ class KeptVerdicts:
     @contextlib.contextmanager
     def _fault_is_the_end(self) -> Generator[None]:
         """Use the file no more if it is damaged, in use for long, or the disk is full; the next run begins anew."""
+        if self._database is None:
+            yield
+            return
+        import sqlite3
+
         try:
             yield
         except sqlite3.Error as error:
             self._let_go()
             if not isinstance(error, sqlite3.OperationalError):
-                _path().unlink(missing_ok=True)
+                _remove(_path())
 
     def _let_go(self) -> None:
         if self._database is not None:
             self._database.close()
         self._database = None
-
-    def _statement(self, identity: str, statement: Statement) -> bytes:
-        if identity not in self._statements:
-            self._statements[identity] = hashlib.sha256(msgspec.json.encode(statement)).digest()
-        return self._statements[identity]
 
 
 def folder() -> Path:
@@ -143,7 +144,7 @@ def kept() -> tuple[int, int]:
     answers, size = 0, 0
     for path in folder().glob("*.sqlite"):
         size += path.stat().st_size
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
+        with contextlib.suppress(Exception), contextlib.closing(_connected(path)) as database:
             answers += database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
     return answers, size
 
@@ -157,46 +158,63 @@ def _path() -> Path:
     return folder() / f"{_judges()}.sqlite"
 
 
-def _opened() -> sqlite3.Connection | None:
+def _opened() -> Connection | None:
     """Return the file of what judges here and now, a new one if it is damaged; None where there can be none."""
+    try:
+        import sqlite3
+    except ImportError:  # a Python that was built without it
+        return None
     path = _path()
     for _ in range(2):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            found = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
-            found.execute("PRAGMA synchronous = OFF")  # what a crash of the system leaves torn is found by its seal
-            found.execute(_TABLE)
-            _let_go_of_others(path)
-        except (OSError, sqlite3.OperationalError):
-            return None
-        except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)
-        else:
-            return found
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                found = opened.enter_context(contextlib.closing(_connected(path)))
+                found.execute("PRAGMA synchronous = OFF")  # what a crash of the system leaves torn has no seal
+                found.execute(_TABLE)
+                _let_go_of_others(path)
+                opened.pop_all()
+                return found
+            except sqlite3.OperationalError:
+                return None
+            except sqlite3.DatabaseError:
+                _remove(path)
     return None
 
 
+def _connected(path: Path) -> Connection:
+    import sqlite3
+
+    return sqlite3.connect(path, timeout=1.0, check_same_thread=False)
+
+
 def _let_go_of_others(path: Path) -> None:
-    path.touch()
-    newest = sorted(folder().glob("*.sqlite"), key=lambda one: one.stat().st_mtime, reverse=True)
-    for old in newest[_FILES:]:
-        old.unlink(missing_ok=True)
+    """Remove the files of other judges than the last ones; who else does so at the same time does no harm."""
+    with contextlib.suppress(OSError):
+        path.touch()
+        newest = sorted(folder().glob("*.sqlite"), key=lambda one: one.stat().st_mtime, reverse=True)
+        for old in newest[_FILES:]:
+            _remove(old)
 
 
-def _size(database: sqlite3.Connection) -> int:
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _size(database: Connection) -> int:
     """Return the bytes in use: pages that are free are written to again."""
-    pages, free, each = (
-        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
+    names = ("page_count", "freelist_count", "page_size")
+    pages, free, each = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     return (pages - free) * each
 
 
 @functools.cache
 def _judges() -> str:
-    """Return a hash of what decides a verdict besides the case and the answer."""
+    """Return a hash of what decides a verdict besides the case, the promise and the answer, and of how it is kept."""
     versions = [importlib.metadata.version(name) for name in ("numpy", "ml_dtypes", "msgspec")]
-    told = sources.of_the_judge(), sys.version, versions, machine.processor()
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:24]
+    here = machine.describe_host(), os.environ.get("NPY_DISABLE_CPU_FEATURES", "")
+    return hashlib.sha256(repr((sources.of_the_judge(), versions, here, _TABLE)).encode()).hexdigest()[:24]
 
 
 def _sealed(answer: bytes, found: list[Result]) -> bytes:
@@ -204,8 +222,9 @@ def _sealed(answer: bytes, found: list[Result]) -> bytes:
     return hashlib.blake2b(answer + body, digest_size=_SEAL).digest() + body
 
 
-def _unsealed(answer: bytes, kept: bytes) -> list[Result] | None:
-    seal, body = kept[:_SEAL], kept[_SEAL:]
+def _unsealed(answer: bytes, kept: object) -> list[Result] | None:
+    """Return what was found of an answer; None if what is kept was not written so, or is damaged."""
+    seal, body = (kept[:_SEAL], kept[_SEAL:]) if isinstance(kept, bytes) else (b"", b"")
     if hashlib.blake2b(answer + body, digest_size=_SEAL).digest() != seal:
         return None
     return msgspec.msgpack.decode(zlib.decompress(body), type=list[Result])

@@ -17,7 +17,8 @@ from conformance.model.version import version
 class Options(msgspec.Struct, frozen=True):
     """What to ask, of whom, and how much of it.
 
-    jobs: how many workers run at a time; 0: as many as there are cores where it is known what takes long, else all.
+    jobs: how many workers run at a time; 0: as many as there are cores where it is known what takes long, else all but
+        second ones.
     corpus: the named cases are asked too.
     hands: among how many implementations of the roster drawn cases are dealt; 1: each gets all that it can pay for.
     profile: only the cases that this profile alone asks; empty: as many of each cell as `cases` says.

@@ -11,12 +11,13 @@ class Places:
     """Places that workers take in their order, and leave.
 
     most: how many there are.
-    cores: from how many workers on no core is idle.
-    workers, seconds: how many are to come; those from `seconds` on are second ones.
+    busy: how many workers keep every core busy; a second one takes no place beyond.
+    workers: how many are to come.
+    firsts: how many of these are the first of their environment; they come first.
     """
 
-    def __init__(self, most: int, cores: int, workers: int, seconds: int) -> None:
-        self._most, self._cores, self._seconds = most, cores, seconds
+    def __init__(self, most: int, busy: int, workers: int, firsts: int) -> None:
+        self._most, self._busy, self._firsts = most, busy, firsts
         self._waiting, self._running, self._free = list(range(workers)), 0, threading.Condition()
 
     @contextlib.contextmanager
@@ -35,4 +36,4 @@ class Places:
                 self._free.notify_all()
 
     def _room(self, number: int) -> int:
-        return self._most if number < self._seconds else min(self._most, self._cores)
+        return self._most if number < self._firsts else min(self._most, self._busy)

@@ -87,6 +87,7 @@ class Planning:
         """Record whether an implementation is available, and say so if it is not."""
         record = availability.record(entry, said, versions)
         self.ledger.write(record)
+        self.ledger.took({record.id: 0.0})  # whoever answers nothing costs nothing, which the next run wants to know
         self.records[record.id] = record
         if record.available:
             if self._earlier and self._earlier.unchanged(record):

@@ -26,8 +26,11 @@ class FailedReply(msgspec.Struct, frozen=True):
 class Progress:
     """What a run reports while it runs. A command overrides how it is shown. Every environment's thread calls it."""
 
-    def begun(self, asked: Mapping[str, Sequence[str]], workers: Mapping[str, int]) -> None:
-        """The run begins. asked: the implementations, and workers: how many there are, by environment."""
+    def begun(self, asked: Mapping[str, Sequence[str]], workers: Mapping[str, int], places: int) -> None:
+        """The run begins. asked: the implementations, and workers: how many there are, by environment.
+
+        places: how many workers run at a time.
+        """
 
     def started(self, environment: str, questions: Mapping[str, int]) -> None:
         """An environment has so many cases before it, by implementation; none if it cannot start."""

@@ -26,7 +26,7 @@ class Turns:
     def __init__(self, host: Environment, entries: list[RosterEntry], workers: int) -> None:
         self.name, self.entries = host.name, entries
         self._lock, self._to_come, self._groups = threading.Lock(), workers, deque[list[AskedCase]]()
-        self._planned, self._taken, self._took, self._start = False, 0, 0.0, 0.0
+        self._planned, self._answered, self._took, self._start = False, 0, 0.0, 0.0
 
     def plan(self, plan: Plan, start: float) -> None:
         """Let a worker that can answer say what is asked, if it is the first.
@@ -46,8 +46,9 @@ class Turns:
             return not self._planned and not self._to_come
 
     def took(self, seconds: float) -> None:
-        """Add the seconds of CPU that an answer took."""
+        """Note an answer, and the seconds of CPU that it took."""
         with self._lock:
+            self._answered += 1
             self._took += seconds
 
     def pays(self) -> bool:
@@ -55,8 +56,9 @@ class Turns:
         with self._lock:
             if not self._planned:
                 return True
-            left = self._took / self._taken * len(self._groups) if self._taken else math.inf
-            return bool(self._groups) and left / 2 > self._start
+            left = sum(len(question.implementations) for group in self._groups for question in group)
+            each = self._took / self._answered if self._answered else math.inf
+            return bool(left) and left * each / 2 > self._start
 
     def turn(self) -> Iterator[AskedCase]:
         """Yield questions that no other worker has: group after group, until none is left."""
@@ -65,7 +67,6 @@ class Turns:
 
     def _next(self) -> list[AskedCase]:
         with self._lock:
-            self._taken += bool(self._groups)
             return self._groups.popleft() if self._groups else []
 
 

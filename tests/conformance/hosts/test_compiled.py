@@ -65,7 +65,7 @@ def test_it_is_shown_and_cleared():
         (compiled.folder() / name).write_bytes(bytes(size))
     said = CliRunner().invoke(main, ["cache", "--json"])
     assert json.loads(said.output) == [{"folder": str(compiled.folder()), "programs": 1, "size": 2008}]
-    assert CliRunner().invoke(main, ["cache", "--clear"]).output.endswith("1 programs, 0 MiB; removed\n")
+    assert CliRunner().invoke(main, ["cache", "--clear"]).output.endswith("1 program, 0.0 MiB; removed\n")
     assert CliRunner().invoke(main, ["cache"]).output == "nothing is kept\n"
 
 

@@ -22,10 +22,13 @@ WORKERS = {"tensorflow": 2, "jax": 2, "torch": 1, "numpy": 1}
 CPU = {name: seconds for those in ASKED.values() for name, seconds in those.items()}
 
 
-def events(speed=1.0, cores=2):
-    """Yield the time and what is told of a run on so many cores, which the workers that are there share."""
+def events(speed=1.0, cores=2, places=4):
+    """Yield the time and what is told of a run on so many cores, which the workers that are there share.
+
+    places: how many environments run at a time; where a core is idle, one that may has two workers.
+    """
     random, now = np.random.default_rng(5), 0.0
-    yield now, "begun", ({name: list(those) for name, those in ASKED.items()}, WORKERS)
+    yield now, "begun", ({name: list(those) for name, those in ASKED.items()}, WORKERS, places)
     left = {}
     for environment, those in ASKED.items():
         each = [
@@ -38,7 +41,8 @@ def events(speed=1.0, cores=2):
             while environment not in waiting and asked and busy.get(environment, 0) <= 0:
                 busy[environment] = busy.get(environment, 0) + asked[0][1]
                 yield now, "advanced", asked.pop(0)
-        active = {e: min(WORKERS[e], cores) for e in left if e in waiting or left[e]}
+        running = [e for e in left if e in waiting or left[e]][:places]
+        active = {e: min(WORKERS[e], cores) if len(running) < min(places, cores) else 1 for e in running}
         share = speed * min(1.0, cores / max(sum(active.values()), 1))
         now += 0.05
         for environment, workers in active.items():
@@ -65,14 +69,24 @@ def estimated(costs=None, **how):
     return found
 
 
+@pytest.mark.parametrize("places", [len(ASKED), 2])
 @pytest.mark.parametrize("speed", [1.0, 0.7, 1.4])
-def test_an_earlier_run_makes_it_right_from_the_first_tenth_on(speed):
+def test_an_earlier_run_makes_it_right_from_the_first_tenth_on(speed, places):
     """Within a third at every moment; where the machine is not as fast as it was, once that shows in the answers."""
-    wall = list(events())[-1][0]
-    found = estimated(Costs(645, wall, CPU), speed=speed)
+    wall = list(events(places=places))[-1][0]
+    found = estimated(Costs(645, wall, CPU, starts=STARTS), speed=speed, places=places)
     assert all(whole is not None for share, whole in found if share > 0.02)
     wrong = [(round(share, 2), round(whole, 2)) for share, whole in found if share >= 0.1 and abs(whole - 1) > 1 / 3]
     assert [one for one in wrong if speed == 1.0 or one[0] > 0.4] == []
+
+
+@pytest.mark.parametrize("cores", [2, 16])
+def test_an_earlier_run_of_other_cases_makes_it_right_too(cores, monkeypatch):
+    """Within a third from the first tenth on, though most have yet to begin and how long they took is not known."""
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    found = estimated(Costs(645, 0.0, CPU, starts=STARTS), places=2, cores=cores)
+    assert all(whole is not None for share, whole in found if share >= 0.1)
+    assert [(share, whole) for share, whole in found if share >= 0.1 and abs(whole - 1) > 1 / 3] == []
 
 
 def test_without_an_earlier_run_it_is_right_once_all_have_started():
@@ -94,7 +108,7 @@ def test_one_that_cannot_start_is_waited_for_no_longer():
     """Its environment is told to have nothing to ask, and the estimate goes by the others."""
     now = [0.0]
     estimate = Estimate(None, lambda: now[0])
-    estimate.begun({"a": ["one"], "b": ["two"]}, {"a": 1, "b": 1})
+    estimate.begun({"a": ["one"], "b": ["two"]}, {"a": 1, "b": 1}, 2)
     now[0] = 3.0
     estimate.started("a", {"one": 10})
     estimate.advanced("one", 1.0)
@@ -107,7 +121,7 @@ def test_nothing_left_is_no_time():
     """When all has been answered nothing is left."""
     now = [0.0]
     estimate = Estimate(None, lambda: now[0])
-    estimate.begun({"a": ["one"]}, {"a": 1})
+    estimate.begun({"a": ["one"]}, {"a": 1}, 1)
     estimate.started("a", {"one": 1})
     now[0] = 5.0
     estimate.advanced("one", 1.0)
@@ -125,10 +139,10 @@ def written(folder, cases, cpu, *, complete=True):
 def test_earlier_costs_are_those_of_as_many_cases_or_else_scaled(tmp_path):
     """Of the runs beside a folder one of as many cases is taken, judging shared out; cut and torn ones are not."""
     written(tmp_path / "many", 100, {"a": 8.0, "judging": 2.0, "generating": 1.0})
-    written(tmp_path / "few", 20, {"a": 1.0, "b": 3.0, "judging": 2.0})
+    written(tmp_path / "few", 20, {"a": 1.0, "b": 3.0, "judging": 2.0, "not there": 0.0})
     written(tmp_path / "cut", 20, {"a": 99.0}, complete=False)
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / run_file.FILE).write_bytes(b'{"type":"run"')
-    assert estimating.earlier(tmp_path / "new", 20) == Costs(20, 10.0, {"a": 2.0, "b": 4.0})
+    assert estimating.earlier(tmp_path / "new", 20) == Costs(20, 10.0, {"a": 2.0, "b": 4.0, "not there": 0.0})
     assert estimating.earlier(tmp_path / "many", 50) == Costs(50, 0.0, {"a": 5.0})
     assert estimating.earlier(tmp_path / "new" / "nested", 20) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -113,7 +114,6 @@ OTHERS = {
     "last bit": {"reply": changed(y=np.nextafter(y, 9.0))},
     "shape": {"reply": changed(y=y.reshape(3, 2))},
     "dtype": {"reply": changed(y=y.view(np.int64))},
-    "order": {"reply": changed(y=np.asfortranarray(y))},
     "name": {"reply": changed(dx=y)},
     "one more": {"reply": changed(y=y, dx=y)},
     "outcomes": {"reply": msgspec.structs.replace(REPLY, outcomes=REPLY.outcomes[::-1])},
@@ -138,14 +138,14 @@ def test_the_same_answer_at_another_time_is_not_judged():
     assert found(reply=msgspec.structs.replace(REPLY, request=7, cpu=3.0, spent={"trace": 1.0})) == FOUND
 
 
-@pytest.mark.parametrize("what", ["suite", "version", "processor"])
+@pytest.mark.parametrize("what", ["suite", "version", "machine"])
 def test_another_judge_judges(monkeypatch, what):
-    """Other sources, another NumPy, another processor: nothing is taken over."""
+    """Other sources, another NumPy, another machine: nothing is taken over."""
     add()
     patches = {
         "suite": (sources, "of_the_judge", lambda: "another"),
         "version": (kept_verdicts.importlib.metadata, "version", lambda name: f"another {name}"),
-        "processor": (machine, "processor", lambda: "another"),
+        "machine": (machine, "processor", lambda: "another"),
     }
     kept_verdicts._judges.cache_clear()
     with monkeypatch.context() as patch:
@@ -165,16 +165,17 @@ def test_who_died_is_judged_each_time(outcome):
     assert found() is None
 
 
-@pytest.mark.parametrize("damage", ["bit", "cut", "zeros", "text", "schema", "folder"])
+@pytest.mark.parametrize("damage", ["bit", "type", "cut", "zeros", "text", "schema", "folder"])
 def test_a_damaged_file_is_as_none(damage, tmp_path, judged):
     """A bit that is another, a file that ends early, one of zeros or of something else: the answers are judged."""
     first, _ = run(tmp_path / "first")
     (path,) = kept_verdicts.folder().iterdir()
     whole = path.read_bytes()
-    if damage == "bit":
+    if damage in ("bit", "type"):
         with contextlib.closing(sqlite3.connect(path)) as database, database:
             rows = database.execute("SELECT answer, found FROM verdicts").fetchall()
-            other = [(bytes([*kept[:40], kept[40] ^ 1, *kept[41:]]), answer) for answer, kept in rows]
+            flipped = [(bytes([*kept[:40], kept[40] ^ 1, *kept[41:]]), answer) for answer, kept in rows]
+            other = flipped if damage == "bit" else [(7, answer) for answer, _ in rows]
             database.executemany("UPDATE verdicts SET found = ? WHERE answer = ?", other)
     elif damage == "schema":
         path.unlink()
@@ -208,6 +209,45 @@ def test_a_file_in_use_or_a_folder_that_cannot_be_written_to_is_done_without(mon
     assert found() is None
 
 
+def test_a_fault_in_mid_run_costs_time_alone(tmp_path, judged, monkeypatch):
+    """A file that another process begins to hold, or that is damaged meanwhile: what is left is judged."""
+    first, _ = run(tmp_path / "first")
+    judged.clear()
+    there, number = KeptVerdicts._found, iter(range(99))
+
+    def found(self, answer):
+        if next(number) == 3:
+            self._database.execute("DROP TABLE verdicts")
+        return there(self, answer)
+
+    monkeypatch.setattr(KeptVerdicts, "_found", found)
+    assert run(tmp_path / "again")[0] == first
+    assert len(judged) > 10
+
+
+def test_a_verdict_that_another_process_adds_is_found():
+    """Two runs at a time share what they find, and neither waits for the other's end."""
+    with opened() as one, opened() as other:
+        one.add(one.of("c", STATEMENT, REPLY)[0], FOUND)
+        one._write()
+        assert other.of("c", STATEMENT, REPLY)[1] == FOUND
+        other.add(other.of("d", STATEMENT, REPLY)[0], FOUND)
+    assert found("d") == FOUND
+
+
+def test_threads_share_it():
+    """Each finds what it added, whoever writes."""
+    with opened() as kept, ThreadPoolExecutor(4) as threads:
+
+        def both(number):
+            answer, before = kept.of(str(number), STATEMENT, REPLY)
+            kept.add(answer, FOUND)
+            return before
+
+        assert list(threads.map(both, range(3000))) == [None] * 3000
+    assert kept_verdicts.kept()[0] == 3000
+
+
 def test_the_oldest_make_way(monkeypatch):
     """Neither the verdicts of one judge nor the judges become more than is said; the newest are there."""
     monkeypatch.setattr(kept_verdicts, "_MOST", 200_000)
@@ -229,5 +269,5 @@ def test_the_oldest_make_way(monkeypatch):
 def test_the_cache_is_shown_and_cleared():
     """`bnconf cache` tells how many answers were judged, and removes them."""
     add()
-    assert "verdicts: 1 answers judged, 0.0 MiB; removed" in CliRunner().invoke(main, ["cache", "--clear"]).output
+    assert "verdicts: 1 judged answer, 0.0 MiB; removed" in CliRunner().invoke(main, ["cache", "--clear"]).output
     assert CliRunner().invoke(main, ["cache"]).output == "nothing is kept\n"
