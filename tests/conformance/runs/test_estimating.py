@@ -117,6 +117,18 @@ def test_one_that_cannot_start_is_waited_for_no_longer():
     assert estimate.left() == pytest.approx(9.0, abs=4)
 
 
+@pytest.mark.parametrize(("known", "left"), [({"one": 10.0, "two": 0.0}, 9.0), ({"one": 10.0}, 18.0)])
+def test_who_was_not_there_takes_no_time(known, left):
+    """One that an earlier run did not find is taken for one that takes nothing, and one that it did not ask is not."""
+    now = [0.0]
+    estimate = Estimate(Costs(20, 0.0, known, starts={"a": 0.0, "b": 0.0}), lambda: now[0])
+    estimate.begun({"a": ["one"], "b": ["two"]}, {"a": 1, "b": 1}, 1)
+    estimate.started("a", {"one": 10})
+    now[0] = 1.0
+    estimate.advanced("one", 1.0)
+    assert estimate.left() == pytest.approx(left, abs=1.0)
+
+
 def test_nothing_left_is_no_time():
     """When all has been answered nothing is left."""
     now = [0.0]

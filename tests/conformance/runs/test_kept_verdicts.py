@@ -165,7 +165,7 @@ def test_who_died_is_judged_each_time(outcome):
     assert found() is None
 
 
-@pytest.mark.parametrize("damage", ["bit", "type", "cut", "zeros", "text", "schema", "folder"])
+@pytest.mark.parametrize("damage", ["bit", "type", "cut", "page", "zeros", "text", "schema", "folder"])
 def test_a_damaged_file_is_as_none(damage, tmp_path, judged):
     """A bit that is another, a file that ends early, one of zeros or of something else: the answers are judged."""
     first, _ = run(tmp_path / "first")
@@ -185,11 +185,19 @@ def test_a_damaged_file_is_as_none(damage, tmp_path, judged):
         path.unlink()
         path.mkdir()
     else:
-        made = {"cut": whole[: len(whole) // 2], "zeros": whole[:100] + bytes(len(whole) - 100), "text": b"no" * 999}
+        pages = whole[:4096] + bytes(len(whole) - 4096)  # of which the first says that all is well
+        made = {
+            "page": pages,
+            "cut": whole[: len(whole) // 2],
+            "zeros": whole[:100] + bytes(len(whole) - 100),
+            "text": b"no" * 999,
+        }
         path.write_bytes(made[damage])
     judged.clear()
     assert run(tmp_path / "again")[0] == first
     assert len(judged) > 15
+    if damage == "page":  # which was noticed after it had been opened
+        run(tmp_path / "anew")
     if damage not in ("schema", "folder"):  # which nobody but a user can have made
         judged.clear()
         assert run(tmp_path / "mended")[0] == first
@@ -203,6 +211,10 @@ def test_a_file_in_use_or_a_folder_that_cannot_be_written_to_is_done_without(mon
         other.execute("BEGIN EXCLUSIVE")
         assert found() is None
     assert found() == FOUND
+    with opened() as kept, contextlib.closing(sqlite3.connect(next(kept_verdicts.folder().iterdir()))) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert kept.of("c", STATEMENT, REPLY)[1] is None
+        assert kept.of("c", STATEMENT, REPLY) == (b"", None)  # and it is waited for no longer
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     add()
@@ -217,7 +229,8 @@ def test_a_fault_in_mid_run_costs_time_alone(tmp_path, judged, monkeypatch):
 
     def found(self, answer):
         if next(number) == 3:
-            self._database.execute("DROP TABLE verdicts")
+            with self._lock:
+                self._database.execute("DROP TABLE verdicts")
         return there(self, answer)
 
     monkeypatch.setattr(KeptVerdicts, "_found", found)

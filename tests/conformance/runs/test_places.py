@@ -12,6 +12,7 @@ from conformance.hosts.environment import Environment
 from conformance.hosts.going_on import AskedCase
 from conformance.hosts.participants import Participants
 from conformance.model.case import Case, Step
+from conformance.runs import campaign
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.places import Places
 from conformance.runs.progress import Progress
@@ -123,6 +124,11 @@ def test_as_many_run_as_there_are_cores_where_it_is_known_what_takes_long(tmp_pa
     def jobs(known, **options):
         return Campaign(Options(who, tmp_path / "run", **options), Progress(), costs=known)._jobs
 
+    places = []
+    monkeypatch.setattr(campaign, "Places", lambda *told: places.append(told) or Places(*told))
+    for options in ({}, {"jobs": 4}):
+        list(Campaign(Options(who, tmp_path / "run", **options), Progress(), costs=costs)._in_turn())
+    assert places == [(2, 2, 5, 3), (4, 4, 5, 3)]
     assert (jobs(costs), jobs(None), jobs({"numpy.two_pass@cpu": 1.0}), jobs(costs, jobs=4)) == (2, 5, 5, 4)
 
 
@@ -135,3 +141,13 @@ def test_second_workers_come_last(tmp_path, monkeypatch):
     turns = Campaign(Options(who, tmp_path / "run"), Progress(), costs=costs)._in_turn()
     found = [(worker.name, of.name) for worker, of, _ in turns]
     assert found == [("torch", "torch"), ("numpy", "numpy"), ("jax", "jax"), ("torch-2", "torch"), ("jax-2", "jax")]
+
+
+def test_a_run_tells_what_answers_take(tmp_path, monkeypatch):
+    """Every answer is noted with its seconds of CPU, by which a second worker pays or does not."""
+    found, took = [], Turns.took
+    monkeypatch.setattr(Turns, "took", lambda self, seconds: found.append(seconds) or took(self, seconds))
+    who = Participants(roster.select(("numpy.two_pass",)), requested=True)
+    Campaign(Options(who, tmp_path / "run", cases=6, corpus=False), Progress()).run()
+    assert len(found) > 3
+    assert min(found) > 0
