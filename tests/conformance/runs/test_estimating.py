@@ -117,16 +117,37 @@ def test_one_that_cannot_start_is_waited_for_no_longer():
     assert estimate.left() == pytest.approx(9.0, abs=4)
 
 
+def left_of(costs, asked, took, now=1.0, places=2):
+    """Return what is left at a moment, of two environments with an implementation each, by what the first answered."""
+    clock = [0.0]
+    estimate = Estimate(costs, lambda: clock[0])
+    estimate.begun({"a": ["one"], "b": ["two"]}, {"a": 1, "b": 1}, places)
+    for environment, questions in asked.items():
+        estimate.started(environment, questions)
+    clock[0] = now
+    for seconds in took:
+        estimate.advanced("one", seconds)
+    return estimate.left()
+
+
+def test_one_environment_alone_may_take_longest(monkeypatch):
+    """A core beside it is idle, whoever else has ended."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    costs = Costs(20, 0.0, {"one": 100.0, "two": 1.0})
+    assert left_of(costs, {"a": {"one": 100}, "b": {"two": 1}}, [1.0]) == pytest.approx(99.0, abs=5.0)
+
+
+def test_a_start_takes_what_it_took():
+    """One that has yet to begin takes its start, and what its answers took."""
+    costs = Costs(20, 0.0, {"one": 10.0, "two": 10.0}, starts={"a": 0.0, "b": 40.0})
+    assert left_of(costs, {"a": {"one": 10}}, [1.0] * 10, 10.0, 1) == pytest.approx(50.0, abs=10.0)
+
+
 @pytest.mark.parametrize(("known", "left"), [({"one": 10.0, "two": 0.0}, 9.0), ({"one": 10.0}, 18.0)])
 def test_who_was_not_there_takes_no_time(known, left):
     """One that an earlier run did not find is taken for one that takes nothing, and one that it did not ask is not."""
-    now = [0.0]
-    estimate = Estimate(Costs(20, 0.0, known, starts={"a": 0.0, "b": 0.0}), lambda: now[0])
-    estimate.begun({"a": ["one"], "b": ["two"]}, {"a": 1, "b": 1}, 1)
-    estimate.started("a", {"one": 10})
-    now[0] = 1.0
-    estimate.advanced("one", 1.0)
-    assert estimate.left() == pytest.approx(left, abs=1.0)
+    costs = Costs(20, 0.0, known, starts={"a": 0.0, "b": 0.0})
+    assert left_of(costs, {"a": {"one": 10}}, [1.0], places=1) == pytest.approx(left, abs=1.0)
 
 
 def test_nothing_left_is_no_time():
