@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conformance.hosts import participants, roster
-from conformance.hosts.environment import Environment
+from conformance.hosts.environment import Environment, WorkerDied
 from conformance.hosts.going_on import AskedCase
 from conformance.hosts.participants import Participants
 from conformance.model.case import Case, Step
@@ -151,3 +151,20 @@ def test_a_run_tells_what_answers_take(tmp_path, monkeypatch):
     Campaign(Options(who, tmp_path / "run", cases=6, corpus=False), Progress()).run()
     assert len(found) > 3
     assert min(found) > 0
+
+
+def test_who_is_not_there_costs_nothing(tmp_path, monkeypatch):
+    """The next run knows what every environment took, those that are not installed too, and goes by that."""
+    process = Environment.process
+
+    def without_onnx(self, limits, log):
+        if self.name == "onnx":
+            raise WorkerDied("it is not installed")
+        return process(self, limits, log)
+
+    monkeypatch.setattr(Environment, "process", without_onnx)
+    who = Participants(roster.select(("numpy.two_pass", "onnx.reference.BatchNormalization+opset15")))
+    end = Campaign(Options(who, tmp_path / "run", cases=6, corpus=False), Progress()).run()
+    assert end.cpu["onnx.reference.BatchNormalization+opset15@cpu"] == 0.0
+    assert end.cpu["numpy.two_pass@cpu"] > 0.0
+    assert who.measured(end.cpu)

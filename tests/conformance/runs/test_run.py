@@ -391,6 +391,7 @@ def test_a_run_begins_with_what_an_earlier_one_says_takes_longest(monkeypatch, t
     )
     assert CliRunner().invoke(main, command).exit_code == 0
     assert given[0]["numpy.two_pass@cpu"] > 0
+    assert given[0]["numpy"] > 0  # its start
 
 
 def test_a_soak_runs_one_seed_after_the_other(tmp_path):
