@@ -8,6 +8,13 @@ import msgspec
 from conformance.hosts import compiled
 from conformance.runs import kept_recipes, kept_verdicts
 
+_WORDS = {
+    "programs": ("program", "programs"),
+    "recipes": ("list of recipes", "lists of recipes"),
+    "answers": ("judged answer", "judged answers"),
+}
+"""What is kept, one of it and several."""
+
 
 @click.command()
 @click.option("--clear", is_flag=True, help="Remove it; the next run compiles, draws and judges anew.")
@@ -49,7 +56,5 @@ def cache(clear: bool, as_json: bool) -> None:
 
 def _told(one: dict[str, str | int]) -> str:
     """Return what is kept in a folder, and how much."""
-    words = {"programs": ("program", "programs"), "recipes": ("list of recipes", "lists of recipes")}
-    words["answers"] = "judged answer", "judged answers"
-    number = next(f"{one[name]:,} {said[one[name] != 1]}" for name, said in words.items() if name in one)
+    number = next(f"{one[name]:,} {words[one[name] != 1]}" for name, words in _WORDS.items() if name in one)
     return f"{number}, {int(one['size']) / 2**20:,.1f} MiB"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ def processor() -> str:
 def cache() -> Path:
     """Return where bnconf keeps what it made once for this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnconf"
+
+
+def keep_newest(paths: Iterable[Path], most: int) -> None:
+    """Remove all but the newest of some files; whoever does so at the same time does no harm."""
+    with contextlib.suppress(OSError):
+        newest = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in newest[most:]:
+            old.unlink(missing_ok=True)
 
 
 def available_memory() -> int:

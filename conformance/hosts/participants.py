@@ -68,6 +68,6 @@ class Participants(msgspec.Struct, frozen=True):
         """Return the environments by what their implementations cost, or by what is known to take long."""
         hosts = self.environments()
         if self.measured(costs):
-            took = {host.name: [costs.get(entry.id, 0.0) for entry in self.hosted(host)] for host in hosts}
-            return sorted(hosts, key=lambda host: -costs.get(host.name, 0.0) - sum(took[host.name]))
+            who = {host.name: [host.name, *(entry.id for entry in self.hosted(host))] for host in hosts}
+            return sorted(hosts, key=lambda host: -sum(costs.get(name, 0.0) for name in who[host.name]))
         return sorted(hosts, key=lambda host: [*_LONG, host.name].index(host.name))

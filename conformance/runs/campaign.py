@@ -157,13 +157,14 @@ class Campaign:
 
     def _in_turn(self) -> Iterator[tuple[env.Environment, Turns, AbstractContextManager[None]]]:
         """Yield every worker with what it takes turns at, and its place: the second ones of all environments last."""
-        turns = {host.name: Turns(host, self.who.hosted(host), len(workers)) for host, workers in self._hosts}
-        rounds = itertools.zip_longest(*(workers for _, workers in self._hosts))
-        ordered = [worker for each in rounds for worker in each if worker]
+        found: list[list[tuple[env.Environment, Turns]]] = []
+        for host, workers in self._hosts:
+            turns = Turns(host, self.who.hosted(host), len(workers))
+            found.append([(worker, turns) for worker in workers])
+        ordered = [one for each in itertools.zip_longest(*found) for one in each if one]
         places = Places(self._jobs, self.options.jobs or _cores(), len(ordered), len(self._hosts))
-        of = {worker.name: host.name for host, workers in self._hosts for worker in workers}
-        for number, worker in enumerate(ordered):
-            yield worker, turns[of[worker.name]], places.taken(number)
+        for number, (worker, turns) in enumerate(ordered):
+            yield worker, turns, places.taken(number)
 
     def _host(self, host: env.Environment, turns: Turns, place: AbstractContextManager[None]) -> None:
         """Run one worker, from its start to its end, when its turn comes."""

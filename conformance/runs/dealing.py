@@ -22,9 +22,8 @@ _COUNTED = (*matrix.FEATURES, "forward", "second order")  # each a column of the
 _ALONE = ("built in inference", "two call sites", "mixed dtypes", "unknown sizes")
 """Features of a cell that nobody answers without compiling: whoever does is asked them, or nobody might be."""
 _A_LOOK = 3  # a run of fewer cases than are sufficient asks who compiles for a third of what it can pay for, or less
-_DEARER = (
-    2  # where cases are dealt, who compiles is dealt half as much as others: a program takes as long as ten answers
-)
+_DEARER = 2
+"""Where cases are dealt, who compiles is dealt half as much as others: a program takes as long as ten answers."""
 
 
 class Deal(NamedTuple):

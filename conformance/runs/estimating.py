@@ -171,7 +171,7 @@ class Estimate:
         done = spent + sum(map(self._start, started))
         work = done + sum(left.values()) + to_start
         answers = spent + sum(left.values())
-        alone = max(seconds / self._workers.get(name, 1) for name, seconds in left.items())
+        alone = max(seconds / self._workers.get(name, 1) for name, seconds in left.items()) if left else 0.0
         earlier = self._earlier(answers, alone)
         if not answered or (earlier is None and to_start):
             return earlier

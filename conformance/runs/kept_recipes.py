@@ -86,6 +86,4 @@ def _write(path: Path, found: list[Recipe]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     draft.replace(path)
-    kept = sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime, reverse=True)
-    for old in kept[_MOST:]:
-        old.unlink(missing_ok=True)
+    machine.keep_newest(path.parent.glob("*.json"), _MOST)

@@ -166,35 +166,33 @@ def _opened() -> Connection | None:
         return None
     path = _path()
     for _ in range(2):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                found = opened.enter_context(contextlib.closing(_connected(path)))
-                found.execute("PRAGMA synchronous = OFF")  # what a crash of the system leaves torn has no seal
-                found.execute(_TABLE)
-                _let_go_of_others(path)
-                opened.pop_all()
-                return found
-            except sqlite3.OperationalError:
-                return None
-            except sqlite3.DatabaseError:
-                _remove(path)
+        try:
+            return _begun(path)
+        except (OSError, sqlite3.OperationalError):
+            return None
+        except sqlite3.DatabaseError:
+            _remove(path)
     return None
+
+
+def _begun(path: Path) -> Connection:
+    """Return a file that is ready for verdicts; it is closed where that fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as opened:
+        found = opened.enter_context(contextlib.closing(_connected(path)))
+        found.execute("PRAGMA synchronous = OFF")  # what a crash of the system leaves torn has no seal
+        found.execute(_TABLE)
+        with contextlib.suppress(OSError):  # where it cannot be written to it may be read
+            path.touch()
+        machine.keep_newest(folder().glob("*.sqlite"), _FILES)
+        opened.pop_all()
+        return found
 
 
 def _connected(path: Path) -> Connection:
     import sqlite3
 
     return sqlite3.connect(path, timeout=1.0, check_same_thread=False)
-
-
-def _let_go_of_others(path: Path) -> None:
-    """Remove the files of other judges than the last ones; who else does so at the same time does no harm."""
-    with contextlib.suppress(OSError):
-        path.touch()
-        newest = sorted(folder().glob("*.sqlite"), key=lambda one: one.stat().st_mtime, reverse=True)
-        for old in newest[_FILES:]:
-            _remove(old)
 
 
 def _remove(path: Path) -> None:

@@ -150,6 +150,14 @@ def test_who_was_not_there_takes_no_time(known, left):
     assert left_of(costs, {"a": {"one": 10}}, [1.0], places=1) == pytest.approx(left, abs=1.0)
 
 
+def test_before_it_begins_nothing_is_said():
+    """Whoever shows it may ask before the run has said who is asked, and where nobody is."""
+    estimate = Estimate(Costs(20, 10.0, {"one": 10.0}))
+    assert estimate.left() is None
+    estimate.begun({}, {}, 1)
+    assert estimate.left() is None
+
+
 def test_nothing_left_is_no_time():
     """When all has been answered nothing is left."""
     now = [0.0]
