@@ -56,7 +56,8 @@ def as_json(run: Run) -> str:
 
 def told(one: Round, progress: Progress) -> Round:
     """Print what a round of a soak found, and return it."""
-    progress.note(f"seed {one.seed}: {one.judged} judged arrays, {len(one.unexplained)} unexplained findings")
+    found = f"{one.judged} judged arrays, {len(one.unexplained)} unexplained findings"
+    progress.note(f"seed {one.seed}: {found}{', incomplete' * bool(one.reasons)}")
     for says in one.unexplained:
         progress.note(f"  {says}")
     return one
@@ -65,10 +66,14 @@ def told(one: Round, progress: Progress) -> Round:
 def print_rounds(found: list[Round]) -> None:
     """Print what a soak found, and which runs to look at."""
     red = [one for one in found if one.unexplained]
-    judged, last = sum(one.judged for one in found), found[-1].seed
-    click.echo(f"{len(found)} runs, seeds {found[0].seed} to {last}: {judged} judged arrays, {len(red)} with findings")
+    judged, first, last = sum(one.judged for one in found), found[0].seed, found[-1].seed
+    which = f"{len(found)} runs, seeds {first} to {last}" if last > first else f"1 run, seed {first}"
+    click.echo(f"{which}: {judged} judged arrays, {len(red)} with findings")
     for one in red:
-        click.echo(f"  {commands.line('gate', commands.file(Path(one.folder)))}")
+        if one.folder:
+            click.echo(f"  {commands.line('gate', commands.file(Path(one.folder)))}")
+    if any(not one.folder for one in red):
+        click.echo("  Of the others a line each is in soak.jsonl; the same command with their --seed makes them again.")
 
 
 def print_places(name: str, places: list[Place]) -> None:

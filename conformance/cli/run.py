@@ -179,8 +179,12 @@ def _thinned(out: Path) -> Callable[[Record], None] | None:
 def _soak(options: Options, minutes: float, *, timings: bool, as_json: bool) -> None:
     from conformance.studies import soaking
 
-    if options.resume or options.shard != (1, 1):
-        raise InvalidInput("--profile soak: has neither --resume nor --shard; give each machine another --seed")
+    if options.shard != (1, 1):
+        raise InvalidInput("--profile soak: has no --shard; give each machine another --seed")
+    if options.changed_since:
+        raise InvalidInput(
+            "--changed-since: is of one run's cases, and --profile soak asks others; leave one of them out"
+        )
     if timings:
         raise InvalidInput("--timings: is of one run, and --profile soak makes many; leave one of them out")
     with watching(quiet=as_json) as progress:

@@ -252,6 +252,11 @@ class Run(msgspec.Struct):
         return self.end.reasons
 
     @property
+    def cut(self) -> set[tuple[str, str]]:
+        """The case and the implementation of which results may be missing, since the run was killed; empty if none."""
+        return {(last.case, last.implementation) for last in self.results[-1:] if self.end is None}
+
+    @property
     def whose(self) -> dict[str, str]:
         """The implementation that a reason is about, by the reason."""
         return (self.end and self.end.whose) or {}

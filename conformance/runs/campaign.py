@@ -71,7 +71,8 @@ class Campaign:
         deal = Deal(options.seed, options.cases if items is None else cells.DEFAULT, options.hands)
         earlier = Earlier(options.changed_since) if options.changed_since else None
         self._planning = Planning(self.who, deal, self.ledger, progress, self._incomplete, options.out, earlier)
-        self._kept = KeptVerdicts(use=self.who.cache and not self.who.in_process)
+        self._keeps = self.who.cache and options.keeps
+        self._kept = KeptVerdicts(use=self._keeps and not self.who.in_process)
         self._workers: list[Worker | LocalWorker] = []
         self._gathered: Future[Gathered] = Future()
         self._unwritten: OSError | None = None
@@ -142,7 +143,7 @@ class Campaign:
         o, workers = self.options, self._workers_in_all
         ids = [entry.id for entry in self.who.entries]
         asked = WantedRecipes(o.seed, o.cases, o.profile)
-        cases = gathering.drawn(asked, with_corpus=o.corpus, ids=ids, cache=self.who.cache)
+        cases = gathering.drawn(asked, with_corpus=o.corpus, ids=ids, cache=self._keeps)
         if self._given is not None:
             cases = gathering.given(self._given)
         room = fitting.room(self.who.limits, min(o.jobs or workers, workers))  # the same whatever ran before

@@ -25,6 +25,7 @@ class Options(msgspec.Struct, frozen=True):
     shard: (k, n): every n-th case, from the k-th on.
     resume: what the folder's run judged is kept, and the rest is asked.
     fail_fast: nothing more is asked after the first failure.
+    keeps: what is drawn and judged is kept for other runs, and taken from earlier ones.
     changed_since: the folder of an earlier run, whose results are taken over of whoever has not changed since.
     command: what the user typed, for the record.
     """
@@ -40,6 +41,7 @@ class Options(msgspec.Struct, frozen=True):
     shard: tuple[int, int] = (1, 1)
     resume: bool = False
     fail_fast: bool = False
+    keeps: bool = True
     changed_since: Path | None = None
     command: list[str] = []
 

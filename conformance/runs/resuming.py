@@ -12,7 +12,7 @@ _SAME = ("version", "seed", "cases", "shard", "profile")
 
 
 def kept(folder: Path, ids: set[str], header: RunRecord) -> list[Result]:
-    """Return what an interrupted run of the same cases judged, without the pair that its torn end may have cut.
+    """Return what an interrupted run of the same cases judged, without the pair that its end may have cut.
 
     ids: the implementations that are asked now.
     header: that of the run that goes on.
@@ -24,7 +24,5 @@ def kept(folder: Path, ids: set[str], header: RunRecord) -> list[Result]:
         raise InvalidInput(
             f"--resume: {folder} holds a run with another {differ[0]}; ask for the same, or name another --out"
         )
-    crashed = {(r.case, r.implementation) for r in before.results if r.outcome in ("Crashed", "TimedOut")}
-    if before.torn and before.results:
-        crashed.add((before.results[-1].case, before.results[-1].implementation))
-    return [r for r in before.results if (r.case, r.implementation) not in crashed]
+    again = before.cut | {(r.case, r.implementation) for r in before.results if r.outcome in ("Crashed", "TimedOut")}
+    return [r for r in before.results if (r.case, r.implementation) not in again]

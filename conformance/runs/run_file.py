@@ -72,7 +72,8 @@ class RunFile:
 
     def __init__(self, folder: Path, begins: Iterable[Record] = (), *, clear: bool = True) -> None:
         """Make the folder and the file; begins: its first records. An earlier file stays until these are written."""
-        self._folder, self._cases, self._full = folder, dict[str, int](), False
+        self._folder, self._cases = folder, dict[str, int]()
+        self._unwritten: OSError | None = None
         try:
             for part in ("cases", "answers"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
@@ -98,8 +99,8 @@ class RunFile:
 
     def write(self, *records: Record) -> None:
         """Append records; raise OSError if they do not fit."""
-        if self._full:
-            raise OSError(0, "what came before it could not be written", str(self.path))
+        if self._unwritten:
+            raise self._unwritten
         self._waiting += b"".join(map(self._line, records))
         patient = len(self._waiting) < _BATCH and time.monotonic() < self._since + _PATIENCE
         if self._batches and patient:
@@ -118,10 +119,10 @@ class RunFile:
                 rest = rest[self._stream.write(rest) :]
             self._whole += size
         except OSError as error:
-            self._full = True
+            self._unwritten = OSError(error.errno, error.strerror, str(self.path))
             with contextlib.suppress(OSError):
                 os.ftruncate(self._stream.fileno(), self._whole)
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
+            raise self._unwritten from error
 
     def __enter__(self) -> Self:
         """Return the open file."""
@@ -129,7 +130,7 @@ class RunFile:
 
     def __exit__(self, *_: object) -> None:
         """Close the file. What was written stays."""
-        if not self._full:
+        if not self._unwritten:
             self._flush()
         self._stream.close()
 

@@ -26,8 +26,10 @@ class Earlier:
         here = run.header.environment == msgspec.to_builtins(describe_host())
         self._records = {record.id: _bare(record) for record in run.implementations if here and record.sources}
         self._results = defaultdict[tuple[str, str], list[Result]](list)
-        for result in run.results[:-1] if run.torn else run.results:
+        for result in run.results:
             self._results[result.case, result.implementation].append(result)
+        for pair in run.cut:
+            del self._results[pair]
 
     def unchanged(self, record: ImplementationRecord) -> bool:
         """Return whether an implementation is what it was."""

@@ -76,6 +76,19 @@ def test_who_has_not_changed_is_not_asked_again(tmp_path, mine):
     assert {path.name for path in (tmp_path / "after" / "answers").iterdir()} == kept != set()
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"type":"res'], ids=["between lines", "in a line"])
+def test_of_a_run_that_was_killed_the_last_answer_is_asked_again(tmp_path, torn):
+    """Only some of its results may be there, and whoever takes them over would miss the others for ever."""
+    asked = ["-i", "numpy.two_pass"]
+    judged(*asked, "--out", tmp_path / "before")
+    path, whole = tmp_path / "before" / "run.jsonl", results(tmp_path / "before")[0]
+    *lines, _end = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + torn)
+    assert (whole[-2].case, whole[-2].implementation) == (whole[-1].case, whole[-1].implementation)
+    judged(*asked, "--out", tmp_path / "after", "--changed-since", tmp_path / "before")
+    assert results(tmp_path / "after")[0] == whole
+
+
 def test_who_has_changed_is_asked_again(tmp_path, mine):
     """An adapter that was mended passes, though the run before failed it; NumPy's results are taken over."""
     asked = ["-i", "numpy.two_pass", "-i", mine]
