@@ -16,8 +16,8 @@ import yaml
 
 from conformance.cli.main import main
 from conformance.gate.decision import _SAYS
-from conformance.hosts import compiled
-from conformance.runs import run_file
+from conformance.hosts import compiled, machine
+from conformance.runs import kept_recipes, kept_verdicts, run_file
 
 ROOT = Path(__file__).parents[3]
 CI = ROOT / "conformance" / "gate" / "ci"
@@ -85,12 +85,21 @@ def test_the_action_uses_its_inputs_and_no_other():
     assert (CI / "../../../constraints.txt").resolve() == ROOT / "constraints.txt"
 
 
-def test_the_action_keeps_what_jax_compiles(monkeypatch):
-    """The folder that it keeps between jobs is the one that bnconf keeps programs in."""
-    (step,) = (step for step in ACTION["runs"]["steps"] if "actions/cache@" in step.get("uses", ""))
+@pytest.mark.parametrize("job", [SHARDED["jobs"]["judge"]["steps"], ACTION["runs"]["steps"]], ids=["shard", "action"])
+def test_what_is_kept_between_jobs_is_what_bnconf_keeps(monkeypatch, job):
+    """What is compiled, drawn and judged; environments, which are large and made anew in a minute, are not."""
+    (step,) = (step for step in job if "actions/cache@" in step.get("uses", ""))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert Path(step["with"]["path"]).expanduser() == compiled.folder().parent
+    kept = [compiled.folder().parent, kept_recipes.folder(), kept_verdicts.folder()]
+    assert [Path(path).expanduser() for path in step["with"]["path"].split()] == kept
     assert step["with"]["key"].startswith(step["with"]["restore-keys"])
+
+
+def test_gitlab_keeps_the_folder_that_its_job_is_given(monkeypatch):
+    """It keeps nothing outside the project, so that the cache is put into it."""
+    judge = GITLAB["judge"]
+    monkeypatch.setenv("XDG_CACHE_HOME", judge["variables"]["XDG_CACHE_HOME"].replace("$CI_PROJECT_DIR", "/builds/me"))
+    assert [Path("/builds/me", path) for path in judge["cache"]["paths"]] == [machine.cache()]
 
 
 def test_the_example_gives_the_action_inputs_that_it_has():
