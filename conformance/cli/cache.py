@@ -30,8 +30,9 @@ def cache(clear: bool, as_json: bool) -> None:
     A run takes all three from there, and gives the same bits; --no-cache of a run leaves them alone. Of what JAX, XLA
     in TensorFlow and inductor compiled each processor has a folder of its own, and in it each build of a framework and
     its flags. What is damaged is compiled again. Where JAX_COMPILATION_CACHE_DIR or TORCHINDUCTOR_CACHE_DIR is set, it
-    is kept there; 512 MiB at most of TensorFlow's and inductor's. Recipes are kept for the last 32 seeds and numbers of
-    cases, and verdicts, by case and answer, for the last three states of what judges, up to 256 MiB of each.
+    is kept there. 512 MiB at most are kept of JAX's programs, and of TensorFlow's and inductor's: what was not used for
+    longest goes. Recipes are kept for the last 32 seeds and numbers of cases, and verdicts, by case and answer, for the
+    last three states of what judges, up to 256 MiB of each.
     """
     found, recipes, (answers, size) = compiled.kept(), kept_recipes.kept(), kept_verdicts.kept()
     said: list[dict[str, str | int]] = [

@@ -48,7 +48,7 @@ _HANDS = 5
     "kernels of GPUs change, of up to 2^24 values per channel; huge: one case of more than 2^31 elements.",
 )
 @click.option("--cases", type=click.IntRange(min=1), help="That many instead.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Of a soak.  [default: 60]")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Of a soak, from now on.  [default: 60]")
 @click.option("--corpus/--no-corpus", default=True, help="Ask the named cases of the corpus too. Default: yes.")
 @click.option(
     "--jobs",
@@ -68,7 +68,7 @@ _HANDS = 5
     help="Spread the run over the nodes of a Ray cluster, which the extra `ray` brings; a node that is lost costs time "
     "alone. Default address: RAY_ADDRESS, or a cluster on this machine.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run, or soak, in the folder.")
 @click.option("--fail-fast", is_flag=True, help="Ask nothing more after the first failure, known or not.")
 @click.option(
     "--changed-since",
@@ -187,12 +187,15 @@ def _soak(options: Options, minutes: float, *, timings: bool, as_json: bool) -> 
         )
     if timings:
         raise InvalidInput("--timings: is of one run, and --profile soak makes many; leave one of them out")
-    with watching(quiet=as_json) as progress:
-        found = [console.told(one, progress) for one in soaking.rounds(options, minutes, progress)]
-    if as_json:
-        click.echo(msgspec.json.encode(found).decode())
-    else:
-        console.print_rounds(found)
+    found: list[soaking.Round] = []
+    try:
+        with watching(quiet=as_json) as progress:
+            found.extend(console.told(one, progress) for one in soaking.rounds(options, minutes, progress))
+    finally:  # whatever ends it
+        if as_json:
+            click.echo(msgspec.json.encode(found).decode())
+        elif found:
+            console.print_rounds(found)
     if found[-1].reasons:
         raise Incomplete("; ".join(found[-1].reasons[:3]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -14,7 +15,8 @@ from conformance.hosts import machine, undamaged
 _NAME = "JAX_COMPILATION_CACHE_DIR"
 _OTHERS = "BNCONF_COMPILED"  # read by worker.py, whose keeping.py tells TensorFlow and PyTorch
 _PROGRAMS = ("-cache", ".pb", ".so")
-_MOST = 512 << 20  # bytes, of the others: beyond, what is oldest goes
+_MOST = 512 << 20
+"""Bytes of JAX's programs, and of the others: beyond, what was not used for longest goes."""
 
 
 class Kept(NamedTuple):
@@ -35,7 +37,7 @@ def variables() -> dict[str, str]:
 
     https://docs.jax.dev/en/latest/persistent_compilation_cache.html
     """
-    others = folder() / "others"
+    others = _others()
     found = {_OTHERS: str(others)} if _in_use(others) else {}
     if _NAME in os.environ:
         return found
@@ -46,6 +48,12 @@ def variables() -> dict[str, str]:
 def none() -> dict[str, str]:
     """Return the environment variables that make frameworks compile anew: JAX and TensorFlow do unless told."""
     return {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+
+
+def tidied() -> None:
+    """Remove what is too much, between two runs of a process; each does so once at its beginning."""
+    undamaged.tidied(_others(), _MOST)
+    _limit_jax()
 
 
 def kept() -> list[Kept]:
@@ -62,10 +70,26 @@ def clear() -> None:
     shutil.rmtree(_everything(), ignore_errors=True)
 
 
+def _others() -> Path:
+    return folder() / "others"
+
+
 @functools.cache
 def _in_use(place: Path) -> bool:
+    _limit_jax()
     return undamaged.in_use(place, _MOST)
 
 
 def _everything() -> Path:
     return machine.cache() / "compiled"
+
+
+def _limit_jax() -> None:
+    """Remove what was not used for longest; JAX would ask a lock and the whole folder for each program it keeps."""
+    size = 0
+    with contextlib.suppress(OSError):  # somebody else removes them
+        files = [path for path in (*folder().glob("*-cache"), *folder().glob("jax-*/*")) if path.is_file()]
+        for path in sorted(files, key=undamaged.last_used, reverse=True):
+            size += path.stat().st_size
+            if size > _MOST:
+                path.unlink()

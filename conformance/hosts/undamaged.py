@@ -19,6 +19,8 @@ from typing import IO, Any
 import msgspec
 
 _NOTES, _LOCK = "notes.json", "lock"
+_LOCKS: dict[Path, IO[str]] = {}
+"""Those of the folders that this process uses."""
 _FREE = 1 << 30
 """Bytes that must be free: a program that cannot be written is an error too."""
 
@@ -34,18 +36,36 @@ class Note(msgspec.Struct, frozen=True):
 def in_use(place: Path, most: int) -> bool:
     """Return whether a folder can be used; if so it is noted when this process ends, unless others use it then.
 
-    most: bytes of its files; what is oldest beyond them is removed.
+    most: bytes of its files; beyond them what was not used for longest is removed.
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
         lock = (place / _LOCK).open("a")
         if shutil.disk_usage(place).free > _FREE and _begun(lock, place, most):
             atexit.register(_leave, lock, place, os.getpid())
+            _LOCKS[place] = lock
             return True
     except OSError:  # nobody may write here, or lock
         return False
     lock.close()
     return False
+
+
+def tidied(place: Path, most: int) -> None:
+    """Do between two runs of a process what its end and the next one's beginning do, unless others use the folder."""
+    lock = _LOCKS.get(place)
+    if lock is not None:
+        with contextlib.suppress(OSError):
+            if _locked(lock, alone=True):
+                _write_notes(place)
+                _check(place, most)
+        _locked(lock)  # which asking for it alone may have lost
+
+
+def last_used(path: Path) -> int:
+    """Return when a file was written or, as far as the file system tells, read, in ns."""
+    about = path.stat()
+    return max(about.st_mtime_ns, about.st_atime_ns)
 
 
 def _begun(lock: IO[str], place: Path, most: int) -> bool:
@@ -57,7 +77,7 @@ def _begun(lock: IO[str], place: Path, most: int) -> bool:
 def _check(place: Path, most: int) -> None:
     """Remove what is not as it was noted, and what is too much."""
     noted, size = _noted(place), 0
-    for path in sorted(_files(place), key=lambda path: -path.stat().st_mtime_ns):
+    for path in sorted(_files(place), key=last_used, reverse=True):
         size += path.stat().st_size
         note = noted.get(path.relative_to(place).as_posix())
         if note is None or size > most or _note(path, note) != note:
@@ -70,13 +90,17 @@ def _leave(lock: IO[str], place: Path, process: int) -> None:
         return
     with contextlib.suppress(OSError):
         if _locked(lock, alone=True):
-            noted = _noted(place)
-            names = {path.relative_to(place).as_posix(): path for path in _files(place)}
-            notes = {name: _note(path, noted.get(name)) for name, path in names.items()}
-            draft = place / f"{_NOTES}.new"
-            draft.write_bytes(msgspec.json.encode(notes))
-            draft.replace(place / _NOTES)
+            _write_notes(place)
     lock.close()
+
+
+def _write_notes(place: Path) -> None:
+    noted = _noted(place)
+    names = {path.relative_to(place).as_posix(): path for path in _files(place)}
+    notes = {name: _note(path, noted.get(name)) for name, path in names.items()}
+    draft = place / f"{_NOTES}.new"
+    draft.write_bytes(msgspec.json.encode(notes))
+    draft.replace(place / _NOTES)
 
 
 def _noted(place: Path) -> dict[str, Note]:

@@ -76,6 +76,7 @@ class Campaign:
         self._workers: list[Worker | LocalWorker] = []
         self._gathered: Future[Gathered] = Future()
         self._unwritten: OSError | None = None
+        self._failed_fast = False
 
     def run(self) -> results.EndRecord:
         """Run to the end, or until interrupted. What was judged is on disk either way."""
@@ -254,6 +255,7 @@ class Campaign:
         self._held.exact_case(item)  # who tells of it asks for more of the case, even where the verdict was kept
         self.progress.failed(FailedReply(item, self._planning.records[entry.id], reply, failures))
         if self.options.fail_fast:
+            self._failed_fast = True
             self._stop.set()
             self._incomplete(f"stopped at the first failure, as --fail-fast asks: {entry.id}")
 
@@ -266,7 +268,7 @@ class Campaign:
             self._incomplete(f"{identity}: {number} cases were not answered: {reason}", identity)
         if self._kept.taken:
             self.progress.note(self._kept.told())
-        if self._stop.is_set() and not self.options.fail_fast:
+        if self._stop.is_set() and not self._failed_fast:
             self._incomplete("the run was interrupted")
         if not self.ledger.counted.compared and not self.ledger.reasons:
             self._incomplete(results.NOTHING + results.why_nothing(self.ledger.counted.excluded()))

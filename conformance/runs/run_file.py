@@ -98,10 +98,17 @@ class RunFile:
         self._waiting, self._since = bytearray(), time.monotonic()
 
     def write(self, *records: Record) -> None:
-        """Append records; raise OSError if they do not fit."""
+        """Append records; raise OSError if they do not fit, or earlier ones did not."""
         if self._unwritten:
-            raise self._unwritten
-        self._waiting += b"".join(map(self._line, records))
+            raise OSError(self._unwritten.errno, self._unwritten.strerror, str(self.path))
+        try:
+            self._append(b"".join(map(self._line, records)))
+        except OSError as error:
+            self._unwritten = error
+            raise
+
+    def _append(self, lines: bytes) -> None:
+        self._waiting += lines
         patient = len(self._waiting) < _BATCH and time.monotonic() < self._since + _PATIENCE
         if self._batches and patient:
             return
@@ -119,10 +126,9 @@ class RunFile:
                 rest = rest[self._stream.write(rest) :]
             self._whole += size
         except OSError as error:
-            self._unwritten = OSError(error.errno, error.strerror, str(self.path))
             with contextlib.suppress(OSError):
                 os.ftruncate(self._stream.fileno(), self._whole)
-            raise self._unwritten from error
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def __enter__(self) -> Self:
         """Return the open file."""

@@ -12,21 +12,34 @@ from pathlib import Path
 import msgspec
 
 from conformance.gate import decision, divergences
+from conformance.hosts import compiled
 from conformance.model.errors import Incomplete, InvalidInput
+from conformance.model.version import version
 from conformance.runs import estimating, run_file
 from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
 
 FILE = "soak.jsonl"
-_FOLDERS = 20
-"""How many runs with findings are left in whole: who fails in one way fails so with every seed, for hours."""
+_WRONG = 1, 5
+"""Exit statuses of findings to look at: a failure that nothing explains, and a fault of bnconf."""
+
+
+class Soak(msgspec.Struct, frozen=True):
+    """What a soak asks, and of whom: the first line of its file."""
+
+    version: str
+    seed: int
+    cases: int
+    corpus: bool
+    implementations: list[str]
 
 
 class Round(msgspec.Struct, frozen=True):
-    """One run of a soak.
+    """One run of a soak, and a line of its file.
 
-    folder: where the run is; empty where nothing is left of it but this: the same seed makes it again.
-    unexplained: what the gate says of failures that no known divergence predicts.
+    folder: where the run is; empty where nothing is left of it but this: the same seed asks the same cases again.
+    unexplained: what the gate says of failures that no known divergence predicts, and of what it could not judge.
+    kinds: the implementation, output and kind of each of these.
     failed: how many results fail, explained ones included.
     reasons: why the run is incomplete.
     """
@@ -36,6 +49,7 @@ class Round(msgspec.Struct, frozen=True):
     judged: int
     failed: int
     unexplained: tuple[str, ...]
+    kinds: tuple[str, ...]
     reasons: tuple[str, ...]
 
 
@@ -43,77 +57,132 @@ def rounds(options: Options, minutes: float, progress: Progress) -> Iterator[Rou
     """Yield the runs of `options.seed` and the seeds after it, each whole, until so many minutes are over.
 
     Each is in a folder of its own, `seed-7`, and has a line in `soak.jsonl` once it is whole; a soak that is resumed
-    yields these, and goes on after them. The folder is removed where the gate finds nothing, and where it found
-    something of twenty runs before, so that hours fill no disk. The corpus is asked in the first alone. A run that is
-    incomplete is the last. What takes longest begins first, as the run before measured.
+    yields these first, and goes on after them. A folder stays where something is found of a kind that no earlier one
+    has, so that hours fill no disk. The corpus is asked in the first run alone. One that is incomplete is the last.
+    What takes longest begins first, as the run before measured.
     """
     done = _begun(options)
     yield from done
-    known, began, left = divergences.read(), time.monotonic(), sum(bool(one.folder) for one in done)
-    costs = estimating.earlier(options.out, options.cases, options.recorded_profile)
+    known, ends, costs = divergences.read(), time.monotonic() + 60 * minutes, _costs(options)
+    kept = {kind for one in done if one.folder for kind in one.kinds}
     for n in itertools.count(len(done)):
-        folder = options.out / f"seed-{options.seed + n}"
-        resumed = options.resume and n == len(done) and (not n or run_file.is_run(folder))
-        asked = msgspec.structs.replace(options, seed=options.seed + n, out=folder, resume=resumed, keeps=False)
-        if n:
-            asked = msgspec.structs.replace(asked, corpus=False)
-        one = _round(asked, progress, known, costs)
-        if not one.reasons:
-            costs = estimating.earlier(folder, options.cases, options.recorded_profile)
-            one = _tidied(one, left)
-            left += bool(one.folder)
+        asked = _asked(options, n, resumed=options.resume and n == len(done))
+        ours = asked.resume or not asked.out.exists()
+        try:
+            one = _round(asked, progress, known, costs)
+            if not one.reasons:
+                costs = costs if asked.resume else _costs(asked)
+                one = _tidied(one, new=not kept.issuperset(one.kinds), ours=ours)
+        except (Incomplete, InvalidInput, OSError) as error:
+            if n == len(done) and isinstance(error, InvalidInput):  # nothing has been asked that could be lost
+                raise
+            one = Round(asked.seed, str(asked.out), 0, 0, (), (), (str(error),))
+        kept.update(one.kinds if one.folder else ())
+        if options.who.cache:
+            compiled.tidied()
         yield one
-        if one.reasons or time.monotonic() - began >= 60 * minutes:
+        if one.reasons or time.monotonic() >= ends:
             return
 
 
 def _begun(options: Options) -> list[Round]:
-    """Return the runs of an earlier soak that is resumed; whoever begins anew begins with none."""
-    path, first = options.out / FILE, options.seed
-    if not (options.resume and path.exists()):
-        path.unlink(missing_ok=True)
-        return []
-    *whole, torn = path.read_bytes().split(b"\n")
+    """Return the runs of an earlier soak that is resumed; whoever begins anew replaces it, and begins with none."""
+    path, ids = options.out / FILE, sorted(entry.id for entry in options.who.entries)
+    begin = Soak(version(), options.seed, options.cases, options.corpus, ids)
+    before, done = _read(path)
+    if options.resume:
+        if before is None:
+            raise InvalidInput(f"--resume: {options.out} holds no soak; leave --resume out, or name the --out of one")
+        for name in Soak.__struct_fields__:
+            if getattr(before, name) != getattr(begin, name):
+                said = f"--resume: {path} is of a soak with another {name} ({getattr(before, name)})"
+                raise InvalidInput(f"{said}; ask for the same, or name another --out")
+        return [msgspec.structs.replace(one, folder=_left(options.out, one)) for one in done]
+    for folder in (_folder(options.out, one.seed) for one in done if one.folder):
+        shutil.rmtree(folder, ignore_errors=True)
     try:
-        done = [msgspec.json.decode(line, type=Round) for line in whole]
-    except msgspec.DecodeError as error:
-        raise InvalidInput(f"--resume: {path} is damaged ({error}); soak again without --resume") from error
-    if done and done[0].seed != first:
-        began = done[0].seed
-        raise InvalidInput(
-            f"--resume: {path} is of a soak from --seed {began}, not {first}; name that or another --out"
-        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(begin) + b"\n")
+    except OSError as error:
+        raise InvalidInput(f"--out {options.out}: cannot be written ({error}); name a folder that can be") from error
+    return []
+
+
+def _read(path: Path) -> tuple[Soak | None, list[Round]]:
+    """Return what is in the file of a soak, without a last line that is torn; None where there is none."""
+    *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    if not lines:
+        return None, []
+    first, *whole = lines
+    try:
+        before, done = msgspec.json.decode(first, type=Soak), [msgspec.json.decode(line, type=Round) for line in whole]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: is damaged ({error}); remove it and soak anew, or name another --out") from error
+    if [one.seed for one in done] != [before.seed + n for n in range(len(done))]:
+        raise InvalidInput(f"{path}: is damaged (a seed is missing); remove it and soak anew, or name another --out")
     if torn:
         os.truncate(path, path.stat().st_size - len(torn))
-    return done
+    return before, done
+
+
+def _folder(out: Path, seed: int) -> Path:
+    return out / f"seed-{seed}"
+
+
+def _left(out: Path, one: Round) -> str:
+    """Return the folder of a run, as it is named today; empty if it is there no more."""
+    folder = _folder(out, one.seed)
+    return str(folder) if one.folder and run_file.is_run(folder) else ""
+
+
+def _asked(options: Options, n: int, *, resumed: bool) -> Options:
+    """Return what the n-th run asks; resumed: the soak was interrupted in it, or right before."""
+    folder = _folder(options.out, options.seed + n)
+    found = msgspec.structs.replace(options, seed=options.seed + n, out=folder, keeps=False)
+    return msgspec.structs.replace(found, corpus=options.corpus and not n, resume=resumed and run_file.is_run(folder))
+
+
+def _costs(options: Options) -> estimating.Costs | None:
+    return estimating.earlier(options.out, options.cases, options.recorded_profile)
 
 
 def _round(
     options: Options, progress: Progress, known: list[divergences.Divergence], costs: estimating.Costs | None
 ) -> Round:
     """Make a run, and let the gate decide on it."""
+    cut = ""
     try:
-        end = Campaign(options, progress, costs=costs and costs.cpu | costs.starts).run()
+        Campaign(options, progress, costs=costs and costs.cpu | costs.starts).run()
     except Incomplete as error:
-        return Round(options.seed, str(options.out), 0, 0, (), (str(error),))
+        cut = str(error)
     run = run_file.read(options.out)
     decided = decision.decide(options.out, run, known)
-    says = tuple(found.says for found in decided.findings if found.status == 1)
-    failed = sum(result.failed for result in run.results)
-    return Round(options.seed, str(options.out), decided.judged, failed, says, tuple(end.reasons))
+    found = [one for one in decided.findings if one.status in _WRONG]
+    return Round(
+        options.seed,
+        str(options.out),
+        decided.judged,
+        sum(result.failed for result in run.results),
+        tuple(one.says for one in found),
+        tuple(f"{one.implementation} {one.output} {one.kind}" for one in found),
+        (cut,) if cut else tuple(run.reasons),
+    )
 
 
-def _tidied(one: Round, left: int) -> Round:
-    """Return a run after its line is written and its folder removed, unless it is to be looked at."""
+def _tidied(one: Round, *, new: bool, ours: bool) -> Round:
+    """Return a run after its line is written, and its folder removed if there is nothing new in it.
+
+    ours: the folder was not there before.
+    """
     folder = Path(one.folder)
-    if not one.unexplained or left >= _FOLDERS:
-        one = msgspec.structs.replace(one, folder="")
+    one = msgspec.structs.replace(one, folder=one.folder if new else "")
+    path = folder.parent / FILE
     try:
-        with (folder.parent / FILE).open("ab") as written:
+        with path.open("ab") as written:
             written.write(msgspec.json.encode(one) + b"\n")
     except OSError as error:
-        reason = f"{error.filename}: cannot be written ({error.strerror}); make room, and go on with --resume"
+        reason = f"{path}: cannot be written ({error.strerror}); make room, and go on with --resume"
         return msgspec.structs.replace(one, folder=str(folder), reasons=(reason,))
-    if not one.folder:
-        shutil.rmtree(folder)
+    if not new and ours:
+        shutil.rmtree(folder, ignore_errors=True)
     return one

@@ -88,11 +88,21 @@ def test_the_action_uses_its_inputs_and_no_other():
 @pytest.mark.parametrize("job", [SHARDED["jobs"]["judge"]["steps"], ACTION["runs"]["steps"]], ids=["shard", "action"])
 def test_what_is_kept_between_jobs_is_what_bnconf_keeps(monkeypatch, job):
     """What is compiled, drawn and judged; environments, which are large and made anew in a minute, are not."""
-    (step,) = (step for step in job if "actions/cache@" in step.get("uses", ""))
+    step, *saves = (step for step in job if "actions/cache" in step.get("uses", ""))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     kept = [compiled.folder().parent, kept_recipes.folder(), kept_verdicts.folder()]
     assert [Path(path).expanduser() for path in step["with"]["path"].split()] == kept
     assert step["with"]["key"].startswith(step["with"]["restore-keys"])
+    assert all(save["with"]["path"] == step["with"]["path"] for save in saves)
+
+
+def test_the_action_keeps_it_whether_the_gate_is_red_or_not():
+    """It is saved between judging and the gate, under the name that it was looked for by."""
+    uses = [step.get("uses", step["name"]) for step in ACTION["runs"]["steps"]]
+    assert uses == ["Install", "actions/cache/restore@v4", "Judge", "actions/cache/save@v4", "Gate"]
+    _, restore, _, save, _ = ACTION["runs"]["steps"]
+    assert save["with"]["key"] == f"${{{{ steps.{restore['id']}.outputs.cache-primary-key }}}}"
+    assert save["if"] == "${{ !cancelled() }}"
 
 
 def test_gitlab_keeps_the_folder_that_its_job_is_given(monkeypatch):

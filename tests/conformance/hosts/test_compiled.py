@@ -69,6 +69,22 @@ def test_it_is_shown_and_cleared():
     assert CliRunner().invoke(main, ["cache"]).output == "nothing is kept\n"
 
 
+@pytest.mark.parametrize("when", [compiled.variables, compiled.tidied], ids=["begins", "between"])
+def test_of_jaxs_programs_the_last_used_are_kept(monkeypatch, when):
+    """Each build has a folder, and JAX keeps whatever it is given: every seed compiles other programs."""
+    monkeypatch.setattr(compiled, "_MOST", 250)
+    compiled._in_use.cache_clear()
+    build = compiled.folder() / "jax-1"
+    build.mkdir(parents=True)
+    names = ["old-cache", "jax-1/read-cache", "jax-1/written-cache"]
+    for name, read, written in zip(names, (1, 9, 1), (2, 1, 8), strict=True):
+        (compiled.folder() / name).write_bytes(bytes(100))
+        os.utime(compiled.folder() / name, (read, written))
+    when()
+    compiled._in_use.cache_clear()
+    assert sorted(path.name for path in compiled.folder().rglob("*-cache")) == ["read-cache", "written-cache"]
+
+
 @pytest.mark.framework("jax", "flax")
 @pytest.mark.xdist_group("jax")
 def test_a_run_keeps_what_it_compiles(run):

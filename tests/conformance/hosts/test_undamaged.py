@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -78,6 +79,48 @@ def test_what_is_oldest_is_removed_beyond_the_most(place):
     for age, name in enumerate("cab"):
         os.utime(place / "of" / name, ns=(10**9 - age, 10**9 - age))
     assert used(place, most=250) == (True, ["a", "c"])
+
+
+def test_what_was_read_last_is_not_the_oldest(place):
+    """What every run reads stays, whenever it was written."""
+    used(place, "a", "b", "c")
+    for name, read in (("a", 3), ("b", 1), ("c", 2)):
+        os.utime(place / "of" / name, ns=(read * 10**9, 10**9))
+    assert used(place, most=250) == (True, ["a", "c"])
+
+
+def test_between_two_runs_what_is_too_much_is_removed(place):
+    """A process that makes many does not fill the disk, and what it has written meanwhile is noted."""
+    assert undamaged.in_use(place, 250)
+    (place / "of").mkdir()
+    for age, name in enumerate("abc"):
+        (place / "of" / name).write_bytes(name.encode() * 100)
+        os.utime(place / "of" / name, ns=(age * 10**9, age * 10**9))
+    undamaged.tidied(place, 250)
+    assert sorted(path.name for path in (place / "of").iterdir()) == ["b", "c"]
+    (place / "of" / "half").write_bytes(b"hal")
+    assert used(place) == (True, ["b", "c", "half"])  # this process still uses it
+    fcntl.flock(undamaged._LOCKS[place], fcntl.LOCK_UN)
+    assert used(place) == (True, ["b", "c"])
+
+
+def test_between_two_runs_nothing_is_removed_that_another_process_uses(place):
+    """It may be reading it; and what nobody uses here is left alone."""
+    (place / "of").mkdir(parents=True)
+    (place / "of" / "a").write_bytes(b"a")
+    undamaged.tidied(place, 0)
+    script = f"{_PROCESS}\nprint(flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", script, place, "1000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdout.readline()
+        other.stdout.readline()
+        (place / "of" / "a").write_bytes(b"a")
+        assert undamaged.in_use(place, 0)
+        undamaged.tidied(place, 0)
+        assert (place / "of" / "a").exists()
+        other.stdin.close()
+    undamaged.tidied(place, 0)
+    assert not (place / "of" / "a").exists()
 
 
 def test_a_folder_that_cannot_be_used_is_left_alone(place, monkeypatch):

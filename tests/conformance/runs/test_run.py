@@ -393,3 +393,13 @@ def test_a_run_begins_with_what_an_earlier_one_says_takes_longest(monkeypatch, t
     assert CliRunner().invoke(main, command).exit_code == 0
     assert given[0]["numpy.two_pass@cpu"] > 0
     assert given[0]["numpy"] > 0  # its start
+
+
+@pytest.mark.parametrize("fail_fast", [False, True])
+def test_a_run_that_is_interrupted_is_incomplete(tmp_path, fail_fast):
+    """Whatever else would have ended it: nothing failed, and not everything was asked."""
+    options = Options(Participants(select((CALIBRATION,))), tmp_path / "run", cases=6, fail_fast=fail_fast)
+    stopped = Campaign(options, Progress())
+    stopped.stop()
+    end = stopped.run()
+    assert (end.complete, end.reasons) == (False, ["the run was interrupted"])
