@@ -35,7 +35,7 @@ BYTECODE := $(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || tru
 
 .DEFAULT_GOAL := help
 .PHONY: help venv bytecode report report-gpu test check checks lint types layers spelling worker-syntax versions \
-	pyz prove-pyz prove-tests prove-reference prove-gate prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-resume prove-million prove-correct prove-blocks prove-explain prove-versions prove-peers history mutants screenshots format hooks install \
+	pyz prove-pyz prove-tests prove-reference prove-gate prove-cells prove-audit prove-hunt prove-upstream prove-tolerance prove-order prove-resume prove-million prove-correct prove-blocks prove-explain prove-versions prove-peers history mutants screenshots format hooks install \
 	clean
 
 help: ## list these commands
@@ -105,6 +105,9 @@ prove-reference: $(DEV_READY) ## mutants and branch coverage of the reference (a
 prove-gate: $(RUN_READY) ## gate ten seeds drawn afresh (CASES; GATE_ARGS such as --seeds 3 4, -i 'torch.*')
 	@echo "Gating ten seeds drawn afresh; runs go to reports/prove-gate/"
 	@$(BIN)/python tests/benchmarks/prove_gate.py $(if $(CASES),--cases $(CASES)) $(GATE_ARGS)
+
+prove-cells: $(RUN_READY) ## gate every variant of every feature, asked of everyone, whatever it compiles (hours; CELLS_ARGS such as --feature mask 'flax.*')
+	@$(BIN)/python tests/benchmarks/prove_cells.py $(CELLS_ARGS)
 
 prove-audit: $(RUN_READY) ## the audit over everything: cells proven, identify, translations
 	@$(BIN)/python tests/benchmarks/prove_audit.py

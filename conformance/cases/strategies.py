@@ -115,7 +115,7 @@ def _numbered(recipe: Recipe, number: int, shared: list[Signature], variants: tu
     return msgspec.structs.replace(recipe, number=number, signature=asked)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)  # those of a few seeds
 def pooled(cell: Cell, run_seed: int) -> list[Signature]:
     """Return the pooled signatures of a cell, whose conditioning is left open: those that it shares with other cells.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from conformance.gate import decision, divergences
-from conformance.hosts import compiled
+from conformance.hosts import compiled, machine
 from conformance.model.errors import Incomplete, InvalidInput
 from conformance.model.version import version
 from conformance.runs import estimating, run_file
@@ -65,6 +65,7 @@ def rounds(options: Options, minutes: float, progress: Progress) -> Iterator[Rou
     yield from done
     known, ends, costs = divergences.read(), time.monotonic() + 60 * minutes, _costs(options)
     kept = {kind for one in done if one.folder for kind in one.kinds}
+    machine.release_memory()
     for n in itertools.count(len(done)):
         asked = _asked(options, n, resumed=options.resume and n == len(done))
         ours = asked.resume or not asked.out.exists()
@@ -80,6 +81,7 @@ def rounds(options: Options, minutes: float, progress: Progress) -> Iterator[Rou
         kept.update(one.kinds if one.folder else ())
         if options.who.cache:
             compiled.tidied()
+        machine.release_memory()
         yield one
         if one.reasons or time.monotonic() >= ends:
             return
