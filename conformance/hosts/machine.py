@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import platform
 import sys
@@ -52,11 +53,12 @@ def keep_newest(paths: Iterable[Path], most: int) -> None:
 
 
 def release_memory() -> None:
-    """Give what was freed back to the system, and let all threads allocate in one place from now on.
+    """Give what nothing refers to back to the system, and let all threads allocate in one place from now on.
 
     Who makes many runs with threads of their own grows otherwise: the C library of most Linuxes keeps an arena for each
     thread, and what is freed in it. Others do neither. https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
+    gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_ARENA_MAX, 1)
