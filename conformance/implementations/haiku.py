@@ -19,8 +19,9 @@ _NO_INIT = {
 
 _RERANKED = {
     "when": {"reranked": [True]},
-    "error": ["ValueError"],
-    "cite": "haiku/_src/batch_norm.py: statistics keep the reduced axes of the first input with size 1",
+    "error": ["ValueError", "IndexError"],
+    "cite": "haiku/_src/batch_norm.py: statistics keep the reduced axes of the first input with size 1, and jnp.mean "
+    "over axes that are beyond those of x is an IndexError",
 }
 _PROMOTION = "https://docs.jax.dev/en/latest/type_promotion.html: the result is of the wider dtype"
 _AVERAGES = ("moving_mean", "moving_variance")

@@ -82,6 +82,14 @@ def test_a_soak_runs_one_seed_after_the_other(tmp_path):
     assert lines(tmp_path) == found
 
 
+def test_the_corpus_is_asked_once(tmp_path, monkeypatch):
+    """Its cases are the same with every seed."""
+    corpus, run = [], Campaign.run
+    monkeypatch.setattr(Campaign, "run", lambda self: corpus.append(self.options.corpus) or run(self))
+    soak(tmp_path)
+    assert corpus == [True, False, False]
+
+
 def test_nothing_is_left_of_a_run_without_findings_but_its_line(tmp_path):
     """Whoever soaks for a night finds no full disk; what was in the folder before is not ours to remove."""
     (tmp_path / "seed-8").mkdir()
@@ -172,8 +180,10 @@ def test_a_soak_that_is_resumed_goes_on_after_what_is_whole(tmp_path, asked, mon
     run.write_bytes(b"".join(run.read_bytes().splitlines(keepends=True)[:-20]))
     asked.clear()
     monkeypatch.setattr(campaign, "judge", lambda *a: again.append(a[0]) or judge(*a))
-    monkeypatch.setattr(soaking, "_tidied", lambda one, **_: one)
-    found = soak(out, WRONG, resume=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(soaking.shutil, "rmtree", lambda *_, **__: None)
+        found = soak(out, WRONG, resume=True)
+    assert [one["seed"] for one in lines(out)] == [7, 8, 9]
     assert asked == [(9, True)]
     assert 0 < len(again) < 14
     assert judged(out / "seed-9") == everything
@@ -188,6 +198,16 @@ def test_a_soak_that_is_resumed_knows_what_it_left(tmp_path, asked):
     assert [bool(one.folder) for one in soak(tmp_path, WRONG, runs=3, resume=True)] == [False, False, True]
     assert asked == [(7, False), (8, False), (9, False)]
     assert folders(tmp_path) == ["seed-9"]
+
+
+def test_nothing_is_left_of_a_run_that_was_gone_on_with(tmp_path):
+    """Its folder was there before, but it is the soak's."""
+    soak(tmp_path, runs=1)
+    CliRunner().invoke(
+        main, ["run", "--seed=8", "--cases=14", "--no-corpus", "-i", "numpy.two_pass", "--out", f"{tmp_path}/seed-8"]
+    )
+    assert [one.folder for one in soak(tmp_path, runs=2, resume=True)] == ["", ""]
+    assert folders(tmp_path) == []
 
 
 @pytest.mark.parametrize(
