@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.cli.main import main
+from conformance.model.results import SkippedRecord
 from conformance.runs import run_file
 
 ROOT = Path(__file__).parents[3]
@@ -68,6 +69,20 @@ def test_a_disk_that_fills_up_is_an_error_that_says_how_to_go_on(finished):
     assert 0 < len(kept.results) < len(whole)
     assert invoke(*said[2].split()[1:]).exit_code == 0
     assert judged("small") == whole
+
+
+def test_whoever_writes_after_a_failed_write_learns_why_it_failed(tmp_path):
+    """Threads write to one file: each is told the reason, and nothing follows what is missing."""
+    file = run_file.RunFile(tmp_path)
+    stream, file._stream = file._stream, Path("/dev/full").open("ab", buffering=0)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left on device") as error:
+            file.write(SkippedRecord(0, "cell", 2, 1))
+        assert error.value.filename == str(tmp_path / "run.jsonl")
+        file._stream.close()
+        file._stream = stream
+    file.__exit__()
+    assert (tmp_path / "run.jsonl").read_bytes() == b""
 
 
 def test_a_full_disk_anywhere_in_a_run_is_no_fault_of_ours(monkeypatch, finished):
