@@ -74,13 +74,12 @@ def test_a_disk_that_fills_up_is_an_error_that_says_how_to_go_on(finished):
 def test_whoever_writes_after_a_failed_write_learns_why_it_failed(tmp_path):
     """Threads write to one file: each is told the reason, and nothing follows what is missing."""
     file = run_file.RunFile(tmp_path)
-    stream, file._stream = file._stream, Path("/dev/full").open("ab", buffering=0)
-    for _ in range(2):
-        with pytest.raises(OSError, match="No space left on device") as error:
-            file.write(SkippedRecord(0, "cell", 2, 1))
-        assert error.value.filename == str(tmp_path / "run.jsonl")
-        file._stream.close()
-        file._stream = stream
+    stream = file._stream
+    with Path("/dev/full").open("ab", buffering=0) as full:
+        for file._stream in (full, stream):
+            with pytest.raises(OSError, match="No space left on device") as error:
+                file.write(SkippedRecord(0, "cell", 2, 1))
+            assert error.value.filename == str(tmp_path / "run.jsonl")
     file.__exit__()
     assert (tmp_path / "run.jsonl").read_bytes() == b""
 
