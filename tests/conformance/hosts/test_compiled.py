@@ -85,6 +85,14 @@ def test_of_jaxs_programs_the_last_used_are_kept(monkeypatch, when):
     assert sorted(path.name for path in compiled.folder().rglob("*-cache")) == ["read-cache", "written-cache"]
 
 
+def test_between_two_runs_the_others_are_limited_too(monkeypatch):
+    """Those of TensorFlow and inductor, in the folder that they are told."""
+    told = []
+    monkeypatch.setattr(compiled.undamaged, "tidied", lambda *a: told.append(a))
+    compiled.tidied()
+    assert told == [(compiled.folder() / "others", compiled._MOST)]
+
+
 @pytest.mark.framework("jax", "flax")
 @pytest.mark.xdist_group("jax")
 def test_a_run_keeps_what_it_compiles(run):
