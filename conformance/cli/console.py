@@ -73,7 +73,7 @@ def print_rounds(found: list[Round]) -> None:
         if one.folder:
             click.echo(f"  {commands.line('gate', commands.file(Path(one.folder)))}")
     if any(not one.folder for one in red):
-        click.echo("What the others found is of the same kinds: soak.jsonl has a line of each run.")
+        click.echo("What else was found is of kinds found before: soak.jsonl has a line of each whole run.")
 
 
 def print_places(name: str, places: list[Place]) -> None:

@@ -192,7 +192,7 @@ def _soak(options: Options, minutes: float, *, timings: bool, as_json: bool) -> 
         with watching(quiet=as_json) as progress:
             found.extend(console.told(one, progress) for one in soaking.rounds(options, minutes, progress))
     finally:  # whatever ends it
-        if as_json:
+        if found and as_json:
             click.echo(msgspec.json.encode(found).decode())
         elif found:
             console.print_rounds(found)

@@ -50,9 +50,9 @@ def none() -> dict[str, str]:
     return {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
 
 
-def tidied() -> None:
+def make_room() -> None:
     """Remove what is too much, between two runs of a process; each does so once at its beginning."""
-    undamaged.tidied(_others(), _MOST)
+    undamaged.make_room(_others(), _MOST)
     _limit_jax()
 
 

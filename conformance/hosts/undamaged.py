@@ -51,7 +51,7 @@ def in_use(place: Path, most: int) -> bool:
     return False
 
 
-def tidied(place: Path, most: int) -> None:
+def make_room(place: Path, most: int) -> None:
     """Do between two runs of a process what its end and the next one's beginning do, unless others use the folder."""
     lock = _LOCKS.get(place)
     if lock is not None:

@@ -73,14 +73,17 @@ def rounds(options: Options, minutes: float, progress: Progress) -> Iterator[Rou
             one = _round(asked, progress, known, costs)
             if not one.reasons:
                 costs = costs if asked.resume else _costs(asked)
-                one = _tidied(one, new=not kept.issuperset(one.kinds), ours=ours)
+                one = _recorded(one, new=not kept.issuperset(one.kinds), ours=ours)
         except (Incomplete, InvalidInput, OSError) as error:
             if n == len(done) and isinstance(error, InvalidInput):  # nothing has been asked that could be lost
-                raise
+                if not asked.resume:
+                    raise
+                said = f"{asked.out}: cannot be gone on with ({error}); remove that folder, and go on with --resume"
+                raise InvalidInput(said) from error
             one = Round(asked.seed, str(asked.out), 0, 0, (), (), (str(error),))
         kept.update(one.kinds if one.folder else ())
         if options.who.cache:
-            compiled.tidied()
+            compiled.make_room()
         machine.release_memory()
         yield one
         if one.reasons or time.monotonic() >= ends:
@@ -96,12 +99,15 @@ def _begun(options: Options) -> list[Round]:
         if before is None:
             raise InvalidInput(f"--resume: {options.out} holds no soak; leave --resume out, or name the --out of one")
         for name in Soak.__struct_fields__:
-            if getattr(before, name) != getattr(begin, name):
-                said = f"--resume: {path} is of a soak with another {name} ({getattr(before, name)})"
+            was, now = getattr(before, name), getattr(begin, name)
+            if was != now:
+                other = " ".join(sorted(set(was) ^ set(now))[:3]) if name == "implementations" else was
+                said = f"--resume: {path} is of a soak with another {name} ({other})"
                 raise InvalidInput(f"{said}; ask for the same, or name another --out")
         return [msgspec.structs.replace(one, folder=_left(options.out, one)) for one in done]
-    for folder in (_folder(options.out, one.seed) for one in done if one.folder):
-        shutil.rmtree(folder, ignore_errors=True)
+    if found := [_folder(options.out, one.seed).name for one in done if _left(options.out, one)]:
+        said = f"--out {options.out}: holds a soak that found something, in {' '.join(found[:3])}"
+        raise InvalidInput(f"{said}; go on with --resume, name another --out, or remove it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.encode(begin) + b"\n")
@@ -171,7 +177,7 @@ def _round(
     )
 
 
-def _tidied(one: Round, *, new: bool, ours: bool) -> Round:
+def _recorded(one: Round, *, new: bool, ours: bool) -> Round:
     """Return a run after its line is written, and its folder removed if there is nothing new in it.
 
     ours: the folder was not there before.

@@ -3,7 +3,7 @@
 A run asks who compiles for the programs that it can pay for, a few with each seed, so that some variants of a feature
 are asked of an implementation once in a hundred seeds. Here every combination of feature, variant, cell and modes that
 some seeds draw is asked of everyone, feature by feature, each in a run of its own that stays where something is found.
-Exits 1 where a failure is not explained.
+Exits 1 where a failure is not explained, and 3, at once, where not all could be asked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from conformance.cases.recipe import Recipe, Signature
 from conformance.gate import decision, divergences
 from conformance.hosts import roster
 from conformance.hosts.participants import Participants
+from conformance.model.errors import Incomplete
 from conformance.model.facts import Facts
 from conformance.model.statement import Statement
 from conformance.runs import run_file
@@ -30,6 +31,7 @@ from conformance.runs.progress import Progress
 from conformance.runs.run_case import RunCase
 
 SEEDS = 40
+INCOMPLETE = 3
 WRONG = 1, 5  # exit statuses of findings: what nothing explains, and a fault of ours
 
 
@@ -46,7 +48,12 @@ def main() -> int:
     if unknown := sorted(set(asked.feature) - set(found)):
         parser.error(f"--feature {unknown[0]}: no such feature; one of {', '.join(sorted(found))}")
     who = Participants(roster.select(tuple(asked.patterns)))
-    return max(gated(feature, found[feature], who, asked.out) for feature in asked.feature or found)
+    status = 0
+    for feature in asked.feature or found:
+        status = max(status, gated(feature, found[feature], who, asked.out))
+        if status == INCOMPLETE:
+            break
+    return status
 
 
 def everything(_: Deal, _identity: str, statement: Statement, signatures: Iterable[tuple[Signature, list[Facts]]]):
@@ -66,10 +73,14 @@ def drawn(seeds: int) -> dict[str, list[tuple[int, Recipe]]]:
 
 
 def gated(feature: str, recipes: list[tuple[int, Recipe]], who: Participants, home: Path) -> int:
-    """Run the cases of a feature and gate them; return 1 if something is found."""
+    """Run the cases of a feature and gate them; return the exit status."""
     out = home / feature.replace(" ", "-")
     items = [RunCase(i, recipe, building.build(recipe, seed)) for i, (seed, recipe) in enumerate(recipes)]
-    end = Campaign(Options(who, out, corpus=False, keeps=False), Progress(), items=items).run()
+    try:
+        end = Campaign(Options(who, out, corpus=False, keeps=False), Progress(), items=items).run()
+    except Incomplete as error:
+        print(f"{feature}: {error}")
+        return INCOMPLETE
     run = run_file.read(out)
     decided = decision.decide(out, run, divergences.read())
     wrong = [one for one in decided.findings if one.status in WRONG]
@@ -77,9 +88,10 @@ def gated(feature: str, recipes: list[tuple[int, Recipe]], who: Participants, ho
     print(f"{feature}: {len(items)} cases, {decided.judged} arrays, {failed} failures", *end.reasons[:1], flush=True)
     for one in wrong:
         print(f"    {one.says} ({one.failures[0].case})", flush=True)
-    if not wrong:
-        shutil.rmtree(out)
-    return int(bool(wrong))
+    if wrong or end.reasons:
+        return INCOMPLETE if end.reasons else 1
+    shutil.rmtree(out)
+    return 0
 
 
 if __name__ == "__main__":

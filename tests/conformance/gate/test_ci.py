@@ -102,7 +102,7 @@ def test_the_action_keeps_it_whether_the_gate_is_red_or_not():
     assert uses == ["Install", "actions/cache/restore@v4", "Judge", "actions/cache/save@v4", "Gate"]
     _, restore, _, save, _ = ACTION["runs"]["steps"]
     assert save["with"]["key"] == f"${{{{ steps.{restore['id']}.outputs.cache-primary-key }}}}"
-    assert save["if"] == "${{ !cancelled() }}"
+    assert save["if"] == f"${{{{ !cancelled() && steps.{restore['id']}.outcome == 'success' }}}}"
 
 
 def test_gitlab_keeps_the_folder_that_its_job_is_given(monkeypatch):

@@ -69,7 +69,7 @@ def test_it_is_shown_and_cleared():
     assert CliRunner().invoke(main, ["cache"]).output == "nothing is kept\n"
 
 
-@pytest.mark.parametrize("when", [compiled.variables, compiled.tidied], ids=["begins", "between"])
+@pytest.mark.parametrize("when", [compiled.variables, compiled.make_room], ids=["begins", "between"])
 def test_of_jaxs_programs_the_last_used_are_kept(monkeypatch, when):
     """Each build has a folder, and JAX keeps whatever it is given: every seed compiles other programs."""
     monkeypatch.setattr(compiled, "_MOST", 250)
@@ -88,8 +88,8 @@ def test_of_jaxs_programs_the_last_used_are_kept(monkeypatch, when):
 def test_between_two_runs_the_others_are_limited_too(monkeypatch):
     """Those of TensorFlow and inductor, in the folder that they are told."""
     told = []
-    monkeypatch.setattr(compiled.undamaged, "tidied", lambda *a: told.append(a))
-    compiled.tidied()
+    monkeypatch.setattr(compiled.undamaged, "make_room", lambda *a: told.append(a))
+    compiled.make_room()
     assert told == [(compiled.folder() / "others", compiled._MOST)]
 
 

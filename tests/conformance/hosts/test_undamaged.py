@@ -96,7 +96,7 @@ def test_between_two_runs_what_is_too_much_is_removed(place):
     for age, name in enumerate("abc"):
         (place / "of" / name).write_bytes(name.encode() * 100)
         os.utime(place / "of" / name, ns=(age * 10**9, age * 10**9))
-    undamaged.tidied(place, 250)
+    undamaged.make_room(place, 250)
     assert sorted(path.name for path in (place / "of").iterdir()) == ["b", "c"]
     (place / "of" / "half").write_bytes(b"hal")
     assert used(place) == (True, ["b", "c", "half"])  # this process still uses it
@@ -108,7 +108,7 @@ def test_between_two_runs_nothing_is_removed_that_another_process_uses(place):
     """It may be reading it; and what nobody uses here is left alone."""
     (place / "of").mkdir(parents=True)
     (place / "of" / "a").write_bytes(b"a")
-    undamaged.tidied(place, 0)
+    undamaged.make_room(place, 0)
     script = f"{_PROCESS}\nprint(flush=True)\nsys.stdin.read()"
     command = [sys.executable, "-c", script, place, "1000"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -116,10 +116,10 @@ def test_between_two_runs_nothing_is_removed_that_another_process_uses(place):
         other.stdout.readline()
         (place / "of" / "a").write_bytes(b"a")
         assert undamaged.in_use(place, 0)
-        undamaged.tidied(place, 0)
+        undamaged.make_room(place, 0)
         assert (place / "of" / "a").exists()
         other.stdin.close()
-    undamaged.tidied(place, 0)
+    undamaged.make_room(place, 0)
     assert not (place / "of" / "a").exists()
 
 

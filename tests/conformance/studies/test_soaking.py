@@ -134,7 +134,7 @@ def test_the_printed_end_names_the_folders_that_are_left(tmp_path, capsys):
     assert "2 runs, seeds 7 to 8" in said
     assert f"bnconf gate {tmp_path / 'seed-7'}" in said
     assert "seed-8" not in said
-    assert "soak.jsonl has a line of each run" in said
+    assert "soak.jsonl has a line of each whole run" in said
 
 
 def test_each_run_begins_with_what_the_one_before_says_takes_longest(tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def test_a_soak_leaves_what_is_judged_and_drawn_to_others(tmp_path, monkeypatch,
 def test_what_is_compiled_is_limited_between_two_runs(tmp_path, monkeypatch, cache):
     """Every seed compiles other programs, for hours; --no-cache keeps none."""
     calls = []
-    monkeypatch.setattr(soaking.compiled, "tidied", lambda: calls.append(None))
+    monkeypatch.setattr(soaking.compiled, "make_room", lambda: calls.append(None))
     asked = options(tmp_path, corpus=False)
     asked = msgspec.structs.replace(asked, who=msgspec.structs.replace(asked.who, cache=cache))
     assert len(list(itertools.islice(soaking.rounds(asked, 60, Progress()), 2))) == 2
@@ -216,7 +216,10 @@ def test_nothing_is_left_of_a_run_that_was_gone_on_with(tmp_path):
         ({"seed": 3}, "is of a soak with another seed (7)"),
         ({"cases": 20}, "is of a soak with another cases (14)"),
         ({"corpus": False}, "is of a soak with another corpus (True)"),
-        ({"names": (WRONG,)}, "is of a soak with another implementations (['numpy.two_pass@cpu'])"),
+        (
+            {"names": (WRONG,)},
+            "another implementations (numpy.two_pass@cpu wrong.momentum_swapped@cpu); ask for the same",
+        ),
     ],
     ids=str,
 )
@@ -252,13 +255,27 @@ def test_a_damaged_soak_is_named_and_nothing_is_lost(tmp_path, resume, was, now,
     assert path.read_bytes() == before
 
 
-def test_a_soak_that_begins_anew_replaces_an_earlier_one(tmp_path):
-    """Neither its lines nor its folders are taken for those of this one."""
-    soak(tmp_path, WRONG, seed=3, runs=1)
-    assert folders(tmp_path) == ["seed-3"]
-    soak(tmp_path, runs=1)
+def test_a_soak_that_begins_anew_replaces_one_that_found_nothing(tmp_path):
+    """What an earlier one found is not lost to who forgets --resume: he is asked what to do."""
+    soak(tmp_path, seed=3, runs=1)
+    soak(tmp_path, WRONG, runs=1)
     assert [one["seed"] for one in lines(tmp_path)] == [7]
-    assert folders(tmp_path) == []
+    with pytest.raises(InvalidInput, match="found something, in seed-7; go on with --resume"):
+        soak(tmp_path, runs=1)
+    shutil.rmtree(tmp_path / "seed-7")
+    soak(tmp_path, seed=3, runs=1)
+    assert [one["seed"] for one in lines(tmp_path)] == [3]
+
+
+def test_one_damaged_run_does_not_end_a_soak(tmp_path):
+    """What is whole is kept: the one in which it was interrupted is named, and what to do with it."""
+    soak(tmp_path, runs=1)
+    (tmp_path / "seed-8").mkdir()
+    (tmp_path / "seed-8" / "run.jsonl").write_bytes(b"\0\n")
+    with pytest.raises(InvalidInput, match=r"seed-8: cannot be gone on with .* remove that folder, and go on"):
+        soak(tmp_path, resume=True, runs=2)
+    shutil.rmtree(tmp_path / "seed-8")
+    assert [one.seed for one in soak(tmp_path, resume=True, runs=2)] == [7, 8]
 
 
 @pytest.mark.parametrize("full", ["a run begins", "a run ends", "its line is written"])
