@@ -10,6 +10,7 @@ import zlib
 
 import msgspec
 import pytest
+from pages import until
 
 from conformance.model.results import CaseRecord, EndRecord, ImplementationRecord, Result, RunRecord
 from conformance.report import gather, write
@@ -93,7 +94,7 @@ def test_a_case_is_sent_as_a_link_and_as_an_issue(visit):
     for part in ("moving_mean", "Case: ", "Versions: ", "bnconf replay ", "bnconf explain ", " --upstream"):
         assert part in said
     page.get_by_role("button", name="Copy link").click()
-    page.wait_for_function("navigator.clipboard.readText().then(text => text === location.href)")
+    until(page, "navigator.clipboard.readText().then(text => text === location.href)")
 
 
 def test_a_case_is_taken_out_of_the_page(visit, report, runs):
@@ -126,7 +127,7 @@ def test_back_is_where_one_was_and_the_title_says_where_one_is(visit):
     page = visit("#results", viewport={"width": 900, "height": 500})
     expect(page).to_have_title("Results – Batch normalization conformance")
     page.evaluate("scrollTo(0, 600)")
-    page.wait_for_function("scrollY === 600")
+    until(page, "scrollY === 600")
     page.wait_for_timeout(50)
     page.locator("#results-table tbody a").nth(30).focus()
     place = page.evaluate("scrollY")
@@ -137,7 +138,7 @@ def test_back_is_where_one_was_and_the_title_says_where_one_is(visit):
     expect(page).to_have_title(re.compile(r"^Case \w+ – "))
     page.go_back()
     page.wait_for_selector("#results.here")
-    page.wait_for_function(f"Math.abs(scrollY - {place}) < 2")
+    until(page, f"Math.abs(scrollY - {place}) < 2")
 
 
 def test_a_narrow_screen_does_not_scroll_sideways(visit):

@@ -134,7 +134,7 @@ def test_the_list_works_by_keyboard(visit):
     page.keyboard.press("Enter")
     expect(page.locator("#case.here")).to_have_count(1)  # a change of the address is heard of later
     page.keyboard.press("/")
-    page.wait_for_function("document.activeElement.id === 'query'")
+    expect(page.locator("#query")).to_be_focused()
     page.keyboard.type("dtype:float64")
     expect(page).to_have_url(re.compile("dtype%3Afloat64"))
     page.keyboard.press("Escape")

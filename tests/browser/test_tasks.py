@@ -128,6 +128,7 @@ def what_differs_between_torch_and_keras(visitor, known):
     }
     visitor.nav("Compare")
     table = visitor.page.locator("#compare-body table").first
+    expect(table.locator("thead th").nth(2)).to_be_visible()
     assert table.locator("thead th").all_inner_texts()[1:3] == [TORCH, KERAS]
     assert set(table.locator("tbody th").all_inner_texts()) == wanted
     assert {"default momentum", "stored variance"} <= wanted

@@ -28,9 +28,9 @@ WRONG = f"{Path(__file__).parents[1] / 'adapters' / 'wrong.py'}:MomentumSwapped"
 BIASED = f"{Path(__file__).parents[1] / 'adapters' / 'wrong.py'}:BiasedForUnbiased"
 
 
-def options(out, *names, seed=7, cases=14, resume=False, corpus=True):
+def options(out, *names, seed=7, cases=14, resume=False, corpus=False, in_process=True):
     """Return what a small soak asks."""
-    who = Participants(roster.select(names or ("numpy.two_pass",)), requested=True)
+    who = Participants(roster.select(names or ("numpy.two_pass",)), requested=True, in_process=in_process)
     return Options(who, out, seed, cases, resume=resume, corpus=corpus)
 
 
@@ -42,7 +42,20 @@ def soak(out, *names, runs=3, **asked):
 def command(out, *names):
     """Return the command of such a soak."""
     named = [word for name in names for word in ("-i", name)]
-    return ["run", "--profile", "soak", "--cases", "14", "--seed", "7", *named, "--out", str(out)]
+    return [
+        "run",
+        "--profile",
+        "soak",
+        "--cases",
+        "14",
+        "--seed",
+        "7",
+        "--no-corpus",
+        "--in-process",
+        *named,
+        "--out",
+        str(out),
+    ]
 
 
 def lines(out):
@@ -60,6 +73,12 @@ def judged(folder):
     return run_file.read(folder).results
 
 
+@pytest.fixture(autouse=True)
+def a_cache_of_its_own(tmp_path_factory, monkeypatch):
+    """Keep what is compiled in a folder of the test's: that of the user may hold thousands of files."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """Return the seed of each run that is made, and whether it goes on with one."""
@@ -71,13 +90,12 @@ def asked(monkeypatch):
 
 
 def test_a_soak_runs_one_seed_after_the_other(tmp_path):
-    """Until the time is over, each in a folder of its own, the corpus in the first; what nothing explains is told."""
+    """Until the time is over, each in a folder of its own; what nothing explains is told."""
     result = CliRunner().invoke(main, [*command(tmp_path, "numpy.two_pass", WRONG), "--minutes", "0.05", "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert [one["seed"] for one in found] == list(range(7, 7 + len(found)))
     assert Path(found[0]["folder"], "run.jsonl").exists()
-    assert found[0]["judged"] > found[-1]["judged"] or len(found) == 1
     assert any("momentum_swapped" in says for one in found for says in one["unexplained"])
     assert lines(tmp_path) == found
 
@@ -86,7 +104,7 @@ def test_the_corpus_is_asked_once(tmp_path, monkeypatch):
     """Its cases are the same with every seed."""
     corpus, run = [], Campaign.run
     monkeypatch.setattr(Campaign, "run", lambda self: corpus.append(self.options.corpus) or run(self))
-    soak(tmp_path)
+    soak(tmp_path, corpus=True)
     assert corpus == [True, False, False]
 
 
@@ -122,14 +140,14 @@ def test_a_fault_of_ours_is_a_finding(tmp_path, monkeypatch):
         raise ZeroDivisionError
 
     monkeypatch.setattr(judgment._Judge, "results", broken)
-    (found,) = soak(tmp_path, runs=1, corpus=False)
+    (found,) = soak(tmp_path, runs=1)
     assert "bnconf could not judge it" in found.unexplained[0]
     assert folders(tmp_path) == ["seed-7"]
 
 
 def test_the_printed_end_names_the_folders_that_are_left(tmp_path, capsys):
     """Of the others it says where to look."""
-    console.print_rounds(soak(tmp_path, WRONG, runs=2, corpus=False))
+    console.print_rounds(soak(tmp_path, WRONG, runs=2))
     said = capsys.readouterr().out
     assert "2 runs, seeds 7 to 8" in said
     assert f"bnconf gate {tmp_path / 'seed-7'}" in said
@@ -150,9 +168,8 @@ def test_each_run_begins_with_what_the_one_before_says_takes_longest(tmp_path, m
 
 def test_a_soak_leaves_what_is_judged_and_drawn_to_others(tmp_path, monkeypatch, kept_verdicts_opened):
     """Nobody asks for its cases again, and what other runs ask for would make way."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(KeptVerdicts, "opened", kept_verdicts_opened)
-    soak(tmp_path / "soak", runs=2)
+    soak(tmp_path / "soak", runs=2, in_process=False)
     assert not [path for name in ("verdicts", "recipes") for path in (machine.cache() / name).glob("*")]
 
 
@@ -161,7 +178,7 @@ def test_what_is_compiled_is_limited_between_two_runs(tmp_path, monkeypatch, cac
     """Every seed compiles other programs, for hours; --no-cache keeps none."""
     calls = []
     monkeypatch.setattr(soaking.compiled, "make_room", lambda: calls.append(None))
-    asked = options(tmp_path, corpus=False)
+    asked = options(tmp_path)
     asked = msgspec.structs.replace(asked, who=msgspec.structs.replace(asked.who, cache=cache))
     assert len(list(itertools.islice(soaking.rounds(asked, 60, Progress()), 2))) == 2
     assert len(calls) == 2 * cache
@@ -215,7 +232,7 @@ def test_nothing_is_left_of_a_run_that_was_gone_on_with(tmp_path):
     [
         ({"seed": 3}, "is of a soak with another seed (7)"),
         ({"cases": 20}, "is of a soak with another cases (14)"),
-        ({"corpus": False}, "is of a soak with another corpus (True)"),
+        ({"corpus": True}, "is of a soak with another corpus (False)"),
         (
             {"names": (WRONG,)},
             "another implementations (numpy.two_pass@cpu wrong.momentum_swapped@cpu); ask for the same",
@@ -245,12 +262,12 @@ def test_a_soak_is_resumed_as_it_was(tmp_path, resumed, said):
 )
 def test_a_damaged_soak_is_named_and_nothing_is_lost(tmp_path, resume, was, now, said):
     """The file, what is wrong with it, and what to do."""
-    soak(tmp_path, runs=2, corpus=False)
+    soak(tmp_path, runs=2)
     path = tmp_path / "soak.jsonl"
     path.write_bytes(path.read_bytes().replace(was, now))
     before = path.read_bytes()
     with pytest.raises(InvalidInput, match="is damaged") as error:
-        soak(tmp_path, resume=resume, corpus=False)
+        soak(tmp_path, resume=resume)
     assert said in str(error.value)
     assert path.read_bytes() == before
 
