@@ -28,7 +28,7 @@ WRONG = f"{Path(__file__).parents[1] / 'adapters' / 'wrong.py'}:MomentumSwapped"
 BIASED = f"{Path(__file__).parents[1] / 'adapters' / 'wrong.py'}:BiasedForUnbiased"
 
 
-def options(out, *names, seed=7, cases=14, resume=False, corpus=False, in_process=True):
+def options(out, *names, seed=7, cases=5, resume=False, corpus=False, in_process=True):
     """Return what a small soak asks."""
     who = Participants(roster.select(names or ("numpy.two_pass",)), requested=True, in_process=in_process)
     return Options(who, out, seed, cases, resume=resume, corpus=corpus)
@@ -47,7 +47,7 @@ def command(out, *names):
         "--profile",
         "soak",
         "--cases",
-        "14",
+        "5",
         "--seed",
         "7",
         "--no-corpus",
@@ -191,7 +191,7 @@ def test_a_soak_that_is_resumed_goes_on_after_what_is_whole(tmp_path, asked, mon
     soak(out, WRONG, runs=2)
     with (out / "soak.jsonl").open("ab") as written:
         written.write(torn)
-    CliRunner().invoke(main, ["run", "--seed=9", "--cases=14", "--no-corpus", "-i", WRONG, "--out", f"{out}/seed-9"])
+    CliRunner().invoke(main, ["run", "--seed=9", "--cases=5", "--no-corpus", "-i", WRONG, "--out", f"{out}/seed-9"])
     run, judge, again = out / "seed-9" / "run.jsonl", campaign.judge, []
     everything = judged(out / "seed-9")
     run.write_bytes(b"".join(run.read_bytes().splitlines(keepends=True)[:-20]))
@@ -202,7 +202,7 @@ def test_a_soak_that_is_resumed_goes_on_after_what_is_whole(tmp_path, asked, mon
         found = soak(out, WRONG, resume=True)
     assert [one["seed"] for one in lines(out)] == [7, 8, 9]
     assert asked == [(9, True)]
-    assert 0 < len(again) < 14
+    assert 0 < len(again) < 5
     assert judged(out / "seed-9") == everything
     assert [(one.judged, one.unexplained) for one in found] == [(one.judged, one.unexplained) for one in whole]
 
@@ -221,7 +221,7 @@ def test_nothing_is_left_of_a_run_that_was_gone_on_with(tmp_path):
     """Its folder was there before, but it is the soak's."""
     soak(tmp_path, runs=1)
     CliRunner().invoke(
-        main, ["run", "--seed=8", "--cases=14", "--no-corpus", "-i", "numpy.two_pass", "--out", f"{tmp_path}/seed-8"]
+        main, ["run", "--seed=8", "--cases=5", "--no-corpus", "-i", "numpy.two_pass", "--out", f"{tmp_path}/seed-8"]
     )
     assert [one.folder for one in soak(tmp_path, runs=2, resume=True)] == ["", ""]
     assert folders(tmp_path) == []
@@ -231,7 +231,7 @@ def test_nothing_is_left_of_a_run_that_was_gone_on_with(tmp_path):
     ("resumed", "said"),
     [
         ({"seed": 3}, "is of a soak with another seed (7)"),
-        ({"cases": 20}, "is of a soak with another cases (14)"),
+        ({"cases": 20}, "is of a soak with another cases (5)"),
         ({"corpus": True}, "is of a soak with another corpus (False)"),
         (
             {"names": (WRONG,)},
