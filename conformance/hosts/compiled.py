@@ -87,9 +87,10 @@ def _everything() -> Path:
 def _limit_jax() -> None:
     """Remove what was not used for longest; JAX would ask a lock and the whole folder for each program it keeps."""
     size = 0
-    with contextlib.suppress(OSError):  # somebody else removes them
-        files = [path for path in (*folder().glob("*-cache"), *folder().glob("jax-*/*")) if path.is_file()]
-        for path in sorted(files, key=undamaged.last_used, reverse=True):
-            size += path.stat().st_size
+    with contextlib.suppress(OSError):  # there is none yet, or somebody else removes them
+        places = [folder(), *folder().glob("jax-*")]
+        files = [entry for place in places for entry in os.scandir(place) if entry.is_file()]
+        for entry in sorted(files, key=undamaged.last_used, reverse=True):
+            size += entry.stat().st_size  # which an entry remembers: there are thousands
             if size > _MOST:
-                path.unlink()
+                Path(entry).unlink()

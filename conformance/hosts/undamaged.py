@@ -62,7 +62,7 @@ def make_room(place: Path, most: int) -> None:
         _locked(lock)  # which asking for it alone may have lost
 
 
-def last_used(path: Path) -> int:
+def last_used(path: Path | os.DirEntry[str]) -> int:
     """Return when a file was written or, as far as the file system tells, read, in ns."""
     about = path.stat()
     return max(about.st_mtime_ns, about.st_atime_ns)

@@ -20,7 +20,7 @@ from conformance.runs.campaign import Campaign, Options
 from conformance.runs.progress import Progress
 
 FILE = "soak.jsonl"
-_WRONG = 1, 5
+WRONG = 1, 5
 """Exit statuses of findings to look at: a failure that nothing explains, and a fault of bnconf."""
 
 
@@ -165,7 +165,7 @@ def _round(
         cut = str(error)
     run = run_file.read(options.out)
     decided = decision.decide(options.out, run, known)
-    found = [one for one in decided.findings if one.status in _WRONG]
+    found = [one for one in decided.findings if one.status in WRONG]
     return Round(
         options.seed,
         str(options.out),
